@@ -1,0 +1,5 @@
+//! Stage 3, admission.
+
+pub mod limits;
+pub mod overload;
+pub mod rate;

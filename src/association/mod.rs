@@ -1,0 +1,5 @@
+//! Stage 5, association.
+
+pub mod dialog;
+pub mod expiry;
+pub mod table;

@@ -1,0 +1,185 @@
+//! Stage 4, Digest: the arithmetic of a response, for every party that makes or checks one.
+//!
+//! Takes:   algorithm, secrets and the parts of the message that the response covers.
+//! Gives:   [`Response`], lower-case hex, compared in constant time; [`Ha1`], zeroed on drop.
+//! Keeps:   nothing.
+//! Refuses: nothing; the parts were checked before.
+//! Sources: RFC 7616 sections 3.4.1 to 3.4.3 and 3.5; RFC 8760 section 2; RFC 3310 section 3.3 (AKA passwords
+//!          are octets); FIPS 180-4 for SHA-512/256.
+
+use std::fmt;
+
+use md5::Md5;
+use sha2::{Digest as _, Sha256, Sha512_256};
+use smallvec::SmallVec;
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroize;
+
+/// A hash that RFC 8760 lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hash {
+    /// MD5.
+    Md5,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256 of FIPS 180-4.
+    Sha512_256,
+}
+
+impl Hash {
+    /// The hash that an `algorithm` parameter names, and whether it is the `-sess` form.
+    ///
+    /// `None` for a name that is not in the table; compared without case. AKA names are read by `aka`.
+    pub fn of(algorithm: &[u8]) -> Option<(Self, bool)> {
+        [
+            ("MD5", Self::Md5, false),
+            ("SHA-256", Self::Sha256, false),
+            ("SHA-512-256", Self::Sha512_256, false),
+            ("MD5-sess", Self::Md5, true),
+            ("SHA-256-sess", Self::Sha256, true),
+            ("SHA-512-256-sess", Self::Sha512_256, true),
+        ]
+        .into_iter()
+        .find(|(name, ..)| algorithm.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, hash, sess)| (hash, sess))
+    }
+
+    /// The name as it stands in a challenge.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
+        }
+    }
+
+    /// Lower-case hex of the hash of `parts`, one after the other.
+    pub fn hex(self, parts: &[&[u8]]) -> Hex {
+        match self {
+            Self::Md5 => {
+                hex(&parts.iter().fold(Md5::new(), |sum, part| sum.chain_update(part)).finalize())
+            }
+            Self::Sha256 => hex(&parts
+                .iter()
+                .fold(Sha256::new(), |sum, part| sum.chain_update(part))
+                .finalize()),
+            Self::Sha512_256 => hex(&parts
+                .iter()
+                .fold(Sha512_256::new(), |sum, part| sum.chain_update(part))
+                .finalize()),
+        }
+    }
+}
+
+/// Lower-case hex digits of one hash: 32 or 64 octets.
+pub type Hex = SmallVec<[u8; 64]>;
+
+fn hex(octets: &[u8]) -> Hex {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+}
+
+/// H(username ":" realm ":" password), hex: as good as the password in its realm.
+#[derive(Clone)]
+pub struct Ha1(Hex);
+
+impl Ha1 {
+    /// From the password; for AKA it is RES, as octets.
+    pub fn new(hash: Hash, username: &[u8], realm: &[u8], password: &[u8]) -> Self {
+        Self(hash.hex(&[username, b":", realm, b":", password]))
+    }
+
+    /// From its stored form, hex digits in lower case; `None` if the length does not fit `hash`.
+    pub fn from_hex(hash: Hash, digits: &[u8]) -> Option<Self> {
+        let length = if hash == Hash::Md5 { 32 } else { 64 };
+        let clean = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        (digits.len() == length && clean).then(|| Self(SmallVec::from_slice(digits)))
+    }
+}
+
+impl Drop for Ha1 {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl fmt::Debug for Ha1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ha1(..)")
+    }
+}
+
+/// Quality of protection: what the response covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qop<'a> {
+    /// No `qop` parameter: the form of RFC 2069.
+    None,
+    /// Method and digest-uri.
+    Auth,
+    /// Those and the body, here.
+    AuthInt(&'a [u8]),
+}
+
+/// Everything that a response is computed from, but for HA1. All values as they stand in the credentials.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "each is the digest parameter of that name")]
+pub struct Inputs<'a> {
+    pub hash: Hash,
+    /// Whether the algorithm is the `-sess` form.
+    pub session: bool,
+    /// The method; empty for `rspauth` (RFC 7616 section 3.5).
+    pub method: &'a [u8],
+    pub uri: &'a [u8],
+    pub nonce: &'a [u8],
+    pub cnonce: &'a [u8],
+    /// Eight hex digits as written.
+    pub nc: &'a [u8],
+    pub qop: Qop<'a>,
+}
+
+/// A response, lower-case hex.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Response(Hex);
+
+impl Response {
+    /// Computes the response.
+    ///
+    /// Source: RFC 7616 sections 3.4.1 to 3.4.3.
+    pub fn compute(ha1: &Ha1, inputs: &Inputs<'_>) -> Self {
+        let Inputs { hash, session, method, uri, nonce, cnonce, nc, qop } = *inputs;
+        let session_ha1;
+        let ha1: &[u8] = if session {
+            session_ha1 = Ha1(hash.hex(&[&ha1.0, b":", nonce, b":", cnonce]));
+            &session_ha1.0
+        } else {
+            &ha1.0
+        };
+        let ha2 = match qop {
+            Qop::AuthInt(body) => hash.hex(&[method, b":", uri, b":", &hash.hex(&[body])]),
+            Qop::None | Qop::Auth => hash.hex(&[method, b":", uri]),
+        };
+        let qop_name: &[u8] = match qop {
+            Qop::None => return Self(hash.hex(&[ha1, b":", nonce, b":", &ha2])),
+            Qop::Auth => b"auth",
+            Qop::AuthInt(_) => b"auth-int",
+        };
+        Self(hash.hex(&[ha1, b":", nonce, b":", nc, b":", cnonce, b":", qop_name, b":", &ha2]))
+    }
+
+    /// The hex digits.
+    pub fn as_hex(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether `claimed` is this response, in constant time; upper-case digits are not.
+    pub fn verify(&self, claimed: &[u8]) -> bool {
+        self.0.as_slice().ct_eq(claimed).into()
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Response(..)")
+    }
+}

@@ -1,0 +1,1 @@
+//! The one place that reads a clock or draws randomness.

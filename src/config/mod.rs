@@ -1,0 +1,5 @@
+//! Configuration.
+
+pub mod problem;
+pub mod raw;
+pub mod reload;

@@ -1,0 +1,1 @@
+//! The demonstration: a small SIP server, two UEs and a rogue on loopback.

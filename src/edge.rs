@@ -1,0 +1,1 @@
+//! The journey with a socket at either end.

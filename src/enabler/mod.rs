@@ -1,0 +1,4 @@
+//! Stage 6, enabler.
+
+pub mod reg;
+pub mod sip;

@@ -1,0 +1,3 @@
+//! HTTP: Ub and the metrics page.
+
+pub mod ub;

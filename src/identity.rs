@@ -1,0 +1,118 @@
+//! Who somebody is: the names that keys, accounts and certificates prove.
+//!
+//! Takes:   text from configuration, subscriber files, key servers and verified credentials.
+//! Gives:   [`Impi`], [`Impu`], [`Btid`], [`Realm`] and [`Principal`], cheap to clone.
+//! Keeps:   nothing.
+//! Refuses: text that could not be such a name: empty, over 1024 octets, with control characters, quotes.
+//! Sources: TS 23.003 clause 13; TS 33.220 clause 4.5.2 (B-TID); RFC 7616 section 3.3 (realm).
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest name, in octets.
+pub const NAME_MAX: usize = 1024;
+
+macro_rules! name {
+    ($(#[$about:meta])* $type:ident) => {
+        $(#[$about])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Takes `text` as such a name; `None` if it cannot be one.
+            pub fn new(text: &str) -> Option<Self> {
+                let clean = |octet: char| !octet.is_control() && octet != '"' && octet != '\\';
+                let fits = !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(clean);
+                fits.then(|| Self(text.into()))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($type), "({})"), self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A private identity: the subscriber as the operator knows it, `user@domain`. Never shown to other users.
+    Impi
+}
+name! {
+    /// A public identity: the URI by which others reach the user, `sip:alice@example.net` or `tel:+1...`.
+    Impu
+}
+name! {
+    /// A digest realm.
+    Realm
+}
+name! {
+    /// A bootstrapping transaction identifier, `base64(RAND)@bsf-name`: it names one Ks. Compared with case.
+    Btid
+}
+
+impl Btid {
+    /// The server that made it: what follows the last `@`.
+    pub fn bsf(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, server)| server)
+    }
+}
+
+impl Impu {
+    /// The form in which identities are compared; see [`crate::wire::Uri::identity`].
+    pub fn key(&self) -> Vec<u8> {
+        crate::wire::Uri::parse(self.0.as_bytes())
+            .map_or_else(|| self.0.as_bytes().to_vec(), |uri| uri.identity())
+    }
+}
+
+/// How a name was proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// A key made by bootstrapping: the name is the IMPI, or the B-TID where the IMPI is withheld.
+    Gba,
+    /// A digest account: the name is `realm` TAB `username`.
+    Account,
+    /// Digest-AKA against a local subscriber: the name is the IMPI.
+    Aka,
+    /// A certificate of a user: the name is its SIP URI.
+    UserCertificate,
+    /// A certificate of a server: the name is its peer group.
+    PeerCertificate,
+    /// A configured address: the name is its peer group.
+    Address,
+}
+
+/// The name that authentication proved.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal {
+    /// How.
+    pub proof: Proof,
+    /// The name, in the form that `proof` says.
+    pub name: Arc<str>,
+}
+
+impl Principal {
+    /// A principal.
+    pub fn new(proof: Proof, name: impl Into<Arc<str>>) -> Self {
+        Self { proof, name: name.into() }
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({})", self.proof, self.name)
+    }
+}

@@ -1,0 +1,146 @@
+//! Keys: where they come from, and the types that keep them from being printed.
+//!
+//! Takes:   subscriber keys, random challenges, names.
+//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seam [`KeySource`].
+//! Keeps:   see `naf` (cache) and `bootstrap` (sessions).
+//! Refuses: see each file.
+//! Sources: TS 33.220 clauses 4.4, 4.5 and annex B.
+
+pub mod bootstrap;
+pub mod derivation;
+pub mod milenage;
+pub mod naf;
+#[cfg(feature = "edge")]
+pub mod subscribers;
+pub mod tuak;
+
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::identity::{Btid, Impi, Impu};
+use crate::instant::{Now, WallTime};
+
+macro_rules! secret {
+    ($(#[$about:meta])* $type:ident, $length:literal) => {
+        $(#[$about])*
+        #[derive(Clone, Zeroize, ZeroizeOnDrop)]
+        pub struct $type([u8; $length]);
+
+        impl $type {
+            /// Takes the octets; the caller's copy is not zeroed.
+            pub fn new(octets: [u8; $length]) -> Self {
+                Self(octets)
+            }
+
+            /// The octets, for the derivation or comparison that needs them.
+            pub fn expose(&self) -> &[u8; $length] {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($type), "(..)"))
+            }
+        }
+    };
+}
+
+secret! {
+    /// The bootstrapped key, CK || IK. It never leaves BSF and UE.
+    Ks, 32
+}
+secret! {
+    /// The key shared by one UE and one NAF for one protocol.
+    KsNaf, 32
+}
+
+/// The random challenge of one bootstrapping run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rand(pub [u8; 16]);
+
+/// FQDN and Ua security protocol identifier: for whom and for what a NAF key is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NafId {
+    fqdn: Arc<str>,
+    ua: UaId,
+}
+
+/// A Ua security protocol identifier: one octet for the organisation, four for its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UaId(pub [u8; 5]);
+
+impl UaId {
+    /// OMA: SIP Digest, registered for SEC_CF 1.1.
+    pub const SIP_DIGEST: Self = Self([3, 0, 0, 0, 3]);
+    /// OMA: LOCSIP 1.0.
+    pub const LOCSIP: Self = Self([3, 0, 0, 0, 2]);
+    /// 3GPP: HTTP Digest, TS 24.109.
+    pub const HTTP_DIGEST: Self = Self([1, 0, 0, 0, 2]);
+    /// 3GPP: TMPI generation, TS 33.220 annex B.4.
+    pub const TMPI: Self = Self([1, 0, 0, 1, 0]);
+}
+
+impl NafId {
+    /// `fqdn` is folded to lower case and loses a trailing dot, as both sides must (TS 33.220 annex B.3).
+    pub fn new(fqdn: &str, ua: UaId) -> Self {
+        let fqdn = fqdn.strip_suffix('.').unwrap_or(fqdn).to_ascii_lowercase();
+        Self { fqdn: fqdn.into(), ua }
+    }
+
+    /// The name that the UE dialled.
+    pub fn fqdn(&self) -> &str {
+        &self.fqdn
+    }
+
+    /// The protocol.
+    pub fn ua(&self) -> UaId {
+        self.ua
+    }
+
+    /// FQDN octets followed by the five octets of the identifier: what goes into the derivation.
+    pub fn octets(&self) -> Vec<u8> {
+        [self.fqdn.as_bytes(), &self.ua.0].concat()
+    }
+}
+
+/// What a BSF tells a NAF about one B-TID.
+#[derive(Clone, Debug)]
+pub struct NafKey {
+    /// Ks_NAF (GBA_ME) or Ks_ext_NAF (GBA_U).
+    pub key: KsNaf,
+    /// The private identity, if the BSF's policy lets this NAF see it.
+    pub impi: Option<Impi>,
+    /// Public identities of the subscriber, the default one first.
+    pub identities: Arc<[Impu]>,
+    /// When the key ends.
+    pub expires: WallTime,
+    /// When the bootstrapping run was.
+    pub created: WallTime,
+}
+
+/// The answer to the question for a NAF key.
+#[derive(Clone, Debug)]
+pub enum KeyAnswer {
+    /// The key.
+    Known(Arc<NafKey>),
+    /// No such B-TID, or it has expired: the UE has to bootstrap (Diameter 5403).
+    Unknown,
+    /// This NAF may not have it (Diameter 5402): 403, no challenge.
+    Forbidden,
+    /// Not known here; somebody has to be asked.
+    Ask,
+    /// The source cannot be reached.
+    Unavailable,
+}
+
+/// Where NAF keys are looked up without waiting: a cache that the shell fills.
+///
+/// An implementation that errs lets an attacker in as the subscriber whose key it gives out, for as long as it
+/// gives it; one that answers `Unknown` wrongly sends UEs to bootstrap again.
+pub trait KeySource: Send + Sync {
+    /// The key for `btid` and `naf`, or that it has to be asked for.
+    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer;
+}

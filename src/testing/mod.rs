@@ -1,0 +1,1 @@
+//! For tests: a virtual clock, a lossy link, fixtures, a gate without keys.

@@ -1,0 +1,163 @@
+//! Stage 1, transport: octets and where they came from.
+//!
+//! Takes:   sockets, in the shell files; nothing here reads one.
+//! Gives:   [`Arrival`], the facts about one message that no header can claim.
+//! Keeps:   nothing here; flows keep what was proved on them.
+//! Refuses: see `demux` (first octet) and `limits` of each transport.
+//! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); `TR-01` to `TR-17`.
+
+pub mod demux;
+#[cfg(feature = "edge")]
+pub mod flows;
+#[cfg(feature = "edge")]
+pub mod peer;
+#[cfg(feature = "edge")]
+pub mod resolve;
+pub mod stun;
+#[cfg(feature = "edge")]
+pub mod tcp;
+#[cfg(feature = "edge")]
+pub mod tls;
+#[cfg(feature = "edge")]
+pub mod udp;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::identity::Principal;
+
+/// How octets travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams, in the clear.
+    Udp,
+    /// A stream, in the clear.
+    Tcp,
+    /// A stream under TLS.
+    Tls,
+}
+
+impl Transport {
+    /// Whether the transport itself repeats what is lost.
+    pub fn is_reliable(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// Whether it gives confidentiality and integrity.
+    pub fn is_secure(self) -> bool {
+        self == Self::Tls
+    }
+
+    /// The token in a Via.
+    pub fn via_token(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The value of a URI's transport parameter.
+    pub fn uri_token(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The port where none is written.
+    pub fn default_port(self) -> u16 {
+        if self.is_secure() { 5061 } else { 5060 }
+    }
+}
+
+/// The two faces of the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Where devices are.
+    Ue,
+    /// Where the servers are.
+    Core,
+}
+
+/// A configured listener, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u16);
+
+/// A configured peer group, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u16);
+
+/// One connection: a slot of the table, and how often the slot was given out before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// The slot.
+    pub slot: u32,
+    /// Its generation: a reused slot has another one.
+    pub generation: u32,
+}
+
+/// A transport path to one peer: a connection, or for UDP the pair of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// How octets travel on it.
+    pub transport: Transport,
+    /// Our end.
+    pub listener: ListenerId,
+    /// Their end.
+    pub remote: SocketAddr,
+    /// The connection; `None` for UDP.
+    pub connection: Option<ConnectionId>,
+}
+
+/// What transport knows about one message, whatever its headers say.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The flow it came on.
+    pub flow: Flow,
+    /// The face it came to.
+    pub side: Side,
+    /// Our address it was sent to.
+    pub local: SocketAddr,
+    /// Whom the flow's own handshake proved: a client certificate mapped to a user.
+    pub channel: Option<Arc<Principal>>,
+    /// The peer group on the core side, by certificate or by address; `None` if it is in none.
+    pub group: Option<Group>,
+    /// What the transaction layer knows about an ACK or a CANCEL.
+    pub pending: Pending,
+}
+
+/// A peer group, and what proved the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Which.
+    pub id: GroupId,
+    /// By certificate (level 3), or by address alone (level 1).
+    pub by_certificate: bool,
+}
+
+/// How an ACK or CANCEL stands to the INVITE transactions; `None` for every other method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pending {
+    /// No transaction of that branch, sent-by and (for CANCEL) Call-ID, From tag and CSeq number.
+    #[default]
+    None,
+    /// An INVITE that has no final answer yet, received on the same flow.
+    Invite,
+    /// A transaction of another method on the same flow: CANCEL of it has no effect.
+    Other,
+}
+
+/// Where a request to the core is to go: one address of one peer, found by resolution.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// How to reach it.
+    pub transport: Transport,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The SIP domain that its certificate must carry: that of the URI, never the SRV target (`DNS-05`).
+    pub domain: Arc<str>,
+    /// The group it belongs to.
+    pub group: GroupId,
+}

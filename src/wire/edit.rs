@@ -1,0 +1,214 @@
+//! Stage 2, edits: a message that leaves is the one that came, with splices.
+//!
+//! Takes:   spans of a message, and new text for them.
+//! Gives:   the octets to send: what no edit touches is the same, octet for octet.
+//! Keeps:   the list of splices and their text, until they are applied.
+//! Refuses: CR, LF and NUL in new text ([`Unprintable`]): whatever was put in, no line can be added.
+//! Sources: RFC 3261 section 16.6 item 1; `PX-11`.
+
+use smallvec::SmallVec;
+
+use super::scan::is_space;
+use super::{Message, Span};
+
+/// New text held a line end: the message must not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unprintable;
+
+impl std::fmt::Display for Unprintable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value to be printed holds CR, LF or NUL")
+    }
+}
+
+impl std::error::Error for Unprintable {}
+
+/// Text being printed. It remembers whether anything put in could have ended a line.
+#[derive(Debug, Default)]
+pub struct Text {
+    octets: Vec<u8>,
+    unprintable: bool,
+}
+
+impl Text {
+    /// Empty text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds octets as they are.
+    pub fn put(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
+        let octets = octets.as_ref();
+        self.unprintable |= octets.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
+        self.octets.extend_from_slice(octets);
+        self
+    }
+
+    /// Adds a value that may be folded: each run of white space with a line end in it becomes one space.
+    pub fn put_unfolded(&mut self, value: &[u8]) -> &mut Self {
+        if memchr::memchr(b'\n', value).is_none() {
+            return self.put(value);
+        }
+        let mut rest = value;
+        while let Some(end) = memchr::memchr(b'\r', rest) {
+            let (before, fold) = rest.split_at_checked(end).unwrap_or((rest, b""));
+            self.put(before).put(b" ");
+            let skip = fold.iter().take_while(|octet| is_space(**octet)).count();
+            rest = fold.get(skip..).unwrap_or_default();
+        }
+        self.put(rest)
+    }
+
+    /// Adds a decimal number.
+    pub fn put_number(&mut self, number: u64) -> &mut Self {
+        let mut digits = [0_u8; 20];
+        let mut rest = number;
+        let mut length: usize = 0;
+        for slot in digits.iter_mut().rev() {
+            *slot = b'0'.wrapping_add(u8::try_from(rest % 10).unwrap_or(0));
+            rest /= 10;
+            length = length.saturating_add(1);
+            if rest == 0 {
+                break;
+            }
+        }
+        let from = digits.len().saturating_sub(length);
+        self.octets.extend_from_slice(digits.get(from..).unwrap_or_default());
+        self
+    }
+
+    /// Ends a line. The only way to put CRLF.
+    pub fn end_line(&mut self) -> &mut Self {
+        self.octets.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds one field: `name: `, what `value` puts, CRLF.
+    pub fn field(&mut self, name: &str, value: impl FnOnce(&mut Self)) -> &mut Self {
+        self.put(name).put(b": ");
+        value(self);
+        self.end_line()
+    }
+
+    /// Adds octets that are not part of the head, a body above all: line ends are theirs.
+    pub fn put_body(&mut self, octets: &[u8]) -> &mut Self {
+        self.octets.extend_from_slice(octets);
+        self
+    }
+
+    /// How many octets are in it.
+    pub fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Whether nothing was put yet.
+    pub fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    ///
+    /// [`Unprintable`] if anything put in held CR, LF or NUL.
+    pub fn finish(self) -> Result<Vec<u8>, Unprintable> {
+        if self.unprintable { Err(Unprintable) } else { Ok(self.octets) }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Splice {
+    /// What goes away; empty for an insertion.
+    old: Span,
+    /// What comes, as a span of `Edits::text`.
+    new: Span,
+}
+
+/// The changes one message gets on its way out.
+#[derive(Debug, Default)]
+pub struct Edits {
+    splices: SmallVec<[Splice; 16]>,
+    text: Text,
+}
+
+impl Edits {
+    /// No change.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes `span` out.
+    pub fn remove(&mut self, span: Span) {
+        self.replace(span, |_| {});
+    }
+
+    /// Puts what `print` prints in the place of `span`.
+    pub fn replace(&mut self, span: Span, print: impl FnOnce(&mut Text)) {
+        let from = self.text.len();
+        print(&mut self.text);
+        self.splices.push(Splice { old: span, new: Span::new(from, self.text.len()) });
+    }
+
+    /// Puts what `print` prints before offset `at`; several at one place keep their order.
+    pub fn insert(&mut self, at: usize, print: impl FnOnce(&mut Text)) {
+        self.replace(Span::new(at, at), print);
+    }
+
+    /// The message with all changes made.
+    ///
+    /// # Errors
+    ///
+    /// [`Unprintable`] if any new text held CR, LF or NUL.
+    pub fn apply(mut self, message: &Message) -> Result<Vec<u8>, Unprintable> {
+        self.splices.sort_by_key(|splice| splice.old.start());
+        let octets = message.octets();
+        let mut text = Vec::with_capacity(octets.len().saturating_add(self.text.len()));
+        let new = self.text.finish()?;
+        let mut at = 0;
+        for Splice { old, new: span } in &self.splices {
+            text.extend_from_slice(octets.get(at..old.start()).unwrap_or_default());
+            text.extend_from_slice(span.of(&new));
+            at = at.max(old.end());
+        }
+        text.extend_from_slice(octets.get(at..).unwrap_or_default());
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn splices_leave_the_rest_alone() {
+        let octets = Bytes::from_static(b"OPTIONS sip:a SIP/2.0\r\nA: 1\r\nB: 2\r\n\r\nx\r\ny");
+        let message = Message::from_datagram(octets).expect("well formed");
+        let mut edits = Edits::new();
+        edits.remove(message.fields()[0].line);
+        edits.insert(message.head_end(), |text| {
+            text.field("C", |value| {
+                value.put_number(30);
+            });
+        });
+        edits.insert(message.head_start(), |text| {
+            text.field("V", |value| {
+                value.put_unfolded(b"a,\r\n\t b");
+            });
+        });
+        let out = edits.apply(&message).expect("printable");
+        assert_eq!(out, b"OPTIONS sip:a SIP/2.0\r\nV: a, b\r\nB: 2\r\nC: 30\r\n\r\nx\r\ny");
+    }
+
+    #[test]
+    fn a_line_end_in_new_text_stops_the_message() {
+        for bad in ["a\rb", "a\nb", "a\0b"] {
+            let mut text = Text::new();
+            text.field("X", |value| {
+                value.put(bad);
+            });
+            assert_eq!(text.finish(), Err(Unprintable));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Stage 2, framing: messages out of a stream of octets, by the parser's own grammar.
+//!
+//! Takes:   the octets read from one stream so far.
+//! Gives:   [`Framed`]: a message, a keep-alive to answer, or the wish for more.
+//! Keeps:   how far it has looked for the blank line and how long the message is, so that dribbled octets
+//!          cost linear time.
+//! Refuses: what the parser refuses; a head over 64 KiB; a body over the bound of the flow; a message without
+//!          Content-Length. Framing is lost then: the flow is to be closed after the answer.
+//! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 section 4.4.1; `TR-04` to `TR-07`.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use super::message::{Malformed, Message};
+use super::{Fault, scan};
+
+/// What lies at the front of a stream.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is matched at once, never stored")]
+pub enum Framed {
+    /// Not enough octets yet.
+    More,
+    /// A double CRLF between messages: answer with one CRLF (RFC 5626 section 4.4.1).
+    Ping,
+    /// A whole message.
+    Message(Message),
+    /// Not a message: answer if it can be answered, then close.
+    Broken(Malformed),
+}
+
+/// The state of one stream's framing.
+#[derive(Debug, Default)]
+pub struct Framer {
+    /// Octets in which the blank line was looked for in vain.
+    searched: usize,
+    /// Length of the message whose head was seen whole; zero before.
+    whole: usize,
+}
+
+impl Framer {
+    /// A framer for a stream that has shown nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next item off the front of `octets`; `message_max` is the flow's bound in octets.
+    pub fn next(&mut self, octets: &mut BytesMut, message_max: usize) -> Framed {
+        if octets.len() < self.whole {
+            return Framed::More;
+        }
+        if self.searched == 0 {
+            if octets.starts_with(b"\r\n\r\n") {
+                octets.advance(4);
+                return Framed::Ping;
+            }
+            // One CRLF is skipped, unless it may be the first half of a ping.
+            if b"\r\n\r\n".starts_with(octets) {
+                return Framed::More;
+            }
+            if octets.starts_with(b"\r\n") {
+                octets.advance(2);
+            }
+        }
+        let from = self.searched.saturating_sub(3);
+        let looked_at = octets.get(from..).unwrap_or_default();
+        let Some(blank) = memmem::find(looked_at, b"\r\n\r\n") else {
+            self.searched = octets.len();
+            if octets.len() > scan::HEAD_MAX {
+                return self.broken(octets, Fault::HeadTooLong);
+            }
+            return Framed::More;
+        };
+        let head = from.saturating_add(blank).saturating_add(4);
+        let found = scan::scan(octets.get(..head).unwrap_or_default());
+        if let Some(fault) = found.fault {
+            return self.broken(octets, fault);
+        }
+        let (peek, _) = Message::index(Bytes::new(), found.clone());
+        let length = peek.and_then(|_| length_of(octets, &found));
+        let Some(length) = length else { return self.broken(octets, Fault::ContentLength) };
+        let whole = head.saturating_add(length);
+        if whole > message_max {
+            return self.broken(octets, Fault::MessageTooLong);
+        }
+        if octets.len() < whole {
+            (self.searched, self.whole) = (blank.saturating_add(from), whole);
+            return Framed::More;
+        }
+        (self.searched, self.whole) = (0, 0);
+        let octets = octets.split_to(whole).freeze();
+        match Message::index(octets, found) {
+            (Some(message), None) => Framed::Message(message),
+            (rest, fault) => Framed::Broken(Malformed {
+                fault: fault.unwrap_or(Fault::StartLine),
+                rest: rest.map(Box::new),
+            }),
+        }
+    }
+
+    fn broken(&mut self, octets: &mut BytesMut, fault: Fault) -> Framed {
+        (self.searched, self.whole) = (0, 0);
+        let octets = octets.split().freeze();
+        let found = scan::scan(&octets);
+        let (rest, _) = Message::index(octets, found);
+        Framed::Broken(Malformed { fault, rest: rest.map(Box::new) })
+    }
+}
+
+/// The one Content-Length of a scanned head.
+fn length_of(octets: &[u8], found: &scan::Scan) -> Option<usize> {
+    let mut rows = found.fields.iter().filter(|field| field.name == super::Name::ContentLength);
+    let value = rows.next()?.value.of(octets);
+    if rows.next().is_some() {
+        return None;
+    }
+    super::split::number(value).and_then(|number| u32::try_from(number).ok()).map(|n| n as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 3\r\n\r\nabc";
+
+    #[test]
+    fn segmentation_changes_nothing() {
+        let mut stream = Vec::new();
+        for part in [&b"\r\n\r\n"[..], REQUEST, b"\r\n", REQUEST, b"\r\n\r\n"] {
+            stream.extend_from_slice(part);
+        }
+        for step in [1, 2, 7, stream.len()] {
+            let (mut framer, mut held) = (Framer::new(), BytesMut::new());
+            let (mut pings, mut messages) = (0, 0);
+            for chunk in stream.chunks(step) {
+                held.extend_from_slice(chunk);
+                loop {
+                    match framer.next(&mut held, 65536) {
+                        Framed::More => break,
+                        Framed::Ping => pings += 1,
+                        Framed::Message(message) => {
+                            assert_eq!(message.octets().as_ref(), REQUEST);
+                            messages += 1;
+                        }
+                        Framed::Broken(why) => panic!("{:?} at step {step}", why.fault),
+                    }
+                }
+            }
+            assert_eq!((pings, messages), (2, 2), "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_trusted_breaks_the_stream() {
+        for value in ["", "x", "-1", "+3", "3, 3", "4294967296", "3\r\nl: 3"] {
+            let text = format!("OPTIONS sip:a@b SIP/2.0\r\nContent-Length: {value}\r\n\r\nabc");
+            let mut held = BytesMut::from(text.as_bytes());
+            let framed = Framer::new().next(&mut held, 65536);
+            assert!(
+                matches!(&framed, Framed::Broken(why) if why.fault == Fault::ContentLength),
+                "{value:?}: {framed:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Stage 2, the message: octets as they came, and an index over them.
+//!
+//! Takes:   one datagram, or what the framer cut out of a stream.
+//! Gives:   [`Message`], from which later stages read one header at a time, borrowed.
+//! Keeps:   the octets, by reference count; nothing is copied or allocated for a header.
+//! Refuses: what the scanner refuses, and a Content-Length that is wrong or not alone. The refusal carries
+//!          the well-formed part, so that it can be answered.
+//! Sources: RFC 3261 sections 7, 18.3 and 20.14; `TR-03`, `TR-04`, `TR-07`, `TR-15` of the conformance tests.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::names::{Method, Name};
+use super::scan::{self, Field, Scan, Start};
+use super::{Fault, Span, split};
+
+/// Longest message on a flow that nobody has authenticated: 64 KiB.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+/// Longest message on a flow of an authenticated peer: 256 KiB.
+pub const MESSAGE_MAX_KNOWN: usize = 256 * 1024;
+
+/// A request or a response: what arrived, unchanged, with an index.
+#[derive(Clone, Debug)]
+pub struct Message {
+    octets: Bytes,
+    start: Start,
+    fields: SmallVec<[Field; 24]>,
+    blank: usize,
+    body: Span,
+}
+
+/// Octets that are no message, and what is wrong with them.
+#[derive(Clone, Debug)]
+pub struct Malformed {
+    /// The first thing that was wrong.
+    pub fault: Fault,
+    /// The well-formed part, if there was a start line: enough to answer from, and for nothing else.
+    pub rest: Option<Box<Message>>,
+}
+
+impl Message {
+    /// Parses one datagram: what follows the body is dropped, what it lacks is a fault.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] with the first fault of the scanner or of Content-Length.
+    ///
+    /// Source: RFC 3261 section 18.3.
+    pub fn from_datagram(octets: Bytes) -> Result<Self, Malformed> {
+        let scan = scan::scan(&octets);
+        let (mut message, fault) = Self::index(octets, scan);
+        let Some(message) = message.as_mut() else {
+            return Err(Malformed { fault: fault.unwrap_or(Fault::StartLine), rest: None });
+        };
+        let fault = fault.or_else(|| match message.content_length() {
+            Ok(None) => None,
+            Ok(Some(length)) => message.cut_body(length).err(),
+            Err(fault) => Some(fault),
+        });
+        match fault {
+            None => Ok(message.clone()),
+            Some(fault) => Err(Malformed { fault, rest: Some(Box::new(message.clone())) }),
+        }
+    }
+
+    /// Indexes octets of a stream whose head the framer has just scanned; `None` for the message if there
+    /// was no start line.
+    pub(super) fn index(octets: Bytes, scan: Scan) -> (Option<Self>, Option<Fault>) {
+        let Scan { start, fields, blank, body, fault } = scan;
+        let body = Span::new(body, octets.len());
+        (start.map(|start| Self { octets, start, fields, blank, body }), fault)
+    }
+
+    /// Ends the body after `length` octets, and the message with it.
+    pub(super) fn cut_body(&mut self, length: usize) -> Result<(), Fault> {
+        let end = self.body.start().checked_add(length).filter(|end| *end <= self.octets.len());
+        let Some(end) = end else { return Err(Fault::BodyShort) };
+        self.body = Span::new(self.body.start(), end);
+        self.octets.truncate(end);
+        Ok(())
+    }
+
+    /// The value of Content-Length, in octets.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::ContentLength`] if it is there more than once, or not one decimal number below 2^32.
+    pub fn content_length(&self) -> Result<Option<usize>, Fault> {
+        let mut fields = self.fields_named(Name::ContentLength);
+        let Some(value) = fields.next() else { return Ok(None) };
+        if fields.next().is_some() {
+            return Err(Fault::ContentLength);
+        }
+        let number = split::number(value).and_then(|number| u32::try_from(number).ok());
+        number.map(|number| Some(number as usize)).ok_or(Fault::ContentLength)
+    }
+
+    /// All its octets.
+    pub fn octets(&self) -> &Bytes {
+        &self.octets
+    }
+
+    /// The first line.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Whether it is a request.
+    pub fn is_request(&self) -> bool {
+        matches!(self.start, Start::Request { .. })
+    }
+
+    /// The method of a request; `None` for a response.
+    pub fn method(&self) -> Option<Method> {
+        match self.start {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
+    }
+
+    /// The octets of the method; empty for a response.
+    pub fn method_octets(&self) -> &[u8] {
+        match self.start {
+            Start::Request { method_span, .. } => method_span.of(&self.octets),
+            Start::Response { .. } => b"",
+        }
+    }
+
+    /// The octets of the Request-URI; empty for a response.
+    pub fn request_uri(&self) -> &[u8] {
+        self.request_uri_span().of(&self.octets)
+    }
+
+    /// Where the Request-URI is; empty for a response.
+    pub fn request_uri_span(&self) -> Span {
+        match self.start {
+            Start::Request { uri, .. } => uri,
+            Start::Response { .. } => Span::default(),
+        }
+    }
+
+    /// The status code of a response; `None` for a request.
+    pub fn status(&self) -> Option<u16> {
+        match self.start {
+            Start::Request { .. } => None,
+            Start::Response { status, .. } => Some(status),
+        }
+    }
+
+    /// All fields, in order.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The values of all fields of that name, one for each row; `name` must not be `Other`.
+    pub fn fields_named(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
+        self.rows(name).map(|field| field.value.of(&self.octets))
+    }
+
+    /// All rows of that name.
+    pub fn rows(&self, name: Name) -> impl Iterator<Item = &Field> + Clone {
+        self.fields.iter().filter(move |field| field.name == name)
+    }
+
+    /// The value of the first field of that name.
+    pub fn first(&self, name: Name) -> Option<&[u8]> {
+        self.fields_named(name).next()
+    }
+
+    /// The comma-separated values of all fields of that name, in order, trimmed.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
+        self.fields_named(name).flat_map(split::commas)
+    }
+
+    /// The body, exactly as it came.
+    pub fn body(&self) -> &[u8] {
+        self.body.of(&self.octets)
+    }
+
+    /// Where the blank line begins: fields are added there.
+    pub fn head_end(&self) -> usize {
+        self.blank
+    }
+
+    /// Where the first field begins, behind the start line.
+    pub fn head_start(&self) -> usize {
+        self.fields.first().map_or(self.blank, |field| field.line.start())
+    }
+
+    /// The place of `part`, which must have been borrowed from this message.
+    pub fn span_of(&self, part: &[u8]) -> Span {
+        Span::within(&self.octets, part)
+    }
+}

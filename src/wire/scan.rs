@@ -1,0 +1,305 @@
+//! Stage 2, the scanner: one walk over start line and header block, and the only grammar there is for them.
+//!
+//! Takes:   octets that begin with a start line; the framer and the parser both come here.
+//! Gives:   [`Scan`]: where the start line, each field and the body are. It copies nothing.
+//! Keeps:   nothing. Bounds: start line and field 8 KiB, header block 64 KiB, 256 fields.
+//! Refuses: a line that does not end in CRLF, a name that is no token, a missing colon, a start line with other
+//!          than single spaces, and whatever is over a bound. The walk goes on after a fault, so that
+//!          the answer can still copy the fields that were well formed.
+//! Sources: RFC 3261 sections 7.1 to 7.3.1 and 25.1.
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use super::names::{Method, Name};
+use super::{Fault, Span};
+
+/// Longest start line, longest field (name, value, folds): 8 KiB.
+pub const LINE_MAX: usize = 8 * 1024;
+/// Longest header block, start line and blank line included: 64 KiB.
+pub const HEAD_MAX: usize = 64 * 1024;
+/// Most header fields.
+pub const FIELDS_MAX: usize = 256;
+
+/// What the first line said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// `METHOD SP Request-URI SP SIP/2.0`
+    Request {
+        /// The method, `Other` if it is none we know.
+        method: Method,
+        /// Where its octets are.
+        method_span: Span,
+        /// Where the Request-URI is.
+        uri: Span,
+    },
+    /// `SIP/2.0 SP 3DIGIT SP reason`
+    Response {
+        /// 100 to 699.
+        status: u16,
+        /// Where the reason phrase is; it may be empty.
+        reason: Span,
+    },
+}
+
+/// One header field: its name and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name, compact form or not.
+    pub name: Name,
+    /// The octets of the name.
+    pub name_span: Span,
+    /// The value without white space around it; folds stay inside.
+    pub value: Span,
+    /// The whole line or lines, CRLF included.
+    pub line: Span,
+}
+
+/// The places of everything up to the body.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The first line; `None` if it was the fault.
+    pub start: Option<Start>,
+    /// Well-formed fields in order.
+    pub fields: SmallVec<[Field; 24]>,
+    /// Where the blank line begins.
+    pub blank: usize,
+    /// Where the body begins.
+    pub body: usize,
+    /// The first thing that was wrong.
+    pub fault: Option<Fault>,
+}
+
+/// Walks `octets` from the first octet of the start line to the blank line.
+pub fn scan(octets: &[u8]) -> Scan {
+    let mut walk = Walk { octets, at: 0, fault: None };
+    let start = walk.start_line();
+    let mut fields = SmallVec::new();
+    let mut blank = octets.len();
+    while walk.at < octets.len() {
+        if walk.rest().starts_with(b"\r\n") {
+            blank = walk.at;
+            break;
+        }
+        let Some(field) = walk.field() else { continue };
+        if fields.len() < FIELDS_MAX {
+            fields.push(field);
+        } else {
+            walk.note(Fault::TooManyFields);
+        }
+    }
+    let body = if blank < octets.len() { blank.saturating_add(2) } else { octets.len() };
+    if blank == octets.len() {
+        walk.note(Fault::NoBlankLine);
+    }
+    if body > HEAD_MAX {
+        walk.note(Fault::HeadTooLong);
+    }
+    Scan { start, fields, blank, body, fault: walk.fault }
+}
+
+struct Walk<'a> {
+    octets: &'a [u8],
+    at: usize,
+    fault: Option<Fault>,
+}
+
+impl<'a> Walk<'a> {
+    fn rest(&self) -> &'a [u8] {
+        self.octets.get(self.at..).unwrap_or_default()
+    }
+
+    fn note(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// The next line without its CRLF; the walk stands behind it. A bare CR or LF is a fault.
+    fn line(&mut self) -> &'a [u8] {
+        let rest = self.rest();
+        let Some(end) = memchr(b'\n', rest) else {
+            self.at = self.octets.len();
+            self.note(Fault::NoBlankLine);
+            return rest;
+        };
+        let line = rest.get(..end).unwrap_or_default();
+        self.at = self.at.saturating_add(end).saturating_add(1);
+        let Some((b'\r', line)) = line.split_last() else {
+            self.note(Fault::BareLineEnd);
+            return line;
+        };
+        if memchr(b'\r', line).is_some() {
+            self.note(Fault::BareLineEnd);
+        }
+        line
+    }
+
+    fn start_line(&mut self) -> Option<Start> {
+        let line = self.line();
+        if line.len() > LINE_MAX {
+            self.note(Fault::LineTooLong);
+            return None;
+        }
+        let start = if is_version(line.get(..8).unwrap_or_default()) {
+            self.status_line(line)
+        } else {
+            self.request_line(line)
+        };
+        if start.is_none() {
+            self.note(Fault::StartLine);
+        }
+        start
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Option<Start> {
+        let mut parts = line.split(|octet| *octet == b' ');
+        let (method, uri, version) = (parts.next()?, parts.next()?, parts.next()?);
+        if !is_token(method) || uri.is_empty() || parts.next().is_some() || !is_version(version) {
+            return None;
+        }
+        if !version.ends_with(b"2.0") || version.len() != 7 {
+            self.note(Fault::Version);
+        }
+        Some(Start::Request {
+            method: Method::of(method),
+            method_span: Span::within(self.octets, method),
+            uri: Span::within(self.octets, uri),
+        })
+    }
+
+    fn status_line(&mut self, line: &[u8]) -> Option<Start> {
+        let (version, rest) = line.split_at_checked(memchr(b' ', line)?)?;
+        if !version.ends_with(b"2.0") || version.len() != 7 {
+            self.note(Fault::Version);
+        }
+        let (digits, reason) = rest.get(1..)?.split_at_checked(3)?;
+        let status = digits.iter().try_fold(0_u16, |sum, digit| {
+            let digit = digit.is_ascii_digit().then(|| u16::from(digit.wrapping_sub(b'0')))?;
+            sum.checked_mul(10)?.checked_add(digit)
+        })?;
+        let reason = reason.strip_prefix(b" ")?;
+        (100..700)
+            .contains(&status)
+            .then(|| Start::Response { status, reason: Span::within(self.octets, reason) })
+    }
+
+    /// One field with its folded lines; `None` if it is not well formed.
+    fn field(&mut self) -> Option<Field> {
+        let from = self.at;
+        let before = self.fault;
+        let mut last = self.line();
+        let first = last;
+        while matches!(self.rest().first(), Some(b' ' | b'\t')) {
+            last = self.line();
+        }
+        let line = Span::new(from, self.at);
+        let value_end = Span::within(self.octets, last).end();
+        if line.end().saturating_sub(from) > LINE_MAX {
+            self.note(Fault::LineTooLong);
+            return None;
+        }
+        if self.fault.is_some() && before.is_none() {
+            return None; // a bare line end inside: nothing of it is used
+        }
+        let name_length = first.iter().take_while(|octet| is_token_octet(**octet)).count();
+        let (name, rest) = first.split_at_checked(name_length)?;
+        let colon = rest.iter().position(|octet| !matches!(octet, b' ' | b'\t'));
+        if name.is_empty() {
+            self.note(Fault::HeaderName);
+            return None;
+        }
+        let Some(colon) = colon.filter(|at| rest.get(*at) == Some(&b':')) else {
+            self.note(Fault::HeaderName);
+            return None;
+        };
+        let value_from = from.saturating_add(name_length).saturating_add(colon).saturating_add(1);
+        let value = trim(Span::new(value_from, value_end).of(self.octets));
+        let value = if value.is_empty() {
+            Span::new(value_from, value_from)
+        } else {
+            Span::within(self.octets, value)
+        };
+        Some(Field {
+            name: Name::of(name),
+            name_span: Span::within(self.octets, name),
+            value,
+            line,
+        })
+    }
+}
+
+/// `SIP/` and digits with one point: a version, ours or not.
+fn is_version(octets: &[u8]) -> bool {
+    let octets = octets.strip_suffix(b" ").unwrap_or(octets);
+    octets.get(..4).is_some_and(|sip| sip.eq_ignore_ascii_case(b"SIP/"))
+        && octets.get(4..).is_some_and(|rest| {
+            !rest.is_empty() && rest.iter().all(|octet| octet.is_ascii_digit() || *octet == b'.')
+        })
+}
+
+/// Whether `octet` may stand in a token (RFC 3261 section 25.1).
+pub fn is_token_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric()
+        || matches!(octet, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+/// Whether `octets` are a token: at least one octet, all of them of the token set.
+pub fn is_token(octets: &[u8]) -> bool {
+    !octets.is_empty() && octets.iter().all(|octet| is_token_octet(*octet))
+}
+
+/// White space as it may stand in a value: folds included, since the scanner has checked them.
+pub fn is_space(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// `octets` without white space at either end.
+pub fn trim(octets: &[u8]) -> &[u8] {
+    let from = octets.iter().position(|octet| !is_space(*octet)).unwrap_or(octets.len());
+    let to =
+        octets.iter().rposition(|octet| !is_space(*octet)).map_or(from, |at| at.saturating_add(1));
+    octets.get(from..to).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(octets: &[u8]) -> Option<Fault> {
+        scan(octets).fault
+    }
+
+    #[test]
+    fn finds_what_is_there() {
+        let octets = b"OPTIONS sip:a@b SIP/2.0\r\nv : x,\r\n\ty\r\nl:0\r\n\r\nbody";
+        let found = scan(octets);
+        assert_eq!(found.fault, None);
+        assert!(matches!(found.start, Some(Start::Request { method: Method::Options, .. })));
+        assert_eq!(found.fields.len(), 2);
+        assert_eq!(found.fields[0].name, Name::Via);
+        assert_eq!(found.fields[0].value.of(octets), b"x,\r\n\ty");
+        assert_eq!(&octets[found.body..], b"body");
+    }
+
+    #[test]
+    fn refuses_each_fault_by_name() {
+        for (octets, expected) in [
+            (&b"OPTIONS  sip:a SIP/2.0\r\n\r\n"[..], Fault::StartLine),
+            (b"OPTIONS sip:a SIP/2.0 \r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a SIP/3.0\r\n\r\n", Fault::Version),
+            (b"SIP/2.0 999 x\r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a SIP/2.0\r\nA: 1\nB: 2\r\n\r\n", Fault::BareLineEnd),
+            (b"OPTIONS sip:a SIP/2.0\r\nA: 1\rB: 2\r\n\r\n", Fault::BareLineEnd),
+            (b"OPTIONS sip:a SIP/2.0\r\nA 1\r\n\r\n", Fault::HeaderName),
+            (b"OPTIONS sip:a SIP/2.0\r\nA\0: 1\r\n\r\n", Fault::HeaderName),
+            (b"OPTIONS sip:a SIP/2.0\r\nA: 1\r\n", Fault::NoBlankLine),
+        ] {
+            assert_eq!(fault(octets), Some(expected), "{}", String::from_utf8_lossy(octets));
+        }
+    }
+
+    #[test]
+    fn version_is_compared_without_case() {
+        assert_eq!(fault(b"OPTIONS sip:a sIp/2.0\r\n\r\n"), None);
+        assert_eq!(fault(b"sip/2.0 200 OK\r\n\r\n"), None);
+    }
+}
