@@ -1,1 +1,246 @@
-//! Stages 3 to 6.
+//! Stages 3 to 6 for one request, on one screen: start here.
+//!
+//! Takes:   a checked request, the facts of its arrival, the time.
+//! Gives:   [`Permitted`], which stage 7 forwards; or [`Stop`], which says what to do instead.
+//! Keeps:   what its stages keep, each within its bound; see [`Gate::footprint`].
+//! Refuses: through its stages, by [`Refusal`]; here refusals become answers.
+//! Sources: OMA-RD-SEC_CF-V1_1 section 5; RFC 3261 sections 8.2.6, 8.2.7, 16.3 and 26.3.2.4.
+
+use std::hash::Hasher as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use crate::admission::Admission;
+use crate::association::Associations;
+use crate::authentication::{Authentication, Challenge};
+use crate::enabler::{Enablers, Permitted};
+use crate::identity::Btid;
+use crate::instant::Now;
+use crate::keys::NafId;
+use crate::refusal::{Answer, Refusal};
+use crate::transport::{Arrival, Side, Transport};
+use crate::wire::{Message, Method, Reply};
+
+/// The security of SIP requests, without sockets, clock or runtime.
+#[derive(Debug)]
+pub struct Gate {
+    /// Stage 3.
+    pub admission: Admission,
+    /// Stage 4.
+    pub authentication: Authentication,
+    /// Stage 5; stage 7 tells it what became of requests.
+    pub associations: Arc<Associations>,
+    /// Stage 6.
+    pub enablers: Enablers,
+    /// Key of the To tags that stateless answers carry.
+    pub tag_key: [u8; 16],
+}
+
+/// Why a stage went no further.
+#[derive(Clone, Debug)]
+pub enum Halt {
+    /// The request is refused.
+    Refuse(Refusal),
+    /// Something must be looked up first.
+    Wait(Lookup),
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal)
+    }
+}
+
+/// What has to be looked up before a request can be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// The key of a B-TID, at the bootstrapping server that made it.
+    NafKey {
+        /// Which.
+        btid: Btid,
+        /// For whom and for what.
+        naf: NafId,
+    },
+}
+
+/// A request that waits for a lookup. The caller holds it and resumes it with [`Gate::resume`].
+#[derive(Clone, Debug)]
+pub struct Paused {
+    /// The request.
+    pub message: Message,
+    /// How it came.
+    pub arrival: Arrival,
+}
+
+/// What to do with a request that is not permitted.
+#[derive(Debug)]
+pub enum Stop {
+    /// Send this response on the flow of the request; keep nothing.
+    Answer(Refusal, Bytes),
+    /// Say nothing.
+    Drop(Refusal),
+    /// Look this up, then resume.
+    Wait(Box<Paused>, Lookup),
+}
+
+impl Gate {
+    /// Judges one request that [`crate::wire::check`] let pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`]: an answer, silence, or a pause.
+    pub fn inspect<'m>(
+        &self,
+        message: &'m Message,
+        arrival: &'m Arrival,
+        now: Now,
+    ) -> Result<Permitted<'m>, Stop> {
+        self.judge(message, arrival, now).map_err(|halt| self.stop(message, arrival, halt, now))
+    }
+
+    /// Judges a request whose lookup has been answered, or has failed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time.
+    pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
+        let Paused { message, arrival } = paused;
+        self.judge(message, arrival, now).map_err(|halt| match halt {
+            Halt::Wait(_) => self.refuse(message, arrival, Refusal::KeySourceUnavailable, now),
+            halt => self.stop(message, arrival, halt, now),
+        })
+    }
+
+    fn judge<'m>(
+        &self,
+        message: &'m Message,
+        arrival: &'m Arrival,
+        now: Now,
+    ) -> Result<Permitted<'m>, Halt> {
+        let admitted = self.admission.admit(message, arrival, now)?;
+        let caller = self.authentication.identify(admitted, now)?;
+        let bound = self.associations.bind(caller, now)?;
+        if bound.caller().is_some() {
+            self.admission.note_verified(&arrival.flow, now);
+        }
+        self.enablers.permit(bound, now)
+    }
+
+    fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
+        match halt {
+            Halt::Refuse(refusal) => self.refuse(message, arrival, refusal, now),
+            Halt::Wait(lookup) => {
+                let paused = Paused { message: message.clone(), arrival: arrival.clone() };
+                Stop::Wait(Box::new(paused), lookup)
+            }
+        }
+    }
+
+    /// The answer that a refusal earns; stages 1, 2 and 7 refuse through here too.
+    ///
+    /// It is stateless: nothing is kept, nothing is repeated. An unverified UDP source gets at most twice the
+    /// octets it sent, and at most so many answers a second.
+    pub fn refuse(&self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) -> Stop {
+        self.admission.note_refusal(&arrival.flow, refusal, now);
+        let silent = || Stop::Drop(refusal);
+        if message.method() == Some(Method::Ack) || !message.is_request() {
+            return silent();
+        }
+        let from_ue = arrival.side == Side::Ue;
+        if from_ue && !self.admission.may_answer(&arrival.flow, now) {
+            return silent();
+        }
+        let bounded = from_ue
+            && arrival.flow.transport == Transport::Udp
+            && !self.admission.is_verified(&arrival.flow, now);
+        let most = if bounded { message.octets().len().saturating_mul(2) } else { usize::MAX };
+        let octets = match refusal.answer() {
+            Answer::Silence
+                if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() =>
+            {
+                self.reply(message, arrival, 403, |reply| reply)
+            }
+            Answer::Silence => None,
+            Answer::Status(status) => self.reply(message, arrival, status, |reply| reply),
+            Answer::Later(status) => self.reply(message, arrival, status, |reply| {
+                let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
+                reply.field("Retry-After", |value| {
+                    value.put_number(spread.saturating_add(5));
+                })
+            }),
+            Answer::Challenge { stale } => {
+                let challenge = self.authentication.challenge(message, arrival, stale, now);
+                [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
+                    .into_iter()
+                    .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
+                    .find(|octets| octets.len() <= most)
+            }
+        };
+        match octets.filter(|octets| octets.len() <= most) {
+            Some(octets) => Stop::Answer(refusal, octets),
+            None => silent(),
+        }
+    }
+
+    fn ask(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        challenge: &Challenge,
+        ranks: usize,
+        rows: usize,
+    ) -> Option<Bytes> {
+        self.reply(message, arrival, challenge.status, |reply| {
+            reply.fields(|text| challenge.put(text, ranks, rows))
+        })
+    }
+
+    /// A stateless response to `message`, with what `add` adds; `None` if it cannot be answered.
+    pub fn reply(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        status: u16,
+        add: impl for<'r> FnOnce(Reply<'r>) -> Reply<'r>,
+    ) -> Option<Bytes> {
+        let tag = self.tag(message);
+        let reply = Reply::to(message, status).to_tag(&tag).source(arrival.flow.remote);
+        add(reply).octets().map(Bytes::from)
+    }
+
+    /// The To tag of stateless answers: the same for each copy of a request, of no use to anyone else.
+    ///
+    /// Source: RFC 3261 section 8.2.7.
+    fn tag(&self, message: &Message) -> [u8; 16] {
+        let mut hasher = SipHasher13::new_with_key(&self.tag_key);
+        let via = message.top_via();
+        let branch = via.map(|via| via.branch()).unwrap_or_default();
+        for part in [message.call_id(), message.from_tag(), branch] {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        let hash = hasher.finish128().h1;
+        let digit = |place: u32| {
+            let nibble = u8::try_from(hash >> place.saturating_mul(4) & 15).unwrap_or(0);
+            nibble.saturating_add(if nibble < 10 { b'0' } else { b'a'.saturating_sub(10) })
+        };
+        let mut tag = [0; 16];
+        for (slot, place) in tag.iter_mut().zip(0_u32..) {
+            *slot = digit(place);
+        }
+        tag
+    }
+
+    /// Entries held by all stages: what an embedder compares with the bounds it set.
+    pub fn footprint(&self) -> usize {
+        let parts = [
+            self.admission.footprint(),
+            self.authentication.footprint(),
+            self.associations.footprint(),
+            self.enablers.footprint(),
+        ];
+        parts.iter().sum()
+    }
+}

@@ -1,1 +1,191 @@
-//! Every reason to say no.
+//! Every reason to say no, and the answer that each one earns.
+//!
+//! Takes:   nothing.
+//! Gives:   [`Refusal`], a closed set for tests and counters; [`Answer`], what the peer sees of it.
+//! Keeps:   nothing.
+//! Refuses: everything else in this crate refuses through here.
+//! Sources: RFC 3261 section 21; RFC 5057 section 5.1 (what a code does to a dialog); each variant its own.
+
+use crate::wire::Fault;
+
+macro_rules! refusals {
+    ($($(#[$about:meta])* $variant:ident $(($inner:ty))? = $rule:expr;)+) => {
+        /// Why a message goes no further.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $($(#[$about])* $variant $(($inner))?,)+
+        }
+
+        impl Refusal {
+            /// All names, in order: the closed label set of the counters.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
+
+            /// Its name: the label of counters and the word in fixtures.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(refusals!(@pattern $variant $(($inner))?) => stringify!($variant),)+
+                }
+            }
+
+            /// The rule of stage 5 that it belongs to.
+            pub fn rule(self) -> Option<u8> {
+                match self {
+                    $(refusals!(@pattern $variant $(($inner))?) => $rule,)+
+                }
+            }
+        }
+    };
+    (@pattern $variant:ident) => { Self::$variant };
+    (@pattern $variant:ident ($inner:ty)) => { Self::$variant(_) };
+}
+
+refusals! {
+    /// The octets are not a SIP message, or contradict themselves.
+    Malformed(Fault) = None;
+    /// Max-Forwards is spent (RFC 3261 section 16.3).
+    HopsSpent = None;
+    /// The request has been here before with the same targets (RFC 5393 section 4.2).
+    LoopDetected = None;
+    /// Proxy-Require names what this proxy does not have (RFC 3261 section 16.3).
+    ExtensionUnsupported = None;
+    /// The source sends more than its rate, and proves nothing.
+    SourceLimited = None;
+    /// More work than can be done; those who prove nothing are turned away first.
+    Overloaded = None;
+    /// The flow failed too often: rule 22.
+    TooManyFailures = Some(22);
+    /// No evidence of anyone, and the method may be challenged.
+    CredentialsMissing = Some(3);
+    /// No such account, B-TID or challenge, or a wrong response; the peer cannot tell which.
+    BadCredentials = Some(3);
+    /// The response is right, but the nonce is too old, or its count was seen before.
+    NonceStale = Some(3);
+    /// The nonce was not made here.
+    NonceUnknown = Some(3);
+    /// The server of keys says that this service is not for that subscriber (TS 29.109: 5402).
+    KeyForbidden = None;
+    /// The server of keys does not answer.
+    KeySourceUnavailable = Some(20);
+    /// A message on the core side from an address or certificate that is in no peer group.
+    PeerUnknown = Some(26);
+    /// Credentials are right, but the dialog belongs to somebody else.
+    AssociationMismatch = Some(4);
+    /// The flow belongs to somebody who does not own the dialog.
+    FlowMismatch = Some(5);
+    /// No such dialog.
+    DialogUnknown = Some(6);
+    /// CSeq is lower than one already accepted.
+    SequenceLow = Some(7);
+    /// A token that we made was altered, or belongs elsewhere.
+    TokenForged = Some(10);
+    /// The flow that the token names is gone.
+    FlowGone = Some(11);
+    /// The owner's evidence is right, but less than the dialog or the class asks.
+    LevelTooLow = Some(14);
+    /// An ACK that fits no dialog and no transaction.
+    AckUnmatched = Some(15);
+    /// A CANCEL that does not fit a pending INVITE in every part.
+    CancelUnmatched = Some(15);
+    /// A response from where its request did not go.
+    ResponseAstray = Some(16);
+    /// A request inside a dialog from the wrong side of it.
+    WrongSide = Some(26);
+    /// More early dialogs of one INVITE than are kept.
+    TooManyEarlyDialogs = Some(27);
+    /// No room for another dialog, of this caller or at all.
+    TableFull = Some(28);
+    /// The method does not fit what the dialog is for.
+    MethodUnfit = Some(30);
+    /// The dialog ended less than 32 seconds ago.
+    DialogEnded = Some(31);
+    /// The class may not be sent in that direction.
+    DirectionForbidden = None;
+    /// The caller sends more of this class than it may.
+    RateExceeded = None;
+    /// The body is longer than its class allows.
+    BodyTooLarge = None;
+    /// A public identity that is not the caller's, where it has to be.
+    IdentityForeign = None;
+    /// A preloaded Route, or a maddr, that leads past the core.
+    RouteForeign = None;
+    /// A domain that no route is configured for.
+    DomainForeign = None;
+    /// No UE and no server to send it to.
+    NoRoute = None;
+    /// More Contacts than are taken, or `*` beside others (RFC 3261 section 10.3).
+    ContactsRefused = None;
+    /// The UE does not support Path, and `path.strict` asks it to (RFC 3327 section 5.2).
+    PathUnsupported = None;
+    /// A SIPS request that no secure hop can carry (RFC 5630 section 5.3).
+    SipsImpossible = None;
+    /// No room for another transaction.
+    TransactionsFull = None;
+}
+
+/// What the peer sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A response with that code.
+    Status(u16),
+    /// A response with that code and Retry-After, 5 to 15 seconds.
+    Later(u16),
+    /// 401 or 407 with a challenge.
+    Challenge {
+        /// Whether the response was right and only the nonce was not.
+        stale: bool,
+    },
+    /// Nothing.
+    Silence,
+}
+
+impl Refusal {
+    /// The answer a peer sees. A new variant does not compile until its answer is chosen.
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::Malformed(fault) => Answer::Status(fault.status()),
+            Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown => {
+                Answer::Challenge { stale: false }
+            }
+            Self::NonceStale => Answer::Challenge { stale: true },
+            Self::ContactsRefused => Answer::Status(400),
+            Self::KeyForbidden
+            | Self::PeerUnknown
+            | Self::AssociationMismatch
+            | Self::FlowMismatch
+            | Self::TokenForged
+            | Self::LevelTooLow
+            | Self::WrongSide
+            | Self::DirectionForbidden
+            | Self::IdentityForeign
+            | Self::RouteForeign
+            | Self::DomainForeign => Answer::Status(403),
+            Self::NoRoute => Answer::Status(404),
+            Self::BodyTooLarge => Answer::Status(413),
+            Self::ExtensionUnsupported => Answer::Status(420),
+            Self::PathUnsupported => Answer::Status(421),
+            Self::FlowGone => Answer::Status(430),
+            Self::SipsImpossible => Answer::Status(480),
+            Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
+                Answer::Status(481)
+            }
+            Self::LoopDetected => Answer::Status(482),
+            Self::HopsSpent => Answer::Status(483),
+            Self::SequenceLow => Answer::Status(500),
+            Self::RateExceeded => Answer::Later(500),
+            Self::KeySourceUnavailable | Self::TableFull | Self::TransactionsFull => {
+                Answer::Later(503)
+            }
+            Self::Overloaded
+            | Self::SourceLimited
+            | Self::TooManyFailures
+            | Self::AckUnmatched
+            | Self::ResponseAstray
+            | Self::TooManyEarlyDialogs => Answer::Silence,
+        }
+    }
+
+    /// Whether it counts towards the failure limits of rule 22.
+    pub fn counts_as_failure(self) -> bool {
+        matches!(self, Self::BadCredentials | Self::NonceUnknown | Self::TokenForged)
+    }
+}

@@ -1,5 +1,210 @@
-//! Stage 3, admission.
+//! Stage 3, admission: may this source send another message now?
+//!
+//! Takes:   a checked message and its arrival.
+//! Gives:   [`Admitted`], with the class that its headers claim.
+//! Keeps:   rates, failures and verified sources, each bounded.
+//! Refuses: flows that failed too often, sources over their rate, work that does not fit any more.
+//! Sources: rule 22; RFC 3261 section 26.3.2.4; V-66, V-68, V-88 to V-92 of the conformance tests.
 
 pub mod limits;
 pub mod overload;
 pub mod rate;
+pub mod recent;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use limits::{FailureLimits, Failures, Standing};
+pub use overload::{Load, Overload};
+pub use rate::{Bucket, Rate};
+pub use recent::Recent;
+
+use crate::enabler::Class;
+use crate::gate::Halt;
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::{Arrival, Flow, Side, Transport};
+use crate::wire::{Message, Method, Name};
+
+/// What stage 3 is told to allow.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Requests of one flow on the UE side.
+    pub flow_rate: Rate,
+    /// Answers to unverified UDP sources of one /24 or /48.
+    pub answer_rate: Rate,
+    /// Failures.
+    pub failures: FailureLimits,
+    /// Most flows, networks and sources remembered, each.
+    pub max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            flow_rate: Rate::per_second(1000),
+            answer_rate: Rate::per_second(20),
+            failures: FailureLimits::default(),
+            max: 200_000,
+        }
+    }
+}
+
+/// Stage 3.
+#[derive(Debug)]
+pub struct Admission {
+    settings: Settings,
+    failures: Failures,
+    flows: Recent<Flow, Bucket>,
+    answers: Recent<IpAddr, Bucket>,
+    verified: Recent<IpAddr, ()>,
+    overload: Overload,
+}
+
+/// A message that may be looked at: evidence of stage 3.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted<'m> {
+    message: &'m Message,
+    arrival: &'m Arrival,
+    class: Class,
+    doubtful: bool,
+}
+
+impl<'m> Admitted<'m> {
+    /// The message.
+    pub fn message(&self) -> &'m Message {
+        self.message
+    }
+
+    /// How it came.
+    pub fn arrival(&self) -> &'m Arrival {
+        self.arrival
+    }
+
+    /// The class that its headers claim.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.message.method().unwrap_or(Method::Other)
+    }
+
+    /// Whether it claims to be inside a dialog: To has a tag.
+    pub fn in_dialog(&self) -> bool {
+        !self.message.to_tag().is_empty()
+    }
+
+    /// Whether its address is over the failure limit, so that a request without evidence gets no answer.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+}
+
+impl Admission {
+    /// Stage 3 with these limits.
+    pub fn new(settings: Settings) -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            settings,
+            failures: Failures::new(settings.failures),
+            flows: Recent::new(settings.max, minute),
+            answers: Recent::new(settings.max, minute),
+            verified: Recent::new(settings.max, minute.saturating_mul(10)),
+            overload: Overload::default(),
+        }
+    }
+
+    /// Admits one request.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`].
+    pub fn admit<'m>(
+        &self,
+        message: &'m Message,
+        arrival: &'m Arrival,
+        now: Now,
+    ) -> Result<Admitted<'m>, Halt> {
+        let class = Class::hint(message, arrival.side);
+        let mut admitted = Admitted { message, arrival, class, doubtful: false };
+        if arrival.side == Side::Core {
+            return Ok(admitted);
+        }
+        match self.failures.standing(&arrival.flow, now.mono) {
+            Standing::Banned => return Err(Refusal::TooManyFailures.into()),
+            Standing::Doubtful => admitted.doubtful = true,
+            Standing::Good => {}
+        }
+        let rate = self.settings.flow_rate;
+        if !self.flows.with(arrival.flow, now.mono, |bucket, _| bucket.take(rate, now.mono)) {
+            return Err(Refusal::SourceLimited.into());
+        }
+        self.shed(&admitted)?;
+        Ok(admitted)
+    }
+
+    fn shed(&self, admitted: &Admitted<'_>) -> Result<(), Halt> {
+        let load = self.overload.load();
+        if load == Load::Normal || admitted.in_dialog() {
+            return Ok(());
+        }
+        let message = admitted.message;
+        let names = [Name::Authorization, Name::ProxyAuthorization];
+        let proves_nothing = admitted.arrival.channel.is_none()
+            && names.into_iter().all(|name| message.first(name).is_none())
+            && !matches!(admitted.method(), Method::Ack | Method::Cancel);
+        if proves_nothing || load == Load::Severe {
+            return Err(Refusal::Overloaded.into());
+        }
+        Ok(())
+    }
+
+    /// Whether an answer may go to a source that has proved nothing; it is counted.
+    ///
+    /// Streams have shown that their address is theirs, and so have addresses from which evidence came.
+    pub fn may_answer(&self, flow: &Flow, now: Now) -> bool {
+        let address = limits::network(flow.remote.ip());
+        if flow.transport != Transport::Udp
+            || self.verified.get(&address, now.mono, |()| ()).is_some()
+        {
+            return true;
+        }
+        let rate = self.settings.answer_rate;
+        let place = limits::wide_network(flow.remote.ip());
+        self.answers.with(place, now.mono, |bucket, _| bucket.take(rate, now.mono))
+    }
+
+    /// Whether evidence came from that address before.
+    pub fn is_verified(&self, flow: &Flow, now: Now) -> bool {
+        let address = limits::network(flow.remote.ip());
+        flow.transport != Transport::Udp || self.verified.get(&address, now.mono, |()| ()).is_some()
+    }
+
+    /// Notes that valid evidence came on `flow`.
+    pub fn note_verified(&self, flow: &Flow, now: Now) {
+        if flow.transport == Transport::Udp {
+            self.verified.with(limits::network(flow.remote.ip()), now.mono, |(), _| ());
+        }
+    }
+
+    /// Notes a refusal; those that count as failures count against flow and address.
+    pub fn note_refusal(&self, flow: &Flow, refusal: Refusal, now: Now) {
+        if refusal.counts_as_failure() {
+            self.failures.note(flow, now.mono);
+        }
+    }
+
+    /// What the shell says of the load.
+    pub fn overload(&self) -> &Overload {
+        &self.overload
+    }
+
+    /// Entries held: flows, networks, sources and failures.
+    pub fn footprint(&self) -> usize {
+        let tables =
+            [self.flows.len(), self.answers.len(), self.verified.len(), self.failures.len()];
+        tables.iter().sum()
+    }
+}

@@ -1,5 +1,122 @@
-//! Stage 5, association.
+//! Stage 5, association: does this request belong to the dialog it names?
+//!
+//! Takes:   [`Authenticated`]: a request and the evidence of its sender.
+//! Gives:   [`Bound`]: with the dialog it is part of, and what is to be noted once it was forwarded.
+//! Keeps:   one [`Association`] for each dialog, early ones and forks included; see `table` for the bounds.
+//! Refuses: by the numbered rules; inside a dialog the owner of the leg may speak, nobody else.
+//! Sources: RFC 3261 sections 12.2, 9.2, 17.2.3 and 22.1; RFC 5057; RFC 6665; SEC_CF 1.1 AUTH-003, AUTH-004.
 
 pub mod dialog;
 pub mod expiry;
+pub mod judge;
 pub mod table;
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+pub use dialog::{Association, DialogKey, Owner, State};
+pub use table::{Associations, Responder, Sent, Settings, Track};
+
+use crate::authentication::{Authenticated, Caller, Evidence};
+use crate::enabler::Class;
+use crate::refusal::Refusal;
+use crate::transport::{Arrival, Flow, GroupId, Target};
+use crate::wire::{Message, Method};
+
+/// A request that may be part of its dialog: evidence of stages 3 to 5.
+#[derive(Debug)]
+pub struct Bound<'m> {
+    authenticated: Authenticated<'m>,
+    ruling: Ruling,
+    would: Option<Refusal>,
+}
+
+/// What stage 5 found, and what stage 7 is to commit.
+#[derive(Clone, Debug)]
+pub enum Ruling {
+    /// Outside any dialog, and makes none.
+    Alone,
+    /// Makes a dialog once it is forwarded.
+    Forms,
+    /// Inside a dialog.
+    Inside(Inside),
+}
+
+/// A request inside a dialog.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// The rule that let it pass: 1, 2, 15 or 25.
+    pub rule: u8,
+    /// The dialog.
+    pub key: DialogKey,
+    /// The entry it was formed from, for a NOTIFY that makes the dialog (rule 25).
+    pub forming: Option<DialogKey>,
+    /// The number in traces.
+    pub id: u64,
+    /// Its class.
+    pub class: Class,
+    /// Flows that lead to the UE, the newest last.
+    pub anchors: SmallVec<[Flow; 1]>,
+    /// The peer group of the core side.
+    pub group: Option<GroupId>,
+    /// The server of the core side.
+    pub server: Option<Target>,
+    /// Whether the sender was proved, so that the request may move anchors and counts.
+    pub verified: bool,
+}
+
+impl<'m> Bound<'m> {
+    /// The message.
+    pub fn message(&self) -> &'m Message {
+        self.authenticated.admitted().message()
+    }
+
+    /// How it came.
+    pub fn arrival(&self) -> &'m Arrival {
+        self.authenticated.admitted().arrival()
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.authenticated.admitted().method()
+    }
+
+    /// Whether it is inside a dialog.
+    pub fn in_dialog(&self) -> bool {
+        matches!(self.ruling, Ruling::Inside(_))
+    }
+
+    /// The class: the dialog's, inside one.
+    pub fn class(&self) -> Class {
+        match &self.ruling {
+            Ruling::Inside(inside) => inside.class,
+            Ruling::Alone | Ruling::Forms => self.authenticated.admitted().class(),
+        }
+    }
+
+    /// What the sender showed.
+    pub fn evidence(&self) -> &Evidence {
+        self.authenticated.evidence()
+    }
+
+    /// The caller that this request itself proves.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.authenticated.evidence().caller()
+    }
+
+    /// What stage 4 found.
+    pub fn authenticated(&self) -> &Authenticated<'m> {
+        &self.authenticated
+    }
+
+    /// What stage 5 found.
+    pub fn ruling(&self) -> &Ruling {
+        &self.ruling
+    }
+
+    /// The refusal that enforcing every rule would have given, where a rule is only observed.
+    pub fn would(&self) -> Option<Refusal> {
+        self.would
+    }
+}

@@ -1,1 +1,542 @@
-//! Stage 5, table.
+//! Stage 5, the table: every dialog there is, and what moves it.
+//!
+//! Takes:   requests to judge, forwarded requests to commit, responses to note, the time.
+//! Gives:   [`Bound`], and a [`Track`] by which stage 7 reports responses.
+//! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s.
+//! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
+//!          Only a verified message or our own observation changes a field.
+//! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
+//!          to 28, 30 and 31.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use smallvec::SmallVec;
+
+use super::dialog::{Association, DialogKey, Keyer, LINGER, Leg, Owner, SUBSCRIPTIONS_MAX, State};
+use super::expiry::Expiry;
+use super::judge::judge;
+use super::{Bound, Inside, Ruling};
+use crate::authentication::{Authenticated, Kind};
+use crate::gate::Halt;
+use crate::identity::Principal;
+use crate::instant::{Instant, Now};
+use crate::refusal::Refusal;
+use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
+use crate::wire::{Message, Method, Name, split};
+
+/// What stage 5 is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most dialogs, ended ones included.
+    pub max: usize,
+    /// Most dialogs of one caller.
+    pub max_per_caller: u32,
+    /// Most early dialogs of one INVITE.
+    pub early_max: usize,
+    /// A dialog without a verified request for so long is over.
+    pub max_idle: Duration,
+    /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
+    pub observe: bool,
+    /// Rules that are enforced although others are observed.
+    pub enforce: Vec<u8>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max: 250_000,
+            max_per_caller: 64,
+            early_max: 16,
+            max_idle: Duration::from_secs(12 * 3600),
+            observe: false,
+            enforce: Vec::new(),
+        }
+    }
+}
+
+/// Where stage 7 sent a request: who will own the other leg.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    /// To a server.
+    Core(Target),
+    /// To a UE that registered on this flow.
+    Ue(Flow, Principal),
+}
+
+/// Who sent a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Responder {
+    /// The flow it came on.
+    pub flow: Flow,
+    /// The peer group, on the core side.
+    pub group: Option<Group>,
+}
+
+/// A forwarded request whose responses matter to a dialog.
+#[derive(Clone, Copy, Debug)]
+pub struct Track {
+    key: DialogKey,
+    forms: bool,
+    sender: Side,
+    method: Method,
+    event: u64,
+}
+
+/// All dialogs.
+#[derive(Debug)]
+pub struct Associations {
+    settings: Settings,
+    keyer: Keyer,
+    dialogs: DashMap<DialogKey, Association>,
+    of_caller: DashMap<Principal, u32>,
+    expiry: Expiry,
+    next_id: AtomicU64,
+}
+
+impl Associations {
+    /// No dialogs. `key` is any secret octets, `first_id` where numbering begins.
+    pub fn new(settings: Settings, key: [u8; 16], first_id: u64) -> Self {
+        Self {
+            settings,
+            keyer: Keyer::new(key),
+            dialogs: DashMap::new(),
+            of_caller: DashMap::new(),
+            expiry: Expiry::default(),
+            next_id: AtomicU64::new(first_id),
+        }
+    }
+
+    /// Ties a request to its dialog.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of the rule that decides.
+    pub fn bind<'m>(&self, found: Authenticated<'m>, _now: Now) -> Result<Bound<'m>, Halt> {
+        let admitted = *found.admitted();
+        let method = admitted.method();
+        if method == Method::Cancel {
+            return match admitted.arrival().pending {
+                Pending::None => Err(Refusal::CancelUnmatched.into()),
+                Pending::Invite | Pending::Other => Ok(alone(found, None)),
+            };
+        }
+        if admitted.in_dialog() {
+            return self.bind_inside(found);
+        }
+        if method == Method::Ack {
+            return Err(Refusal::AckUnmatched.into());
+        }
+        if !forms_dialog(method) {
+            return Ok(alone(found, None));
+        }
+        let room = self.dialogs.len() < self.settings.max
+            && found.evidence().caller().is_none_or(|caller| {
+                let held = self.of_caller.get(&caller.principal).map_or(0, |count| *count);
+                held < self.settings.max_per_caller
+            });
+        if !room {
+            return Err(Refusal::TableFull.into());
+        }
+        Ok(Bound { authenticated: found, ruling: Ruling::Forms, would: None })
+    }
+
+    fn bind_inside<'m>(&self, found: Authenticated<'m>) -> Result<Bound<'m>, Halt> {
+        let admitted = *found.admitted();
+        let (message, side) = (admitted.message(), admitted.arrival().side);
+        let key = self.keyer.of(message, side);
+        let event = self.event(message);
+        let Some(association) = self.dialogs.get(&key) else {
+            return self.bind_unknown(found, key, event);
+        };
+        if association.state == State::Released {
+            return Err(Refusal::DialogEnded.into());
+        }
+        let (rule, would) = match judge(&association, &found, event) {
+            Ok(rule) => (rule, None),
+            Err(refusal) if self.only_observed(refusal) => (1, Some(refusal)),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let inside = Inside::of(&association, key, rule, would.is_none());
+        drop(association);
+        Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
+    }
+
+    /// No dialog of that key: the wrong side of one, a first NOTIFY, or nothing.
+    fn bind_unknown<'m>(
+        &self,
+        found: Authenticated<'m>,
+        key: DialogKey,
+        event: u64,
+    ) -> Result<Bound<'m>, Halt> {
+        let admitted = *found.admitted();
+        let (message, side) = (admitted.message(), admitted.arrival().side);
+        let unknown = match admitted.method() {
+            Method::Ack => Refusal::AckUnmatched,
+            _ => Refusal::DialogUnknown,
+        };
+        if self.dialogs.contains_key(&self.keyer.of(message, other(side))) {
+            return Err(Refusal::WrongSide.into());
+        }
+        if admitted.method() != Method::Notify {
+            return Err(unknown.into());
+        }
+        // The NOTIFY's To tag is the From tag of the SUBSCRIBE, which went the other way.
+        let (call_id, tag) = (message.call_id(), message.to_tag());
+        let forming = match side {
+            Side::Core => self.keyer.dialog(call_id, tag, b""),
+            Side::Ue => self.keyer.dialog(call_id, b"", tag),
+        };
+        let Some(entry) = self.dialogs.get(&forming) else { return Err(unknown.into()) };
+        if entry.state != State::Forming || !entry.subscriptions.contains(&event) {
+            return Err(unknown.into());
+        }
+        judge(&entry, &found, event)?;
+        let mut inside = Inside::of(&entry, key, 25, true);
+        inside.forming = Some(forming);
+        drop(entry);
+        Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
+    }
+
+    fn only_observed(&self, refusal: Refusal) -> bool {
+        const OBSERVABLE: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
+        let rule = refusal.rule().unwrap_or(0);
+        self.settings.observe
+            && OBSERVABLE.contains(&rule)
+            && !self.settings.enforce.contains(&rule)
+    }
+
+    /// Notes that a request was forwarded: the dialog it may form, or the anchor, count and NOTIFY of the
+    /// dialog it is inside of.
+    pub fn commit(&self, bound: &Bound<'_>, sent: &Sent, now: Now) -> Option<Track> {
+        let (message, arrival) = (bound.message(), bound.arrival());
+        let (method, sender) = (bound.method(), arrival.side);
+        let event = self.event(message);
+        match bound.ruling() {
+            Ruling::Alone => None,
+            Ruling::Forms => {
+                let key = self.keyer.forming(message, sender);
+                let association = self.form(bound, sent, now)?;
+                self.insert(key, association);
+                Some(Track { key, forms: true, sender, method, event })
+            }
+            Ruling::Inside(inside) => {
+                if let Some(forming) = inside.forming {
+                    self.confirm(forming, inside.key, now);
+                }
+                let mut entry = self.dialogs.get_mut(&inside.key)?;
+                if inside.verified {
+                    let number = message.cseq().map(|cseq| cseq.number);
+                    let leg = entry.leg_mut(sender);
+                    leg.cseq = leg.cseq.max(number);
+                    if method == Method::Invite {
+                        leg.invite_cseq = number;
+                    }
+                    if inside.rule == 2 {
+                        leg.anchor(arrival.flow);
+                    }
+                    entry.deadline = now.mono + self.settings.max_idle;
+                }
+                let subscribes = matches!(method, Method::Subscribe | Method::Refer);
+                let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
+                if subscribes && room && !entry.subscriptions.contains(&event) {
+                    entry.subscriptions.push(event);
+                }
+                Some(Track { key: inside.key, forms: false, sender, method, event })
+            }
+        }
+    }
+
+    fn form(&self, bound: &Bound<'_>, sent: &Sent, now: Now) -> Option<Association> {
+        let (message, arrival, method) = (bound.message(), bound.arrival(), bound.method());
+        let flow = arrival.flow;
+        let (mut ue, mut core, server) = match (arrival.side, sent) {
+            (Side::Ue, Sent::Core(target)) => {
+                let owner = Owner::Caller(bound.caller()?.principal.clone());
+                let core = Leg::new(Owner::Group(target.group), None);
+                (Leg::new(owner, Some(flow)), core, Some(target.clone()))
+            }
+            (Side::Core, Sent::Ue(to, principal)) => {
+                let group: GroupId = bound.evidence().peer?.id;
+                let ue = Leg::new(Owner::Caller(principal.clone()), Some(*to));
+                (ue, Leg::new(Owner::Group(group), None), None)
+            }
+            _ => return None,
+        };
+        let sender = if arrival.side == Side::Ue { &mut ue } else { &mut core };
+        sender.cseq = message.cseq().map(|cseq| cseq.number);
+        sender.invite_cseq = sender.cseq.filter(|_| method == Method::Invite);
+        let by_channel = arrival.side == Side::Ue
+            && bound
+                .evidence()
+                .caller()
+                .is_some_and(|caller| bound.evidence().of(&caller.principal).0 == Kind::Channel);
+        let ue_flow = ue.anchors.last().copied();
+        let secure = ue_flow.is_some_and(|flow| flow.transport.is_secure());
+        let mut subscriptions = SmallVec::new();
+        if matches!(method, Method::Subscribe | Method::Refer) {
+            subscriptions.push(self.event(message));
+        }
+        Some(Association {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            state: State::Forming,
+            ue,
+            core,
+            server,
+            caller_side: arrival.side,
+            class: bound.class(),
+            level: if by_channel { 3 } else { 2 },
+            secure,
+            invite: method == Method::Invite,
+            subscriptions,
+            deadline: now.mono + FORMING,
+            children: SmallVec::new(),
+        })
+    }
+
+    /// Notes a response to a tracked request.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyEarlyDialogs`]: the response is to be dropped, the request goes on.
+    pub fn respond(&self, track: &Track, response: &Message, now: Now) -> Result<(), Refusal> {
+        let status = response.status().unwrap_or(0);
+        if track.forms {
+            return self.respond_forming(track, response, status, now);
+        }
+        let ends_invite = track.method == Method::Bye
+            && (matches!(status, 200..=299) || matches!(status, 408 | 481));
+        let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
+        if ends_invite || ends_all {
+            self.end_invite(track.key, now);
+        }
+        Ok(())
+    }
+
+    fn respond_forming(
+        &self,
+        track: &Track,
+        response: &Message,
+        status: u16,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let confirms = matches!(status, 200..=299);
+        if status >= 300 {
+            self.fail(track, now);
+            return Ok(());
+        }
+        if status == 100 || response.to_tag().is_empty() {
+            return Ok(());
+        }
+        let child = self.keyer.of(response, track.sender);
+        if self.dialogs.contains_key(&child) {
+            if confirms {
+                self.confirm(track.key, child, now);
+            }
+            return Ok(());
+        }
+        let Some(mut forming) = self.dialogs.get_mut(&track.key) else { return Ok(()) };
+        if forming.children.len() >= self.settings.early_max {
+            return Err(Refusal::TooManyEarlyDialogs);
+        }
+        forming.children.push(child);
+        forming.deadline = now.mono + FORMING;
+        let mut association = forming.clone();
+        drop(forming);
+        association.children = SmallVec::new();
+        association.state = State::Early;
+        self.insert(child, association);
+        if confirms {
+            self.confirm(track.key, child, now);
+        }
+        Ok(())
+    }
+
+    /// A final answer other than 2xx, or none: nothing is formed.
+    pub fn fail(&self, track: &Track, now: Now) {
+        if !track.forms {
+            return;
+        }
+        let Some((_, forming)) = self.dialogs.remove(&track.key) else { return };
+        self.count_down(&forming);
+        for child in &forming.children {
+            self.release(*child, now, |child| child.state == State::Early);
+        }
+    }
+
+    /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
+    fn confirm(&self, forming: DialogKey, child: DialogKey, now: Now) {
+        let siblings = match self.dialogs.get_mut(&forming) {
+            Some(mut entry) => {
+                entry.deadline = now.mono + LINGER;
+                self.expiry.push(forming, entry.deadline);
+                let mut made = entry.clone();
+                let fresh = !entry.children.contains(&child);
+                if fresh && entry.children.len() < self.settings.early_max {
+                    entry.children.push(child);
+                }
+                drop(entry);
+                if fresh && !self.dialogs.contains_key(&child) {
+                    made.children = SmallVec::new();
+                    self.insert(child, made);
+                }
+                self.dialogs.get(&forming).map(|entry| entry.children.clone())
+            }
+            None => None,
+        };
+        if let Some(mut entry) = self.dialogs.get_mut(&child) {
+            entry.state = State::Bound;
+            entry.deadline = now.mono + self.settings.max_idle;
+        }
+        for sibling in siblings.into_iter().flatten().filter(|key| *key != child) {
+            if let Some(mut entry) = self.dialogs.get_mut(&sibling)
+                && entry.state == State::Early
+            {
+                entry.deadline = now.mono + LINGER;
+                self.expiry.push(sibling, entry.deadline);
+            }
+        }
+    }
+
+    fn end_invite(&self, key: DialogKey, now: Now) {
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        entry.invite = false;
+        let over = !entry.has_usage();
+        drop(entry);
+        if over {
+            self.release(key, now, |_| true);
+        }
+    }
+
+    /// Notes that a forwarded NOTIFY ended its subscription.
+    pub fn end_subscription(&self, track: &Track, notify: &Message, now: Now) {
+        let state = notify.first(Name::SubscriptionState).unwrap_or_default();
+        let word = split::semicolons(state).next().unwrap_or_default();
+        if track.method != Method::Notify || !word.eq_ignore_ascii_case(b"terminated") {
+            return;
+        }
+        let Some(mut entry) = self.dialogs.get_mut(&track.key) else { return };
+        entry.subscriptions.retain(|event| *event != track.event);
+        let over = !entry.has_usage();
+        drop(entry);
+        if over {
+            self.release(track.key, now, |_| true);
+        }
+    }
+
+    fn release(&self, key: DialogKey, now: Now, if_so: impl Fn(&Association) -> bool) {
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        if entry.state == State::Released || !if_so(&entry) {
+            return;
+        }
+        self.count_down(&entry);
+        entry.release(now.mono);
+        self.expiry.push(key, entry.deadline);
+    }
+
+    /// Ends what is due.
+    pub fn expire(&self, now: Now) {
+        while let Some(key) = self.expiry.pop(now.mono) {
+            let Some(entry) = self.dialogs.get(&key) else { continue };
+            let (deadline, state) = (entry.deadline, entry.state);
+            drop(entry);
+            if deadline > now.mono {
+                self.expiry.push(key, deadline);
+            } else if matches!(state, State::Released | State::Forming) {
+                if let Some((_, entry)) = self.dialogs.remove(&key)
+                    && state == State::Forming
+                {
+                    self.count_down(&entry);
+                }
+            } else {
+                self.release(key, now, |_| true);
+            }
+        }
+    }
+
+    /// When [`Associations::expire`] is to be called next.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.expiry.next()
+    }
+
+    /// Dialogs held, ended ones included.
+    pub fn footprint(&self) -> usize {
+        self.dialogs.len()
+    }
+
+    /// A copy of every record, for tests and for people who look.
+    pub fn snapshot(&self) -> Vec<Association> {
+        self.dialogs.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    fn insert(&self, key: DialogKey, association: Association) {
+        if let Owner::Caller(principal) = &association.ue.owner {
+            let mut count = self.of_caller.entry(principal.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.expiry.push(key, association.deadline);
+        if let Some(old) = self.dialogs.insert(key, association)
+            && old.state != State::Released
+        {
+            self.count_down(&old);
+        }
+    }
+
+    fn count_down(&self, association: &Association) {
+        let Owner::Caller(principal) = &association.ue.owner else { return };
+        if let Some(mut count) = self.of_caller.get_mut(principal) {
+            *count = count.saturating_sub(1);
+        }
+        self.of_caller.remove_if(principal, |_, count| *count == 0);
+    }
+
+    /// The event of a SUBSCRIBE, NOTIFY or REFER, by keyed hash; 0 for other methods.
+    fn event(&self, message: &Message) -> u64 {
+        match message.method() {
+            Some(Method::Subscribe | Method::Notify) => self.keyer.short(message.event()).max(1),
+            Some(Method::Refer) => self.keyer.short(b"refer").max(1),
+            _ => 0,
+        }
+    }
+}
+
+impl Inside {
+    fn of(association: &Association, key: DialogKey, rule: u8, verified: bool) -> Self {
+        let group = match association.core.owner {
+            Owner::Group(group) => Some(group),
+            Owner::Caller(_) => None,
+        };
+        Self {
+            rule,
+            key,
+            forming: None,
+            id: association.id,
+            class: association.class,
+            anchors: association.ue.anchors.clone(),
+            group,
+            server: association.server.clone(),
+            verified,
+        }
+    }
+}
+
+fn alone(found: Authenticated<'_>, would: Option<Refusal>) -> Bound<'_> {
+    Bound { authenticated: found, ruling: Ruling::Alone, would }
+}
+
+/// Whether a request of that method outside a dialog may form one. What is not understood may
+/// (RFC 3261 section 16.6 item 4).
+pub fn forms_dialog(method: Method) -> bool {
+    matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Other)
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Ue => Side::Core,
+        Side::Core => Side::Ue,
+    }
+}
+
+/// How long a request that may form a dialog is waited for.
+const FORMING: Duration = Duration::from_secs(600);

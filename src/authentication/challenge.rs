@@ -1,1 +1,99 @@
-//! Stage 4, challenge.
+//! Stage 4, challenges: what an unauthenticated request is asked for.
+//!
+//! Takes:   the request, the listener it came to, and whether its nonce alone was wrong.
+//! Gives:   the rows of WWW-Authenticate or Proxy-Authenticate, each realm and algorithm a row.
+//! Keeps:   nothing; the nonce carries its own MAC.
+//! Refuses: nothing.
+//! Sources: RFC 7616 section 3.3; RFC 8760 sections 2.3 to 2.6; RFC 3261 section 22.
+
+use std::collections::HashMap;
+
+use super::digest::Hash;
+use super::nonce::Nonces;
+use crate::instant::Now;
+use crate::transport::{Arrival, ListenerId};
+use crate::wire::{Message, Method, Text};
+
+/// What is offered, in the order in which it goes out.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Realms, the preferred one first.
+    pub realms: Vec<String>,
+    /// Algorithms, the preferred one first.
+    pub algorithms: Vec<Hash>,
+    /// Listeners with algorithms of their own.
+    pub of_listener: HashMap<ListenerId, Vec<Hash>>,
+    /// Whether REGISTER is challenged with 401, in the registrar's place (`RG-01`).
+    pub register_with_401: bool,
+}
+
+/// One row: the value of a challenge header.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The value.
+    pub value: String,
+    /// Its algorithm's place in the order: 0 is the preferred one.
+    pub rank: usize,
+}
+
+/// Rows and the code they go out with.
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    /// 401 or 407.
+    pub status: u16,
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+}
+
+impl Challenge {
+    /// The header that carries the rows.
+    pub fn header(&self) -> &'static str {
+        if self.status == 401 { "WWW-Authenticate" } else { "Proxy-Authenticate" }
+    }
+
+    /// Puts the rows whose algorithm ranks below `ranks`, `most` at most.
+    pub fn put(&self, text: &mut Text, ranks: usize, most: usize) {
+        for row in self.rows.iter().filter(|row| row.rank < ranks).take(most) {
+            text.field(self.header(), |value| {
+                value.put(&row.value);
+            });
+        }
+    }
+}
+
+impl Offer {
+    /// The algorithms of a listener.
+    pub fn algorithms(&self, listener: ListenerId) -> &[Hash] {
+        self.of_listener.get(&listener).unwrap_or(&self.algorithms)
+    }
+
+    /// The code a request is challenged with.
+    pub fn status(&self, message: &Message) -> u16 {
+        let register = message.method() == Some(Method::Register);
+        if register && self.register_with_401 { 401 } else { 407 }
+    }
+
+    /// The challenge to one request.
+    pub fn challenge(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        nonces: &Nonces,
+        stale: bool,
+        now: Now,
+    ) -> Challenge {
+        let mut rows = Vec::with_capacity(4);
+        for realm in &self.realms {
+            let nonce = nonces.issue(message.call_id(), now);
+            for (rank, hash) in self.algorithms(arrival.flow.listener).iter().enumerate() {
+                let stale = if stale { ", stale=true" } else { "" };
+                let value = format!(
+                    "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth,auth-int\"{stale}",
+                    hash.as_str()
+                );
+                rows.push(Row { value, rank });
+            }
+        }
+        Challenge { status: self.status(message), rows }
+    }
+}

@@ -1,10 +1,376 @@
-//! Stage 4, authentication.
+//! Stage 4, authentication: who is asking?
+//!
+//! Takes:   [`Admitted`]: a message, and where it came from.
+//! Gives:   [`Authenticated`]: with the evidence that the request, its channel and its flow show.
+//! Keeps:   nonce windows, flows on which something was proved, the best algorithm of each account; bounded.
+//! Refuses: requests outside dialogs without evidence (challenge), credentials that contradict themselves
+//!          (400), subscribers whom the key server keeps from us (403). Inside dialogs it reports what it found,
+//!          and stage 5 judges. Unknown names, wrong responses and unknown keys look alike.
+//! Sources: RFC 3261 section 22; RFC 7616; RFC 8760; TS 24.109 clause 5.2; SEC_CF 1.1 AUTH-001.
 
 pub mod accounts;
 pub mod aka;
+pub mod caller;
 pub mod challenge;
 pub mod digest;
+pub mod flows;
 pub mod gba;
 pub mod nonce;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+pub use accounts::Accounts;
+pub use caller::{Caller, Evidence, Kind};
+pub use challenge::{Challenge, Offer};
+pub use flows::ProvedFlows;
+pub use gba::Naf;
+pub use nonce::Nonces;
+
+use crate::admission::{Admitted, Recent};
+use crate::enabler::Class;
+use crate::gate::{Halt, Lookup};
+use crate::identity::{Btid, Principal, Proof, Realm};
+use crate::instant::Now;
+use crate::keys::{KeyAnswer, KeySource};
+use crate::refusal::Refusal;
+use crate::transport::{Arrival, Side};
+use crate::wire::uri::host_address;
+use crate::wire::{Credentials, Fault, Message, Method, Name, Uri};
+use digest::{Ha1, Hash, Inputs, Qop, Response};
+
+/// What stage 4 is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is offered.
+    pub offer: Offer,
+    /// The realm of plain accounts, if there are any.
+    pub account_realm: Option<Realm>,
+    /// The NAF, if keys of a bootstrapping server are taken.
+    pub naf: Option<Naf>,
+    /// Domains and addresses that digest-uris may name (`AU`, `digest.uri_check`).
+    pub served: HashSet<String>,
+    /// Whether the digest-uri must equal the Request-URI.
+    pub uri_strict: bool,
+    /// Whether an account that has used a better algorithm is held to it.
+    pub algorithm_lock: bool,
+    /// Whether evidence on a secure flow counts for later requests inside dialogs.
+    pub secure_flow_anchor: bool,
+    /// Most flows remembered.
+    pub max_flows: usize,
+    /// Most principals of one secure flow.
+    pub principals_max: usize,
+}
+
+/// Stage 4.
+pub struct Authentication {
+    settings: Settings,
+    accounts: RwLock<Arc<Accounts>>,
+    keys: Arc<dyn KeySource>,
+    nonces: Nonces,
+    flows: ProvedFlows,
+    /// The best algorithm each principal has used, by account or B-TID.
+    best: Recent<Arc<str>, u8>,
+    /// Takes the place of a key that is not known, so that the arithmetic is the same.
+    decoy: [u8; 32],
+}
+
+impl std::fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authentication").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A message whose sender is known as far as it can be: evidence of stages 3 and 4.
+#[derive(Debug)]
+pub struct Authenticated<'m> {
+    admitted: Admitted<'m>,
+    evidence: Evidence,
+    failure: Option<Refusal>,
+    ageing_nonce: bool,
+}
+
+impl<'m> Authenticated<'m> {
+    /// What stage 3 admitted.
+    pub fn admitted(&self) -> &Admitted<'m> {
+        &self.admitted
+    }
+
+    /// What was shown.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// What was wrong with the credentials of a request inside a dialog.
+    pub fn failure(&self) -> Option<Refusal> {
+        self.failure
+    }
+
+    /// Whether the nonce is past half its life.
+    pub fn has_ageing_nonce(&self) -> bool {
+        self.ageing_nonce
+    }
+}
+
+impl Authentication {
+    /// Stage 4. `decoy` is any secret octets.
+    pub fn new(
+        settings: Settings,
+        accounts: Arc<Accounts>,
+        keys: Arc<dyn KeySource>,
+        nonces: Nonces,
+        decoy: [u8; 32],
+    ) -> Self {
+        let flows = ProvedFlows::new(settings.max_flows, settings.principals_max);
+        let best = Recent::new(settings.max_flows, Duration::from_secs(24 * 3600));
+        Self { settings, accounts: RwLock::new(accounts), keys, nonces, flows, best, decoy }
+    }
+
+    /// Puts other accounts in the place of the present ones.
+    pub fn replace_accounts(&self, accounts: Arc<Accounts>) {
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+
+    /// What was proved on flows.
+    pub fn flows(&self) -> &ProvedFlows {
+        &self.flows
+    }
+
+    /// The challenge to one request.
+    pub fn challenge(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        stale: bool,
+        now: Now,
+    ) -> Challenge {
+        self.settings.offer.challenge(message, arrival, &self.nonces, stale, now)
+    }
+
+    /// Whether `realm` is one whose credentials are consumed here.
+    pub fn is_own_realm(&self, realm: &[u8]) -> bool {
+        let account = self.settings.account_realm.as_ref();
+        account.is_some_and(|own| own.as_str().as_bytes() == realm)
+            || self.settings.naf.as_ref().is_some_and(|naf| naf.is_realm(realm))
+    }
+
+    /// Finds out who sent one request.
+    ///
+    /// # Errors
+    ///
+    /// A [`Halt`]: a refusal, or the key that has to be asked for first.
+    pub fn identify<'m>(
+        &self,
+        admitted: Admitted<'m>,
+        now: Now,
+    ) -> Result<Authenticated<'m>, Halt> {
+        let arrival = admitted.arrival();
+        let mut evidence = Evidence { peer: arrival.group, ..Evidence::default() };
+        if arrival.side == Side::Core {
+            if arrival.group.is_none() {
+                return Err(Refusal::PeerUnknown.into());
+            }
+            return Ok(Authenticated { admitted, evidence, failure: None, ageing_nonce: false });
+        }
+        evidence.peer = None;
+        evidence.channel = arrival.channel.clone();
+        evidence.registered = self.flows.registered(&arrival.flow, now);
+        if self.settings.secure_flow_anchor {
+            evidence.secure_flow = self.flows.verified(&arrival.flow, now);
+        }
+        let mut found = Authenticated { admitted, evidence, failure: None, ageing_nonce: false };
+        if matches!(admitted.method(), Method::Ack | Method::Cancel) {
+            return Ok(found);
+        }
+        let rows = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
+        found.failure = match self.any_right(&rows, &admitted, now) {
+            Ok(Some((caller, ageing))) => {
+                self.flows.note_verified(&arrival.flow, &caller, now);
+                found.evidence.digest = Some(caller);
+                found.ageing_nonce = ageing;
+                None
+            }
+            Ok(None) => None,
+            Err(Halt::Refuse(refusal)) => Some(refusal),
+            Err(wait) => return Err(wait),
+        };
+        if admitted.in_dialog() || found.evidence.caller().is_some() {
+            return Ok(found);
+        }
+        Err(found.failure.unwrap_or(Refusal::CredentialsMissing).into())
+    }
+
+    /// Tries each row of our realms; the first that is right counts, else the last trouble.
+    fn any_right(
+        &self,
+        rows: &[Credentials<'_>],
+        admitted: &Admitted<'_>,
+        now: Now,
+    ) -> Result<Option<(Arc<Caller>, bool)>, Halt> {
+        let mut trouble = None;
+        for row in rows {
+            match self.verify(row, admitted, now) {
+                Ok(found) => return Ok(Some(found)),
+                Err(Halt::Refuse(refusal)) => trouble = Some(refusal),
+                Err(wait) => return Err(wait),
+            }
+        }
+        trouble.map_or(Ok(None), |refusal| Err(refusal.into()))
+    }
+
+    /// Checks one response, the cheap parts first.
+    fn verify(
+        &self,
+        row: &Credentials<'_>,
+        admitted: &Admitted<'_>,
+        now: Now,
+    ) -> Result<(Arc<Caller>, bool), Halt> {
+        let (message, arrival) = (admitted.message(), admitted.arrival());
+        let bad = || Halt::from(Refusal::BadCredentials);
+        let algorithm = row.param("algorithm").unwrap_or(b"MD5");
+        let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
+        if !self.settings.offer.algorithms(arrival.flow.listener).contains(&hash) {
+            return Err(bad());
+        }
+        let qop = match row.or_empty("qop") {
+            b"auth" => Qop::Auth,
+            b"auth-int" => Qop::AuthInt(message.body()),
+            _ => return Err(bad()),
+        };
+        let count = row.nonce_count().ok_or_else(bad)?;
+        if row.or_empty("cnonce").is_empty() || !self.serves(row.or_empty("uri"), message) {
+            return Err(bad());
+        }
+        let seal = self.nonces.open(row.or_empty("nonce"), now).ok_or(Refusal::NonceUnknown)?;
+        let (known, ha1) = self.secret(row, hash, admitted.class(), now)?;
+        let inputs = Inputs {
+            hash,
+            session,
+            method: message.method_octets(),
+            uri: row.or_empty("uri"),
+            nonce: row.or_empty("nonce"),
+            cnonce: row.or_empty("cnonce"),
+            nc: row.or_empty("nc"),
+            qop,
+        };
+        let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
+        let caller = known.filter(|_| right).ok_or_else(bad)?;
+        self.hold_to_best(&caller, hash, now)?;
+        if !self.nonces.spend(&seal, count, message.call_id(), now) {
+            return Err(Refusal::NonceStale.into());
+        }
+        Ok((caller, self.nonces.is_ageing(&seal, now)))
+    }
+
+    /// The caller that a row names and his HA1; a decoy for names that are not known.
+    fn secret(
+        &self,
+        row: &Credentials<'_>,
+        hash: Hash,
+        _class: Class,
+        now: Now,
+    ) -> Result<(Option<Arc<Caller>>, Ha1), Halt> {
+        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
+        let decoy = || (None, Ha1::new(hash, username, realm, &self.decoy));
+        let Some(naf) = self.settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
+            return Ok(self.account(username, hash).unwrap_or_else(decoy));
+        };
+        let Some(btid) = naf.btid(username) else { return Ok(decoy()) };
+        match self.keys.naf_key(&btid, &naf.naf_id(), now) {
+            KeyAnswer::Known(key) if key.expires > now.wall => {
+                let ha1 = Ha1::new(hash, username, realm, key.password().as_bytes());
+                Ok((Some(Arc::new(bootstrapped(&btid, &key))), ha1))
+            }
+            KeyAnswer::Known(_) | KeyAnswer::Unknown => Ok(decoy()),
+            KeyAnswer::Forbidden => Err(Refusal::KeyForbidden.into()),
+            KeyAnswer::Ask => Err(Halt::Wait(Lookup::NafKey { btid, naf: naf.naf_id() })),
+            KeyAnswer::Unavailable => Err(Refusal::KeySourceUnavailable.into()),
+        }
+    }
+
+    fn account(&self, username: &[u8], hash: Hash) -> Option<(Option<Arc<Caller>>, Ha1)> {
+        let realm = self.settings.account_realm.as_ref()?;
+        let username = std::str::from_utf8(username).ok()?;
+        let accounts = Arc::clone(&self.accounts.read().unwrap_or_else(PoisonError::into_inner));
+        let ha1 = accounts.ha1(realm.as_str(), username, hash)?;
+        let caller = Caller {
+            principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
+            identities: accounts.identities(realm.as_str(), username)?,
+            key_name: username.into(),
+            expires: None,
+        };
+        Some((Some(Arc::new(caller)), ha1))
+    }
+
+    /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
+    fn hold_to_best(&self, caller: &Caller, hash: Hash, now: Now) -> Result<(), Halt> {
+        let rank: u8 = if hash == Hash::Md5 { 1 } else { 2 };
+        let held = self.best.with(Arc::clone(&caller.key_name), now.mono, |best, _| {
+            let held = self.settings.algorithm_lock && rank < *best;
+            *best = rank.max(*best);
+            held
+        });
+        if held { Err(Refusal::BadCredentials.into()) } else { Ok(()) }
+    }
+
+    /// Whether a digest-uri is the Request-URI, or names a domain or address served here.
+    fn serves(&self, digest_uri: &[u8], message: &Message) -> bool {
+        if digest_uri == message.request_uri() {
+            return true;
+        }
+        if self.settings.uri_strict {
+            return false;
+        }
+        let Some(uri) = Uri::parse(digest_uri) else { return false };
+        let host = uri.host().strip_suffix(b".").unwrap_or(uri.host()).to_ascii_lowercase();
+        let host = match host_address(&host) {
+            Some(address) => address.to_string(),
+            None => String::from_utf8(host).unwrap_or_default(),
+        };
+        self.settings.served.contains(&host)
+    }
+
+    /// Windows, flows and algorithms held.
+    pub fn footprint(&self) -> usize {
+        self.nonces.footprint().saturating_add(self.flows.len()).saturating_add(self.best.len())
+    }
+}
+
+fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
+    let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
+    Caller {
+        principal: Principal::new(Proof::Gba, name),
+        identities: Arc::clone(&key.identities),
+        key_name: btid.as_str().into(),
+        expires: Some(key.expires),
+    }
+}
+
+/// The Digest rows of our realms, from whichever header the peer filled.
+///
+/// Rows of other realms and other schemes are left alone.
+fn own_rows<'m>(
+    message: &'m Message,
+    is_own: impl Fn(&[u8]) -> bool,
+) -> Result<SmallVec<[Credentials<'m>; 2]>, Halt> {
+    let mut rows: SmallVec<[Credentials<'m>; 2]> = SmallVec::new();
+    for name in [Name::ProxyAuthorization, Name::Authorization] {
+        for value in message.fields_named(name) {
+            let parsed = Credentials::parse(value).map_err(Refusal::Malformed)?;
+            let Some(row) = parsed.filter(|row| is_own(row.or_empty("realm"))) else { continue };
+            let same = |other: &Credentials<'_>| {
+                ["realm", "algorithm"].iter().all(|name| other.param(name) == row.param(name))
+            };
+            if rows.iter().any(same) {
+                return Err(Refusal::Malformed(Fault::CredentialsMalformed).into());
+            }
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}

@@ -1,1 +1,266 @@
-//! Stage 4, nonce.
+//! Stage 4, nonces: the ones we hand out, and the counts we accept on them.
+//!
+//! Takes:   a nonce and its count as they stood in the credentials, and the time.
+//! Gives:   a new nonce; or [`Seal`], what an old one says of itself, and then whether its count is unspent.
+//! Keeps:   a window of 64 counts for each nonce answered at least once, at most `max_windows`; an unanswered
+//!          challenge costs no memory, since a nonce carries its birth time and our MAC.
+//! Refuses: a MAC that is not ours; then, as stale, a nonce past its lifetime, from before our start, of
+//!          another Call-ID where that is its scope, and a count seen before.
+//! Sources: RFC 7616 sections 3.3 (nonce, stale) and 3.4 (nc); RFC 8760 section 2.
+//!
+//! Octets: version 1, issue time (Unix seconds) 7, number 8, scope 4, MAC 16; base64url without padding.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::admission::Recent;
+use crate::instant::{Now, WallTime};
+
+/// Length of a nonce as text.
+pub const NONCE_LENGTH: usize = 48;
+const VERSION: u8 = 1;
+const SEALED: usize = 20;
+
+/// How nonces live.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long one is good.
+    pub lifetime: Duration,
+    /// Most windows kept.
+    pub max_windows: usize,
+    /// Whether one is good for the Call-ID it was made for alone.
+    pub per_dialog: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { lifetime: Duration::from_secs(300), max_windows: 1_000_000, per_dialog: false }
+    }
+}
+
+/// Makes nonces and opens them again.
+pub struct Nonces {
+    settings: Settings,
+    mac: Hmac<Sha256>,
+    next: AtomicU64,
+    started: WallTime,
+    windows: Recent<u64, Window>,
+}
+
+impl std::fmt::Debug for Nonces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nonces").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A nonce whose MAC is ours, opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal {
+    issued: WallTime,
+    number: u64,
+    scope: u32,
+}
+
+/// Counts accepted on one nonce: the highest, and which of the 64 up to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    highest: u32,
+    seen: u64,
+}
+
+impl Nonces {
+    /// Nonces sealed with `key`. Those issued before now are stale: their windows were lost with the process
+    /// that kept them. `start` is where numbering begins, different in each process.
+    pub fn new(settings: Settings, key: &[u8; 32], start: u64, now: Now) -> Self {
+        let windows = Recent::new(settings.max_windows, settings.lifetime);
+        #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
+        Self { settings, mac, next: AtomicU64::new(start), started: now.wall, windows }
+    }
+
+    /// A new nonce for a request with that Call-ID.
+    pub fn issue(&self, call_id: &[u8], now: Now) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut octets = [0_u8; 36];
+        let issued = now.wall.as_unix().to_be_bytes();
+        let scope = self.scope(call_id).to_be_bytes();
+        let sealed =
+            [&[VERSION][..], issued.get(1..).unwrap_or_default(), &number.to_be_bytes(), &scope];
+        for (slot, octet) in octets.iter_mut().zip(sealed.into_iter().flatten()) {
+            *slot = *octet;
+        }
+        let (sealed, mac) = octets.split_at_mut(SEALED);
+        mac.copy_from_slice(&self.tag(sealed));
+        URL_SAFE_NO_PAD.encode(octets)
+    }
+
+    /// Opens a nonce; `None` if its MAC is not ours or it comes from the future.
+    pub fn open(&self, nonce: &[u8], now: Now) -> Option<Seal> {
+        if nonce.len() != NONCE_LENGTH {
+            return None;
+        }
+        let mut octets = [0_u8; 36];
+        let length = URL_SAFE_NO_PAD.decode_slice(nonce, &mut octets).ok()?;
+        let (sealed, mac) = octets.get(..length)?.split_at_checked(SEALED)?;
+        let mut check = self.mac.clone();
+        check.update(sealed);
+        check.verify_truncated_left(mac).ok()?;
+        let (head, scope) = sealed.split_at_checked(16)?;
+        let (head, number) = head.split_at_checked(8)?;
+        let mut issued: [u8; 8] = head.try_into().ok()?;
+        let version = std::mem::take(issued.first_mut()?);
+        let issued = WallTime::from_unix(u64::from_be_bytes(issued));
+        let ahead = issued.since(now.wall) > Duration::from_secs(1);
+        (version == VERSION && !ahead).then_some(Seal {
+            issued,
+            number: u64::from_be_bytes(number.try_into().ok()?),
+            scope: u32::from_be_bytes(scope.try_into().ok()?),
+        })
+    }
+
+    /// Spends one count of a nonce; `false` if the nonce or the count is stale. To be asked only when the
+    /// response was right, so that nobody else can spend it.
+    pub fn spend(&self, seal: &Seal, count: u32, call_id: &[u8], now: Now) -> bool {
+        let age = now.wall.since(seal.issued);
+        let elsewhere = seal.scope != 0 && seal.scope != self.scope(call_id);
+        if age > self.settings.lifetime || seal.issued < self.started || elsewhere {
+            return false;
+        }
+        self.windows.with(seal.number, now.mono, |window, floor| {
+            // Its window may have been dropped to make room: then nothing is known of its counts.
+            let issued = Duration::from_micros(now.mono.as_micros()).saturating_sub(age);
+            let floor = Duration::from_micros(floor.as_micros());
+            let forgotten =
+                window.seen == 0 && !floor.is_zero() && issued <= floor.saturating_add(SECOND);
+            !forgotten && window.spend(count)
+        })
+    }
+
+    /// Whether a nonce has passed half its life, so that a new one should go out with the answer.
+    pub fn is_ageing(&self, seal: &Seal, now: Now) -> bool {
+        now.wall.since(seal.issued).saturating_mul(2) > self.settings.lifetime
+    }
+
+    /// Windows held.
+    pub fn footprint(&self) -> usize {
+        self.windows.len()
+    }
+
+    fn scope(&self, call_id: &[u8]) -> u32 {
+        if !self.settings.per_dialog {
+            return 0;
+        }
+        let hash = Sha256::digest(call_id);
+        let four = hash.first_chunk::<4>().copied().unwrap_or_default();
+        u32::from_be_bytes(four).max(1)
+    }
+
+    fn tag(&self, sealed: &[u8]) -> [u8; 16] {
+        let mut mac = self.mac.clone();
+        mac.update(sealed);
+        mac.finalize().into_bytes().first_chunk::<16>().copied().unwrap_or_default()
+    }
+}
+
+impl Window {
+    fn spend(&mut self, count: u32) -> bool {
+        if self.seen == 0 || count > self.highest {
+            let shift = count.saturating_sub(self.highest);
+            let moved = if self.seen == 0 { 0 } else { self.seen.checked_shl(shift).unwrap_or(0) };
+            (self.highest, self.seen) = (count, moved | 1);
+            return true;
+        }
+        let behind = self.highest.saturating_sub(count);
+        let Some(bit) = 1_u64.checked_shl(behind) else { return false };
+        let unseen = self.seen & bit == 0;
+        self.seen |= bit;
+        unseen
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instant::Instant;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(seconds * 1_000_000),
+            wall: WallTime::from_unix(1_790_000_000 + seconds),
+        }
+    }
+
+    fn nonces(settings: Settings) -> Nonces {
+        Nonces::new(settings, &[7; 32], 1, at(0))
+    }
+
+    #[test]
+    fn counts_pass_once_in_any_order_within_the_window() {
+        let nonces = nonces(Settings::default());
+        let nonce = nonces.issue(b"c", at(1));
+        let seal = nonces.open(nonce.as_bytes(), at(2)).expect("ours");
+        let spend = |count| nonces.spend(&seal, count, b"c", at(2));
+        for (count, passes) in [
+            (5, true),
+            (5, false),
+            (3, true),
+            (3, false),
+            (69, true),
+            (5, false),
+            (6, true),
+            (4, false),
+            (u32::MAX, true),
+            (70, false),
+        ] {
+            assert_eq!(spend(count), passes, "count {count}");
+        }
+    }
+
+    #[test]
+    fn altered_foreign_and_future_nonces_do_not_open() {
+        let ours = nonces(Settings::default());
+        let nonce = ours.issue(b"c", at(100));
+        assert!(ours.open(nonce.as_bytes(), at(98)).is_none(), "from the future");
+        let other = Nonces::new(Settings::default(), &[8; 32], 1, at(0));
+        assert!(other.open(nonce.as_bytes(), at(100)).is_none(), "another key");
+        for place in 0..nonce.len() {
+            let mut altered = nonce.clone().into_bytes();
+            altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
+            assert!(ours.open(&altered, at(100)).is_none(), "altered at {place}");
+        }
+    }
+
+    #[test]
+    fn stale_by_age_by_restart_and_by_scope() {
+        let nonces = nonces(Settings { per_dialog: true, ..Settings::default() });
+        let nonce = nonces.issue(b"c", at(1));
+        let seal = nonces.open(nonce.as_bytes(), at(2)).expect("ours");
+        assert!(!nonces.spend(&seal, 1, b"other", at(2)), "another Call-ID");
+        assert!(!nonces.spend(&seal, 1, b"c", at(302)), "too old");
+        let restarted = Nonces::new(Settings::default(), &[7; 32], 1, at(10));
+        let seal = restarted.open(nonce.as_bytes(), at(11)).expect("same key");
+        assert!(!restarted.spend(&seal, 1, b"c", at(11)), "from before the start");
+    }
+
+    #[test]
+    fn a_window_lost_to_the_bound_makes_its_nonce_stale() {
+        let nonces = nonces(Settings { max_windows: 128, ..Settings::default() });
+        let victim = nonces.issue(b"c", at(1));
+        let seal = nonces.open(victim.as_bytes(), at(2)).expect("ours");
+        assert!(nonces.spend(&seal, 1, b"c", at(2)));
+        for round in 0..2000 {
+            let nonce = nonces.issue(b"c", at(3 + round / 100));
+            let seal = nonces.open(nonce.as_bytes(), at(30)).expect("ours");
+            nonces.spend(&seal, 1, b"c", at(30));
+        }
+        assert!(!nonces.spend(&seal, 1, b"c", at(31)), "replay after the window was dropped");
+        assert!(nonces.footprint() <= 128);
+    }
+}

@@ -1,1 +1,61 @@
-//! Stage 6, reg.
+//! Stage 6, registration: who may register what.
+//!
+//! Takes:   REGISTER from the UE side.
+//! Gives:   the right to have it forwarded.
+//! Keeps:   nothing.
+//! Refuses: an address of record that is not the caller's (From too, unless third parties may register); more
+//!          than 8 Contacts, or `*` in other company than its own Expires: 0.
+//! Sources: RFC 3261 section 10.3; `RG-02`, `RG-05`.
+
+use super::{Demands, EnablerPolicy};
+use crate::admission::Rate;
+use crate::association::Bound;
+use crate::refusal::Refusal;
+use crate::transport::Side;
+use crate::wire::Name;
+
+/// Most Contacts in one REGISTER.
+pub const CONTACTS_MAX: usize = 8;
+
+/// The policy of class `reg`.
+#[derive(Clone, Copy, Debug)]
+pub struct Reg {
+    /// Its demands.
+    pub demands: Demands,
+    /// Whether From may name somebody else than To.
+    pub third_party: bool,
+}
+
+impl Default for Reg {
+    fn default() -> Self {
+        let rate = Rate { burst: 6, ..Rate::per_minute(6) };
+        let demands = Demands { level: 2, secure: false, rate, body_max: 8 * 1024 };
+        Self { demands, third_party: false }
+    }
+}
+
+impl EnablerPolicy for Reg {
+    fn demands(&self) -> Demands {
+        self.demands
+    }
+
+    fn allows_direction(&self, side: Side) -> bool {
+        side == Side::Ue
+    }
+
+    fn check(&self, bound: &Bound<'_>) -> Result<(), Refusal> {
+        let message = bound.message();
+        let to = message.to().map(|to| to.uri().identity()).unwrap_or_default();
+        let from = message.from().map(|from| from.uri().identity()).unwrap_or_default();
+        let owns = bound.caller().is_some_and(|caller| caller.owns(&to));
+        if !owns || (from != to && !self.third_party) {
+            return Err(Refusal::IdentityForeign);
+        }
+        let contacts = message.values(Name::Contact).count();
+        let star = message.values(Name::Contact).any(|contact| contact == b"*");
+        if contacts > CONTACTS_MAX || star && (contacts != 1 || message.expires() != Some(0)) {
+            return Err(Refusal::ContactsRefused);
+        }
+        Ok(())
+    }
+}

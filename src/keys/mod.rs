@@ -17,7 +17,9 @@ pub mod tuak;
 use std::fmt;
 use std::sync::Arc;
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::identity::{Btid, Impi, Impu};
 use crate::instant::{Now, WallTime};
@@ -119,6 +121,13 @@ pub struct NafKey {
     pub expires: WallTime,
     /// When the bootstrapping run was.
     pub created: WallTime,
+}
+
+impl NafKey {
+    /// The digest password: base64 of the key, standard alphabet, padded (TS 24.109 clause 5.2.2).
+    pub fn password(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.key.expose()))
+    }
 }
 
 /// The answer to the question for a NAF key.

@@ -24,7 +24,7 @@ pub mod udp;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::identity::Principal;
+use crate::authentication::Caller;
 
 /// How octets travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +121,7 @@ pub struct Arrival {
     /// Our address it was sent to.
     pub local: SocketAddr,
     /// Whom the flow's own handshake proved: a client certificate mapped to a user.
-    pub channel: Option<Arc<Principal>>,
+    pub channel: Option<Arc<Caller>>,
     /// The peer group on the core side, by certificate or by address; `None` if it is in none.
     pub group: Option<Group>,
     /// What the transaction layer knows about an ACK or a CANCEL.

@@ -44,6 +44,12 @@ impl<'m> Reply<'m> {
         self
     }
 
+    /// Adds what `put` puts: whole fields.
+    pub fn fields(mut self, put: impl FnOnce(&mut Text)) -> Self {
+        put(&mut self.fields);
+        self
+    }
+
     /// The octets; `None` if the request has no Via, or a value would break a line.
     pub fn octets(self) -> Option<Vec<u8>> {
         let mut text = Text::new();

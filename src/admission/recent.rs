@@ -1,0 +1,142 @@
+//! Stage 3, recent things: a bounded table that forgets by age, without a timer.
+//!
+//! Takes:   keys and the time.
+//! Gives:   [`Recent`], a map whose entries live for at least one period and at most two.
+//! Keeps:   two generations in 64 shards, at most `max` entries in all.
+//! Refuses: nothing; when a shard is full its older generation goes, and [`Recent::floor`] says up to when
+//!          entries may be missing.
+//! Sources: none.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::instant::Instant;
+
+const SHARDS: usize = 64;
+
+/// A bounded map that forgets what is older than two periods.
+#[derive(Debug)]
+pub struct Recent<K, V> {
+    shards: Vec<Mutex<Shard<K, V>>>,
+    hasher: RandomState,
+    period: Duration,
+    max_each: usize,
+}
+
+#[derive(Debug)]
+struct Shard<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    /// When `young` was begun.
+    since: Instant,
+    /// Entries made before this may have been dropped early.
+    floor: Instant,
+}
+
+impl<K: Eq + Hash, V: Default> Recent<K, V> {
+    /// A table whose entries live at least `period`, `max` of them at most (at least 128).
+    pub fn new(max: usize, period: Duration) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                since: Instant::START,
+                floor: Instant::START,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+            period,
+            max_each: (max / SHARDS / 2).max(1),
+        }
+    }
+
+    /// Runs `act` on the entry of `key`, made by default if it is not there. The second argument is the
+    /// floor: an entry that was made before it may have been forgotten.
+    pub fn with<R>(&self, key: K, now: Instant, act: impl FnOnce(&mut V, Instant) -> R) -> R {
+        let mut shard = self.shard(&key, now);
+        let Shard { young, old, floor, .. } = &mut *shard;
+        let kept = old.remove(&key);
+        let entry = young.entry(key).or_insert_with(|| kept.unwrap_or_default());
+        act(entry, *floor)
+    }
+
+    /// Runs `look` on the entry of `key`, if there is one.
+    pub fn get<R>(&self, key: &K, now: Instant, look: impl FnOnce(&mut V) -> R) -> Option<R> {
+        let mut shard = self.shard(key, now);
+        let Shard { young, old, .. } = &mut *shard;
+        young.get_mut(key).or_else(|| old.get_mut(key)).map(look)
+    }
+
+    /// Takes the entry of `key` out.
+    pub fn remove(&self, key: &K, now: Instant) -> Option<V> {
+        let mut shard = self.shard(key, now);
+        let Shard { young, old, .. } = &mut *shard;
+        young.remove(key).or_else(|| old.remove(key))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        let count = |shard: &Mutex<Shard<K, V>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.young.len().saturating_add(shard.old.len())
+        };
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: &K, now: Instant) -> MutexGuard<'_, Shard<K, V>> {
+        let place = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
+        #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
+        let mut shard = self.shards[place].lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.since(shard.since);
+        if age >= self.period {
+            shard.old = std::mem::take(&mut shard.young);
+            if age >= self.period.saturating_mul(2) {
+                shard.old.clear();
+            }
+            shard.since = now;
+        } else if shard.young.len() >= self.max_each {
+            shard.old = std::mem::take(&mut shard.young);
+            shard.floor = shard.since;
+            shard.since = now;
+        }
+        shard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn lives_one_period_at_least_and_two_at_most() {
+        let table: Recent<u32, u32> = Recent::new(1_000_000, 10 * SECOND);
+        table.with(7, Instant::START, |value, _| *value = 1);
+        let look = |at: u32| table.get(&7, Instant::START + SECOND * at, |value| *value);
+        assert_eq!(look(9), Some(1));
+        assert_eq!(look(10), Some(1));
+        assert_eq!(look(20), None);
+    }
+
+    #[test]
+    fn never_holds_more_than_its_bound_and_says_what_it_forgot() {
+        let table: Recent<u32, ()> = Recent::new(1280, 1000 * SECOND);
+        for key in 0..100_000 {
+            table.with(key, Instant::from_micros(u64::from(key)), |(), _| ());
+        }
+        assert!(table.len() <= 1280, "{}", table.len());
+        let floor = table.with(5, Instant::from_micros(100_001), |(), floor| floor);
+        assert!(floor > Instant::START);
+    }
+}

@@ -1,0 +1,115 @@
+//! Stage 5, judgement: the rules, in the order in which they are asked.
+//!
+//! Takes:   a request with its evidence, and the dialog it names.
+//! Gives:   the rule that lets it pass.
+//! Keeps:   nothing.
+//! Refuses: rules 3 to 7, 15, 26, 30 and 31, each by its refusal.
+//! Sources: RFC 3261 sections 12.2.2 (481, 500), 9.2 and 22.1 (CANCEL, ACK), 8.2.7; RFC 5057 section 5.1.
+//!
+//! For a request with a To tag:
+//!
+//! 1. CANCEL is judged by the INVITE it cancels, ACK by its dialog's anchors: rule 15.
+//! 2. The dialog is looked up by Call-ID, tags and side: rules 6, 26 and 31; rule 25 for a first NOTIFY.
+//! 3. Evidence: of the owner, rules 1 and 2; of somebody else, rules 4 and 5; of nobody, rule 3; of the owner
+//!    but on too weak a flow, rule 14. On the core side the peer group must be the leg's: rule 26.
+//! 4. CSeq: rule 7.
+//! 5. The method against the dialog's usages: rule 30.
+
+use super::dialog::{Association, Leg, Owner};
+use crate::authentication::{Authenticated, Kind};
+use crate::refusal::Refusal;
+use crate::transport::{Flow, Side};
+use crate::wire::Method;
+
+/// Judges a request inside `association`, lines 3 to 5: the number of the rule that lets it pass.
+///
+/// # Errors
+///
+/// The refusal of the rule that does not.
+pub fn judge(
+    association: &Association,
+    found: &Authenticated<'_>,
+    event: u64,
+) -> Result<u8, Refusal> {
+    let admitted = found.admitted();
+    let (arrival, method) = (admitted.arrival(), admitted.method());
+    let leg = association.leg(arrival.side);
+    if method == Method::Ack {
+        return judge_ack(association, leg, found);
+    }
+    let rule = match arrival.side {
+        Side::Ue => judge_evidence(association, leg, found)?,
+        Side::Core => judge_peer(leg, found)?,
+    };
+    let number = admitted.message().cseq().map(|cseq| cseq.number);
+    if number < leg.cseq {
+        return Err(Refusal::SequenceLow);
+    }
+    if !association.fits(method, event, arrival.side) {
+        return Err(Refusal::MethodUnfit);
+    }
+    Ok(rule)
+}
+
+/// Rules 1 to 5 and 14.
+fn judge_evidence(
+    association: &Association,
+    leg: &Leg,
+    found: &Authenticated<'_>,
+) -> Result<u8, Refusal> {
+    let Owner::Caller(owner) = &leg.owner else { return Err(Refusal::WrongSide) };
+    let evidence = found.evidence();
+    let flow = &found.admitted().arrival().flow;
+    if evidence.digest.as_ref().is_some_and(|digest| digest.principal != *owner) {
+        return Err(Refusal::AssociationMismatch);
+    }
+    let anchored = leg.anchors.contains(flow);
+    let (kind, level) = evidence.of(owner);
+    let proved = match kind {
+        Kind::Digest | Kind::Channel => true,
+        Kind::SecureFlow => anchored,
+        Kind::Registered | Kind::Peer | Kind::None => false,
+    };
+    if !proved {
+        let somebody_else = kind != Kind::SecureFlow
+            && (evidence.channel.is_some() || !evidence.secure_flow.is_empty());
+        if somebody_else && found.failure().is_none() {
+            return Err(Refusal::FlowMismatch);
+        }
+        return Err(found.failure().unwrap_or(Refusal::CredentialsMissing));
+    }
+    if level < association.level || association.secure && !flow.transport.is_secure() {
+        return Err(Refusal::LevelTooLow);
+    }
+    Ok(if anchored { 1 } else { 2 })
+}
+
+/// Rule 26 on the core side.
+fn judge_peer(leg: &Leg, found: &Authenticated<'_>) -> Result<u8, Refusal> {
+    match (&leg.owner, found.evidence().peer) {
+        (Owner::Group(group), Some(peer)) if *group == peer.id => Ok(1),
+        _ => Err(Refusal::WrongSide),
+    }
+}
+
+/// Rule 15 for an ACK to a 2xx: its INVITE's number, and a flow of the owner.
+fn judge_ack(
+    association: &Association,
+    leg: &Leg,
+    found: &Authenticated<'_>,
+) -> Result<u8, Refusal> {
+    let admitted = found.admitted();
+    let number = admitted.message().cseq().map(|cseq| cseq.number);
+    let fits_invite = association.invite && number.is_some() && number == leg.invite_cseq;
+    let fits_flow = match (&leg.owner, admitted.arrival().side) {
+        (Owner::Caller(owner), Side::Ue) => {
+            let anchor: &Flow = &admitted.arrival().flow;
+            leg.anchors.contains(anchor) || found.evidence().of(owner).0 == Kind::Channel
+        }
+        (Owner::Group(group), Side::Core) => {
+            found.evidence().peer.is_some_and(|peer| peer.id == *group)
+        }
+        _ => false,
+    };
+    if fits_invite && fits_flow { Ok(15) } else { Err(Refusal::AckUnmatched) }
+}

@@ -1,0 +1,145 @@
+//! Stage 4, callers: an authenticated peer instance, and what one request showed of it.
+//!
+//! Takes:   what digest, channel, flow and peer group proved.
+//! Gives:   [`Caller`], [`Evidence`] and its level.
+//! Keeps:   nothing.
+//! Refuses: nothing.
+//! Sources: SEC_CF 1.1 AUTH-001; RFC 5922 section 8.1 (one request's digest proves nothing about the next).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::identity::{Impu, Principal};
+use crate::instant::WallTime;
+use crate::transport::Group;
+
+/// An authenticated peer: the principal, and the key that proved it.
+#[derive(Debug)]
+pub struct Caller {
+    /// Whom.
+    pub principal: Principal,
+    /// Public identities, the default one first.
+    pub identities: Arc<[Impu]>,
+    /// The key's own name: B-TID, username or certificate. Another key of one principal has another.
+    pub key_name: Arc<str>,
+    /// When the evidence ends, whatever the dialog wishes; `None` for accounts.
+    pub expires: Option<WallTime>,
+}
+
+impl Caller {
+    /// Whether `identity`, in the form of [`crate::wire::Uri::identity`], is one of the caller's.
+    pub fn owns(&self, identity: &[u8]) -> bool {
+        self.identities.iter().any(|own| own.key() == identity)
+    }
+
+    /// Whether the key has ended.
+    pub fn has_expired(&self, wall: WallTime) -> bool {
+        self.expires.is_some_and(|expires| expires <= wall)
+    }
+}
+
+/// What one request showed of its sender.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Credentials in this request: response right, nonce ours and fresh, count unspent.
+    pub digest: Option<Arc<Caller>>,
+    /// The flow's own handshake.
+    pub channel: Option<Arc<Caller>>,
+    /// Principals verified on this unbroken secure flow before.
+    pub secure_flow: SmallVec<[Arc<Caller>; 1]>,
+    /// Principals that registered from this cleartext flow.
+    pub registered: SmallVec<[Arc<Caller>; 1]>,
+    /// The peer group, on the core side.
+    pub peer: Option<Group>,
+}
+
+/// The kinds of evidence, strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The flow's own handshake.
+    Channel,
+    /// Credentials in this request.
+    Digest,
+    /// An earlier request on this secure flow.
+    SecureFlow,
+    /// A registration from this flow.
+    Registered,
+    /// A peer group.
+    Peer,
+    /// Nothing.
+    None,
+}
+
+impl Kind {
+    /// Its name in counters and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Digest => "digest",
+            Self::SecureFlow => "secure-flow",
+            Self::Registered => "registered",
+            Self::Peer => "peer",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Evidence {
+    /// The caller that this very request proves: by credentials, else by its channel.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.digest.as_ref().or(self.channel.as_ref())
+    }
+
+    /// The level for a request that forms a dialog: an earlier request on the flow counts for nothing there.
+    pub fn level(&self) -> u8 {
+        match (&self.digest, &self.channel, self.peer) {
+            (Some(digest), Some(channel), _) if digest.principal == channel.principal => 4,
+            (Some(_), ..) => 2,
+            (None, Some(_), _) => 3,
+            (None, None, Some(group)) => {
+                if group.by_certificate {
+                    3
+                } else {
+                    1
+                }
+            }
+            (None, None, None) => 0,
+        }
+    }
+
+    /// What there is of `principal` for a request inside a dialog, and its level.
+    pub fn of(&self, principal: &Principal) -> (Kind, u8) {
+        let is = |caller: &&Arc<Caller>| caller.principal == *principal;
+        let (digest, channel) = (self.digest.as_ref().filter(is), self.channel.as_ref().filter(is));
+        match (digest, channel) {
+            (Some(_), Some(_)) => (Kind::Digest, 4),
+            (None, Some(_)) => (Kind::Channel, 3),
+            (Some(_), None) => (Kind::Digest, 2),
+            (None, None) if self.secure_flow.iter().any(|caller| is(&caller)) => {
+                (Kind::SecureFlow, 2)
+            }
+            (None, None) if self.registered.iter().any(|caller| is(&caller)) => {
+                (Kind::Registered, 1)
+            }
+            (None, None) => (Kind::None, 0),
+        }
+    }
+
+    /// Its strongest kind, for counters and traces.
+    pub fn kind(&self) -> Kind {
+        if self.digest.is_some() {
+            Kind::Digest
+        } else if self.channel.is_some() {
+            Kind::Channel
+        } else if self.peer.is_some() {
+            Kind::Peer
+        } else if !self.secure_flow.is_empty() {
+            Kind::SecureFlow
+        } else if !self.registered.is_empty() {
+            Kind::Registered
+        } else {
+            Kind::None
+        }
+    }
+}
