@@ -1,1 +1,265 @@
-//! Stage 1, peer.
+//! Stage 1, peer: whether the certificate at the other end may be believed, and for which name.
+//!
+//! Takes:   a chain as the TLS handshake brought it, the wall time, and for a server the domain that was dialled.
+//! Gives:   the handshake's assertion that the chain is good; [`PeerVerifier`] is both ends' verifier.
+//! Keeps:   trust anchors and revocation lists as they were loaded. Bounds: those of `tls_identity`.
+//! Refuses: chains over the bounds, before any signature; unknown issuers, wrong validity, wrong key usage, revoked
+//!          certificates; where lists are given, certificates that no list covers and lists that ran out; a server
+//!          that is not of the domain. Nothing is ever fetched: no OCSP, no AIA, no list by URL.
+//! Sources: RFC 5922 sections 7.1 to 7.4; RFC 5924 section 4 (key usage); `CR-01` to `CR-04`, `V-40`, `V-78`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationOptionsBuilder,
+};
+
+use crate::authentication::tls_identity::{CertificateNames, OverBounds, within_bounds};
+
+/// `id-kp-sipDomain` (RFC 5924), beside which the usages of TLS clients and servers are accepted.
+const SIP_DOMAIN: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x14];
+
+/// Whom we trust to name others: anchors, and lists of what they took back.
+///
+/// Where there are lists, each certificate of a chain must be covered by one that is in date.
+#[derive(Clone)]
+pub struct Trust {
+    roots: RootCertStore,
+    lists: Vec<Arc<CertRevocationList<'static>>>,
+}
+
+impl Trust {
+    /// Trust in `roots`, without lists.
+    pub fn new(roots: RootCertStore) -> Self {
+        Self { roots, lists: Vec::new() }
+    }
+
+    /// Trust in nobody: for a listener that asks for no certificates.
+    pub fn nobody() -> Self {
+        Self::new(RootCertStore::empty())
+    }
+
+    /// Adds a revocation list.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is no list.
+    pub fn with_list(mut self, list: &CertificateRevocationListDer<'_>) -> Result<Self, Error> {
+        let list = OwnedCertRevocationList::from_der(list)
+            .map_err(|why| Error::General(format!("revocation list: {why}")))?;
+        self.lists.push(Arc::new(list.into()));
+        Ok(self)
+    }
+
+    /// Whether it trusts nobody.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    fn verify_chain(
+        &self,
+        own: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
+        within_bounds(own, issuers).map_err(over_bounds)?;
+        let certificate = EndEntityCert::try_from(own).map_err(refused)?;
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &**list).collect();
+        let verify = |usage: KeyUsage| {
+            let revocation = RevocationOptionsBuilder::new(&lists)
+                .ok()
+                .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
+            let anchors = &self.roots.roots;
+            let all = algorithms.all;
+            let path =
+                certificate.verify_for_usage(all, anchors, issuers, now, usage, revocation, None);
+            path.map(|_| ())
+        };
+        verify(usage)
+            .or_else(|why| match why {
+                webpki::Error::RequiredEkuNotFoundContext(_) => {
+                    verify(KeyUsage::required(SIP_DOMAIN)).map_err(|_| why)
+                }
+                _ => Err(why),
+            })
+            .map_err(refused)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({} anchors, {} lists)", self.roots.len(), self.lists.len())
+    }
+}
+
+/// Whether a listener asks its clients for certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClientCertificate {
+    /// It does not.
+    #[default]
+    None,
+    /// It does, and serves those that have none; a bad one still ends the handshake.
+    Optional,
+    /// It does, and serves no others.
+    Required,
+}
+
+/// The verifier of both ends.
+///
+/// An implementation that errs lets whoever holds any certificate speak for any domain.
+pub struct PeerVerifier {
+    trust: Trust,
+    asks: ClientCertificate,
+    subjects: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PeerVerifier {
+    /// A verifier with that trust; `asks` matters to listeners alone.
+    pub fn new(trust: Trust, asks: ClientCertificate) -> Self {
+        let subjects = trust.roots.subjects();
+        let algorithms =
+            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+        Self { trust, asks, subjects, algorithms }
+    }
+}
+
+impl fmt::Debug for PeerVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerVerifier({:?}, {:?})", self.trust, self.asks)
+    }
+}
+
+impl ServerCertVerifier for PeerVerifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        domain: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let usage = KeyUsage::server_auth();
+        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms)?;
+        let names = CertificateNames::of(own).map_err(over_bounds)?;
+        if names.covers(&host_of(domain)) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected: domain.to_owned(),
+            presented: names.domains.iter().map(|name| name.to_string()).collect(),
+        }))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for PeerVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.asks != ClientCertificate::None
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.asks == ClientCertificate::Required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let usage = KeyUsage::client_auth();
+        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms)?;
+        CertificateNames::of(own).map_err(over_bounds)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// A dialled name as a certificate would spell it: an IPv6 address stands in brackets in a URI.
+fn host_of(domain: &ServerName<'_>) -> String {
+    match domain {
+        ServerName::IpAddress(rustls_pki_types::IpAddr::V6(address)) => {
+            format!("[{}]", std::net::Ipv6Addr::from(*address))
+        }
+        other => other.to_str().into_owned(),
+    }
+}
+
+fn over_bounds(why: OverBounds) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
+}
+
+/// The library's reason as the handshake's, so that the peer gets the alert that fits.
+fn refused(why: webpki::Error) -> Error {
+    Error::InvalidCertificate(match why {
+        webpki::Error::BadDer | webpki::Error::BadDerTime => CertificateError::BadEncoding,
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+        webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    })
+}
