@@ -1,1 +1,188 @@
-//! Keys, derivation.
+//! Keys, derivation: the one KDF of 3GPP, and the names and keys that GBA makes with it.
+//!
+//! Takes:   Ks, the challenge of its run, the private identity, and for whom the key is.
+//! Gives:   [`KsNaf`], a TMPI, a B-TID and the way back from a B-TID to its challenge.
+//! Keeps:   nothing.
+//! Refuses: a parameter over 65 535 octets, the most that its length field can state.
+//! Sources: TS 33.220 annex B.2 (KDF), B.3 (NAF keys), B.4 (TMPI), clause 4.5.2 (B-TID); RFC 4648 section 4.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{Ks, KsNaf, NafId, Rand, UaId};
+use crate::identity::{Btid, Impi};
+
+/// What follows the `@` of every TMPI.
+pub const TMPI_DOMAIN: &str = "tmpi.bsf.3gppnetwork.org";
+
+/// The function code that belongs to TS 33.220.
+pub const FC_GBA: u8 = 0x01;
+
+/// Why a key could not be derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeriveError {
+    /// A parameter is longer than its two-octet length field can state.
+    ParamTooLong,
+    /// The key has a length that HMAC cannot take; no length is such.
+    KeyUnfit,
+    /// The octets made no name: a server name with a quote or a control character in it.
+    NameUnfit,
+}
+
+impl fmt::Display for DeriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ParamTooLong => "a parameter of the key derivation is over 65535 octets",
+            Self::KeyUnfit => "the key cannot be used with HMAC",
+            Self::NameUnfit => "the server name cannot stand in a B-TID",
+        })
+    }
+}
+
+impl std::error::Error for DeriveError {}
+
+/// The octets that the KDF hashes: FC, then each parameter followed by its length.
+///
+/// # Errors
+///
+/// [`DeriveError::ParamTooLong`] if a parameter passes 65 535 octets.
+///
+/// Source: TS 33.220 annex B.2.1.
+pub fn kdf_input(fc: u8, params: &[&[u8]]) -> Result<Vec<u8>, DeriveError> {
+    let mut input = vec![fc];
+    for param in params {
+        let length = u16::try_from(param.len()).map_err(|_| DeriveError::ParamTooLong)?;
+        input.extend_from_slice(param);
+        input.extend_from_slice(&length.to_be_bytes());
+    }
+    Ok(input)
+}
+
+/// The generic key derivation function: HMAC-SHA-256 of [`kdf_input`] under `key`.
+///
+/// # Errors
+///
+/// [`DeriveError::ParamTooLong`] if a parameter passes 65 535 octets.
+///
+/// Source: TS 33.220 annex B.2.
+pub fn kdf(key: &[u8], fc: u8, params: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, DeriveError> {
+    let input = Zeroizing::new(kdf_input(fc, params)?);
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|_| DeriveError::KeyUnfit)?;
+    mac.update(&input);
+    let mut output = mac.finalize().into_bytes();
+    let mut derived = Zeroizing::new([0; 32]);
+    derived.copy_from_slice(&output);
+    output.as_mut_slice().zeroize();
+    Ok(derived)
+}
+
+/// Derives `Ks_NAF` (GBA_ME), which is also `Ks_ext_NAF` (GBA_U): the 32-octet key of one UE and one NAF.
+///
+/// `ks` is CK || IK of the bootstrapping run whose challenge was `rand`; `impi` is the private identity, never
+/// the TMPI; `naf` is the FQDN the UE dialled and the Ua security protocol. Same inputs, same key.
+///
+/// # Errors
+///
+/// [`DeriveError::ParamTooLong`] if `naf` passes 65 535 octets.
+///
+/// Source: TS 33.220 annex B.3 (FC = 0x01, P0 = "gba-me").
+pub fn derive_ks_naf(ks: &Ks, rand: &Rand, impi: &Impi, naf: &NafId) -> Result<KsNaf, DeriveError> {
+    naf_key(b"gba-me", ks, rand, impi, &naf.octets())
+}
+
+/// Derives `Ks_int_NAF` (GBA_U), the key that stays in the UICC.
+///
+/// # Errors
+///
+/// As [`derive_ks_naf`].
+///
+/// Source: TS 33.220 annex B.3 (FC = 0x01, P0 = "gba-u").
+pub fn derive_ks_int_naf(
+    ks: &Ks,
+    rand: &Rand,
+    impi: &Impi,
+    naf: &NafId,
+) -> Result<KsNaf, DeriveError> {
+    naf_key(b"gba-u", ks, rand, impi, &naf.octets())
+}
+
+/// Derives the temporary private identity that a UE may use in its next run.
+///
+/// `bsf` is the server's name as it stands in the B-TID.
+///
+/// # Errors
+///
+/// As [`derive_ks_naf`].
+///
+/// Source: TS 33.220 annex B.4.
+pub fn derive_tmpi(ks: &Ks, rand: &Rand, impi: &Impi, bsf: &str) -> Result<Impi, DeriveError> {
+    let bsf_id = [bsf.as_bytes(), &UaId::TMPI.0].concat();
+    let key = naf_key(b"gba-me", ks, rand, impi, &bsf_id)?;
+    let head = key.expose().first_chunk::<24>().ok_or(DeriveError::KeyUnfit)?;
+    let name = format!("{}@{TMPI_DOMAIN}", BASE64.encode(head));
+    Impi::new(&name).ok_or(DeriveError::NameUnfit)
+}
+
+/// Whether a username has the form of a TMPI.
+pub fn is_tmpi(username: &str) -> bool {
+    username.rsplit_once('@').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case(TMPI_DOMAIN))
+}
+
+/// The B-TID of the run whose challenge was `rand` at the server `bsf`.
+///
+/// # Errors
+///
+/// [`DeriveError::NameUnfit`] if `bsf` cannot stand in a name.
+///
+/// Source: TS 33.220 clause 4.5.2.
+pub fn btid(rand: &Rand, bsf: &str) -> Result<Btid, DeriveError> {
+    Btid::new(&format!("{}@{bsf}", BASE64.encode(rand.0))).ok_or(DeriveError::NameUnfit)
+}
+
+/// The challenge in a B-TID; `None` if what precedes the last `@` is not the base64 of 16 octets.
+pub fn btid_rand(btid: &Btid) -> Option<Rand> {
+    let (encoded, _) = btid.as_str().rsplit_once('@')?;
+    BASE64.decode(encoded).ok()?.try_into().ok().map(Rand)
+}
+
+fn naf_key(
+    label: &[u8],
+    ks: &Ks,
+    rand: &Rand,
+    impi: &Impi,
+    naf_id: &[u8],
+) -> Result<KsNaf, DeriveError> {
+    let params = [label, &rand.0, impi.as_str().as_bytes(), naf_id];
+    kdf(ks.expose(), FC_GBA, &params).map(|key| KsNaf::new(*key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_follow_their_parameters() {
+        assert_eq!(kdf_input(1, &[b"ab", b""]), Ok(b"\x01ab\x00\x02\x00\x00".to_vec()));
+        let long = vec![0; 65_536];
+        assert_eq!(kdf_input(1, &[&long]), Err(DeriveError::ParamTooLong));
+        assert!(kdf_input(1, &[&long[1..]]).is_ok());
+    }
+
+    #[test]
+    fn btid_there_and_back() {
+        let rand = Rand([0xff; 16]);
+        let name = btid(&rand, "bsf.example.net").expect("a plain name");
+        assert_eq!(name.as_str(), "/////////////////////w==@bsf.example.net");
+        assert_eq!(name.bsf(), "bsf.example.net");
+        assert_eq!(btid_rand(&name), Some(rand));
+        for wrong in ["AAAA@bsf.example.net", "no-at-sign", "!!!!@b"] {
+            assert_eq!(btid_rand(&Btid::new(wrong).expect("a name")), None, "{wrong}");
+        }
+        assert_eq!(btid(&rand, "bad\"name"), Err(DeriveError::NameUnfit));
+    }
+}

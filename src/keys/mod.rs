@@ -10,9 +10,12 @@ pub mod bootstrap;
 pub mod derivation;
 pub mod milenage;
 pub mod naf;
+pub mod sqn;
 #[cfg(feature = "edge")]
 pub mod subscribers;
 pub mod tuak;
+pub mod usim;
+pub mod vector;
 
 use std::fmt;
 use std::sync::Arc;
