@@ -1,7 +1,12 @@
 //! A file for each document, a function for each clause.
 
+mod rfc3261_17;
 mod rfc3310;
+mod rfc4320;
+mod rfc6026;
 mod rfc7616;
+mod sip_edge_tx;
+mod sip_edge_tx_link;
 mod ts33220;
 mod ts35206;
 mod ts35231;
