@@ -21,7 +21,7 @@ use crate::instant::Now;
 use crate::keys::NafId;
 use crate::refusal::{Answer, Refusal};
 use crate::transport::{Arrival, Side, Transport};
-use crate::wire::{Message, Method, Reply};
+use crate::wire::{Message, Method, Name, Reply};
 
 /// The security of SIP requests, without sockets, clock or runtime.
 #[derive(Debug)]
@@ -163,7 +163,16 @@ impl Gate {
                 self.reply(message, arrival, 403, |reply| reply)
             }
             Answer::Silence => None,
-            Answer::Status(status) => self.reply(message, arrival, status, |reply| reply),
+            Answer::Status(status) => self.reply(message, arrival, status, |reply| {
+                if refusal != Refusal::ExtensionUnsupported {
+                    return reply;
+                }
+                message.values(Name::ProxyRequire).fold(reply, |reply, tag| {
+                    reply.field("Unsupported", |value| {
+                        value.put_unfolded(tag);
+                    })
+                })
+            }),
             Answer::Later(status) => self.reply(message, arrival, status, |reply| {
                 let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
                 reply.field("Retry-After", |value| {

@@ -94,6 +94,17 @@ pub mod instant;
         clippy::arithmetic_side_effects
     )
 )]
+pub mod journey;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 pub mod keys;
 pub mod refusal;
 #[cfg(feature = "edge")]

@@ -1,6 +1,210 @@
-//! Stage 7, forward.
+//! Stage 7, forward: the request goes on, and its responses come back.
+//!
+//! Takes:   [`Permitted`](crate::enabler::Permitted), responses, the passing of time, failures of transport.
+//! Gives:   octets to send, each with its [`Destination`].
+//! Keeps:   transactions and their timers, by worker; registrations, by node; each bounded.
+//! Refuses: what cannot be routed; a URI that a UE wrote is never resolved, it only picks a route.
+//! Sources: RFC 3261 sections 16 and 17; RFC 3327; RFC 5626 section 5; RFC 5658; `PX`, `RR`, `RG`, `TX`, `VIA`.
 
 pub mod asserted;
+pub mod bindings;
+pub mod outgoing;
+pub mod precheck;
 pub mod proxy;
+pub mod returning;
+pub mod route;
 pub mod timers;
+pub mod token;
 pub mod transaction;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+pub use bindings::{Binding, Bindings};
+pub use precheck::Check;
+pub use proxy::Proxy;
+pub use token::Tokens;
+
+use crate::gate::Gate;
+use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
+use crate::wire::Uri;
+use crate::wire::uri::{Scheme, host_address};
+use timers::Timings;
+
+/// Where octets are to go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// Back on a flow.
+    Flow(Flow),
+    /// To a server, on a connection of ours where the transport has connections.
+    Target(Target),
+}
+
+impl Destination {
+    /// How octets travel to it.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Flow(flow) => flow.transport,
+            Self::Target(target) => target.transport,
+        }
+    }
+}
+
+/// Octets to send.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Where.
+    pub to: Destination,
+    /// What.
+    pub octets: Bytes,
+}
+
+/// One listener, as Via and Record-Route name it.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its place.
+    pub id: ListenerId,
+    /// Its face.
+    pub side: Side,
+    /// The name in its certificate; in Via and Record-Route.
+    pub name: String,
+    /// Its bound address.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub transports: Vec<Transport>,
+    /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
+    pub force_rport: bool,
+}
+
+/// What stage 7 is told. A reload puts another one in its place.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Listeners, by [`ListenerId`].
+    pub listeners: Vec<Listener>,
+    /// Request-URI domain to peer group; compared without case.
+    pub routes: Vec<(String, GroupId)>,
+    /// The group of other domains; `None` refuses them.
+    pub default_route: Option<GroupId>,
+    /// Domains served here.
+    pub domains: HashSet<String>,
+    /// Timers.
+    pub timings: Timings,
+    /// Whether a UE that does not list `path` is refused (`RG-04`).
+    pub path_strict: bool,
+    /// Identity and privilege headers.
+    pub headers: asserted::Settings,
+    /// Whether a preloaded Route from a UE is judged (`PX-09`).
+    pub route_check: bool,
+    /// Most transactions of one worker.
+    pub transactions_max: usize,
+    /// Most unanswered transactions of one flow.
+    pub transactions_of_flow_max: usize,
+    /// Whether a UE's own `transport=tls` is mirrored in Record-Route (`RR-04`).
+    pub mirror_tls_param: bool,
+}
+
+/// Addresses of peer groups, found by resolution.
+///
+/// What an attacker gains if an implementation errs: signalling of all callers, on UDP and TCP; on TLS nothing,
+/// since the name is checked against the group's.
+pub trait Resolved: Send + Sync {
+    /// The addresses of a group's members, in the order in which they are to be tried.
+    fn targets(&self, group: GroupId) -> Arc<[Target]>;
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// Stages 3 to 6.
+    pub gate: Arc<Gate>,
+    /// Registrations.
+    pub bindings: Bindings,
+    /// Flow tokens.
+    pub tokens: Tokens,
+    /// Addresses of peers.
+    pub resolved: Arc<dyn Resolved>,
+    settings: RwLock<Arc<Settings>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("bindings", &self.bindings.len()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// What all workers share.
+    pub fn new(
+        gate: Arc<Gate>,
+        bindings: Bindings,
+        tokens: Tokens,
+        resolved: Arc<dyn Resolved>,
+        settings: Settings,
+    ) -> Self {
+        Self { gate, bindings, tokens, resolved, settings: RwLock::new(Arc::new(settings)) }
+    }
+
+    /// The settings now; a request keeps those it began with.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in the place of the present ones.
+    pub fn replace_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+impl Settings {
+    /// A listener.
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(id.0))
+    }
+
+    /// The listener that speaks `transport` on `side`.
+    pub fn facing(&self, side: Side, transport: Transport) -> Option<&Listener> {
+        self.listeners
+            .iter()
+            .find(|listener| listener.side == side && listener.transports.contains(&transport))
+    }
+
+    /// Whether a URI names this edge: a listener's name or address, and its port.
+    pub fn is_own(&self, uri: &Uri<'_>) -> bool {
+        if !matches!(uri.scheme(), Scheme::Sip | Scheme::Sips) {
+            return false;
+        }
+        let address = host_address(uri.host());
+        self.listeners.iter().any(|listener| {
+            let named = uri.host().eq_ignore_ascii_case(listener.name.as_bytes());
+            let addressed = address == Some(listener.address.ip());
+            match uri.port() {
+                Some(port) => (named || addressed) && port == listener.address.port(),
+                None => named || addressed && is_default_port(listener),
+            }
+        })
+    }
+
+    /// Whether a host is a domain served here, or this edge itself.
+    pub fn serves(&self, host: &[u8]) -> bool {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let is = |name: &str| host.eq_ignore_ascii_case(name.as_bytes());
+        self.domains.iter().any(|domain| is(domain))
+            || self.listeners.iter().any(|listener| is(&listener.name))
+    }
+
+    /// The peer group of a domain.
+    pub fn route(&self, host: &[u8]) -> Option<GroupId> {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        self.routes
+            .iter()
+            .find(|(domain, _)| host.eq_ignore_ascii_case(domain.as_bytes()))
+            .map(|(_, group)| *group)
+            .or(self.default_route)
+    }
+}
+
+fn is_default_port(listener: &Listener) -> bool {
+    listener.transports.iter().any(|speaks| speaks.default_port() == listener.address.port())
+}

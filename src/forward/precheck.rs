@@ -1,0 +1,102 @@
+//! Stage 7, before the gate: what a proxy looks at first, whoever asks.
+//!
+//! Takes:   a checked request and its arrival.
+//! Gives:   [`Check`]: go on, or answer it here as its final recipient.
+//! Keeps:   nothing.
+//! Refuses: a spent Max-Forwards, a request that was here before, a Proxy-Require.
+//! Sources: RFC 3261 sections 16.3 and 11; RFC 5393 section 4.2; `PX-02`, `PX-04`, `PX-05`.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
+use super::Settings;
+use crate::refusal::Refusal;
+use crate::transport::{Arrival, Side};
+use crate::wire::{Message, Method, Name, Via};
+
+/// What to do with a request first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// On to the gate.
+    GoOn,
+    /// OPTIONS for the edge itself: 200.
+    AnswerHere,
+}
+
+/// Octets of the loop part at the end of our branches.
+pub const LOOP_OCTETS: usize = 8;
+
+/// Looks at what RFC 3261 section 16.3 has a proxy look at before policy.
+///
+/// # Errors
+///
+/// [`Refusal::HopsSpent`], [`Refusal::LoopDetected`], [`Refusal::ExtensionUnsupported`].
+pub fn precheck(
+    message: &Message,
+    arrival: &Arrival,
+    settings: &Settings,
+    loop_key: &[u8; 16],
+) -> Result<Check, Refusal> {
+    let options = message.method() == Some(Method::Options);
+    let uri = message.uri();
+    let for_us = options
+        && message.first(Name::Route).is_none_or(|_| only_own_routes(message, settings))
+        && message.to_tag().is_empty()
+        && uri.is_some_and(|uri| uri.user().is_none() && settings.serves(uri.host()));
+    if for_us {
+        return Ok(Check::AnswerHere);
+    }
+    if message.max_forwards() == Some(0) {
+        return if options { Ok(Check::AnswerHere) } else { Err(Refusal::HopsSpent) };
+    }
+    let part = loop_part(message, arrival.side, loop_key);
+    let looped = message.values(Name::Via).filter_map(Via::parse).any(|via| {
+        let own = settings
+            .listeners
+            .iter()
+            .any(|listener| via.host().eq_ignore_ascii_case(listener.name.as_bytes()));
+        own && via.branch().ends_with(&part)
+    });
+    if looped {
+        return Err(Refusal::LoopDetected);
+    }
+    if message.values(Name::ProxyRequire).next().is_some() && message.method() != Some(Method::Ack)
+    {
+        return Err(Refusal::ExtensionUnsupported);
+    }
+    Ok(Check::GoOn)
+}
+
+fn only_own_routes(message: &Message, settings: &Settings) -> bool {
+    message.values(Name::Route).all(|value| {
+        crate::wire::Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
+    })
+}
+
+/// The part of our branch that shows a loop: a keyed hash of what routing depends on, in hex.
+///
+/// Source: RFC 5393 section 4.2.1.
+pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> [u8; LOOP_OCTETS] {
+    let mut hasher = SipHasher13::new_with_key(key);
+    hasher.write_u8(u8::from(side == Side::Ue));
+    hasher.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
+    for part in
+        [message.request_uri(), message.call_id()].into_iter().chain(message.values(Name::Route))
+    {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
+    hex8(hasher.finish())
+}
+
+/// The low 32 bits in hex.
+fn hex8(number: u64) -> [u8; LOOP_OCTETS] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'0'; LOOP_OCTETS];
+    for (slot, place) in text.iter_mut().zip(0_u32..) {
+        let nibble = usize::try_from(number >> place.saturating_mul(4) & 15).unwrap_or(0);
+        *slot = DIGITS.get(nibble).copied().unwrap_or(b'0');
+    }
+    text
+}

@@ -1,0 +1,219 @@
+//! Stage 7, routing: where a permitted request goes next.
+//!
+//! Takes:   a bound request and the settings.
+//! Gives:   [`Route`]: destinations in order, how many topmost Route values are ours, who owns the other end.
+//! Keeps:   nothing.
+//! Refuses: a Route that leads past the core; a maddr; a domain without route; a token that does not open, or whose
+//!          flow is gone; a SIPS request without a secure hop.
+//! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
+//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`.
+
+use smallvec::SmallVec;
+
+use super::{Binding, Destination, Settings, Shared};
+use crate::association::{Bound, Ruling, Sent};
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::{Flow, GroupId, Side};
+use crate::wire::uri::Scheme;
+use crate::wire::{Address, Message, Method, Name, Uri};
+
+/// The way of one request.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where to, the first choice first.
+    pub destinations: SmallVec<[Destination; 2]>,
+    /// How many of the topmost Route values name this edge.
+    pub own_routes: usize,
+    /// The Request-URI to put in the place of ours, from a strict router before us.
+    pub restored_uri: Option<Vec<u8>>,
+    /// Who will own the other leg of a dialog.
+    pub sent: Sent,
+}
+
+/// Finds the way of a request.
+///
+/// # Errors
+///
+/// The refusal that the request earns.
+pub fn route(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    settings: &Settings,
+    now: Now,
+) -> Result<Route, Refusal> {
+    let message = bound.message();
+    let own_routes = own_routes(message, settings);
+    let restored_uri = strict_target(message, settings, own_routes);
+    let (destinations, sent) = match bound.arrival().side {
+        Side::Ue => to_core(bound, shared, settings, own_routes, restored_uri.as_deref(), now)?,
+        Side::Core => to_ue(bound, shared, settings, now)?,
+    };
+    let sips = Uri::parse(restored_uri.as_deref().unwrap_or(message.request_uri()))
+        .is_some_and(|uri| uri.scheme() == Scheme::Sips);
+    let destinations: SmallVec<[Destination; 2]> =
+        destinations.into_iter().filter(|to| !sips || to.transport().is_secure()).collect();
+    if destinations.is_empty() {
+        return Err(if sips { Refusal::SipsImpossible } else { Refusal::NoRoute });
+    }
+    Ok(Route { destinations, own_routes, restored_uri, sent })
+}
+
+/// How many Route values on top are ours.
+fn own_routes(message: &Message, settings: &Settings) -> usize {
+    message
+        .values(Name::Route)
+        .take_while(|value| {
+            Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
+        })
+        .count()
+}
+
+/// The last Route, if the Request-URI is ours and others follow: a strict router put it there.
+fn strict_target(message: &Message, settings: &Settings, own_routes: usize) -> Option<Vec<u8>> {
+    let uri = message.uri()?;
+    let last = message.values(Name::Route).skip(own_routes).last()?;
+    if !settings.is_own(&uri) || uri.param("lr").is_none() {
+        return None;
+    }
+    Address::parse(last).map(|route| route.uri().octets().to_vec())
+}
+
+type Way = (SmallVec<[Destination; 2]>, Sent);
+
+fn to_core(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    settings: &Settings,
+    own_routes: usize,
+    restored_uri: Option<&[u8]>,
+    now: Now,
+) -> Result<Way, Refusal> {
+    let message = bound.message();
+    let uri = Uri::parse(restored_uri.unwrap_or(message.request_uri())).ok_or(Refusal::NoRoute)?;
+    if let Ruling::Inside(inside) = bound.ruling() {
+        let group = inside.group.ok_or(Refusal::NoRoute)?;
+        let first = inside.server.clone();
+        return towards(shared, group, first);
+    }
+    if uri.param("maddr").is_some() {
+        return Err(Refusal::RouteForeign);
+    }
+    if settings.route_check && bound.method() != Method::Cancel {
+        let others = message.values(Name::Route).skip(own_routes);
+        check_preloaded(bound, shared, others, now)?;
+    }
+    let group = settings.route(uri.host()).ok_or(Refusal::DomainForeign)?;
+    towards(shared, group, None)
+}
+
+/// A Route beyond ours must be the Service-Route that this caller's registrar gave.
+fn check_preloaded<'m>(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    mut others: impl Iterator<Item = &'m [u8]> + Clone,
+    now: Now,
+) -> Result<(), Refusal> {
+    if others.clone().next().is_none() {
+        return Ok(());
+    }
+    let given = shared.bindings.of_flow(&bound.arrival().flow, now).into_iter().find(|binding| {
+        bound.caller().is_some_and(|caller| caller.principal == binding.caller.principal)
+    });
+    let given = given.map(|binding| binding.service_route).unwrap_or_default();
+    let same = |(route, known): (&[u8], &[u8])| {
+        let parts = |value| Address::parse(value).map(|address| address.uri().octets().to_vec());
+        parts(route).is_some_and(|route| Some(route) == parts(known))
+    };
+    let fits = given.iter().all(|known| others.next().is_some_and(|route| same((route, known))));
+    if fits && !given.is_empty() && others.next().is_none() {
+        Ok(())
+    } else {
+        Err(Refusal::RouteForeign)
+    }
+}
+
+/// The members of a group, the one that already knows the dialog first.
+fn towards(
+    shared: &Shared,
+    group: GroupId,
+    first: Option<crate::transport::Target>,
+) -> Result<Way, Refusal> {
+    let targets = shared.resolved.targets(group);
+    let mut way: SmallVec<[Destination; 2]> =
+        first.iter().cloned().map(Destination::Target).collect();
+    way.extend(
+        targets
+            .iter()
+            .filter(|target| first.as_ref() != Some(target))
+            .cloned()
+            .map(Destination::Target),
+    );
+    match way.first() {
+        Some(Destination::Target(target)) => {
+            let sent = Sent::Core(target.clone());
+            Ok((way, sent))
+        }
+        _ => Err(Refusal::NoRoute),
+    }
+}
+
+/// By the anchors of the dialog, or by the flow token that the registrar put on top.
+fn to_ue(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    settings: &Settings,
+    now: Now,
+) -> Result<Way, Refusal> {
+    if let Ruling::Inside(inside) = bound.ruling() {
+        let flow = *inside.anchors.last().ok_or(Refusal::FlowGone)?;
+        let way: SmallVec<[Destination; 2]> =
+            inside.anchors.iter().rev().copied().map(Destination::Flow).collect();
+        // The leg has its owner already; nothing is formed.
+        let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
+        return Ok((way, Sent::Ue(flow, nobody)));
+    }
+    let binding = binding_on_top(bound.message(), shared, settings, now)?;
+    let mut way: SmallVec<[Destination; 2]> = SmallVec::new();
+    way.push(Destination::Flow(binding.flow));
+    if let Some(other) = shared.bindings.another(&binding, now) {
+        way.push(Destination::Flow(other.flow));
+    }
+    Ok((way, Sent::Ue(binding.flow, binding.caller.principal.clone())))
+}
+
+/// The binding that the topmost Route's token names.
+fn binding_on_top(
+    message: &Message,
+    shared: &Shared,
+    settings: &Settings,
+    now: Now,
+) -> Result<Binding, Refusal> {
+    let top =
+        message.values(Name::Route).next().and_then(Address::parse).ok_or(Refusal::NoRoute)?;
+    if !settings.is_own(&top.uri()) {
+        return Err(Refusal::NoRoute);
+    }
+    let token = top.uri().user().ok_or(Refusal::NoRoute)?;
+    let plain = shared.tokens.open(token, now.wall)?.ok_or(Refusal::FlowGone)?;
+    let binding = shared.bindings.get(plain.binding, now).ok_or(Refusal::FlowGone)?;
+    if caller_mark(&binding) != plain.caller {
+        return Err(Refusal::FlowGone);
+    }
+    Ok(binding)
+}
+
+/// What a token says of its caller: eight octets of the hash of his name.
+pub fn caller_mark(binding: &Binding) -> u64 {
+    use sha2::{Digest as _, Sha256};
+    let name = Sha256::digest(binding.caller.principal.name.as_bytes());
+    u64::from_be_bytes(name.first_chunk::<8>().copied().unwrap_or_default())
+}
+
+/// The flow a destination is, if it is one.
+pub fn flow_of(destination: &Destination) -> Option<Flow> {
+    match destination {
+        Destination::Flow(flow) => Some(*flow),
+        Destination::Target(_) => None,
+    }
+}

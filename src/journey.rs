@@ -1,0 +1,361 @@
+//! The whole journey of a message, stages 2 to 7, without a socket at either end.
+//!
+//! 1. Octets become a message that can be answered, or are dropped or refused.
+//! 2. A response goes to its transaction. A retransmission, too.
+//! 3. A request is looked at as proxies must, judged by the gate, and forwarded; or it is answered; or it waits.
+//! 4. What was waited for resumes the request; what does not come in time refuses it.
+//!
+//! Takes:   messages with their arrivals, answers to lookups, failed transports, the time.
+//! Gives:   [`Action`]s; drain [`Journey::poll_action`] after each call, then arm one timer.
+//! Keeps:   what its [`Proxy`] keeps, and at most `WAITING_MAX` requests that wait for a lookup, for 2 s each.
+//! Refuses: through its stages; what is said of each message is a [`Decision`].
+//! Sources: RFC 3261 section 16; rules 8, 20.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::association::{Responder, Ruling};
+use crate::authentication::Kind;
+use crate::forward::transaction::ServerKey;
+use crate::forward::{Check, Destination, Output, Proxy, Shared};
+use crate::gate::{Lookup, Paused, Stop};
+use crate::instant::{Instant, Now};
+use crate::refusal::Refusal;
+use crate::transport::{Arrival, Flow, Side};
+use crate::wire::{self, Fault, Malformed, Message, Method, Reply};
+
+/// Most requests that wait for a lookup.
+pub const WAITING_MAX: usize = 10_000;
+/// How long one waits.
+pub const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send octets.
+    Send(Output),
+    /// Find this out, then call [`Journey::answered`].
+    Ask(Lookup),
+    /// Close the flow once what is queued for it has gone: framing is lost, or it failed too often.
+    Close(Flow),
+    /// Note what was decided.
+    Decided(Decision),
+}
+
+/// What was decided about one message, for counters, traces and people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The method, `Other` where it is not known.
+    pub method: Method,
+    /// The status code of a response, 0 for a request.
+    pub status: u16,
+    /// The side it came from.
+    pub side: Side,
+    /// The flow it came on.
+    pub flow: Flow,
+    /// What was done.
+    pub outcome: Outcome,
+    /// The strongest evidence it showed.
+    pub evidence: Kind,
+    /// The rule of stage 5 that decided, 0 if none did.
+    pub rule: u8,
+    /// What enforcing a rule that is only observed would have refused.
+    pub would: Option<Refusal>,
+}
+
+/// What was done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went on.
+    Forwarded,
+    /// It was a copy of one already dealt with.
+    Absorbed,
+    /// It was answered here.
+    Answered,
+    /// It was refused, with an answer.
+    Refused(Refusal),
+    /// It was dropped.
+    Dropped(Refusal),
+    /// It waits for a lookup.
+    Waits,
+}
+
+/// One worker's stages 2 to 7.
+#[derive(Debug)]
+pub struct Journey {
+    shared: Arc<Shared>,
+    proxy: Proxy,
+    waiting: HashMap<Lookup, Vec<Waiting>>,
+    waiting_keys: HashSet<(ServerKey, Flow)>,
+    deadlines: VecDeque<(Instant, Lookup)>,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    paused: Box<Paused>,
+    key: Option<(ServerKey, Flow)>,
+}
+
+impl Journey {
+    /// A worker's journey.
+    pub fn new(shared: Arc<Shared>, proxy: Proxy) -> Self {
+        Self {
+            shared,
+            proxy,
+            waiting: HashMap::new(),
+            waiting_keys: HashSet::new(),
+            deadlines: VecDeque::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// One datagram.
+    pub fn datagram(&mut self, octets: Bytes, arrival: Arrival, now: Now) {
+        match Message::from_datagram(octets) {
+            Ok(message) => self.message(message, arrival, now),
+            Err(malformed) => self.malformed(&malformed, &arrival, now),
+        }
+    }
+
+    /// One message.
+    pub fn message(&mut self, message: Message, arrival: Arrival, now: Now) {
+        if let Err(fault) = wire::check::check(&message) {
+            return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
+        }
+        if message.is_request() {
+            self.request(&message, arrival, now);
+        } else {
+            self.response(&message, &arrival, now);
+        }
+        self.drain();
+    }
+
+    /// Octets that are no message. On a stream, framing is lost with them.
+    pub fn malformed(&mut self, malformed: &Malformed, arrival: &Arrival, now: Now) {
+        let refusal = Refusal::Malformed(malformed.fault);
+        match &malformed.rest {
+            Some(rest) if rest.is_request() => self.refuse(rest, arrival, refusal, now),
+            _ => self.decide(None, arrival, Outcome::Dropped(refusal), 0),
+        }
+        if arrival.flow.connection.is_some() {
+            self.actions.push_back(Action::Close(arrival.flow));
+        }
+    }
+
+    fn request(&mut self, message: &Message, mut arrival: Arrival, now: Now) {
+        if self.proxy.absorb(message, &arrival.flow, now) {
+            return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
+        }
+        let key = self.proxy.key_of(message, &arrival.flow);
+        if key.is_some_and(|key| self.waiting_keys.contains(&key)) {
+            return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
+        }
+        if key.is_none() {
+            let refusal = Refusal::Malformed(Fault::BranchOld);
+            return self.refuse(message, &arrival, refusal, now);
+        }
+        match self.proxy.precheck(message, &arrival) {
+            Ok(Check::GoOn) => {}
+            Ok(Check::AnswerHere) => return self.answer_options(message, &arrival, now),
+            Err(refusal) => return self.refuse(message, &arrival, refusal, now),
+        }
+        arrival.pending = self.proxy.pending(message, &arrival.flow);
+        let shared = Arc::clone(&self.shared);
+        match shared.gate.inspect(message, &arrival, now) {
+            Ok(permitted) => self.forward(permitted, message, &arrival, now),
+            Err(stop) => self.stop(stop, message, &arrival, now),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        permitted: crate::enabler::Permitted<'_>,
+        message: &Message,
+        arrival: &Arrival,
+        now: Now,
+    ) {
+        let bound = permitted.bound();
+        let rule = match bound.ruling() {
+            Ruling::Inside(inside) => inside.rule,
+            Ruling::Alone | Ruling::Forms => 0,
+        };
+        let decision = Decision {
+            evidence: bound.evidence().kind(),
+            would: bound.would(),
+            ..decision(Some(message), arrival, Outcome::Forwarded, rule)
+        };
+        match self.proxy.forward(permitted, now) {
+            Ok(()) => self.actions.push_back(Action::Decided(decision)),
+            Err(refusal) => self.refuse(message, arrival, refusal, now),
+        }
+    }
+
+    fn stop(&mut self, stop: Stop, message: &Message, arrival: &Arrival, now: Now) {
+        match stop {
+            Stop::Answer(refusal, octets) => {
+                let to = Destination::Flow(arrival.flow);
+                self.actions.push_back(Action::Send(Output { to, octets }));
+                if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() {
+                    self.actions.push_back(Action::Close(arrival.flow));
+                }
+                let rule = refusal.rule().unwrap_or(0);
+                self.decide(Some(message), arrival, Outcome::Refused(refusal), rule);
+            }
+            Stop::Drop(refusal) => {
+                let rule = refusal.rule().unwrap_or(0);
+                self.decide(Some(message), arrival, Outcome::Dropped(refusal), rule);
+            }
+            Stop::Wait(paused, lookup) => self.wait(paused, lookup, now),
+        }
+    }
+
+    fn wait(&mut self, paused: Box<Paused>, lookup: Lookup, now: Now) {
+        let (message, arrival) = (&paused.message, &paused.arrival);
+        if self.waiting_keys.len() >= WAITING_MAX {
+            let (message, arrival) = (message.clone(), arrival.clone());
+            return self.refuse(&message, &arrival, Refusal::KeySourceUnavailable, now);
+        }
+        if message.method() == Some(Method::Invite) {
+            let trying = Reply::to(message, 100).source(arrival.flow.remote).octets();
+            if let Some(octets) = trying.map(Bytes::from) {
+                let to = Destination::Flow(arrival.flow);
+                self.actions.push_back(Action::Send(Output { to, octets }));
+            }
+        }
+        self.actions.push_back(Action::Decided(decision(
+            Some(message),
+            arrival,
+            Outcome::Waits,
+            0,
+        )));
+        let key = self.proxy.key_of(message, &arrival.flow);
+        self.waiting_keys.extend(key);
+        let others = self.waiting.entry(lookup.clone()).or_default();
+        if others.is_empty() {
+            self.deadlines.push_back((now.mono + LOOKUP_LIMIT, lookup.clone()));
+            self.actions.push_back(Action::Ask(lookup));
+        }
+        others.push(Waiting { paused, key });
+    }
+
+    /// A lookup was answered, or has failed: what waited for it goes on.
+    pub fn answered(&mut self, lookup: &Lookup, now: Now) {
+        let shared = Arc::clone(&self.shared);
+        for Waiting { paused, key } in self.waiting.remove(lookup).unwrap_or_default() {
+            if let Some(key) = key {
+                self.waiting_keys.remove(&key);
+            }
+            let Paused { message, arrival } = &*paused;
+            match shared.gate.resume(&paused, now) {
+                Ok(permitted) => self.forward(permitted, message, arrival, now),
+                Err(stop) => self.stop(stop, message, arrival, now),
+            }
+        }
+        self.drain();
+    }
+
+    fn response(&mut self, message: &Message, arrival: &Arrival, now: Now) {
+        let from = Responder { flow: arrival.flow, group: arrival.group };
+        match self.proxy.respond(message, from, now) {
+            Ok(()) => self.decide(Some(message), arrival, Outcome::Forwarded, 0),
+            Err(refusal) => {
+                let rule = refusal.rule().unwrap_or(0);
+                self.decide(Some(message), arrival, Outcome::Dropped(refusal), rule);
+            }
+        }
+    }
+
+    /// OPTIONS for the edge itself: what a keep-alive wants to hear, and no more.
+    fn answer_options(&mut self, message: &Message, arrival: &Arrival, now: Now) {
+        let gate = &self.shared.gate;
+        let from_ue = arrival.side == Side::Ue;
+        let octets = gate
+            .reply(message, arrival, 200, |reply| reply)
+            .filter(|_| !from_ue || gate.admission.may_answer(&arrival.flow, now));
+        let Some(octets) = octets else {
+            return self.decide(
+                Some(message),
+                arrival,
+                Outcome::Dropped(Refusal::SourceLimited),
+                0,
+            );
+        };
+        self.actions
+            .push_back(Action::Send(Output { to: Destination::Flow(arrival.flow), octets }));
+        self.decide(Some(message), arrival, Outcome::Answered, 0);
+    }
+
+    fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {
+        let stop = self.shared.gate.refuse(message, arrival, refusal, now);
+        self.stop(stop, message, arrival, now);
+    }
+
+    fn decide(&mut self, message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) {
+        self.actions.push_back(Action::Decided(decision(message, arrival, outcome, rule)));
+    }
+
+    /// A flow was closed: what was proved on it is gone.
+    pub fn closed(&mut self, flow: &Flow, now: Now) {
+        self.shared.gate.authentication.flows().forget(flow);
+        self.shared.bindings.close(flow);
+        self.unreachable(&Destination::Flow(*flow), now);
+    }
+
+    /// A destination cannot be reached.
+    pub fn unreachable(&mut self, destination: &Destination, now: Now) {
+        self.proxy.transport_failed(destination, now);
+        self.drain();
+    }
+
+    /// Lets time pass.
+    pub fn expire(&mut self, now: Now) {
+        self.proxy.expire(now);
+        while self.deadlines.front().is_some_and(|(at, _)| *at <= now.mono) {
+            if let Some((_, lookup)) = self.deadlines.pop_front() {
+                self.answered(&lookup, now);
+            }
+        }
+        self.shared.gate.associations.expire(now);
+        self.drain();
+    }
+
+    /// When [`Journey::expire`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let lookup = self.deadlines.front().map(|(at, _)| *at);
+        let dialog = self.shared.gate.associations.next_expiry();
+        [self.proxy.poll_timeout(), lookup, dialog].into_iter().flatten().min()
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Stage 7 of this worker.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.proxy.poll_output() {
+            self.actions.push_back(Action::Send(output));
+        }
+    }
+}
+
+fn decision(message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) -> Decision {
+    Decision {
+        method: message.map_or(Method::Other, |m| m.method().unwrap_or_else(|| m.cseq_method())),
+        status: message.and_then(Message::status).unwrap_or(0),
+        side: arrival.side,
+        flow: arrival.flow,
+        outcome,
+        evidence: Kind::None,
+        rule,
+        would: None,
+    }
+}
