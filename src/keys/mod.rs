@@ -7,11 +7,11 @@
 //! Sources: TS 33.220 clauses 4.4, 4.5 and annex B.
 
 pub mod bootstrap;
+pub mod calendar;
 pub mod derivation;
 pub mod milenage;
 pub mod naf;
 pub mod sqn;
-#[cfg(feature = "edge")]
 pub mod subscribers;
 pub mod tuak;
 pub mod usim;

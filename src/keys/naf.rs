@@ -1,1 +1,322 @@
-//! Keys, naf.
+//! Keys, NAF: the keys that a BSF gave us, until they end.
+//!
+//! Takes:   answers of key servers, as the shell gets them.
+//! Gives:   [`KeySource`]: the key, a no that is still young, or that somebody has to be asked.
+//! Keeps:   at most [`CacheBounds::keys`] keys, of which the one that ends first goes first, and at most
+//!          [`CacheBounds::refusals`] noes, [`REFUSAL_LIFETIME`] each, likewise.
+//! Refuses: a key past its end, by either clock; a B-TID of a server that is not configured, as one unknown.
+//! Sources: TS 33.220 clauses 4.4.11 and 4.5.3; TS 29.109 clause 5.2; threat V-93.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use super::{KeyAnswer, KeySource, NafId, NafKey};
+use crate::identity::Btid;
+use crate::instant::{Instant, Now};
+
+/// How long a no is remembered.
+pub const REFUSAL_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Bounds of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheBounds {
+    /// Most keys.
+    pub keys: usize,
+    /// Most noes.
+    pub refusals: usize,
+}
+
+impl Default for CacheBounds {
+    fn default() -> Self {
+        Self { keys: 1_000_000, refusals: 65_536 }
+    }
+}
+
+/// The cache. All workers share it; reading takes one shard's lock for one look-up.
+pub struct NafCache {
+    bounds: CacheBounds,
+    /// The servers that we know; lower case.
+    servers: Vec<Arc<str>>,
+    table: DashMap<Name, Entry>,
+    order: Mutex<Order>,
+}
+
+type Name = (Btid, NafId);
+
+#[derive(Clone)]
+enum Entry {
+    Key { key: Arc<NafKey>, ends: Instant },
+    No { forbidden: bool, ends: Instant },
+}
+
+/// Who goes first; locked by whoever writes, before the table's shard.
+#[derive(Default)]
+struct Order {
+    keys: BTreeSet<(Instant, Name)>,
+    refusals: BTreeSet<(Instant, Name)>,
+}
+
+impl Entry {
+    fn ends(&self) -> Instant {
+        let (Self::Key { ends, .. } | Self::No { ends, .. }) = self;
+        *ends
+    }
+}
+
+impl Order {
+    /// Those of the kind of `entry`.
+    fn of(&mut self, entry: &Entry) -> &mut BTreeSet<(Instant, Name)> {
+        match entry {
+            Entry::Key { .. } => &mut self.keys,
+            Entry::No { .. } => &mut self.refusals,
+        }
+    }
+}
+
+impl NafCache {
+    /// A cache for keys of `servers`, the names that stand behind the `@` of a B-TID.
+    pub fn new<'a>(bounds: CacheBounds, servers: impl IntoIterator<Item = &'a str>) -> Self {
+        let servers = servers.into_iter().map(|name| name.to_ascii_lowercase().into()).collect();
+        Self { bounds, servers, table: DashMap::new(), order: Mutex::default() }
+    }
+
+    /// Takes in the answer of a key server; what the waiting request gets to see.
+    ///
+    /// `Ask` and `Unavailable` are not kept: the next request asks again.
+    pub fn insert(&self, btid: &Btid, naf: &NafId, answer: KeyAnswer, now: Now) -> KeyAnswer {
+        let entry = match &answer {
+            KeyAnswer::Known(key) => {
+                let life = key.expires.since(now.wall);
+                if life.is_zero() {
+                    return self.insert(btid, naf, KeyAnswer::Unknown, now);
+                }
+                Entry::Key { key: key.clone(), ends: now.mono + life }
+            }
+            KeyAnswer::Unknown | KeyAnswer::Forbidden => Entry::No {
+                forbidden: matches!(answer, KeyAnswer::Forbidden),
+                ends: now.mono + REFUSAL_LIFETIME,
+            },
+            KeyAnswer::Ask | KeyAnswer::Unavailable => return answer,
+        };
+        self.put((btid.clone(), naf.clone()), entry, now);
+        answer
+    }
+
+    /// Takes back every key of a B-TID: a no until the key would have ended, at least for [`REFUSAL_LIFETIME`].
+    /// How many keys there were.
+    pub fn revoke(&self, btid: &Btid, now: Now) -> usize {
+        let held: Vec<(Name, Instant)> = self
+            .table
+            .iter()
+            .filter(|row| row.key().0 == *btid)
+            .filter_map(|row| match row.value() {
+                Entry::Key { ends, .. } => Some((row.key().clone(), *ends)),
+                Entry::No { .. } => None,
+            })
+            .collect();
+        for (name, ends) in &held {
+            let ends = (*ends).max(now.mono + REFUSAL_LIFETIME);
+            self.put(name.clone(), Entry::No { forbidden: false, ends }, now);
+        }
+        held.len()
+    }
+
+    /// Drops what is over.
+    pub fn sweep(&self, now: Now) {
+        self.drop_ended(&mut self.order(), now);
+    }
+
+    /// How many entries there are, keys and noes.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    fn put(&self, name: Name, entry: Entry, now: Now) {
+        let mut order = self.order();
+        self.drop_ended(&mut order, now);
+        if let Some((_, before)) = self.table.remove(&name) {
+            order.of(&before).remove(&(before.ends(), name.clone()));
+        }
+        let most = match entry {
+            Entry::Key { .. } => self.bounds.keys.max(1),
+            Entry::No { .. } => self.bounds.refusals.max(1),
+        };
+        let same = order.of(&entry);
+        while same.len() >= most
+            && let Some((_, first)) = same.pop_first()
+        {
+            self.table.remove(&first);
+        }
+        same.insert((entry.ends(), name.clone()));
+        self.table.insert(name, entry);
+    }
+
+    fn drop_ended(&self, order: &mut Order, now: Now) {
+        for same in [&mut order.keys, &mut order.refusals] {
+            while same.first().is_some_and(|(ends, _)| *ends <= now.mono)
+                && let Some((_, name)) = same.pop_first()
+            {
+                self.table.remove(&name);
+            }
+        }
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeySource for NafCache {
+    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
+        if !self.servers.iter().any(|name| name.eq_ignore_ascii_case(btid.bsf())) {
+            return KeyAnswer::Unknown;
+        }
+        let entry = self.table.get(&(btid.clone(), naf.clone())).map(|row| row.value().clone());
+        match entry {
+            Some(Entry::Key { key, ends }) if ends > now.mono && key.expires > now.wall => {
+                KeyAnswer::Known(key)
+            }
+            Some(Entry::No { forbidden, ends }) if ends > now.mono => {
+                if forbidden {
+                    KeyAnswer::Forbidden
+                } else {
+                    KeyAnswer::Unknown
+                }
+            }
+            Some(_) | None => KeyAnswer::Ask,
+        }
+    }
+}
+
+impl fmt::Debug for NafCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NafCache({} entries, {:?})", self.len(), self.bounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instant::WallTime;
+    use crate::keys::{KsNaf, UaId};
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Instant::from_micros(seconds * 1_000_000), wall: WallTime::from_unix(seconds) }
+    }
+
+    fn name(text: &str) -> Btid {
+        Btid::new(&format!("{text}@BSF.example.net")).expect("a name")
+    }
+
+    fn naf(ua: UaId) -> NafId {
+        NafId::new("naf.example.net", ua)
+    }
+
+    fn key(expires: u64) -> KeyAnswer {
+        KeyAnswer::Known(Arc::new(NafKey {
+            key: KsNaf::new([1; 32]),
+            impi: None,
+            identities: Arc::from([]),
+            expires: WallTime::from_unix(expires),
+            created: WallTime::from_unix(0),
+        }))
+    }
+
+    fn cache(keys: usize, refusals: usize) -> NafCache {
+        NafCache::new(CacheBounds { keys, refusals }, ["bsf.example.net"])
+    }
+
+    fn said(cache: &NafCache, btid: &str, now: u64) -> &'static str {
+        match cache.naf_key(&name(btid), &naf(UaId::SIP_DIGEST), at(now)) {
+            KeyAnswer::Known(_) => "known",
+            KeyAnswer::Unknown => "unknown",
+            KeyAnswer::Forbidden => "forbidden",
+            KeyAnswer::Ask => "ask",
+            KeyAnswer::Unavailable => "unavailable",
+        }
+    }
+
+    #[test]
+    fn answers_until_they_end() {
+        let cache = cache(10, 10);
+        let own = naf(UaId::SIP_DIGEST);
+        assert_eq!(said(&cache, "a", 0), "ask");
+        cache.insert(&name("a"), &own, key(100), at(0));
+        cache.insert(&name("b"), &own, KeyAnswer::Unknown, at(0));
+        cache.insert(&name("c"), &own, KeyAnswer::Forbidden, at(0));
+        cache.insert(&name("d"), &own, KeyAnswer::Unavailable, at(0));
+        let late = cache.insert(&name("e"), &own, key(5), at(5));
+        assert!(matches!(late, KeyAnswer::Unknown), "a key that is over is none");
+        for (btid, now, expected) in [
+            ("a", 99, "known"),
+            ("a", 100, "ask"),
+            ("b", 59, "unknown"),
+            ("b", 60, "ask"),
+            ("c", 59, "forbidden"),
+            ("c", 60, "ask"),
+            ("d", 0, "ask"),
+            ("e", 6, "unknown"),
+        ] {
+            assert_eq!(said(&cache, btid, now), expected, "{btid} at {now}");
+        }
+        let other = cache.naf_key(&name("a"), &naf(UaId::LOCSIP), at(1));
+        assert!(matches!(other, KeyAnswer::Ask), "another protocol is another key");
+        let skewed = Now { mono: at(1).mono, wall: WallTime::from_unix(100) };
+        let answer = cache.naf_key(&name("a"), &own, skewed);
+        assert!(matches!(answer, KeyAnswer::Ask), "the wall clock ends it too");
+        cache.sweep(at(1000));
+        assert!(cache.is_empty());
+    }
+
+    /// V-93: nobody is asked on the word of a stranger.
+    #[test]
+    fn only_our_servers_are_asked() {
+        let cache = cache(10, 10);
+        for stranger in ["x@attacker.example", "x@127.0.0.1", "x@bsf.example.net.evil.org", "x"] {
+            let btid = Btid::new(stranger).expect("a name");
+            let answer = cache.naf_key(&btid, &naf(UaId::SIP_DIGEST), at(0));
+            assert!(matches!(answer, KeyAnswer::Unknown), "{stranger}");
+        }
+        assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let cache = cache(3, 2);
+        let own = naf(UaId::SIP_DIGEST);
+        for (btid, ends) in [("a", 50), ("b", 40), ("c", 60), ("d", 70)] {
+            cache.insert(&name(btid), &own, key(ends), at(0));
+        }
+        assert_eq!(said(&cache, "b", 1), "ask", "ends first, goes first");
+        assert_eq!(said(&cache, "a", 1), "known");
+        for btid in ["e", "f", "g"] {
+            cache.insert(&name(btid), &own, KeyAnswer::Unknown, at(1));
+        }
+        assert_eq!(said(&cache, "e", 2), "ask");
+        assert_eq!(said(&cache, "g", 2), "unknown");
+        assert_eq!(cache.len(), 5);
+        // The same name again, first a no and then a key, is one entry.
+        cache.insert(&name("g"), &own, key(80), at(2));
+        assert_eq!((said(&cache, "g", 70), cache.len()), ("known", 4));
+    }
+
+    #[test]
+    fn revoked_stays_revoked() {
+        let cache = cache(10, 10);
+        for ua in [UaId::SIP_DIGEST, UaId::LOCSIP] {
+            cache.insert(&name("a"), &naf(ua), key(500), at(0));
+        }
+        assert_eq!(cache.revoke(&name("a"), at(1)), 2);
+        assert_eq!(said(&cache, "a", 499), "unknown");
+        assert_eq!(said(&cache, "a", 500), "ask");
+    }
+}

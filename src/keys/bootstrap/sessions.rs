@@ -1,0 +1,183 @@
+//! Keys, bootstrap, sessions: the runs that ended well, until their keys end.
+//!
+//! Takes:   Ks, its challenge, whose it is and how long it lives.
+//! Gives:   the session of a B-TID or of a TMPI.
+//! Keeps:   at most [`PER_IMPI`] sessions for each private identity and the bound given for all; past either, the
+//!          one that began, or that ends, first goes.
+//! Refuses: a session whose time is over, by the wall clock or by the steady one.
+//! Sources: TS 33.220 clauses 4.4.11 and 4.5.2.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::identity::{Btid, Impi};
+use crate::instant::{Instant, Now, WallTime};
+use crate::keys::{Ks, Rand};
+
+/// Most live sessions for one private identity.
+pub const PER_IMPI: usize = 4;
+
+/// One run that ended well.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) impi: Impi,
+    pub(super) rand: Rand,
+    pub(super) ks: Ks,
+    pub(super) created: WallTime,
+    pub(super) expires: WallTime,
+    /// The same end on the clock that nobody sets.
+    pub(super) ends: Instant,
+    pub(super) tmpi: Option<Impi>,
+}
+
+impl Session {
+    fn is_over(&self, now: Now) -> bool {
+        now.wall >= self.expires || now.mono >= self.ends
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Sessions {
+    max: usize,
+    live: HashMap<Btid, Session>,
+    of_impi: HashMap<Impi, VecDeque<Btid>>,
+    of_tmpi: HashMap<Impi, Btid>,
+    by_end: BTreeSet<(Instant, Btid)>,
+}
+
+impl Sessions {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max: max.max(1),
+            live: HashMap::new(),
+            of_impi: HashMap::new(),
+            of_tmpi: HashMap::new(),
+            by_end: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Adds a session, after making room for it.
+    pub(super) fn add(&mut self, btid: Btid, session: Session, now: Now) {
+        self.purge(now);
+        self.remove(&btid);
+        let own = self.of_impi.get(&session.impi);
+        if let Some(oldest) = own.filter(|own| own.len() >= PER_IMPI).and_then(|own| own.front()) {
+            self.remove(&oldest.clone());
+        }
+        while self.live.len() >= self.max
+            && let Some((_, first)) = self.by_end.first().cloned()
+        {
+            self.remove(&first);
+        }
+        self.of_impi.entry(session.impi.clone()).or_default().push_back(btid.clone());
+        if let Some(tmpi) = &session.tmpi {
+            self.of_tmpi.insert(tmpi.clone(), btid.clone());
+        }
+        self.by_end.insert((session.ends, btid.clone()));
+        self.live.insert(btid, session);
+    }
+
+    /// The live session of that B-TID.
+    pub(super) fn get(&self, btid: &Btid, now: Now) -> Option<&Session> {
+        self.live.get(btid).filter(|session| !session.is_over(now))
+    }
+
+    /// Whose TMPI this is, while its session lives.
+    pub(super) fn impi_of(&self, tmpi: &Impi, now: Now) -> Option<&Impi> {
+        self.of_tmpi.get(tmpi).and_then(|btid| self.get(btid, now)).map(|session| &session.impi)
+    }
+
+    /// Drops what is over.
+    pub(super) fn purge(&mut self, now: Now) {
+        while let Some((_, first)) = self.by_end.first().cloned()
+            && self.live.get(&first).is_none_or(|session| session.is_over(now))
+        {
+            self.remove(&first);
+        }
+    }
+
+    /// Drops one.
+    pub(super) fn remove(&mut self, btid: &Btid) -> bool {
+        let Some(session) = self.live.remove(btid) else { return false };
+        self.by_end.remove(&(session.ends, btid.clone()));
+        if let Some(own) = self.of_impi.get_mut(&session.impi) {
+            own.retain(|known| known != btid);
+            if own.is_empty() {
+                self.of_impi.remove(&session.impi);
+            }
+        }
+        if let Some(tmpi) = &session.tmpi {
+            self.of_tmpi.remove(tmpi);
+        }
+        true
+    }
+
+    /// Drops all of those for whom `keep` says no.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Impi) -> bool) {
+        let gone: Vec<Btid> = self
+            .of_impi
+            .iter()
+            .filter(|(impi, _)| !keep(impi))
+            .flat_map(|(_, own)| own.iter().cloned())
+            .collect();
+        gone.iter().for_each(|btid| {
+            self.remove(btid);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now::default() + Duration::from_secs(seconds)
+    }
+
+    fn add(sessions: &mut Sessions, impi: &str, number: u8, now: Now, life: u64) -> Btid {
+        let btid = Btid::new(&format!("{number}@bsf")).unwrap();
+        let end = now + Duration::from_secs(life);
+        let session = Session {
+            impi: Impi::new(impi).unwrap(),
+            rand: Rand([number; 16]),
+            ks: Ks::new([number; 32]),
+            created: now.wall,
+            expires: end.wall,
+            ends: end.mono,
+            tmpi: Impi::new(&format!("t{number}")),
+        };
+        sessions.add(btid.clone(), session, now);
+        btid
+    }
+
+    #[test]
+    fn bounds_and_ends() {
+        let mut sessions = Sessions::new(6);
+        let own: Vec<Btid> =
+            (0..5).map(|n| add(&mut sessions, "a", n, at(u64::from(n)), 100)).collect();
+        assert!(sessions.get(&own[0], at(5)).is_none(), "the fifth puts out the first");
+        assert_eq!(sessions.impi_of(&Impi::new("t0").unwrap(), at(5)), None);
+        assert!(own[1..].iter().all(|btid| sessions.get(btid, at(5)).is_some()));
+
+        add(&mut sessions, "b", 10, at(5), 10);
+        add(&mut sessions, "b", 11, at(5), 500);
+        add(&mut sessions, "c", 12, at(5), 500);
+        assert_eq!(sessions.len(), 6);
+        assert_eq!(sessions.impi_of(&Impi::new("t10").unwrap(), at(5)), None, "ended first");
+
+        let wall_only = Now { mono: at(5).mono, wall: at(1000).wall };
+        assert!(sessions.get(&own[1], wall_only).is_none(), "either clock ends it");
+        sessions.purge(at(103));
+        assert_eq!(sessions.len(), 3, "4, 11 and 12");
+        sessions.retain(|impi| impi.as_str() == "c");
+        assert_eq!(sessions.len(), 1);
+        sessions.purge(at(1000));
+        assert_eq!((sessions.len(), sessions.of_impi.len(), sessions.of_tmpi.len()), (0, 0, 0));
+        assert!(sessions.by_end.is_empty());
+    }
+}

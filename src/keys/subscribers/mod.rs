@@ -1,0 +1,45 @@
+//! Keys, subscribers: who may bootstrap, and with what.
+//!
+//! Takes:   what the operator knows of a subscriber.
+//! Gives:   [`Subscriber`]; from a file, by `file`; with sequence numbers that outlive a restart, by `state`.
+//! Keeps:   nothing itself.
+//! Refuses: see `file`.
+//! Sources: TS 29.109 annex A (`uiccType`, `lifeTime`); TS 33.102 clause 6.3.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sqn::SqnGenerator;
+use super::vector::{Algorithms, Amf};
+use crate::identity::{Impi, Impu};
+
+/// Where the card keeps Ks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Card {
+    /// The phone has it (GBA_ME).
+    #[default]
+    Gba,
+    /// It never leaves the card (GBA_U): challenges carry AUTN*.
+    GbaU,
+}
+
+/// One subscriber.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// The private identity.
+    pub impi: Impi,
+    /// The functions, with the key in them.
+    pub algorithms: Algorithms,
+    /// The AMF of the challenges.
+    pub amf: Amf,
+    /// The sequence numbers.
+    pub sqn: SqnGenerator,
+    /// Public identities, the default one first.
+    pub impus: Arc<[Impu]>,
+    /// How long a key lives, if not as long as the server says for all.
+    pub key_lifetime: Option<Duration>,
+    /// Whether bootstrapping is refused.
+    pub barred: bool,
+    /// The kind of card.
+    pub card: Card,
+}
