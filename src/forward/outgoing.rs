@@ -152,7 +152,7 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
         (before, arrival.flow.transport, arrival.side == Side::Ue),
     ] {
         let Some(listener) = listener else { continue };
-        edits.insert(message.head_start(), |text| {
+        edits.insert(after_vias(message), |text| {
             text.field("Record-Route", |value| {
                 value.put(if sips { "<sips:" } else { "<sip:" }).put(&listener.name);
                 // A UE on TLS finds its way by name: SIPS first in DNS, unless it wrote the parameter itself.
@@ -169,6 +169,11 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
             });
         });
     }
+}
+
+/// Behind the last Via.
+fn after_vias(message: &Message) -> usize {
+    message.rows(Name::Via).last().map_or(message.head_start(), |row| row.line.end())
 }
 
 /// Whether the UE itself writes `transport=tls` (`RR-04`).
@@ -198,7 +203,7 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
         .values(Name::Contact)
         .filter_map(crate::wire::Address::parse)
         .any(|contact| contact.uri().scheme() == crate::wire::uri::Scheme::Sips);
-    edits.insert(message.head_start(), |text| {
+    edits.insert(after_vias(message), |text| {
         text.field("Path", |value| {
             value.put(if sips { "<sips:" } else { "<sip:" }).put(token).put("@");
             value.put(&listener.name).put(":").put_number(u64::from(listener.address.port()));

@@ -1,1 +1,13 @@
-//! For tests: a virtual clock, a lossy link, fixtures, a gate without keys.
+//! For tests: a laboratory edge in virtual time, peers that sign, and a gate without keys.
+//!
+//! Takes:   octets as peers would send them.
+//! Gives:   what the edge sends, and what it decided, without sockets or clock.
+//! Keeps:   one edge, a handful of peers.
+//! Refuses: nothing; it panics where a test is written wrongly.
+//! Sources: none.
+
+pub mod lab;
+pub mod sign;
+
+pub use lab::{Lab, LabKeys, LabSettings, Peer, Sent};
+pub use sign::Signer;

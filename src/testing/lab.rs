@@ -1,0 +1,437 @@
+//! For tests: one edge between UEs and a core, every stage in force, time in the test's hand.
+//!
+//! Takes:   octets from a [`Peer`].
+//! Gives:   [`Sent`]: what the edge sent, parsed; and every [`Decision`].
+//! Keeps:   the edge and its clock.
+//! Refuses: nothing.
+//! Sources: none.
+//!
+//! edge.example.net listens for UEs on 198.51.100.1 (UDP and TCP 5060, TLS 5061) and for the core on
+//! 198.51.100.2:5060; the core is one group at 203.0.113.10:5060, known by its address. UE keys are those of
+//! bsf.example.net; `ue1` is alice, `ue2` is bob.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use super::Signer;
+use crate::admission::{self, Admission};
+use crate::association::{self, Associations};
+use crate::authentication::{
+    self, Accounts, Authentication, Naf, Nonces, Offer, digest::Hash, nonce,
+};
+use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::forward::{
+    self, Bindings, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
+    timers::Timings,
+};
+use crate::gate::{Gate, Lookup};
+use crate::identity::{Btid, Impi, Impu, Realm};
+use crate::instant::{Instant, Now, WallTime};
+use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::keys::{KeyAnswer, KeySource, KsNaf, NafId, NafKey, UaId};
+use crate::transport::{
+    Arrival, ConnectionId, Flow, Group, GroupId, ListenerId, Pending, Side, Target, Transport,
+};
+use crate::wire::Message;
+
+/// Keys that the laboratory's NAF has, or has to ask for.
+#[derive(Debug, Default)]
+pub struct LabKeys {
+    known: Mutex<HashMap<(Btid, NafId), KeyAnswer>>,
+    /// What is answered for a key that is not known.
+    unknown: Mutex<Option<KeyAnswer>>,
+}
+
+impl LabKeys {
+    /// Puts an answer in.
+    pub fn put(&self, btid: Btid, naf: NafId, answer: KeyAnswer) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((btid, naf), answer);
+    }
+
+    /// What is answered for keys that were not put in; `Unknown` if never set.
+    pub fn otherwise(&self, answer: KeyAnswer) {
+        *self.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+}
+
+impl KeySource for LabKeys {
+    fn naf_key(&self, btid: &Btid, naf: &NafId, _now: Now) -> KeyAnswer {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = known.get(&(btid.clone(), naf.clone())).cloned();
+        answer.or_else(|| unknown.clone()).unwrap_or(KeyAnswer::Unknown)
+    }
+}
+
+/// What a test may change before the edge is built.
+#[derive(Debug)]
+pub struct LabSettings {
+    /// Stage 3.
+    pub admission: admission::Settings,
+    /// Stage 4, nonces.
+    pub nonces: nonce::Settings,
+    /// Stage 4, plain accounts of realm `example.net`.
+    pub accounts: Accounts,
+    /// Stage 4.
+    pub authentication: authentication::Settings,
+    /// Stage 5.
+    pub association: association::Settings,
+    /// Stage 6, registration.
+    pub reg: Reg,
+    /// Stage 6, plain SIP.
+    pub sip: Sip,
+    /// Stage 7.
+    pub forward: forward::Settings,
+}
+
+/// FQDN of the laboratory's NAF and edge.
+pub const EDGE: &str = "edge.example.net";
+/// Its realm for bootstrapped keys.
+pub const GBA_REALM: &str = "3GPP-bootstrapping@edge.example.net";
+/// The B-TID of `ue1`.
+pub const UE1_BTID: &str = "I1U8vpY3qJ0hiuZNrke/NQ==@bsf.example.net";
+/// The digest password of `ue1`: base64 of its Ks_NAF.
+pub const UE1_PASSWORD: &str = "VQasbdqJHgDh9gYmzPYQw9oPwUKXr5WJMjSP7gcILMc=";
+/// The B-TID of `ue2`.
+pub const UE2_BTID: &str = "wAB9ooJB8+dPyHpn1r2nHg==@bsf.example.net";
+/// The digest password of `ue2`.
+pub const UE2_PASSWORD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+impl Default for LabSettings {
+    fn default() -> Self {
+        let listener = |id, side, address: &str, transports: &[Transport]| Listener {
+            id: ListenerId(id),
+            side,
+            name: EDGE.into(),
+            address: address.parse().expect("an address"),
+            transports: transports.to_vec(),
+            force_rport: true,
+        };
+        Self {
+            admission: admission::Settings::default(),
+            nonces: nonce::Settings::default(),
+            accounts: Accounts::default(),
+            authentication: authentication::Settings {
+                offer: Offer {
+                    realms: vec![GBA_REALM.into(), "example.net".into()],
+                    algorithms: vec![Hash::Sha256, Hash::Md5],
+                    of_listener: HashMap::new(),
+                    register_with_401: false,
+                },
+                account_realm: Realm::new("example.net"),
+                naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
+                served: ["example.net".into(), EDGE.into()].into(),
+                uri_strict: false,
+                algorithm_lock: true,
+                secure_flow_anchor: true,
+                max_flows: 10_000,
+                principals_max: 4,
+            },
+            association: association::Settings::default(),
+            reg: Reg::default(),
+            sip: Sip::default(),
+            forward: forward::Settings {
+                listeners: vec![
+                    listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
+                    listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls]),
+                    listener(2, Side::Core, "198.51.100.2:5060", &[Transport::Udp, Transport::Tcp]),
+                ],
+                routes: vec![("example.net".into(), GroupId(0))],
+                default_route: Some(GroupId(0)),
+                domains: ["example.net".into()].into(),
+                timings: Timings::default(),
+                path_strict: false,
+                headers: asserted::Settings::default(),
+                route_check: true,
+                transactions_max: 10_000,
+                transactions_of_flow_max: 500,
+                mirror_tls_param: true,
+            },
+        }
+    }
+}
+
+/// Somebody who sends and receives.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    arrival: Arrival,
+}
+
+impl Peer {
+    /// A UE on UDP.
+    pub fn udp(from: &str) -> Self {
+        Self::new(Transport::Udp, from, Side::Ue, 0, None)
+    }
+
+    /// A UE on a TCP connection of that number.
+    pub fn tcp(from: &str, connection: u32) -> Self {
+        Self::new(Transport::Tcp, from, Side::Ue, 0, Some(connection))
+    }
+
+    /// A UE on a TLS connection of that number, without a certificate of its own.
+    pub fn tls(from: &str, connection: u32) -> Self {
+        Self::new(Transport::Tls, from, Side::Ue, 1, Some(connection))
+    }
+
+    /// The server of the core.
+    pub fn core() -> Self {
+        let mut core = Self::new(Transport::Udp, "203.0.113.10:5060", Side::Core, 2, None);
+        core.arrival.group = Some(Group { id: GroupId(0), by_certificate: false });
+        core
+    }
+
+    /// Somebody on the core side who is in no group.
+    pub fn stray(from: &str) -> Self {
+        Self::new(Transport::Udp, from, Side::Core, 2, None)
+    }
+
+    fn new(transport: Transport, from: &str, side: Side, listener: u16, slot: Option<u32>) -> Self {
+        let local = if side == Side::Ue { "198.51.100.1:5060" } else { "198.51.100.2:5060" };
+        let flow = Flow {
+            transport,
+            listener: ListenerId(listener),
+            remote: from.parse().expect("an address"),
+            connection: slot.map(|slot| ConnectionId { slot, generation: 0 }),
+        };
+        let arrival = Arrival {
+            flow,
+            side,
+            local: local.parse().expect("an address"),
+            channel: None,
+            group: None,
+            pending: Pending::None,
+        };
+        Self { arrival }
+    }
+
+    /// Its flow.
+    pub fn flow(&self) -> Flow {
+        self.arrival.flow
+    }
+
+    /// The facts about what it sends.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival.clone()
+    }
+}
+
+/// A message that the edge sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where.
+    pub to: SocketAddr,
+    /// What.
+    pub message: Message,
+}
+
+impl Sent {
+    /// Its octets as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.message.octets()).into_owned()
+    }
+}
+
+struct OneCore;
+
+impl Resolved for OneCore {
+    fn targets(&self, group: GroupId) -> Arc<[Target]> {
+        let address = "203.0.113.10:5060".parse().expect("an address");
+        [Target { transport: Transport::Udp, address, domain: "core.example.net".into(), group }]
+            .into()
+    }
+}
+
+/// An edge, its clock, and what it did.
+#[derive(Debug)]
+pub struct Lab {
+    /// What all its stages share.
+    pub shared: Arc<Shared>,
+    /// Keys of its NAF.
+    pub keys: Arc<LabKeys>,
+    /// The time.
+    pub now: Now,
+    /// Everything it decided, in order.
+    pub decisions: Vec<Decision>,
+    /// What it asked for, in order.
+    pub asked: Vec<Lookup>,
+    /// Flows it wanted closed.
+    pub closed: Vec<Flow>,
+    journey: Journey,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new(LabSettings::default())
+    }
+}
+
+impl Lab {
+    /// An edge with these settings. Its secrets and its numbers are the same each time.
+    pub fn new(settings: LabSettings) -> Self {
+        let start = Duration::from_secs(1000);
+        let now = Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) } + start;
+        let keys = Arc::new(LabKeys::default());
+        for (btid, password, impi, identities) in [
+            (
+                UE1_BTID,
+                UE1_PASSWORD,
+                "ue1@ims.example.net",
+                ["sip:alice@example.net", "tel:+12015550101"],
+            ),
+            (
+                UE2_BTID,
+                UE2_PASSWORD,
+                "ue2@ims.example.net",
+                ["sip:bob@example.net", "tel:+12015550102"],
+            ),
+        ] {
+            let key = lab_key(password, impi, &identities, now + Duration::from_secs(3600));
+            let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
+            keys.put(Btid::new(btid).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
+        }
+        let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
+        let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
+        let gate = Gate {
+            admission: Admission::new(settings.admission),
+            authentication: Authentication::new(
+                settings.authentication,
+                Arc::new(settings.accounts),
+                source,
+                nonces,
+                [2; 32],
+            ),
+            associations: Arc::new(Associations::new(settings.association, [3; 16], 1)),
+            enablers: Enablers::new(Arc::new(settings.reg), Arc::new(settings.sip), 10_000),
+            tag_key: [4; 16],
+        };
+        let shared = Arc::new(Shared::new(
+            Arc::new(gate),
+            Bindings::new(10_000, 1),
+            Tokens::new([5; 32]),
+            Arc::new(OneCore),
+            settings.forward,
+        ));
+        let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
+        let journey = Journey::new(Arc::clone(&shared), proxy);
+        let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, keys, now, decisions, asked, closed, journey }
+    }
+
+    /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
+    /// CRLF, and a `Content-Length: @` is counted.
+    pub fn receive(&mut self, from: &Peer, text: &str) -> Vec<Sent> {
+        self.receive_octets(from, octets_of(text))
+    }
+
+    /// As [`Lab::receive`], octets as they are.
+    pub fn receive_octets(&mut self, from: &Peer, octets: impl Into<Bytes>) -> Vec<Sent> {
+        self.journey.datagram(octets.into(), from.arrival(), self.now);
+        self.drain()
+    }
+
+    /// Lets time pass in steps of its timers, and gives what the edge sent meanwhile.
+    pub fn advance(&mut self, length: Duration) -> Vec<Sent> {
+        let end = self.now + length;
+        let mut sent = Vec::new();
+        while let Some(at) = self.journey.poll_timeout().filter(|at| *at <= end.mono) {
+            let step = at.since(self.now.mono);
+            self.now = self.now + step.max(Duration::from_millis(1));
+            self.journey.expire(self.now);
+            sent.extend(self.drain());
+        }
+        if self.now.mono < end.mono {
+            self.now = end;
+        }
+        self.journey.expire(self.now);
+        sent.extend(self.drain());
+        sent
+    }
+
+    /// A lookup was answered.
+    pub fn answered(&mut self, lookup: &Lookup) -> Vec<Sent> {
+        self.journey.answered(lookup, self.now);
+        self.drain()
+    }
+
+    /// The peer's connection was closed.
+    pub fn close(&mut self, peer: &Peer) {
+        self.journey.closed(&peer.flow(), self.now);
+        self.drain();
+    }
+
+    /// The latest decision.
+    pub fn last(&self) -> Outcome {
+        self.decisions.last().expect("something was decided").outcome
+    }
+
+    /// A signer with the key of `ue1` and a fresh nonce.
+    pub fn ue1(&self) -> Signer {
+        self.signer(UE1_BTID, UE1_PASSWORD)
+    }
+
+    /// A signer with the key of `ue2` and a fresh nonce.
+    pub fn ue2(&self) -> Signer {
+        self.signer(UE2_BTID, UE2_PASSWORD)
+    }
+
+    /// A signer of the bootstrapping realm, with a nonce of now.
+    pub fn signer(&self, username: &str, password: &str) -> Signer {
+        let mut signer = Signer::new(username, password, GBA_REALM);
+        let request = b"OPTIONS sip:example.net SIP/2.0\r\nCall-ID: x\r\n\r\n";
+        let request = Message::from_datagram(Bytes::from_static(request)).expect("a message");
+        let arrival = Peer::udp("192.0.2.1:5060").arrival();
+        let authentication = &self.shared.gate.authentication;
+        let challenge = authentication.challenge(&request, &arrival, false, self.now);
+        let row = challenge.rows.first().expect("a row");
+        let nonce = row.value.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next());
+        signer.nonce = nonce.expect("a nonce").into();
+        signer
+    }
+
+    fn drain(&mut self) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        while let Some(action) = self.journey.poll_action() {
+            match action {
+                Action::Send(output) => {
+                    let to = match output.to {
+                        Destination::Flow(flow) => flow.remote,
+                        Destination::Target(target) => target.address,
+                    };
+                    let message = Message::from_datagram(output.octets).expect("we send messages");
+                    sent.push(Sent { to, message });
+                }
+                Action::Ask(lookup) => self.asked.push(lookup),
+                Action::Close(flow) => self.closed.push(flow),
+                Action::Decided(decision) => self.decisions.push(decision),
+            }
+        }
+        sent
+    }
+}
+
+/// A NAF key from its digest password.
+pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) -> NafKey {
+    let octets = STANDARD.decode(password).expect("base64");
+    NafKey {
+        key: KsNaf::new(octets.try_into().expect("32 octets")),
+        impi: Impi::new(impi),
+        identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
+        expires: expires.wall,
+        created: WallTime::from_unix(0),
+    }
+}
+
+/// The octets that `text` stands for: CRLF line ends in the head, `Content-Length: @` counted.
+pub fn octets_of(text: &str) -> Bytes {
+    let text = text.trim_start();
+    let (head, body) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
+    let head = head.replace("\r\n", "\n").replace('\n', "\r\n");
+    let head = head.replace("Content-Length: @", &format!("Content-Length: {}", body.len()));
+    format!("{head}\r\n\r\n{body}").into()
+}

@@ -1,0 +1,201 @@
+//! Stage 4: whose credentials are good, and for what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipward::gate::Lookup;
+use sipward::identity::Btid;
+use sipward::journey::Outcome;
+use sipward::keys::{KeyAnswer, NafId, UaId};
+use sipward::refusal::Refusal;
+use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, lab_key};
+use sipward::testing::{Lab, Peer};
+
+use crate::scene::{register, request, respond, status_to, to_core};
+
+const ALICE: &str = "192.0.2.10:5060";
+
+fn message(
+    lab: &mut Lab,
+    call: &str,
+    signer: Option<&mut sipward::testing::Signer>,
+) -> Option<u16> {
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", call, 1, signer);
+    let alice = Peer::udp(ALICE);
+    status_to(&lab.receive(&alice, &text), &alice)
+}
+
+#[test]
+fn a_ue_registers_with_its_bootstrapped_key_and_is_asserted() {
+    let mut lab = Lab::default();
+    let alice = Peer::udp(ALICE);
+    let bare = request("REGISTER", "sip:example.net", "alice", "reg", 1, None);
+    let sent = lab.receive(&alice, &bare);
+    assert_eq!(sent[0].message.status(), Some(407));
+    let mut key = lab.ue1();
+    assert_eq!(key.challenged(&sent[0].message), Some(false));
+    let seen = register(&mut lab, &alice, "alice", &mut key).text();
+    assert!(!seen.contains("Proxy-Authorization"), "{seen}");
+    assert!(seen.contains("P-Asserted-Identity: <sip:alice@example.net>\r\n"), "{seen}");
+    assert!(seen.contains("\r\nPath: <sip:"), "{seen}");
+    assert!(seen.contains("Max-Forwards: 69\r\n"), "{seen}");
+}
+
+#[test]
+fn the_core_reaches_the_ue_by_the_token_in_its_path() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp("192.0.2.10:61234"), lab.ue1());
+    let seen = register(&mut lab, &alice, "alice", &mut key).text();
+    let path = seen.lines().find_map(|line| line.strip_prefix("Path: ")).expect("a Path");
+    let text = |route: &str| {
+        format!(
+            "MESSAGE sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bK{}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>
+Call-ID: down
+CSeq: 1 MESSAGE
+Route: {route}
+Content-Length: 0
+",
+            route.len()
+        )
+    };
+    let sent = lab.receive(&Peer::core(), &text(path));
+    assert_eq!(sent[0].to, alice.flow().remote);
+    assert!(!sent[0].text().contains("Route:"), "{}", sent[0].text());
+
+    let altered = path.replacen("<sip:", "<sip:AAAA", 1);
+    let core = Peer::core();
+    assert_eq!(status_to(&lab.receive(&core, &text(&altered)), &core), Some(430), "an unknown key");
+    let at = path.find('@').expect("a host") - 3;
+    let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
+    let altered = format!("{}{flipped}{}", &path[..at], &path[at + 1..]);
+    assert_eq!(status_to(&lab.receive(&core, &text(&altered)), &core), Some(403), "rule 10");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged));
+    lab.close(&alice);
+    let again = text(path).replace("z9hG4bK", "z9hG4bKx");
+    assert_eq!(status_to(&lab.receive(&core, &again), &core), Some(430), "rule 11");
+}
+
+#[test]
+fn a_replay_is_stale_and_has_no_effect() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", "m", 1, Some(&mut key));
+    let sent = lab.receive(&alice, &text);
+    let seen = to_core(&sent).clone();
+    lab.receive(&Peer::core(), &respond(&seen, 200, "b", ""));
+    let again = lab.receive(&alice, &text);
+    assert_eq!(status_to(&again, &alice), Some(200), "inside its transaction: the same answer");
+    let rogue = Peer::udp("192.0.2.66:5060");
+    let again = lab.receive(&rogue, &text);
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceStale));
+    assert!(again[0].text().contains("stale=true"), "{}", again[0].text());
+    lab.advance(Duration::from_secs(40));
+    let late = lab.receive(&alice, &text);
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceStale));
+    assert!(late.iter().all(|sent| sent.to == alice.flow().remote), "nothing went to the core");
+}
+
+#[test]
+fn a_bad_response_cannot_poison_the_count() {
+    let mut lab = Lab::default();
+    let mut key = lab.ue1();
+    assert_eq!(message(&mut lab, "m1", Some(&mut key)), None, "forwarded");
+    let mut forged = key.clone();
+    (forged.password, forged.count) = ("wrong".into(), u32::MAX - 1);
+    assert_eq!(message(&mut lab, "m2", Some(&mut forged)), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::BadCredentials));
+    assert_eq!(message(&mut lab, "m3", Some(&mut key)), None, "the next count of the owner passes");
+}
+
+#[test]
+fn stale_exactly_when_right_but_old() {
+    let mut lab = Lab::default();
+    let mut key = lab.ue1();
+    lab.advance(Duration::from_secs(301));
+    let mut wrong = key.clone();
+    wrong.password = "wrong".into();
+    assert_eq!(message(&mut lab, "m1", Some(&mut key)), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceStale));
+    assert_eq!(message(&mut lab, "m2", Some(&mut wrong)), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::BadCredentials));
+    key.nonce = "c2lwd2FyZC1leGFtcGxlLW5vbmNlLTE=".into();
+    assert_eq!(message(&mut lab, "m3", Some(&mut key)), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceUnknown));
+}
+
+#[test]
+fn keys_of_another_naf_or_protocol_do_not_open() {
+    let mut lab = Lab::default();
+    let btid = Btid::new(UE1_BTID).expect("a B-TID");
+    let end = lab.now + Duration::from_secs(600);
+    let other = "mGvVRti/TrzchgK9KB/e0dNucPe4qN4aP+7WgMOwnqU=";
+    let key = lab_key(other, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.put(btid.clone(), NafId::new(EDGE, UaId::LOCSIP), KeyAnswer::Known(Arc::new(key)));
+    let mut locsip = lab.signer(UE1_BTID, other);
+    assert_eq!(
+        message(&mut lab, "m1", Some(&mut locsip)),
+        Some(407),
+        "the LOCSIP key of the same B-TID"
+    );
+    let mut realm = lab.ue1();
+    realm.realm = "3GPP-bootstrapping@evil.example.net".into();
+    assert_eq!(message(&mut lab, "m2", Some(&mut realm)), Some(407), "another NAF's realm");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::CredentialsMissing), "no credential of ours");
+    let mut listed = lab.ue1();
+    listed.realm = format!("{};3GPP-bootstrapping@evil.example", listed.realm);
+    assert_eq!(message(&mut lab, "m3", Some(&mut listed)), Some(407), "a realm list extended");
+    let mut foreign = lab.signer("x@bsf.evil.example", UE1_PASSWORD);
+    assert_eq!(message(&mut lab, "m4", Some(&mut foreign)), Some(407), "another operator's B-TID");
+    assert!(lab.asked.is_empty(), "nobody was asked");
+}
+
+#[test]
+fn a_key_that_is_not_here_is_asked_for_once_and_the_request_goes_on() {
+    let mut lab = Lab::default();
+    let (alice, naf) = (Peer::udp(ALICE), NafId::new(EDGE, UaId::SIP_DIGEST));
+    let fresh = "QUJDREVGR0hJSktMTU5PUA==@bsf.example.net";
+    lab.keys.otherwise(KeyAnswer::Ask);
+    let mut key = lab.signer(fresh, UE1_PASSWORD);
+    let text = request("INVITE", "sip:bob@example.net", "alice", "c", 1, Some(&mut key));
+    assert_eq!(
+        status_to(&lab.receive(&alice, &text), &alice),
+        Some(100),
+        "INVITE hears 100 meanwhile"
+    );
+    assert!(lab.receive(&alice, &text).is_empty(), "its repetition is absorbed");
+    let lookup = Lookup::NafKey { btid: Btid::new(fresh).expect("a B-TID"), naf: naf.clone() };
+    assert_eq!(lab.asked, [lookup.clone()]);
+    let end = lab.now + Duration::from_secs(600);
+    let known = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.put(Btid::new(fresh).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(known)));
+    to_core(&lab.answered(&lookup));
+}
+
+#[test]
+fn a_key_server_that_is_silent_ends_in_503_not_in_a_pass() {
+    let mut lab = Lab::default();
+    let alice = Peer::udp(ALICE);
+    lab.keys.otherwise(KeyAnswer::Ask);
+    let mut key = lab.signer("QUJDREVGR0hJSktMTU5PUA==@bsf.example.net", UE1_PASSWORD);
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", "c", 1, Some(&mut key));
+    assert!(lab.receive(&alice, &text).is_empty());
+    let sent = lab.advance(Duration::from_secs(3));
+    assert_eq!(status_to(&sent, &alice), Some(503));
+    assert!(sent[0].text().contains("Retry-After: "), "{}", sent[0].text());
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::KeySourceUnavailable), "rule 20");
+}
+
+#[test]
+fn a_message_in_anothers_name_is_refused() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    for method in ["MESSAGE", "REGISTER"] {
+        let text = request(method, "sip:bob@example.net", "bob", method, 1, Some(&mut key));
+        assert_eq!(status_to(&lab.receive(&alice, &text), &alice), Some(403), "{method}");
+        assert_eq!(lab.last(), Outcome::Refused(Refusal::IdentityForeign), "{method}");
+    }
+}

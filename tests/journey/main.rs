@@ -1,0 +1,5 @@
+//! Journeys in virtual time, each a sentence: what happens to whom, without sockets.
+
+mod associations;
+mod credentials;
+mod scene;

@@ -1,0 +1,116 @@
+//! The messages that journeys are made of.
+
+use sipward::testing::{Lab, Peer, Sent, Signer};
+
+/// A request of a UE outside any dialog, signed.
+pub fn request(
+    method: &str,
+    uri: &str,
+    from: &str,
+    call: &str,
+    cseq: u32,
+    signer: Option<&mut Signer>,
+) -> String {
+    in_dialog(method, uri, from, "", call, cseq, signer, "")
+}
+
+/// A request of a UE, signed, with a To tag and further header lines.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is a part of the message that some journey varies"
+)]
+pub fn in_dialog(
+    method: &str,
+    uri: &str,
+    from: &str,
+    to_tag: &str,
+    call: &str,
+    cseq: u32,
+    signer: Option<&mut Signer>,
+    more: &str,
+) -> String {
+    let to_tag = if to_tag.is_empty() { String::new() } else { format!(";tag={to_tag}") };
+    let to = if method == "REGISTER" { format!("sip:{from}@example.net") } else { uri.into() };
+    let credentials = match signer {
+        Some(signer) => format!("Proxy-Authorization: {}\n", signer.credentials(method, uri, b"")),
+        None => String::new(),
+    };
+    format!(
+        "{method} {uri} SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK{call}{method}{cseq};rport
+Max-Forwards: 70
+From: <sip:{from}@example.net>;tag={from}
+To: <{to}>{to_tag}
+Call-ID: {call}
+CSeq: {cseq} {method}
+Contact: <sip:{from}@192.0.2.10:5060>
+{credentials}{more}Content-Length: 0
+"
+    )
+}
+
+/// A response of the core, or of a UE, to a request that the edge sent.
+pub fn respond(to: &Sent, status: u16, tag: &str, more: &str) -> String {
+    let text = to.text();
+    let line = |name: &str| {
+        text.lines()
+            .filter(|line| line.starts_with(name))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    let mut to_line = line("To:");
+    if !to_line.contains(";tag=") && !tag.is_empty() {
+        to_line = format!("{};tag={tag}\n", to_line.trim_end());
+    }
+    format!(
+        "SIP/2.0 {status} X
+{}{}{to_line}{}{}{}{more}Content-Length: 0
+",
+        line("Via:"),
+        line("From:"),
+        line("Call-ID:"),
+        line("CSeq:"),
+        line("Record-Route:"),
+    )
+}
+
+/// The only message sent to the core.
+pub fn to_core(sent: &[Sent]) -> &Sent {
+    let mut found = sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060");
+    let first = found.next().unwrap_or_else(|| panic!("nothing went to the core: {sent:?}"));
+    assert!(found.next().is_none(), "more than one message went to the core");
+    first
+}
+
+/// The status of the only message sent to `peer`.
+pub fn status_to(sent: &[Sent], peer: &Peer) -> Option<u16> {
+    let mut found = sent.iter().filter(|sent| sent.to == peer.flow().remote);
+    let status = found.next_back().and_then(|sent| sent.message.status());
+    status
+}
+
+/// Registers `from` on `peer`; gives the REGISTER as the core saw it.
+pub fn register(lab: &mut Lab, peer: &Peer, from: &str, signer: &mut Signer) -> Sent {
+    let text =
+        request("REGISTER", "sip:example.net", from, &format!("reg-{from}"), 1, Some(signer));
+    let sent = lab.receive(peer, &text);
+    let register = to_core(&sent).clone();
+    let granted = format!("Contact: <sip:{from}@192.0.2.10:5060>;expires=600\n");
+    let back = lab.receive(&Peer::core(), &respond(&register, 200, "reg", &granted));
+    assert_eq!(status_to(&back, peer), Some(200));
+    register
+}
+
+/// Alice calls bob through the edge and he answers; gives the INVITE as the core saw it.
+pub fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
+    let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(signer));
+    let sent = lab.receive(peer, &text);
+    assert_eq!(status_to(&sent, peer), Some(100));
+    let invite = to_core(&sent).clone();
+    for status in [180, 200] {
+        let contact = "Contact: <sip:bob@203.0.113.20:5060>\n";
+        let back = lab.receive(&Peer::core(), &respond(&invite, status, "b", contact));
+        assert_eq!(status_to(&back, peer), Some(status));
+    }
+    invite
+}
