@@ -1,19 +1,169 @@
-//! Stage 4, accounts.
+//! Stage 4, accounts: users with a password, for whom no bootstrapping server is needed.
+//!
+//! Takes:   accounts, as the configuration read them.
+//! Gives:   HA1 of a user for a hash, and the user's public identities.
+//! Keeps:   one entry for each user, `ACCOUNTS_MAX` at most; passwords and HA1 are zeroed on drop.
+//! Refuses: a username with a colon, since A1 would be ambiguous; an account twice; an HA1 of the wrong length.
+//! Sources: RFC 7616 section 3.4.2; RFC 8760 section 2; V-96 of the conformance tests.
 
-use super::digest::{Ha1, Hash};
-use crate::identity::Impu;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Accounts.
-#[derive(Debug, Default)]
-pub struct Accounts;
-impl Accounts {
-    /// x
-    pub fn ha1(&self, _realm: &str, _username: &str, _hash: Hash) -> Option<Ha1> {
-        None
+use zeroize::Zeroizing;
+
+use super::digest::{Ha1, Hash};
+use crate::identity::{Impu, NAME_MAX};
+
+/// Most accounts.
+pub const ACCOUNTS_MAX: usize = 1_000_000;
+
+/// What proves a user.
+#[derive(Clone)]
+pub enum Secret {
+    /// The password: good for every hash.
+    Password(Zeroizing<String>),
+    /// HA1 for the hashes it was computed with.
+    Ha1(Vec<(Hash, Ha1)>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
     }
-    /// x
-    pub fn identities(&self, _realm: &str, _username: &str) -> Option<Arc<[Impu]>> {
-        None
+}
+
+/// One user.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// What proves him.
+    pub secret: Secret,
+    /// Public identities, the default one first.
+    pub identities: Arc<[Impu]>,
+    /// Whether he may not use the service now: as if he did not exist.
+    pub disabled: bool,
+}
+
+/// Why an account cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountUnfit {
+    /// The username is empty, too long, or has a colon, a quote or a control character in it.
+    Username,
+    /// There is an account of that name in that realm.
+    Twice,
+    /// More than [`ACCOUNTS_MAX`].
+    Full,
+}
+
+/// Users by realm and name.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    realms: HashMap<Box<str>, HashMap<Box<str>, Account>>,
+    count: usize,
+}
+
+impl Accounts {
+    /// Adds an account.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountUnfit`] with the reason; nothing was added then.
+    pub fn add(
+        &mut self,
+        realm: &str,
+        username: &str,
+        account: Account,
+    ) -> Result<(), AccountUnfit> {
+        let clean = |c: char| !c.is_control() && !matches!(c, ':' | '"' | '\\');
+        if username.is_empty() || username.len() > NAME_MAX || !username.chars().all(clean) {
+            return Err(AccountUnfit::Username);
+        }
+        if self.count >= ACCOUNTS_MAX {
+            return Err(AccountUnfit::Full);
+        }
+        let users = self.realms.entry(realm.into()).or_default();
+        if users.contains_key(username) {
+            return Err(AccountUnfit::Twice);
+        }
+        users.insert(username.into(), account);
+        self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    /// HA1 of a user; `None` if there is no such user, he is disabled, or no HA1 of that hash is stored.
+    pub fn ha1(&self, realm: &str, username: &str, hash: Hash) -> Option<Ha1> {
+        match &self.find(realm, username)?.secret {
+            Secret::Password(password) => {
+                Some(Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes()))
+            }
+            Secret::Ha1(stored) => {
+                stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())
+            }
+        }
+    }
+
+    /// Public identities of a user.
+    pub fn identities(&self, realm: &str, username: &str) -> Option<Arc<[Impu]>> {
+        self.find(realm, username).map(|account| Arc::clone(&account.identities))
+    }
+
+    fn find(&self, realm: &str, username: &str) -> Option<&Account> {
+        self.realms.get(realm)?.get(username).filter(|account| !account.disabled)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether any account is kept as a password rather than as HA1.
+    pub fn has_passwords(&self) -> bool {
+        let mut users = self.realms.values().flat_map(HashMap::values);
+        users.any(|account| matches!(account.secret, Secret::Password(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(secret: Secret) -> Account {
+        Account { secret, identities: Arc::new([]), disabled: false }
+    }
+
+    #[test]
+    fn a_password_serves_every_hash_and_an_ha1_its_own() {
+        let mut accounts = Accounts::default();
+        let password = Secret::Password(Zeroizing::new("wonderland".into()));
+        accounts.add("sip.example.com", "alice", account(password)).expect("fits");
+        let md5 = b"95e30ebe7feb9e2208689e36feb581b5";
+        let stored =
+            Secret::Ha1(vec![(Hash::Md5, Ha1::from_hex(Hash::Md5, md5).expect("32 digits"))]);
+        accounts.add("sip.example.com", "bob", account(stored)).expect("fits");
+        for hash in [Hash::Md5, Hash::Sha256, Hash::Sha512_256] {
+            assert!(accounts.ha1("sip.example.com", "alice", hash).is_some(), "{hash:?}");
+        }
+        assert!(accounts.ha1("sip.example.com", "bob", Hash::Md5).is_some());
+        assert!(accounts.ha1("sip.example.com", "bob", Hash::Sha256).is_none());
+        assert!(accounts.ha1("other.example.com", "alice", Hash::Md5).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_an_account_is_refused() {
+        let mut accounts = Accounts::default();
+        let secret = || account(Secret::Password(Zeroizing::new("x".into())));
+        for bad in ["", "a:b", "a\"b", "a\nb"] {
+            assert_eq!(accounts.add("r", bad, secret()), Err(AccountUnfit::Username), "{bad:?}");
+        }
+        assert_eq!(accounts.add("r", "a", secret()), Ok(()));
+        assert_eq!(accounts.add("r", "a", secret()), Err(AccountUnfit::Twice));
+        let mut disabled = secret();
+        disabled.disabled = true;
+        assert_eq!(accounts.add("r", "d", disabled), Ok(()));
+        assert!(accounts.ha1("r", "d", Hash::Md5).is_none(), "disabled");
     }
 }

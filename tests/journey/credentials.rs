@@ -59,7 +59,7 @@ CSeq: 1 MESSAGE
 Route: {route}
 Content-Length: 0
 ",
-            route.len()
+            route.bytes().map(u32::from).sum::<u32>()
         )
     };
     let sent = lab.receive(&Peer::core(), &text(path));
