@@ -15,6 +15,7 @@ pub mod challenge;
 pub mod digest;
 pub mod flows;
 pub mod gba;
+pub mod info;
 pub mod nonce;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
@@ -30,6 +31,7 @@ pub use caller::{Caller, Evidence, Kind};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
+pub use info::ServerProof;
 pub use nonce::Nonces;
 
 use crate::admission::{Admitted, Recent};
@@ -92,7 +94,7 @@ pub struct Authenticated<'m> {
     admitted: Admitted<'m>,
     evidence: Evidence,
     failure: Option<Refusal>,
-    ageing_nonce: bool,
+    proof: Option<ServerProof>,
 }
 
 impl<'m> Authenticated<'m> {
@@ -111,9 +113,9 @@ impl<'m> Authenticated<'m> {
         self.failure
     }
 
-    /// Whether the nonce is past half its life.
-    pub fn has_ageing_nonce(&self) -> bool {
-        self.ageing_nonce
+    /// What the edge proves itself with in the answer, where it stands in for the registrar.
+    pub fn proof(&self) -> Option<&ServerProof> {
+        self.proof.as_ref()
     }
 }
 
@@ -175,7 +177,7 @@ impl Authentication {
             if arrival.group.is_none() {
                 return Err(Refusal::PeerUnknown.into());
             }
-            return Ok(Authenticated { admitted, evidence, failure: None, ageing_nonce: false });
+            return Ok(Authenticated { admitted, evidence, failure: None, proof: None });
         }
         evidence.peer = None;
         evidence.channel = arrival.channel.clone();
@@ -183,16 +185,16 @@ impl Authentication {
         if self.settings.secure_flow_anchor {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);
         }
-        let mut found = Authenticated { admitted, evidence, failure: None, ageing_nonce: false };
+        let mut found = Authenticated { admitted, evidence, failure: None, proof: None };
         if matches!(admitted.method(), Method::Ack | Method::Cancel) {
             return Ok(found);
         }
         let rows = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
         found.failure = match self.any_right(&rows, &admitted, now) {
-            Ok(Some((caller, ageing))) => {
+            Ok(Some((caller, proof))) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
                 found.evidence.digest = Some(caller);
-                found.ageing_nonce = ageing;
+                found.proof = proof;
                 None
             }
             Ok(None) => None,
@@ -211,7 +213,7 @@ impl Authentication {
         rows: &[Credentials<'_>],
         admitted: &Admitted<'_>,
         now: Now,
-    ) -> Result<Option<(Arc<Caller>, bool)>, Halt> {
+    ) -> Result<Option<Right>, Halt> {
         let mut trouble = None;
         for row in rows {
             match self.verify(row, admitted, now) {
@@ -229,7 +231,7 @@ impl Authentication {
         row: &Credentials<'_>,
         admitted: &Admitted<'_>,
         now: Now,
-    ) -> Result<(Arc<Caller>, bool), Halt> {
+    ) -> Result<Right, Halt> {
         let (message, arrival) = (admitted.message(), admitted.arrival());
         let bad = || Halt::from(Refusal::BadCredentials);
         let algorithm = row.param("algorithm").unwrap_or(b"MD5");
@@ -264,7 +266,13 @@ impl Authentication {
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
         }
-        Ok((caller, self.nonces.is_ageing(&seal, now)))
+        let stands_in = self.settings.offer.status(message) == 401;
+        let proof = stands_in.then(|| {
+            let ageing = self.nonces.is_ageing(&seal, now);
+            let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
+            ServerProof::new(row, ha1, hash, session, next)
+        });
+        Ok((caller, proof))
     }
 
     /// The caller that a row names and his HA1; a decoy for names that are not known.
@@ -340,6 +348,9 @@ impl Authentication {
         self.nonces.footprint().saturating_add(self.flows.len()).saturating_add(self.best.len())
     }
 }
+
+/// A caller whose response was right, and the edge's own proof where one is due.
+type Right = (Arc<Caller>, Option<ServerProof>);
 
 fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());

@@ -31,7 +31,7 @@ use super::transaction::{
 };
 use super::{Destination, Output, Settings, Shared, asserted, returning};
 use crate::association::{Bound, Responder, Ruling, Track};
-use crate::authentication::Caller;
+use crate::authentication::{Caller, ServerProof};
 use crate::enabler::Permitted;
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
@@ -91,6 +91,8 @@ struct Register {
     binding: u64,
     caller: Arc<Caller>,
     ends: bool,
+    /// What the edge proves itself with in the 2xx.
+    proof: Option<ServerProof>,
 }
 
 #[derive(Debug)]
@@ -350,6 +352,7 @@ impl Proxy {
             binding: binding.number,
             caller: Arc::clone(caller),
             ends: ends_all(message),
+            proof: bound.authenticated().proof().cloned(),
         };
         Ok((Some(register), token))
     }
@@ -496,14 +499,15 @@ impl Proxy {
         let settings = self.shared.settings();
         let edits =
             asserted::edit_response(response, context.side, &self.shared.gate, &settings.headers);
-        if let Some(octets) = returning::print(response, edits, context.reply_to.transport) {
+        let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
+        if let Some(octets) = returning::print(response, edits, proof, context.reply_to.transport) {
             self.send_back(context, status, octets, now);
         }
         Ok(())
     }
 
     fn note_registration(&self, context: &Context, response: &Message, now: Now) {
-        let Some(Register { binding, caller, ends }) = &context.register else { return };
+        let Some(Register { binding, caller, ends, .. }) = &context.register else { return };
         let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
         let routes = response.values(Name::ServiceRoute).map(Box::from).collect();
         let flows = self.shared.gate.authentication.flows();

@@ -1,13 +1,15 @@
 //! Stage 7, returning: what a response looks like when it goes back.
 //!
 //! Takes:   a response whose transaction is known, and where its request came from.
-//! Gives:   its octets without our Via; identity headers as the receiver may see them; Flow-Timer where due.
+//! Gives:   its octets without our Via; identity headers as the receiver may see them; Flow-Timer and the edge's
+//!          own proof where due.
 //! Keeps:   nothing.
 //! Refuses: a response with no Via below ours: it would go nowhere.
 //! Sources: RFC 3261 section 16.7; RFC 5626 section 5.4; `VIA-08`, `RG-06`, `RG-07`, `PX-13`.
 
 use bytes::Bytes;
 
+use crate::authentication::ServerProof;
 use crate::transport::Transport;
 use crate::wire::{Edits, Message, Method, Name, split};
 
@@ -15,7 +17,12 @@ use crate::wire::{Edits, Message, Method, Name, split};
 const FLOW_TIMER: (u64, u64) = (120, 29);
 
 /// Prints a response for the one who asked; `edits` holds what happens to identity headers.
-pub fn print(response: &Message, mut edits: Edits, back_on: Transport) -> Option<Bytes> {
+pub fn print(
+    response: &Message,
+    mut edits: Edits,
+    proof: Option<&ServerProof>,
+    back_on: Transport,
+) -> Option<Bytes> {
     let mut rows = response.rows(Name::Via);
     let top = rows.next()?;
     let value = top.value.of(response.octets());
@@ -38,6 +45,13 @@ pub fn print(response: &Message, mut edits: Edits, back_on: Transport) -> Option
         edits.insert(response.head_end(), |text| {
             text.field("Flow-Timer", |value| {
                 value.put_number(if back_on.is_reliable() { stream } else { datagram });
+            });
+        });
+    }
+    if let Some(proof) = proof.filter(|_| registered) {
+        edits.insert(response.head_end(), |text| {
+            text.field("Authentication-Info", |value| {
+                value.put(proof.value(response.body()));
             });
         });
     }

@@ -370,6 +370,11 @@ impl Lab {
         self.decisions.last().expect("something was decided").outcome
     }
 
+    /// Transactions held.
+    pub fn transactions(&self) -> usize {
+        self.journey.proxy().footprint()
+    }
+
     /// A signer with the key of `ue1` and a fresh nonce.
     pub fn ue1(&self) -> Signer {
         self.signer(UE1_BTID, UE1_PASSWORD)

@@ -64,6 +64,24 @@ impl Signer {
         self.credentials_with(method, uri, body, self.count)
     }
 
+    /// What `rspauth` must be for the latest credentials, beside an empty body.
+    pub fn expected_rspauth(&self, uri: &str) -> String {
+        let Self { username, password, realm, hash, nonce, .. } = self;
+        let ha1 = Ha1::new(*hash, username.as_bytes(), realm.as_bytes(), password.as_bytes());
+        let nc = format!("{:08x}", self.count);
+        let inputs = Inputs {
+            hash: *hash,
+            session: false,
+            method: b"",
+            uri: uri.as_bytes(),
+            nonce: nonce.as_bytes(),
+            cnonce: b"0a4f113b",
+            nc: nc.as_bytes(),
+            qop: if self.auth_int { Qop::AuthInt(b"") } else { Qop::Auth },
+        };
+        String::from_utf8_lossy(Response::compute(&ha1, &inputs).as_hex()).into_owned()
+    }
+
     /// As [`Signer::credentials`], with that count.
     pub fn credentials_with(&self, method: &str, uri: &str, body: &[u8], count: u32) -> String {
         let Self { username, password, realm, hash, nonce, .. } = self;

@@ -168,7 +168,7 @@ fn a_key_that_is_not_here_is_asked_for_once_and_the_request_goes_on() {
     );
     assert!(lab.receive(&alice, &text).is_empty(), "its repetition is absorbed");
     let lookup = Lookup::NafKey { btid: Btid::new(fresh).expect("a B-TID"), naf: naf.clone() };
-    assert_eq!(lab.asked, [lookup.clone()]);
+    assert_eq!(lab.asked, std::slice::from_ref(&lookup));
     let end = lab.now + Duration::from_secs(600);
     let known = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
     lab.keys.put(Btid::new(fresh).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(known)));
@@ -198,4 +198,29 @@ fn a_message_in_anothers_name_is_refused() {
         assert_eq!(status_to(&lab.receive(&alice, &text), &alice), Some(403), "{method}");
         assert_eq!(lab.last(), Outcome::Refused(Refusal::IdentityForeign), "{method}");
     }
+}
+
+#[test]
+fn in_the_registrars_place_the_edge_proves_itself_too() {
+    let mut settings = sipward::testing::LabSettings::default();
+    settings.authentication.offer.register_with_401 = true;
+    let mut lab = Lab::new(settings);
+    let alice = Peer::udp(ALICE);
+    let bare = request("REGISTER", "sip:example.net", "alice", "reg", 1, None);
+    let challenge = lab.receive(&alice, &bare)[0].message.clone();
+    assert_eq!(challenge.status(), Some(401));
+    let mut key = lab.ue1();
+    key.challenged(&challenge).expect("a row for this realm");
+    lab.advance(Duration::from_secs(200));
+    let text = request("REGISTER", "sip:example.net", "alice", "reg", 2, Some(&mut key));
+    let sent = lab.receive(&alice, &text);
+    let seen = to_core(&sent).clone();
+    let granted = "Contact: <sip:alice@192.0.2.10:5060>;expires=600\n";
+    let answer = lab.receive(&Peer::core(), &respond(&seen, 200, "r", granted))[0].text();
+    let info = answer.lines().find_map(|l| l.strip_prefix("Authentication-Info: ")).expect("proof");
+    assert!(
+        info.contains(&format!("rspauth=\"{}\"", key.expected_rspauth("sip:example.net"))),
+        "{info}"
+    );
+    assert!(info.contains("nextnonce=\""), "the nonce is past half its life: {info}");
 }

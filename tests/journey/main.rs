@@ -2,4 +2,5 @@
 
 mod associations;
 mod credentials;
+mod forwarding;
 mod scene;

@@ -3,7 +3,7 @@
 use sipward::testing::{Lab, Peer, Sent, Signer};
 
 /// A request of a UE outside any dialog, signed.
-pub fn request(
+pub(crate) fn request(
     method: &str,
     uri: &str,
     from: &str,
@@ -19,7 +19,7 @@ pub fn request(
     clippy::too_many_arguments,
     reason = "each is a part of the message that some journey varies"
 )]
-pub fn in_dialog(
+pub(crate) fn in_dialog(
     method: &str,
     uri: &str,
     from: &str,
@@ -50,7 +50,7 @@ Contact: <sip:{from}@192.0.2.10:5060>
 }
 
 /// A response of the core, or of a UE, to a request that the edge sent.
-pub fn respond(to: &Sent, status: u16, tag: &str, more: &str) -> String {
+pub(crate) fn respond(to: &Sent, status: u16, tag: &str, more: &str) -> String {
     let text = to.text();
     let line = |name: &str| {
         text.lines()
@@ -75,7 +75,7 @@ pub fn respond(to: &Sent, status: u16, tag: &str, more: &str) -> String {
 }
 
 /// The only message sent to the core.
-pub fn to_core(sent: &[Sent]) -> &Sent {
+pub(crate) fn to_core(sent: &[Sent]) -> &Sent {
     let mut found = sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060");
     let first = found.next().unwrap_or_else(|| panic!("nothing went to the core: {sent:?}"));
     assert!(found.next().is_none(), "more than one message went to the core");
@@ -83,14 +83,13 @@ pub fn to_core(sent: &[Sent]) -> &Sent {
 }
 
 /// The status of the only message sent to `peer`.
-pub fn status_to(sent: &[Sent], peer: &Peer) -> Option<u16> {
+pub(crate) fn status_to(sent: &[Sent], peer: &Peer) -> Option<u16> {
     let mut found = sent.iter().filter(|sent| sent.to == peer.flow().remote);
-    let status = found.next_back().and_then(|sent| sent.message.status());
-    status
+    found.next_back().and_then(|sent| sent.message.status())
 }
 
 /// Registers `from` on `peer`; gives the REGISTER as the core saw it.
-pub fn register(lab: &mut Lab, peer: &Peer, from: &str, signer: &mut Signer) -> Sent {
+pub(crate) fn register(lab: &mut Lab, peer: &Peer, from: &str, signer: &mut Signer) -> Sent {
     let text =
         request("REGISTER", "sip:example.net", from, &format!("reg-{from}"), 1, Some(signer));
     let sent = lab.receive(peer, &text);
@@ -102,7 +101,7 @@ pub fn register(lab: &mut Lab, peer: &Peer, from: &str, signer: &mut Signer) -> 
 }
 
 /// Alice calls bob through the edge and he answers; gives the INVITE as the core saw it.
-pub fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
+pub(crate) fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
     let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(signer));
     let sent = lab.receive(peer, &text);
     assert_eq!(status_to(&sent, peer), Some(100));
