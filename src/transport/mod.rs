@@ -10,16 +10,33 @@ pub mod demux;
 #[cfg(feature = "edge")]
 pub mod flows;
 #[cfg(feature = "edge")]
+pub mod listen;
+#[cfg(feature = "edge")]
 pub mod peer;
 #[cfg(feature = "edge")]
 pub mod resolve;
+#[cfg(feature = "edge")]
+pub mod stream;
 pub mod stun;
 #[cfg(feature = "edge")]
-pub mod tcp;
+pub mod tally;
+#[cfg(feature = "edge")]
+mod tcp;
 #[cfg(feature = "edge")]
 pub mod tls;
 #[cfg(feature = "edge")]
+mod transports;
+#[cfg(feature = "edge")]
 pub mod udp;
+
+#[cfg(feature = "edge")]
+pub use flows::{Flows, Limits, SendError};
+#[cfg(feature = "edge")]
+pub use listen::{BindError, Bound, ListenSpec, Sockets, bind};
+#[cfg(feature = "edge")]
+pub use stream::{Closed, DialError, Patience, Receiver, StreamFacts};
+#[cfg(feature = "edge")]
+pub use transports::{Parts, Transports};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

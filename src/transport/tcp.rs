@@ -1,1 +1,228 @@
-//! Stage 1, tcp.
+//! Stage 1, TCP: connections accepted and dialled, with TLS on top where it belongs.
+//!
+//! Takes:   a listening socket of one worker; targets to dial.
+//! Gives:   a task for each connection, which serves its stream and tells the receiver when it stands and ends.
+//! Keeps:   for each connection its entry among the flows, and what its stream keeps.
+//! Refuses: connections and handshakes over the limits, at once and without an octet; handshakes that take over
+//!          10 s; a dialled peer that does not stand within 5 s, or whose certificate is not its domain's.
+//!          What was to be TLS is never sent in the clear.
+//! Sources: RFC 3261 section 18; RFC 5922 sections 7.3 and 7.4; `TR-01`, `TR-08`, `TR-13`, `CR-01` to `CR-04`, `V-40`,
+//!          `V-45`, `V-80`.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::flows::{Lease, Seat};
+use super::listen::Bound;
+use super::stream::{Closed, DialError, Stream, StreamFacts};
+use super::tls::{self, Greeted, TlsRefusal};
+use super::transports::Shop;
+use super::{Target, Transport};
+use crate::authentication::tls_identity::CertificateNames;
+
+/// A pause when no connection can be accepted, so that a lack of descriptors does not spin.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Silence after which the system asks whether the peer is still there, and how often it asks.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
+
+/// Accepts connections until the task is ended.
+pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Shop>) {
+    let tally = shop.flows.tally();
+    loop {
+        match listener.accept().await {
+            Ok((tcp, remote)) => {
+                // Over a limit, the connection is dropped here.
+                let Some(seat) = shop.flows.seat(remote.ip()) else { continue };
+                tally.accepted.add(1);
+                spawn_local(welcome(tcp, remote, seat, bound.clone(), shop.clone()));
+            }
+            Err(_) => {
+                tally.accept_failed.add(1);
+                sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+async fn welcome(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    seat: Seat,
+    bound: Arc<Bound>,
+    shop: Rc<Shop>,
+) {
+    settle(&tcp);
+    let local = tcp.local_addr().unwrap_or(bound.local);
+    let greeted = Greeted { names: None, asked_for: None };
+    let secure = bound.speaks(Transport::Tls);
+    let transport = if secure { Transport::Tls } else { Transport::Tcp };
+    let enter = |seat, greeted: Greeted| {
+        let lease = shop.flows.open(transport, bound.spec.id, remote, Some(seat)).ok()?;
+        let facts = StreamFacts {
+            flow: lease.flow(),
+            side: bound.spec.side,
+            local,
+            names: greeted.names,
+            asked_for: greeted.asked_for,
+            target: None,
+        };
+        Some((lease, facts))
+    };
+    match bound.spec.tls.as_ref().filter(|_| secure) {
+        None => {
+            if let Some((lease, facts)) = enter(seat, greeted) {
+                serve(tcp, lease, facts, &shop).await;
+            }
+        }
+        Some(tls) => {
+            let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await else { return };
+            if let Some((lease, facts)) = enter(seat, greeted) {
+                serve(stream, lease, facts, &shop).await;
+            }
+        }
+    }
+}
+
+async fn shake_hands(
+    tls: &tls::ServerTls,
+    tcp: TcpStream,
+    shop: &Shop,
+) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Greeted)> {
+    let tally = shop.flows.tally();
+    let Some(_half_open) = shop.flows.half_open() else {
+        tally.handshakes_crowded.add(1);
+        return None;
+    };
+    match timeout(shop.patience.handshake, tls::accept(tls, tcp)).await {
+        Ok(Ok(greeted)) => Some(greeted),
+        Ok(Err(why)) => {
+            tally.handshakes_failed.add(1);
+            tracing::debug!(%why, "handshake refused");
+            None
+        }
+        Err(_) => {
+            tally.handshakes_slow.add(1);
+            None
+        }
+    }
+}
+
+/// Dials `target` and serves the connection.
+pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: Rc<Shop>) {
+    let flow = lease.flow();
+    shop.flows.tally().dialled.add(1);
+    let dialled = timeout(shop.patience.dial, reach(&target, &bound, &shop)).await;
+    let (io, names, local) = match dialled.unwrap_or(Err(DialError::Slow)) {
+        Ok(reached) => reached,
+        Err(why) => {
+            drop(lease);
+            shop.flows.tally().dial_failed.add(1);
+            if matches!(why, DialError::Tls(TlsRefusal::WrongName(_))) {
+                shop.flows.tally().wrong_names.add(1);
+            }
+            tracing::debug!(%why, address = %target.address, domain = %target.domain, "not reached");
+            shop.receiver.dial_failed(&flow, &target, why);
+            return;
+        }
+    };
+    lease.pipe().authenticate();
+    let side = bound.spec.side;
+    let facts = StreamFacts { flow, side, local, names, asked_for: None, target: Some(target) };
+    match io {
+        Reached::Clear(tcp) => serve(tcp, lease, facts, &shop).await,
+        Reached::Tls(stream) => serve(*stream, lease, facts, &shop).await,
+    }
+}
+
+enum Reached {
+    Clear(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+async fn reach(
+    target: &Target,
+    bound: &Bound,
+    shop: &Shop,
+) -> Result<(Reached, Option<CertificateNames>, SocketAddr), DialError> {
+    let lost = |why: std::io::Error| DialError::Lost(why.kind());
+    let socket = match target.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(lost)?;
+    let from = bound.local.ip();
+    if !from.is_unspecified() && from.is_ipv4() == target.address.is_ipv4() {
+        // Peers that know us by address see the listener's.
+        socket.bind(SocketAddr::new(from, 0)).map_err(lost)?;
+    }
+    let tcp = socket.connect(target.address).await.map_err(lost)?;
+    settle(&tcp);
+    let local = tcp.local_addr().map_err(lost)?;
+    match target.transport {
+        Transport::Tls => {
+            let tls = shop.client_tls.as_ref().ok_or(DialError::NoTls)?;
+            let (stream, names) = tls.connect(&target.domain, tcp).await.map_err(DialError::Tls)?;
+            Ok((Reached::Tls(Box::new(stream)), Some(names), local))
+        }
+        Transport::Tcp | Transport::Udp => Ok((Reached::Clear(tcp), None, local)),
+    }
+}
+
+/// Serves a connection that stands. Whatever happens in it, a panic of ours included, ends it alone.
+async fn serve<S>(io: S, lease: Lease, facts: StreamFacts, shop: &Shop)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let facts = Arc::new(facts);
+    let pipe = lease.pipe().clone();
+    // Set once: a lease has one connection.
+    let _ = pipe.facts.set(facts.clone());
+    let stream = Stream {
+        pipe: &pipe,
+        facts: &facts,
+        receiver: &*shop.receiver,
+        patience: &shop.patience,
+        tally: shop.flows.tally(),
+    };
+    let serving = guarded(async {
+        shop.receiver.opened(&facts);
+        stream.serve(io).await
+    });
+    let why = serving.await.unwrap_or_else(|| {
+        shop.flows.tally().panicked.add(1);
+        Closed::Panicked
+    });
+    drop(lease);
+    shop.receiver.closed(&facts, why);
+}
+
+/// Runs `future` to its end, or to its panic.
+async fn guarded<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Small messages leave at once; a peer that is gone is noticed.
+fn settle(tcp: &TcpStream) {
+    let (after, every, times) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(times);
+    // A socket that cannot do this still works.
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}

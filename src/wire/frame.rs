@@ -43,6 +43,11 @@ impl Framer {
         Self::default()
     }
 
+    /// Whether the head of the message under way was seen whole.
+    pub fn awaits_body(&self) -> bool {
+        self.whole > 0
+    }
+
     /// Takes the next item off the front of `octets`; `message_max` is the flow's bound in octets.
     pub fn next(&mut self, octets: &mut BytesMut, message_max: usize) -> Framed {
         if octets.len() < self.whole {

@@ -1,0 +1,93 @@
+//! Stage 1, tally: what happened below the messages, counted by name.
+//!
+//! Takes:   one call for each event, from any thread.
+//! Gives:   [`Tally::each`], name and number, for whoever publishes them.
+//! Keeps:   one number for each name.
+//! Refuses: nothing; a number that is full stays full no longer than 2^64 events.
+//! Sources: none.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `more`.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// What it stands at.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! tally {
+    ($($(#[$about:meta])* $name:ident)*) => {
+        /// The numbers.
+        #[derive(Debug, Default)]
+        pub struct Tally {
+            $($(#[$about])* pub $name: Count,)*
+        }
+
+        impl Tally {
+            /// Each name with its number.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($name), &self.$name),)*].into_iter().map(|(name, it)| (name, it.get()))
+            }
+        }
+    };
+}
+
+tally! {
+    /// Connections accepted.
+    accepted
+    /// Connections refused because their address has too many without authentication.
+    refused_by_address
+    /// Connections refused because the edge has too many.
+    refused_in_all
+    /// Failures of accept: descriptors or memory ran out.
+    accept_failed
+    /// Connections dialled.
+    dialled
+    /// Connections dialled in vain.
+    dial_failed
+    /// TLS handshakes refused because too many were under way.
+    handshakes_crowded
+    /// TLS handshakes that a client did not bring to an end in time.
+    handshakes_slow
+    /// TLS handshakes with clients that failed.
+    handshakes_failed
+    /// Peers we dialled whose certificate is for another domain.
+    wrong_names
+    /// Connections closed because the peer showed too little in time.
+    slow
+    /// Connections closed because the peer took no octets.
+    stalled
+    /// Connections closed because their queue overflowed.
+    overflowed
+    /// Streams that broke their framing.
+    broken
+    /// Streams that were not SIP.
+    strangers
+    /// Tasks of connections, or calls for a datagram, that panicked.
+    panicked
+    /// Messages received on streams.
+    messages
+    /// Pings answered.
+    pings
+    /// Datagrams received.
+    datagrams
+    /// Datagrams dropped by their first octets.
+    noise
+    /// Binding requests answered.
+    stun_answered
+    /// STUN messages dropped.
+    stun_dropped
+    /// Datagrams not sent: the queue was full, or the system refused.
+    unsent
+    /// Datagrams over 1300 octets that had no other transport to go by.
+    oversize
+}
