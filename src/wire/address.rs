@@ -6,48 +6,50 @@
 //! Refuses: quotes or brackets that do not close, text after them that is no parameter, a broken URI.
 //! Sources: RFC 3261 sections 20.10, 20.20, 20.30, 20.34, 20.39 and 25.1.
 
-use super::scan::{is_space, is_token_octet, trim};
-use super::{Uri, split};
+use super::octets::{is_space, is_token_octet, quoted, trim};
+use super::params::Params;
+use super::{Uri, split, steps};
 
 /// One name-addr or addr-spec with its parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
     display: &'a [u8],
     uri: Uri<'a>,
-    params: &'a [u8],
+    in_brackets: bool,
+    params: Params<'a>,
 }
 
 impl<'a> Address<'a> {
     /// Parses one value; `None` if it is not an address.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
+        steps::count(value.len());
         let (display, uri, params) = match split::find(value, b'<') {
             Some(open) => {
                 let (display, rest) = value.split_at_checked(open)?;
                 let rest = rest.get(1..)?;
                 let (uri, tail) = rest.split_at_checked(memchr::memchr(b'>', rest)?)?;
-                (trim(display), uri, trim(tail.get(1..)?))
+                (Some(trim(display)), uri, tail.get(1..)?)
             }
             None => {
                 let end = memchr::memchr(b';', value).unwrap_or(value.len());
                 let (uri, tail) = value.split_at_checked(end)?;
-                if uri.iter().any(|octet| matches!(octet, b'?' | b',')) {
+                if memchr::memchr2(b'?', b',', uri).is_some() {
                     return None; // RFC 3261 section 20: such a URI stands in angle brackets
                 }
-                (&b""[..], trim(uri), tail)
+                (None, trim(uri), tail)
             }
         };
-        let params = match params.split_first() {
-            None => params,
-            Some((b';', params)) => params,
-            Some(_) => return None,
-        };
-        let clean = is_display_name(display)
-            && split::semicolons(params).map(split::name_value).all(|(name, _)| {
-                params.is_empty()
-                    || !name.is_empty() && name.iter().all(|octet| is_token_octet(*octet))
-            });
-        clean.then_some(())?;
-        Some(Self { display, uri: Uri::parse(uri)?, params })
+        let params = Params::parse(params)?;
+        if params.has_twice(&["tag"]) || !display.is_none_or(is_display_name) {
+            return None;
+        }
+        let in_brackets = display.is_some();
+        Some(Self {
+            display: display.unwrap_or_default(),
+            uri: Uri::parse(uri)?,
+            in_brackets,
+            params,
+        })
     }
 
     /// The display name as written, quotes included; empty if there is none.
@@ -60,41 +62,33 @@ impl<'a> Address<'a> {
         self.uri
     }
 
-    /// The value of a header parameter: `Some(b"")` if it stands without value.
-    pub fn param(&self, name: &str) -> Option<&'a [u8]> {
-        split::semicolons(self.params)
-            .map(split::name_value)
-            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value.unwrap_or_default())
+    /// Whether the URI stands in angle brackets, as in Route it must.
+    pub fn in_brackets(&self) -> bool {
+        self.in_brackets
     }
 
-    /// The tag of a From or To; `None` if there is none. An empty tag is no tag.
+    /// The header parameters.
+    pub fn params(&self) -> Params<'a> {
+        self.params
+    }
+
+    /// The value of a header parameter: `Some(b"")` if it stands without value.
+    pub fn param(&self, name: &str) -> Option<&'a [u8]> {
+        self.params.get(name)
+    }
+
+    /// The tag of a From or To; `None` if there is none. An empty tag is no tag, nor is a quoted one.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.param("tag").filter(|tag| !tag.is_empty())
+        self.param("tag").filter(|tag| !tag.is_empty() && !tag.starts_with(b"\""))
     }
 }
 
 /// A quoted string, tokens, or nothing.
 fn is_display_name(display: &[u8]) -> bool {
-    match display.split_first() {
-        None => true,
-        Some((b'"', rest)) => closes_at_end(rest),
-        Some(_) => display.iter().all(|octet| is_token_octet(*octet) || is_space(*octet)),
+    if display.starts_with(b"\"") {
+        return quoted(display).is_ok_and(|(rest, _)| rest.is_empty());
     }
-}
-
-/// Whether the quoted string whose first quote was just read ends with the last octet.
-fn closes_at_end(rest: &[u8]) -> bool {
-    let mut escaped = false;
-    for (at, octet) in rest.iter().enumerate() {
-        match octet {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at.saturating_add(1) == rest.len(),
-            _ => {}
-        }
-    }
-    false
+    display.iter().all(|octet| is_token_octet(*octet) || is_space(*octet))
 }
 
 #[cfg(test)]
@@ -110,6 +104,11 @@ mod tests {
             ("<sip:a@b;tag=z>", None),
             ("\";tag=y\" <sip:a@b>", None),
             ("<sip:a@b>;tag", None),
+            ("<sip:a@b>;tag=", None),
+            ("<sip:a@b>;tag=\"x\"", None),
+            ("<sip:a@b>;x=\";tag=y\"", None),
+            ("tel:+1201;tag=x", Some("x")),
+            ("caller<sip:a@b>;tag=x", Some("x")),
         ] {
             let address = Address::parse(value.as_bytes()).expect(value);
             assert_eq!(address.tag(), tag.map(str::as_bytes), "{value}");
@@ -125,6 +124,16 @@ mod tests {
             "sip:a@b?X=y",
             "a\"b\" <sip:a@b>",
             "Bob, X <sip:a@b>",
+            "\"a\" b <sip:a@b>",
+            "< sip:a@b>",
+            "<sip:a@b >",
+            "<sip:a@b>;",
+            "<sip:a@b>;;;;",
+            "<sip:a@b>;tag=x;Tag=y",
+            "<sip:a@b>;\u{1}tag=x",
+            "<sip:a@b> (;tag=x)",
+            "<sip:a@b>, <sip:c@d>",
+            "sip:a@b;x=\"",
         ] {
             assert!(Address::parse(bad.as_bytes()).is_none(), "{bad}");
         }

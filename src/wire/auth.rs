@@ -1,18 +1,19 @@
 //! Stage 2, Digest: credentials and challenges as octets.
 //!
-//! Takes:   one Authorization, Proxy-Authorization, WWW-Authenticate or Proxy-Authenticate row.
-//! Gives:   [`Credentials`] or [`Challenge`] with their quoted strings opened.
+//! Takes:   one Authorization, Proxy-Authorization, WWW-Authenticate, Proxy-Authenticate or
+//!          Authentication-Info row.
+//! Gives:   [`Credentials`], [`Challenge`] or [`AuthenticationInfo`] with their quoted strings opened.
 //! Keeps:   nothing. Bounds: 64 parameters.
 //! Refuses: a Digest row with a parameter twice, quotes that do not close, `nc` that is not 8 hex digits, both
 //!          `username` and `username*`. Another scheme is no credential.
-//! Sources: RFC 7616 sections 3.3 and 3.4; RFC 3261 section 25.1; RFC 8760 section 2.
+//! Sources: RFC 7616 sections 3.3 to 3.5; RFC 3261 section 25.1; RFC 8760 section 2.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::scan::{is_space, trim};
-use super::{Fault, split};
+use super::octets::{is_space, is_token, trim};
+use super::{Fault, split, steps};
 
 /// Most parameters in one row.
 pub const PARAMS_MAX: usize = 64;
@@ -85,6 +86,51 @@ impl<'a> Challenge<'a> {
     }
 }
 
+impl Challenge<'_> {
+    /// The realm; empty if there is none.
+    pub fn realm(&self) -> &[u8] {
+        self.param("realm").unwrap_or_default()
+    }
+
+    /// The nonce; empty if there is none.
+    pub fn nonce(&self) -> &[u8] {
+        self.param("nonce").unwrap_or_default()
+    }
+
+    /// Whether only the nonce of the credentials before was wrong.
+    pub fn stale(&self) -> bool {
+        self.param("stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true"))
+    }
+
+    /// Whether `qop` ("auth", "auth-int") is among those offered.
+    pub fn offers(&self, qop: &str) -> bool {
+        let offered = self.param("qop").unwrap_or_default();
+        split::commas(offered).any(|found| found.eq_ignore_ascii_case(qop.as_bytes()))
+    }
+}
+
+/// The parameters of Authentication-Info: what a server says after it accepted credentials.
+#[derive(Clone, Debug)]
+pub struct AuthenticationInfo<'a> {
+    params: Params<'a>,
+}
+
+impl<'a> AuthenticationInfo<'a> {
+    /// Reads one row.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::CredentialsMalformed`] if it is no list of parameters, or one of them is there twice.
+    pub fn parse(row: &'a [u8]) -> Result<Self, Fault> {
+        pairs(trim(row)).map(|params| Self { params })
+    }
+
+    /// The value of a parameter (`nextnonce`, `rspauth`, `qop`, `cnonce`, `nc`), quotes opened.
+    pub fn param(&self, name: &str) -> Option<&[u8]> {
+        find(&self.params, name)
+    }
+}
+
 /// The parameters of any comma-separated `name=value` list: Authentication-Info, or a row behind its scheme.
 ///
 /// # Errors
@@ -97,8 +143,9 @@ pub fn pairs(list: &[u8]) -> Result<Params<'_>, Fault> {
             return Err(Fault::CredentialsMalformed);
         };
         let value = unquote(value).ok_or(Fault::CredentialsMalformed)?;
+        steps::count(part.len());
         let twice = params.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        if name.is_empty() || twice || params.len() >= PARAMS_MAX {
+        if !is_token(name) || twice || params.len() >= PARAMS_MAX {
             return Err(Fault::CredentialsMalformed);
         }
         params.push((name, value));
@@ -122,30 +169,37 @@ fn digest_params(row: &[u8]) -> Result<Option<Params<'_>>, Fault> {
     pairs(trim(list)).map(Some)
 }
 
-/// The text of a token or of a quoted string; `None` if the quotes do not close.
+/// The text of a token or of a quoted string, folds made one space; `None` if the quotes do not close, or if what
+/// is bare holds white space, quotes or control octets.
 pub fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(inner) = value.strip_prefix(b"\"") else {
-        let clean = !value.iter().any(|octet| is_space(*octet) || *octet == b'"');
+        let clean = value.iter().all(|octet| octet.is_ascii_graphic() && *octet != b'"');
         return clean.then_some(Cow::Borrowed(value));
     };
     let inner = inner.strip_suffix(b"\"")?;
-    if memchr::memchr2(b'\\', b'"', inner).is_none() {
+    if memchr::memchr3(b'\\', b'"', b'\r', inner).is_none() {
         return Some(Cow::Borrowed(inner));
     }
-    let (mut text, mut escaped) = (Vec::with_capacity(inner.len()), false);
-    for octet in inner {
+    let mut text = Vec::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some((octet, tail)) = rest.split_first() {
+        rest = tail;
         match octet {
-            b'\\' if !escaped => {
-                escaped = true;
-                continue;
+            b'"' => return None,
+            b'\\' => {
+                let (escaped, tail) = tail.split_first()?;
+                text.push(*escaped);
+                rest = tail;
             }
-            b'"' if !escaped => return None,
-            _ => {}
+            b'\r' => {
+                let spaces = tail.iter().take_while(|octet| is_space(**octet)).count();
+                rest = tail.get(spaces..).unwrap_or_default();
+                text.push(b' ');
+            }
+            _ => text.push(*octet),
         }
-        escaped = false;
-        text.push(*octet);
     }
-    (!escaped).then_some(Cow::Owned(text))
+    Some(Cow::Owned(text))
 }
 
 #[cfg(test)]
@@ -163,6 +217,38 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_a_server_says() {
+        let row = br#"Digest realm="3GPP-bootstrapping@naf.example;x", nonce="n", qop="auth,auth-int", stale=TRUE"#;
+        let challenge = Challenge::parse(row).expect("well formed").expect("Digest");
+        assert_eq!(challenge.realm(), b"3GPP-bootstrapping@naf.example;x");
+        assert_eq!(challenge.nonce(), b"n");
+        assert!(challenge.stale() && challenge.offers("auth-int") && !challenge.offers("int"));
+        let info = AuthenticationInfo::parse(br#"nextnonce="x", nc=00000001, rspauth="ab""#);
+        let info = info.expect("well formed");
+        assert_eq!((info.param("nextnonce"), info.param("qop")), (Some(&b"x"[..]), None));
+    }
+
+    #[test]
+    fn opens_quotes() {
+        for (value, text) in [
+            (&br#""a\\\"b""#[..], Some(&br#"a\"b"#[..])),
+            (b"\"a\r\n  b\"", Some(b"a b")),
+            (b"\"\"", Some(b"")),
+            (b"", Some(b"")),
+            (b"token", Some(b"token")),
+            (b"\"", None),
+            (b"\"a", None),
+            (b"\"a\\\"", None),
+            (b"\"a\"b\"", None),
+            (b"a b", None),
+            (b"a\"", None),
+            (b"a\0", None),
+        ] {
+            assert_eq!(unquote(value).as_deref(), text, "{}", String::from_utf8_lossy(value));
+        }
+    }
+
+    #[test]
     fn refuses_contradictions() {
         for bad in [
             r#"Digest response="a", response="b""#,
@@ -171,6 +257,9 @@ mod tests {
             r#"Digest nc=0000000g"#,
             r#"Digest realm="open"#,
             r#"Digest realm"#,
+            r#"Digest realm="a", Digest realm="b""#,
+            r#"Digest realm=a b"#,
+            r#"Digest ="a""#,
         ] {
             assert_eq!(
                 Credentials::parse(bad.as_bytes()).err(),

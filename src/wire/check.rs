@@ -3,9 +3,10 @@
 //! Takes:   a message that the scanner accepted.
 //! Gives:   nothing; a message that passes can be answered, matched and forwarded.
 //! Keeps:   nothing. Bounds: 64 Via, 32 Route, 16 Contact values.
-//! Refuses: mandatory headers missing, twice or broken; a Request-URI that is none or of another scheme; a CSeq
-//!          method that differs; Max-Forwards over 255; Contact and Route that do not parse.
-//! Sources: RFC 3261 sections 8.1.1, 8.2, 16.3 and 20; RFC 4475; RFC 5118.
+//! Refuses: mandatory headers missing, twice or broken; a Request-URI that is none, is of another scheme or carries
+//!          headers; a CSeq method that differs; Max-Forwards over 255; Contact and Route that do not parse; empty
+//!          values in Via, Route and Contact. A response with a fault is to be dropped.
+//! Sources: RFC 3261 sections 8.1.1, 8.2, 16.3, 17.2.3, 19.1.1 and 20; RFC 4475; RFC 5118; `TR-07`, `TX-08`.
 
 use super::headers::CSeq;
 use super::uri::Scheme;
@@ -19,24 +20,44 @@ pub const ROUTE_MAX: usize = 32;
 pub const CONTACT_MAX: usize = 16;
 
 /// Headers of which a message has one at most.
-const SINGLE: [Name; 14] = [
+const SINGLE: [Name; 24] = [
     Name::From,
     Name::To,
     Name::CallId,
     Name::CSeq,
     Name::MaxForwards,
+    Name::ContentLength,
     Name::ContentType,
+    Name::ContentDisposition,
     Name::Expires,
+    Name::MinExpires,
     Name::Event,
     Name::MaxBreadth,
     Name::ReferTo,
+    Name::ReferredBy,
     Name::SubscriptionState,
     Name::SessionExpires,
     Name::MinSe,
     Name::Replaces,
+    Name::TargetDialog,
+    Name::RAck,
+    Name::RSeq,
+    Name::SipEtag,
+    Name::SipIfMatch,
+    Name::FlowTimer,
 ];
 
-/// Checks `message`.
+/// [`SINGLE`] as a set of [`Name::bit`].
+const SINGLE_SET: u128 = {
+    let (mut set, mut names) = (0, SINGLE.as_slice());
+    while let Some((name, rest)) = names.split_first() {
+        set |= name.bit();
+        names = rest;
+    }
+    set
+};
+
+/// Checks `message`. The branch is another matter: [`branch`].
 ///
 /// # Errors
 ///
@@ -50,7 +71,7 @@ pub fn check(message: &Message) -> Result<(), Fault> {
         Address::parse(value).ok_or(Fault::HeaderMalformed)?;
     }
     let call_id = message.first(Name::CallId).ok_or(Fault::HeaderMissing)?;
-    if call_id.is_empty() || call_id.iter().any(|octet| super::scan::is_space(*octet)) {
+    if call_id.is_empty() || !call_id.iter().all(u8::is_ascii_graphic) {
         return Err(Fault::HeaderMalformed);
     }
     let cseq = message.first(Name::CSeq).ok_or(Fault::HeaderMissing)?;
@@ -61,17 +82,41 @@ pub fn check(message: &Message) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Checks that the topmost branch identifies a transaction. Not for peers that speak RFC 2543.
+///
+/// # Errors
+///
+/// [`Fault::BranchOld`] if there is no branch, or one without cookie, or a cookie and nothing behind it.
+///
+/// Source: RFC 3261 sections 8.1.1.7 and 17.2.3.
+pub fn branch(message: &Message) -> Result<(), Fault> {
+    let via = message.top_via().ok_or(Fault::HeaderMissing)?;
+    if via.has_cookie() { Ok(()) } else { Err(Fault::BranchOld) }
+}
+
 fn counts(message: &Message) -> Result<(), Fault> {
-    for name in SINGLE {
-        if message.rows(name).count() > 1 {
+    let mut seen = 0;
+    for field in message.fields() {
+        let bit = field.name.bit() & SINGLE_SET;
+        if seen & bit != 0 {
             return Err(Fault::HeaderTwice);
         }
+        seen |= bit;
     }
-    for (name, max) in
-        [(Name::Via, VIA_MAX), (Name::Route, ROUTE_MAX), (Name::Contact, CONTACT_MAX)]
-    {
-        if message.values(name).take(max.saturating_add(1)).count() > max {
-            return Err(Fault::TooManyValues);
+    for (name, max, empty) in [
+        (Name::Via, VIA_MAX, Fault::HeaderMalformed),
+        (Name::Route, ROUTE_MAX, Fault::AddressMalformed),
+        (Name::Contact, CONTACT_MAX, Fault::AddressMalformed),
+    ] {
+        let mut count = 0_usize;
+        for value in message.fields_named(name).flat_map(|row| split::parts(row, b',')) {
+            if value.is_empty() {
+                return Err(empty);
+            }
+            count = count.saturating_add(1);
+            if count > max {
+                return Err(Fault::TooManyValues);
+            }
         }
     }
     Ok(())
@@ -86,18 +131,22 @@ fn check_request(message: &Message, method: Method, cseq: CSeq<'_>) -> Result<()
     if uri.scheme() == Scheme::Other {
         return Err(Fault::UriScheme);
     }
+    if !uri.headers().is_empty() {
+        return Err(Fault::UriMalformed);
+    }
     if let Some(hops) = message.first(Name::MaxForwards) {
         split::number(hops).filter(|hops| *hops <= 255).ok_or(Fault::HopsMalformed)?;
     }
     if let Some(breadth) = message.first(Name::MaxBreadth) {
         split::number(breadth).filter(|breadth| *breadth > 0).ok_or(Fault::BreadthMalformed)?;
     }
-    for name in [Name::Route, Name::Contact] {
-        for value in message.values(name) {
-            let wildcard = name == Name::Contact && value == b"*";
-            if !wildcard && Address::parse(value).is_none() {
-                return Err(Fault::AddressMalformed);
-            }
+    for route in message.values(Name::Route) {
+        let route = Address::parse(route).filter(Address::in_brackets);
+        route.ok_or(Fault::AddressMalformed)?;
+    }
+    for contact in message.values(Name::Contact) {
+        if contact != b"*" {
+            Address::parse(contact).ok_or(Fault::AddressMalformed)?;
         }
     }
     Ok(())

@@ -8,8 +8,8 @@
 
 use smallvec::SmallVec;
 
-use super::scan::is_space;
-use super::{Message, Span};
+use super::octets::is_space;
+use super::{Message, Name, Span, split};
 
 /// New text held a line end: the message must not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +44,20 @@ impl Text {
         self
     }
 
-    /// Adds a value that may be folded: each run of white space with a line end in it becomes one space.
+    /// Adds a value as it stood in a message: each fold becomes one space. Such a value may hold NUL, escaped
+    /// in a quoted string; a CR or LF that is no fold is refused.
     pub fn put_unfolded(&mut self, value: &[u8]) -> &mut Self {
-        if memchr::memchr(b'\n', value).is_none() {
-            return self.put(value);
-        }
         let mut rest = value;
-        while let Some(end) = memchr::memchr(b'\r', rest) {
+        while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
             let (before, fold) = rest.split_at_checked(end).unwrap_or((rest, b""));
-            self.put(before).put(b" ");
+            self.octets.extend_from_slice(before);
+            self.octets.push(b' ');
+            self.unprintable |= !matches!(fold, [b'\r', b'\n', b' ' | b'\t', ..]);
             let skip = fold.iter().take_while(|octet| is_space(**octet)).count();
             rest = fold.get(skip..).unwrap_or_default();
         }
-        self.put(rest)
+        self.octets.extend_from_slice(rest);
+        self
     }
 
     /// Adds a decimal number.
@@ -154,6 +155,34 @@ impl Edits {
         self.replace(Span::new(at, at), print);
     }
 
+    /// Takes the values of `name` that `keep` refuses out of their rows; a row left empty goes as a whole, a row
+    /// in which all are kept stays as it is. `name` is one whose values are parted by commas.
+    pub fn retain(&mut self, message: &Message, name: Name, keep: impl Fn(&[u8]) -> bool) {
+        for row in message.rows(name) {
+            let values = split::commas(row.value.of(message.octets()));
+            let kept = values.clone().filter(|value| keep(value)).count();
+            if kept == values.clone().count() && kept > 0 {
+                continue;
+            }
+            if kept == 0 {
+                self.remove(row.line);
+                continue;
+            }
+            self.replace(row.value, |text| {
+                for (at, value) in values.filter(|value| keep(value)).enumerate() {
+                    text.put(if at == 0 { "" } else { ", " }).put_unfolded(value);
+                }
+            });
+        }
+    }
+
+    /// Takes all rows of `name` out.
+    pub fn remove_all(&mut self, message: &Message, name: Name) {
+        for row in message.rows(name) {
+            self.remove(row.line);
+        }
+    }
+
     /// The message with all changes made.
     ///
     /// # Errors
@@ -199,6 +228,41 @@ mod tests {
         });
         let out = edits.apply(&message).expect("printable");
         assert_eq!(out, b"OPTIONS sip:a SIP/2.0\r\nV: a, b\r\nB: 2\r\nC: 30\r\n\r\nx\r\ny");
+    }
+
+    #[test]
+    fn values_go_one_by_one() {
+        let octets = Bytes::from_static(
+            b"OPTIONS sip:a SIP/2.0\r\nRoute: <sip:a,1>,\r\n <sip:b>, <sip:c>\r\nX: <sip:a,1>\r\nroute : <sip:a,1>\r\nRoute:<sip:d>\r\n\r\n",
+        );
+        let message = Message::from_datagram(octets).expect("well formed");
+        let without = |gone: &'static [u8]| {
+            let mut edits = Edits::new();
+            edits.retain(&message, Name::Route, |value| value != gone);
+            let text = edits.apply(&message).expect("printable");
+            String::from_utf8(text).expect("ASCII").split_off(23)
+        };
+        assert_eq!(
+            without(b"<sip:a,1>"),
+            "Route: <sip:b>, <sip:c>\r\nX: <sip:a,1>\r\nRoute:<sip:d>\r\n\r\n"
+        );
+        assert_eq!(without(b"<sip:x>"), String::from_utf8_lossy(&message.octets()[23..]));
+        let mut edits = Edits::new();
+        edits.remove_all(&message, Name::Route);
+        let text = edits.apply(&message).expect("printable");
+        assert_eq!(text, b"OPTIONS sip:a SIP/2.0\r\nX: <sip:a,1>\r\n\r\n");
+    }
+
+    #[test]
+    fn a_value_of_a_message_may_be_folded_and_hold_an_escaped_nul() {
+        let mut text = Text::new();
+        text.put_unfolded(b"\"\\\0\"\r\n\t <sip:a>");
+        assert_eq!(text.finish().expect("printable"), b"\"\\\0\" <sip:a>");
+        for bad in [&b"a\rb"[..], b"a\nb", b"a\r\nb", b"a\r\n", b"a\n b"] {
+            let mut text = Text::new();
+            text.put_unfolded(bad);
+            assert_eq!(text.finish(), Err(Unprintable));
+        }
     }
 
     #[test]

@@ -8,11 +8,11 @@
 //!          Content-Length. Framing is lost then: the flow is to be closed after the answer.
 //! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 section 4.4.1; `TR-04` to `TR-07`.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use memchr::memmem;
 
 use super::message::{Malformed, Message};
-use super::{Fault, scan};
+use super::{Fault, scan, steps};
 
 /// What lies at the front of a stream.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ impl Framer {
         }
         let from = self.searched.saturating_sub(3);
         let looked_at = octets.get(from..).unwrap_or_default();
+        steps::count(looked_at.len());
         let Some(blank) = memmem::find(looked_at, b"\r\n\r\n") else {
             self.searched = octets.len();
             if octets.len() > scan::HEAD_MAX {
@@ -76,38 +77,38 @@ impl Framer {
             return Framed::More;
         };
         let head = from.saturating_add(blank).saturating_add(4);
+        if head > scan::HEAD_MAX {
+            return self.broken(octets, Fault::HeadTooLong);
+        }
         let found = scan::scan(octets.get(..head).unwrap_or_default());
         if let Some(fault) = found.fault {
             return self.broken(octets, fault);
         }
-        let (peek, _) = Message::index(Bytes::new(), found.clone());
-        let length = peek.and_then(|_| length_of(octets, &found));
-        let Some(length) = length else { return self.broken(octets, Fault::ContentLength) };
+        let Some(length) = length_of(octets, &found) else {
+            return self.broken(octets, Fault::ContentLength);
+        };
         let whole = head.saturating_add(length);
         if whole > message_max {
             return self.broken(octets, Fault::MessageTooLong);
         }
         if octets.len() < whole {
-            (self.searched, self.whole) = (blank.saturating_add(from), whole);
+            (self.searched, self.whole) = (head.saturating_sub(4), whole);
             return Framed::More;
         }
         (self.searched, self.whole) = (0, 0);
         let octets = octets.split_to(whole).freeze();
         match Message::index(octets, found) {
-            (Some(message), None) => Framed::Message(message),
-            (rest, fault) => Framed::Broken(Malformed {
-                fault: fault.unwrap_or(Fault::StartLine),
-                rest: rest.map(Box::new),
-            }),
+            Some(message) => Framed::Message(message),
+            None => Framed::Broken(Malformed { fault: Fault::StartLine, rest: None }),
         }
     }
 
+    /// Gives up the stream: its octets are gone, what of them can be answered is in the result.
     fn broken(&mut self, octets: &mut BytesMut, fault: Fault) -> Framed {
         (self.searched, self.whole) = (0, 0);
         let octets = octets.split().freeze();
-        let found = scan::scan(&octets);
-        let (rest, _) = Message::index(octets, found);
-        Framed::Broken(Malformed { fault, rest: rest.map(Box::new) })
+        let found = scan::scan(octets.get(..scan::HEAD_MAX).unwrap_or(&octets));
+        Framed::Broken(Malformed { fault, rest: Message::index(octets, found).map(Box::new) })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Takes:   one datagram, or what the framer cut out of a stream.
 //! Gives:   [`Message`], from which later stages read one header at a time, borrowed.
 //! Keeps:   the octets, by reference count; nothing is copied or allocated for a header.
-//! Refuses: what the scanner refuses, and a Content-Length that is wrong or not alone. The refusal carries
+//! Refuses: what the scanner refuses, more than 256 KiB, and a Content-Length that is wrong or not alone. The refusal carries
 //!          the well-formed part, so that it can be answered.
 //! Sources: RFC 3261 sections 7, 18.3 and 20.14; `TR-03`, `TR-04`, `TR-07`, `TR-15` of the conformance tests.
 
@@ -48,8 +48,9 @@ impl Message {
     /// Source: RFC 3261 section 18.3.
     pub fn from_datagram(octets: Bytes) -> Result<Self, Malformed> {
         let scan = scan::scan(&octets);
-        let (mut message, fault) = Self::index(octets, scan);
-        let Some(message) = message.as_mut() else {
+        let too_long = (octets.len() > MESSAGE_MAX_KNOWN).then_some(Fault::MessageTooLong);
+        let fault = too_long.or(scan.fault);
+        let Some(mut message) = Self::index(octets, scan) else {
             return Err(Malformed { fault: fault.unwrap_or(Fault::StartLine), rest: None });
         };
         let fault = fault.or_else(|| match message.content_length() {
@@ -58,17 +59,16 @@ impl Message {
             Err(fault) => Some(fault),
         });
         match fault {
-            None => Ok(message.clone()),
-            Some(fault) => Err(Malformed { fault, rest: Some(Box::new(message.clone())) }),
+            None => Ok(message),
+            Some(fault) => Err(Malformed { fault, rest: Some(Box::new(message)) }),
         }
     }
 
-    /// Indexes octets of a stream whose head the framer has just scanned; `None` for the message if there
-    /// was no start line.
-    pub(super) fn index(octets: Bytes, scan: Scan) -> (Option<Self>, Option<Fault>) {
-        let Scan { start, fields, blank, body, fault } = scan;
+    /// Indexes octets that were just scanned; `None` if there was no start line.
+    pub(super) fn index(octets: Bytes, scan: Scan) -> Option<Self> {
+        let Scan { start, fields, blank, body, .. } = scan;
         let body = Span::new(body, octets.len());
-        (start.map(|start| Self { octets, start, fields, blank, body }), fault)
+        start.map(|start| Self { octets, start, fields, blank, body })
     }
 
     /// Ends the body after `length` octets, and the message with it.
@@ -167,7 +167,17 @@ impl Message {
         self.fields_named(name).next()
     }
 
-    /// The comma-separated values of all fields of that name, in order, trimmed.
+    /// The values of all fields of a name for which there is no [`Name`], compared without case.
+    pub fn fields_called<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m [u8]> + Clone {
+        self.rows(Name::Other)
+            .filter(move |field| {
+                field.name_span.of(&self.octets).eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(|field| field.value.of(&self.octets))
+    }
+
+    /// The comma-separated values of all fields of that name, in order, trimmed. Not for Authorization and its
+    /// kin, whose commas lie inside one value (RFC 3261 section 7.3.1).
     pub fn values(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
         self.fields_named(name).flat_map(split::commas)
     }
@@ -185,6 +195,14 @@ impl Message {
     /// Where the first field begins, behind the start line.
     pub fn head_start(&self) -> usize {
         self.fields.first().map_or(self.blank, |field| field.line.start())
+    }
+
+    /// The reason phrase of a response, as written; empty for a request.
+    pub fn reason(&self) -> &[u8] {
+        match self.start {
+            Start::Request { .. } => b"",
+            Start::Response { reason, .. } => reason.of(&self.octets),
+        }
     }
 
     /// The place of `part`, which must have been borrowed from this message.

@@ -10,22 +10,32 @@
 pub mod address;
 pub mod auth;
 pub mod check;
+pub mod dialogs;
 pub mod edit;
+pub mod features;
 pub mod frame;
 pub mod headers;
+pub mod media;
 pub mod message;
 pub mod names;
+mod octets;
+pub mod params;
 pub mod respond;
+mod sameness;
 pub mod scan;
 mod span;
 pub mod split;
+mod steps;
 pub mod uri;
 pub mod via;
 
 pub use address::Address;
-pub use auth::{Challenge, Credentials};
+pub use auth::{AuthenticationInfo, Challenge, Credentials};
+pub use dialogs::{DialogRef, Event, RAck, SessionExpires, SubscriptionState};
 pub use edit::{Edits, Text, Unprintable};
+pub use features::{Claim, Features};
 pub use frame::{Framed, Framer};
+pub use media::MediaType;
 pub use message::{Malformed, Message};
 pub use names::{Method, Name};
 pub use respond::Reply;
@@ -96,8 +106,9 @@ impl Fault {
             Self::Version => 505,
             Self::UriScheme => 416,
             Self::MethodUnknown => 501,
-            Self::LineTooLong | Self::HeadTooLong | Self::MessageTooLong => 513,
+            Self::HeadTooLong | Self::MessageTooLong => 513,
             Self::StartLine
+            | Self::LineTooLong
             | Self::BareLineEnd
             | Self::HeaderName
             | Self::NoBlankLine

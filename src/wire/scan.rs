@@ -5,14 +5,17 @@
 //! Keeps:   nothing. Bounds: start line and field 8 KiB, header block 64 KiB, 256 fields.
 //! Refuses: a line that does not end in CRLF, a name that is no token, a missing colon, a start line with other
 //!          than single spaces, and whatever is over a bound. The walk goes on after a fault, so that
-//!          the answer can still copy the fields that were well formed.
+//!          the answer can still copy the fields that were well formed; a start line whose parts can be told
+//!          apart is given with its fault.
 //! Sources: RFC 3261 sections 7.1 to 7.3.1 and 25.1.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use smallvec::SmallVec;
 
 use super::names::{Method, Name};
-use super::{Fault, Span};
+use super::{Fault, Span, steps};
+
+pub use super::octets::{is_space, is_token, is_token_octet, trim};
 
 /// Longest start line, longest field (name, value, folds): 8 KiB.
 pub const LINE_MAX: usize = 8 * 1024;
@@ -58,7 +61,7 @@ pub struct Field {
 /// The places of everything up to the body.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// The first line; `None` if it was the fault.
+    /// The first line; `None` if nothing can be made of it.
     pub start: Option<Start>,
     /// Well-formed fields in order.
     pub fields: SmallVec<[Field; 24]>,
@@ -113,50 +116,59 @@ impl<'a> Walk<'a> {
         self.fault.get_or_insert(fault);
     }
 
-    /// The next line without its CRLF; the walk stands behind it. A bare CR or LF is a fault.
-    fn line(&mut self) -> &'a [u8] {
+    /// The next line without its CRLF, and whether it was clean; the walk stands behind it.
+    fn line(&mut self) -> (&'a [u8], bool) {
         let rest = self.rest();
         let Some(end) = memchr(b'\n', rest) else {
+            steps::count(rest.len());
             self.at = self.octets.len();
             self.note(Fault::NoBlankLine);
-            return rest;
+            return (rest, false);
         };
+        steps::count(end);
         let line = rest.get(..end).unwrap_or_default();
         self.at = self.at.saturating_add(end).saturating_add(1);
-        let Some((b'\r', line)) = line.split_last() else {
-            self.note(Fault::BareLineEnd);
-            return line;
-        };
-        if memchr(b'\r', line).is_some() {
+        let (line, ended) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
+        let clean = ended && memchr(b'\r', line).is_none();
+        if !clean {
             self.note(Fault::BareLineEnd);
         }
-        line
+        (line, clean)
     }
 
     fn start_line(&mut self) -> Option<Start> {
-        let line = self.line();
+        let (line, clean) = self.line();
         if line.len() > LINE_MAX {
             self.note(Fault::LineTooLong);
             return None;
         }
-        let start = if is_version(line.get(..8).unwrap_or_default()) {
-            self.status_line(line)
-        } else {
-            self.request_line(line)
-        };
+        if !clean {
+            return None;
+        }
+        let first_word = line.get(..memchr(b' ', line).unwrap_or(line.len())).unwrap_or_default();
+        let start =
+            if is_version(first_word) { self.status_line(line) } else { self.request_line(line) };
         if start.is_none() {
             self.note(Fault::StartLine);
         }
         start
     }
 
+    /// `Method SP Request-URI SP SIP-Version`. White space in other places is a fault, but the three parts are
+    /// given all the same: such a request is answered.
     fn request_line(&mut self, line: &[u8]) -> Option<Start> {
-        let mut parts = line.split(|octet| *octet == b' ');
-        let (method, uri, version) = (parts.next()?, parts.next()?, parts.next()?);
-        if !is_token(method) || uri.is_empty() || parts.next().is_some() || !is_version(version) {
+        let (method, rest) = line.split_at_checked(memchr(b' ', line)?)?;
+        let rest = trim(rest);
+        let (uri, version) = rest.split_at_checked(memrchr(b' ', rest)?)?;
+        let (uri, version) = (trim(uri), version.get(1..)?);
+        if !is_token(method) || uri.is_empty() || !is_version(version) {
             return None;
         }
-        if !version.ends_with(b"2.0") || version.len() != 7 {
+        let length = method.len().checked_add(uri.len())?.checked_add(version.len())?;
+        if length.checked_add(2)? != line.len() || uri.iter().any(|octet| is_space(*octet)) {
+            self.note(Fault::StartLine);
+        }
+        if !is_our_version(version) {
             self.note(Fault::Version);
         }
         Some(Start::Request {
@@ -166,16 +178,14 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// `SIP-Version SP 3DIGIT SP [Reason-Phrase]`.
     fn status_line(&mut self, line: &[u8]) -> Option<Start> {
         let (version, rest) = line.split_at_checked(memchr(b' ', line)?)?;
-        if !version.ends_with(b"2.0") || version.len() != 7 {
+        if !is_our_version(version) {
             self.note(Fault::Version);
         }
         let (digits, reason) = rest.get(1..)?.split_at_checked(3)?;
-        let status = digits.iter().try_fold(0_u16, |sum, digit| {
-            let digit = digit.is_ascii_digit().then(|| u16::from(digit.wrapping_sub(b'0')))?;
-            sum.checked_mul(10)?.checked_add(digit)
-        })?;
+        let status = u16::try_from(super::split::number(digits)?).ok()?;
         let reason = reason.strip_prefix(b" ")?;
         (100..700)
             .contains(&status)
@@ -185,29 +195,28 @@ impl<'a> Walk<'a> {
     /// One field with its folded lines; `None` if it is not well formed.
     fn field(&mut self) -> Option<Field> {
         let from = self.at;
-        let before = self.fault;
-        let mut last = self.line();
-        let first = last;
+        let (first, mut clean) = self.line();
+        let mut last = first;
         while matches!(self.rest().first(), Some(b' ' | b'\t')) {
-            last = self.line();
+            let (line, line_clean) = self.line();
+            last = line;
+            clean &= line_clean;
         }
         let line = Span::new(from, self.at);
         let value_end = Span::within(self.octets, last).end();
-        if line.end().saturating_sub(from) > LINE_MAX {
+        if self.at.saturating_sub(from) > LINE_MAX {
             self.note(Fault::LineTooLong);
             return None;
         }
-        if self.fault.is_some() && before.is_none() {
+        if !clean {
             return None; // a bare line end inside: nothing of it is used
         }
         let name_length = first.iter().take_while(|octet| is_token_octet(**octet)).count();
+        steps::count(name_length);
         let (name, rest) = first.split_at_checked(name_length)?;
         let colon = rest.iter().position(|octet| !matches!(octet, b' ' | b'\t'));
-        if name.is_empty() {
-            self.note(Fault::HeaderName);
-            return None;
-        }
-        let Some(colon) = colon.filter(|at| rest.get(*at) == Some(&b':')) else {
+        let colon = colon.filter(|at| rest.get(*at) == Some(&b':') && !name.is_empty());
+        let Some(colon) = colon else {
             self.note(Fault::HeaderName);
             return None;
         };
@@ -227,37 +236,22 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `SIP/` and digits with one point: a version, ours or not.
+/// `"SIP" "/" 1*DIGIT "." 1*DIGIT`: a version, ours or not.
 fn is_version(octets: &[u8]) -> bool {
-    let octets = octets.strip_suffix(b" ").unwrap_or(octets);
-    octets.get(..4).is_some_and(|sip| sip.eq_ignore_ascii_case(b"SIP/"))
-        && octets.get(4..).is_some_and(|rest| {
-            !rest.is_empty() && rest.iter().all(|octet| octet.is_ascii_digit() || *octet == b'.')
-        })
+    let Some((name, number)) = octets.split_at_checked(4) else { return false };
+    if !name.eq_ignore_ascii_case(b"SIP/") {
+        return false;
+    }
+    let mut parts = number.split(|octet| *octet == b'.');
+    let digits = |part: Option<&[u8]>| {
+        part.is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit))
+    };
+    digits(parts.next()) && digits(parts.next()) && parts.next().is_none()
 }
 
-/// Whether `octet` may stand in a token (RFC 3261 section 25.1).
-pub fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric()
-        || matches!(octet, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
-}
-
-/// Whether `octets` are a token: at least one octet, all of them of the token set.
-pub fn is_token(octets: &[u8]) -> bool {
-    !octets.is_empty() && octets.iter().all(|octet| is_token_octet(*octet))
-}
-
-/// White space as it may stand in a value: folds included, since the scanner has checked them.
-pub fn is_space(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// `octets` without white space at either end.
-pub fn trim(octets: &[u8]) -> &[u8] {
-    let from = octets.iter().position(|octet| !is_space(*octet)).unwrap_or(octets.len());
-    let to =
-        octets.iter().rposition(|octet| !is_space(*octet)).map_or(from, |at| at.saturating_add(1));
-    octets.get(from..to).unwrap_or_default()
+/// Whether a version that passed [`is_version`] is SIP/2.0.
+fn is_our_version(version: &[u8]) -> bool {
+    version.get(4..) == Some(b"2.0")
 }
 
 #[cfg(test)]
@@ -285,16 +279,48 @@ mod tests {
         for (octets, expected) in [
             (&b"OPTIONS  sip:a SIP/2.0\r\n\r\n"[..], Fault::StartLine),
             (b"OPTIONS sip:a SIP/2.0 \r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a; lr SIP/2.0\r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a SIP/2\r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a HTTP/1.1\r\n\r\n", Fault::StartLine),
+            (b"OPTIONS sip:a\r\n\r\n", Fault::StartLine),
+            (b"\r\nOPTIONS sip:a SIP/2.0\r\n\r\n", Fault::StartLine),
             (b"OPTIONS sip:a SIP/3.0\r\n\r\n", Fault::Version),
+            (b"SIP/12.0 200 OK\r\n\r\n", Fault::Version),
+            (b"SIP/2.0 200\r\n\r\n", Fault::StartLine),
+            (b"SIP/2.0 4294967301 x\r\n\r\n", Fault::StartLine),
+            (b"SIP/2.0 +20 x\r\n\r\n", Fault::StartLine),
             (b"SIP/2.0 999 x\r\n\r\n", Fault::StartLine),
             (b"OPTIONS sip:a SIP/2.0\r\nA: 1\nB: 2\r\n\r\n", Fault::BareLineEnd),
             (b"OPTIONS sip:a SIP/2.0\r\nA: 1\rB: 2\r\n\r\n", Fault::BareLineEnd),
             (b"OPTIONS sip:a SIP/2.0\r\nA 1\r\n\r\n", Fault::HeaderName),
             (b"OPTIONS sip:a SIP/2.0\r\nA\0: 1\r\n\r\n", Fault::HeaderName),
+            (b"OPTIONS sip:a SIP/2.0\r\n A: 1\r\n\r\n", Fault::HeaderName),
+            (b"OPTIONS sip:a SIP/2.0\r\n: 1\r\n\r\n", Fault::HeaderName),
             (b"OPTIONS sip:a SIP/2.0\r\nA: 1\r\n", Fault::NoBlankLine),
         ] {
             assert_eq!(fault(octets), Some(expected), "{}", String::from_utf8_lossy(octets));
         }
+    }
+
+    #[test]
+    fn a_start_line_with_spaces_too_many_can_still_be_answered() {
+        let octets = b"INVITE  sip:a@b;  lr  SIP/2.0 \r\n\r\n";
+        let found = scan(octets);
+        assert_eq!(found.fault, Some(Fault::StartLine));
+        let Some(Start::Request { method: Method::Invite, uri, .. }) = found.start else {
+            panic!("{:?}", found.start)
+        };
+        assert_eq!(uri.of(octets), b"sip:a@b;  lr");
+    }
+
+    /// Two broken fields: neither is used, though only the first is named.
+    #[test]
+    fn no_field_with_a_bare_line_end_is_used() {
+        let octets = b"OPTIONS sip:a SIP/2.0\r\nA 1\r\nB: 2\rx\r\nC: 3\n 4\r\nD: 5\r\n\r\n";
+        let found = scan(octets);
+        assert_eq!(found.fault, Some(Fault::HeaderName));
+        assert_eq!(found.fields.len(), 1);
+        assert_eq!(found.fields[0].value.of(octets), b"5");
     }
 
     #[test]

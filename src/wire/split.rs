@@ -6,7 +6,8 @@
 //! Refuses: nothing; what does not close runs to the end, and the parser that asked refuses it.
 //! Sources: RFC 3261 sections 7.3.1 and 25.1.
 
-use super::scan::trim;
+use super::octets::trim;
+use super::steps;
 
 /// The parts of `value` between top-level commas; empty parts are left out.
 pub fn commas(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
@@ -48,17 +49,22 @@ pub fn find(value: &[u8], mark: u8) -> Option<usize> {
             b'\\' if quoted => escaped = true,
             b'"' if !angled => quoted = !quoted,
             _ if quoted => {}
-            octet if *octet == mark && (!angled || mark == b'>') => return Some(at),
+            octet if *octet == mark && !angled => {
+                steps::count(at);
+                return Some(at);
+            }
             b'<' => angled = true,
             b'>' => angled = false,
             _ => {}
         }
     }
+    steps::count(value.len());
     None
 }
 
-/// A decimal number without sign; `None` if it is anything else or over 2^64.
+/// A decimal number without sign; `None` if it is anything else or 2^64 and more.
 pub fn number(octets: &[u8]) -> Option<u64> {
+    steps::count(octets.len());
     if octets.is_empty() {
         return None;
     }
@@ -94,6 +100,8 @@ mod tests {
         {
             assert_eq!(number(octets), expected);
         }
+        assert_eq!(number(b"0000000000000000000000070"), Some(70));
+        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(number(b"18446744073709551616"), None);
     }
 }

@@ -3,11 +3,26 @@
 //! Takes:   one Via value (rows are split at commas before).
 //! Gives:   [`Via`]: transport, sent-by and parameters, borrowed.
 //! Keeps:   nothing.
-//! Refuses: a value without SIP/2.0, without sent-by, or with an address that is none.
+//! Refuses: a value without SIP/2.0, without sent-by, with an address that is none, with a broken parameter, or
+//!          with branch, received, rport, maddr or ttl twice.
 //! Sources: RFC 3261 sections 18.1.1, 20.42 and 25.1; RFC 3581 section 3; RFC 5118 section 4.5.
 
-use super::scan::{is_token, trim};
-use super::{split, uri};
+use std::net::IpAddr;
+
+use nom::bytes::complete::{tag, tag_no_case, take_till};
+use nom::character::complete::char as octet;
+use nom::sequence::delimited;
+use nom::{IResult, Parser as _};
+
+use super::octets::{lws, lws1, token, trim};
+use super::params::{Param, Params};
+use super::{split, steps, uri};
+
+/// What a branch begins with if its sender knows RFC 3261 (section 8.1.1.7).
+pub const COOKIE: &[u8] = b"z9hG4bK";
+
+/// Parameters that decide where the answer goes and to which transaction: each at most once.
+const ROUTING_PARAMS: [&str; 5] = ["branch", "received", "rport", "maddr", "ttl"];
 
 /// One Via value.
 #[derive(Clone, Copy, Debug)]
@@ -16,30 +31,18 @@ pub struct Via<'a> {
     host: &'a [u8],
     port: Option<u16>,
     sent_by: &'a [u8],
-    params: &'a [u8],
+    params: Params<'a>,
 }
 
 impl<'a> Via<'a> {
     /// Parses one value; `None` if it is not a Via.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let (head, params) =
-            match split::find(value, b';').and_then(|at| value.split_at_checked(at)) {
-                Some((head, params)) => (head, params.get(1..)?),
-                None => (value, &b""[..]),
-            };
-        let mut protocol = head.splitn(3, |octet| *octet == b'/').map(trim);
-        let (name, version, rest) = (protocol.next()?, protocol.next()?, protocol.next()?);
-        if !name.eq_ignore_ascii_case(b"SIP") || version != b"2.0" {
-            return None;
-        }
-        let gap = rest.iter().position(|octet| super::scan::is_space(*octet))?;
-        let (transport, sent_by) = rest.split_at_checked(gap)?;
+        let (params, (transport, sent_by)) = head(value).ok()?;
+        steps::count(value.len());
         let sent_by = trim(sent_by);
         let (host, port) = sent_by_parts(sent_by)?;
-        let params_clean = split::semicolons(params)
-            .map(split::name_value)
-            .all(|(name, value)| is_token(name) && value.is_none_or(|value| !value.is_empty()));
-        (is_token(transport) && (params.is_empty() || params_clean)).then_some(Self {
+        let params = Params::parse(params)?;
+        (!params.has_twice(&ROUTING_PARAMS)).then_some(Self {
             transport,
             host,
             port,
@@ -70,10 +73,7 @@ impl<'a> Via<'a> {
 
     /// The value of a parameter: `Some(b"")` if it stands without value.
     pub fn param(&self, name: &str) -> Option<&'a [u8]> {
-        split::semicolons(self.params)
-            .map(split::name_value)
-            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value.unwrap_or_default())
+        self.params.get(name)
     }
 
     /// The branch; empty if there is none.
@@ -81,10 +81,36 @@ impl<'a> Via<'a> {
         self.param("branch").unwrap_or_default()
     }
 
-    /// All parameters, name and value.
-    pub fn params(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone {
-        split::semicolons(self.params).map(split::name_value).filter(|(name, _)| !name.is_empty())
+    /// Whether the branch identifies a transaction: the cookie, and something behind it.
+    ///
+    /// The cookie is compared with case: another spelling is a sender that did not mean it.
+    pub fn has_cookie(&self) -> bool {
+        self.branch().strip_prefix(COOKIE).is_some_and(|rest| !rest.is_empty())
     }
+
+    /// `received`, with or without brackets around an IPv6 address (RFC 5118 section 4.5).
+    pub fn received(&self) -> Option<IpAddr> {
+        self.param("received").and_then(uri::host_address)
+    }
+
+    /// The port in `rport`; `None` if it is not there or without value.
+    pub fn rport(&self) -> Option<u16> {
+        self.param("rport").and_then(split::number).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// All parameters, name and value.
+    pub fn params(&self) -> impl Iterator<Item = Param<'a>> + Clone {
+        self.params.iter()
+    }
+}
+
+/// Transport and sent-by, with the parameters left over.
+fn head(value: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
+    let slash = || delimited(lws, octet('/'), lws);
+    let mut protocol = (lws, tag_no_case("SIP"), slash(), tag("2.0"), slash(), token, lws1);
+    let (rest, (.., transport, _)) = protocol.parse(value)?;
+    let (rest, sent_by) = take_till(|octet| octet == b';')(rest)?;
+    Ok((rest, (transport, sent_by)))
 }
 
 /// `host [ COLON port ]`, where white space may stand around the colon (RFC 3261 section 25.1).
@@ -96,7 +122,8 @@ fn sent_by_parts(sent_by: &[u8]) -> Option<(&[u8], Option<u16>)> {
     };
     let (host, port) = sent_by.split_at_checked(colon)?;
     let port = u16::try_from(split::number(trim(port.get(1..)?))?).ok()?;
-    uri::host_port(trim(host)).map(|(host, _)| (host, Some(port)))
+    let (host, none) = uri::host_port(trim(host))?;
+    none.is_none().then_some((host, Some(port)))
 }
 
 #[cfg(test)]
@@ -116,12 +143,32 @@ mod tests {
         assert_eq!(via.param("RPORT"), Some(&b""[..]));
         let spaced = Via::parse(b"SIP/2.0/UDP  192.0.2.2 : 5060; branch=b").expect("a Via");
         assert_eq!((spaced.host(), spaced.port()), (&b"192.0.2.2"[..], Some(5060)));
+        assert_eq!(via.received(), Some("::1".parse().expect("an address")));
+        let bare = Via::parse(b"SIP/2.0/WS x.invalid;received=2001:db8::9;rport=7").expect("a Via");
+        assert_eq!(bare.received(), Some("2001:db8::9".parse().expect("an address")));
+        assert_eq!((bare.rport(), bare.has_cookie()), (Some(7), false));
     }
 
     #[test]
     fn refuses_the_rest() {
-        for bad in ["", "SIP/2.0/UDP", "SIP/3.0/UDP a", "SIP/2.0/U P a;branch=", "SIP/2.0/UDP [::1"]
-        {
+        for bad in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ",
+            "SIP/2.0/UDP;branch=x",
+            "SIP/3.0/UDP a",
+            "SIP/2.0/U P a;branch=",
+            "SIP/2.0/UDP [::1",
+            "SIP/2.0/UDP 2001:db8::1",
+            "SIP/2.0/UDP a:",
+            "SIP/2.0/UDP a:70000",
+            "SIP/2.0/UDP a b",
+            "SIP/2.0/UDP a;;branch=x",
+            "SIP/2.0/UDP a;branch=x;branch=y",
+            "SIP/2.0/UDP a;received=192.0.2.1;Received=192.0.2.2",
+            "SIP/2.0/UDP a;x=\"",
+            "SIP/2.0/UDP 192.0.2.15;;,;,,",
+        ] {
             assert!(Via::parse(bad.as_bytes()).is_none(), "{bad}");
         }
     }
