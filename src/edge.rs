@@ -1,1 +1,476 @@
-//! The journey with a socket at either end.
+//! The journey with a socket at either end: one thread a core, each with its own sockets, timers and transactions.
+//!
+//! 1. Each worker runs a current-thread runtime; its sockets share their ports with those of the others.
+//! 2. What arrives goes through the worker's [`Journey`]; what that wants done is done at once.
+//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue.
+//! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
+//! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
+//!
+//! Takes:   listeners, what all workers share, and a source of keys.
+//! Gives:   a running edge; [`Edge::stop`] drains it.
+//! Keeps:   `MAIL_MAX` messages between two workers, `LOOKUPS_MAX` lookups under way.
+//! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
+//! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::clock;
+use crate::forward::{Destination, Proxy, Shared};
+use crate::gate::Lookup;
+use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::keys::{KeyAnswer, KeySource, naf::NafCache};
+use crate::transport::tls::ClientTls;
+use crate::transport::{
+    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
+    ListenerId, Parts, Patience, Pending, Receiver, Side, Sockets, StreamFacts, Target, Transports,
+};
+use crate::wire::{Malformed, Message};
+
+/// Most messages handed from one worker to another and not yet taken.
+pub const MAIL_MAX: usize = 4096;
+/// Most lookups under way.
+pub const LOOKUPS_MAX: usize = 1024;
+
+/// Who watches an edge: counters, traces, the ladder of a demonstration.
+pub trait Watch: Send + Sync {
+    /// Something was decided about a message.
+    fn decided(&self, decision: &Decision);
+
+    /// A message arrived.
+    fn arrived(&self, _arrival: &Arrival, _message: &Message) {}
+
+    /// Octets were sent.
+    fn sent(&self, _to: &Destination, _octets: &Bytes) {}
+
+    /// Something was dropped that no peer is to blame for.
+    fn fault(&self, _what: Fault) {}
+}
+
+/// What is ours to regret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A worker's queue was full.
+    MailFull,
+    /// The queue of lookups was full.
+    LookupsFull,
+    /// Octets could not be sent.
+    SendFailed,
+    /// A server could not be reached.
+    Unreachable,
+}
+
+/// How members of a peer group are known.
+#[derive(Clone, Debug, Default)]
+pub struct GroupSpec {
+    /// Addresses that are trusted by themselves (level 1).
+    pub addresses: Vec<IpAddr>,
+    /// SIP domain identities of their certificates (level 3).
+    pub identities: Vec<String>,
+}
+
+/// Everything an edge is made of.
+pub struct EdgeSpec {
+    /// Sockets of each worker, bound; the ids of listeners are their places.
+    pub sockets: Vec<Sockets>,
+    /// What those sockets are bound to, in order.
+    pub listeners: Vec<Arc<Bound>>,
+    /// Peer groups; their ids are their places.
+    pub groups: Vec<GroupSpec>,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Connections of all workers.
+    pub flows: Arc<Flows>,
+    /// How long connections may take for what.
+    pub patience: Patience,
+    /// TLS towards peers.
+    pub client_tls: Option<Arc<ClientTls>>,
+    /// The cache that stage 4 asks.
+    pub keys: Arc<NafCache>,
+    /// Whom to ask for what the cache does not have.
+    pub key_source: Arc<dyn KeySource>,
+    /// Who watches.
+    pub watch: Arc<dyn Watch>,
+}
+
+/// A running edge.
+pub struct Edge {
+    listeners: Vec<Arc<Bound>>,
+    stopping: Arc<AtomicBool>,
+    wake: Vec<mpsc::Sender<Mail>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("listeners", &self.listeners.len()).finish_non_exhaustive()
+    }
+}
+
+enum Mail {
+    Message(Box<(Message, Arrival)>),
+    Answered(Lookup),
+    Stop,
+}
+
+struct Question {
+    lookup: Lookup,
+    from: u8,
+}
+
+impl Edge {
+    /// Starts an edge on sockets that are bound already.
+    ///
+    /// # Errors
+    ///
+    /// What starting a thread or a runtime gave.
+    pub fn start(mut spec: EdgeSpec) -> io::Result<Self> {
+        let sockets = std::mem::take(&mut spec.sockets);
+        let spec = Arc::new(spec);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (wake, boxes): (Vec<_>, Vec<_>) =
+            sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
+        let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
+        let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
+        let loop_key = clock::random();
+        for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
+            let (started, start) = oneshot::channel();
+            let seat = Seat {
+                spec: Arc::clone(&spec),
+                number,
+                loop_key,
+                others: wake.clone(),
+                ask: ask.clone(),
+                stopping: Arc::clone(&stopping),
+            };
+            let run = move || run_worker(seat, sockets, mail, started);
+            threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
+            start.blocking_recv().map_err(|_| io::Error::other("a worker ended at once"))??;
+        }
+        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, threads })
+    }
+
+    /// What it listens on, in order.
+    pub fn listeners(&self) -> &[Arc<Bound>] {
+        &self.listeners
+    }
+
+    /// The bound addresses, in order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|bound| bound.local).collect()
+    }
+
+    /// Takes no new dialogs, waits up to `patience` for transactions to end, and stops.
+    pub fn stop(self, patience: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let end = clock::now().mono + patience;
+        for wake in &self.wake {
+            // A full queue means a busy worker: it sees the flag at its next turn.
+            drop(wake.try_send(Mail::Stop));
+        }
+        drop(self.wake);
+        for thread in self.threads {
+            while !thread.is_finished() && clock::now().mono < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                drop(thread.join());
+            }
+        }
+    }
+}
+
+/// The one thread that asks for keys.
+fn start_lookups(
+    spec: &Arc<EdgeSpec>,
+    mut questions: mpsc::Receiver<Question>,
+    workers: Vec<mpsc::Sender<Mail>>,
+) -> io::Result<JoinHandle<()>> {
+    let spec = Arc::clone(spec);
+    let run = move || {
+        while let Some(Question { lookup, from }) = questions.blocking_recv() {
+            let Lookup::NafKey { btid, naf } = &lookup;
+            let now = clock::now();
+            let answer = spec.key_source.naf_key(btid, naf, now);
+            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
+                spec.keys.insert(btid, naf, answer, now);
+            }
+            let Some(worker) = workers.get(usize::from(from)) else { continue };
+            if worker.try_send(Mail::Answered(lookup)).is_err() {
+                spec.watch.fault(Fault::MailFull);
+            }
+        }
+    };
+    std::thread::Builder::new().name("edge-keys".into()).spawn(run)
+}
+
+/// What one worker is given.
+struct Seat {
+    spec: Arc<EdgeSpec>,
+    number: u8,
+    loop_key: [u8; 16],
+    others: Vec<mpsc::Sender<Mail>>,
+    ask: mpsc::Sender<Question>,
+    stopping: Arc<AtomicBool>,
+}
+
+fn run_worker(
+    seat: Seat,
+    sockets: Sockets,
+    mail: mpsc::Receiver<Mail>,
+    started: oneshot::Sender<io::Result<()>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return drop(started.send(Err(why))),
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let parts = Parts {
+            sockets,
+            flows: Arc::clone(&seat.spec.flows),
+            patience: seat.spec.patience,
+            client_tls: seat.spec.client_tls.clone(),
+            seed: clock::random(),
+        };
+        match Transports::new(parts) {
+            Ok(transports) => {
+                let worker = Rc::new(Worker::new(seat, Rc::clone(&transports)));
+                transports.start(Rc::<Worker>::clone(&worker));
+                drop(started.send(Ok(())));
+                worker.run(mail).await;
+            }
+            Err(why) => drop(started.send(Err(why))),
+        }
+    });
+}
+
+/// One worker: its journey, and the sockets at either end.
+struct Worker {
+    seat: Seat,
+    journey: RefCell<Journey>,
+    transports: Rc<Transports>,
+    /// The earliest deadline changed.
+    rearm: Notify,
+    armed: Cell<Option<crate::instant::Instant>>,
+}
+
+impl Worker {
+    fn new(seat: Seat, transports: Rc<Transports>) -> Self {
+        let shared = Arc::clone(&seat.spec.shared);
+        let proxy = Proxy::new(Arc::clone(&shared), seat.number, clock::random(), seat.loop_key);
+        Self {
+            journey: RefCell::new(Journey::new(shared, proxy)),
+            seat,
+            transports,
+            rearm: Notify::new(),
+            armed: Cell::new(None),
+        }
+    }
+
+    async fn run(&self, mut mail: mpsc::Receiver<Mail>) {
+        loop {
+            let deadline = self.journey.borrow().poll_timeout();
+            self.armed.set(deadline);
+            tokio::select! {
+                letter = mail.recv() => match letter {
+                    Some(Mail::Message(letter)) => {
+                        let (message, arrival) = *letter;
+                        self.with(|journey| journey.message(message, arrival, clock::now()));
+                    }
+                    Some(Mail::Answered(lookup)) => {
+                        self.with(|journey| journey.answered(&lookup, clock::now()));
+                    }
+                    Some(Mail::Stop) | None => {}
+                },
+                () = sleep_until(deadline) => self.with(|journey| journey.expire(clock::now())),
+                () = self.rearm.notified() => {}
+            }
+            if self.seat.stopping.load(Ordering::Relaxed)
+                && self.journey.borrow().proxy().unanswered() == 0
+            {
+                return;
+            }
+        }
+    }
+
+    /// Runs one step of the journey and does what it wants done.
+    fn with(&self, step: impl FnOnce(&mut Journey)) {
+        let mut journey = self.journey.borrow_mut();
+        step(&mut journey);
+        while let Some(action) = journey.poll_action() {
+            if let Some(destination) = self.act(action) {
+                journey.unreachable(&destination, clock::now());
+            }
+        }
+        let deadline = journey.poll_timeout();
+        drop(journey);
+        if deadline < self.armed.get() || self.armed.get().is_none() && deadline.is_some() {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// Does one thing; gives back a destination that could not be reached.
+    fn act(&self, action: Action) -> Option<Destination> {
+        let watch = &self.seat.spec.watch;
+        match action {
+            Action::Send(output) => {
+                watch.sent(&output.to, &output.octets);
+                let flow = match &output.to {
+                    Destination::Flow(flow) => Ok(*flow),
+                    Destination::Target(target) => self.transports.connect(target),
+                };
+                let sent = flow.and_then(|flow| self.transports.send(&flow, output.octets)).is_ok();
+                if !sent {
+                    watch.fault(Fault::SendFailed);
+                    return Some(output.to);
+                }
+            }
+            Action::Ask(lookup) => {
+                let question = Question { lookup, from: self.seat.number };
+                if self.seat.ask.try_send(question).is_err() {
+                    watch.fault(Fault::LookupsFull);
+                }
+            }
+            Action::Close(flow) => {
+                self.transports.flows().close(&flow);
+            }
+            Action::Decided(decision) => {
+                if decision.side == Side::Ue && decision.outcome == Outcome::Forwarded {
+                    self.transports.flows().mark_authenticated(&decision.flow);
+                }
+                watch.decided(&decision);
+            }
+        }
+        None
+    }
+
+    /// A message goes to the worker it belongs to.
+    fn take(&self, message: Message, arrival: Arrival) {
+        self.seat.spec.watch.arrived(&arrival, &message);
+        let owner = (!message.is_request())
+            .then(|| message.top_via().and_then(|via| Proxy::worker_of(via.branch())))
+            .flatten()
+            .filter(|owner| *owner != self.seat.number);
+        match owner.and_then(|owner| self.seat.others.get(usize::from(owner))) {
+            Some(other) => {
+                if other.try_send(Mail::Message(Box::new((message, arrival)))).is_err() {
+                    self.seat.spec.watch.fault(Fault::MailFull);
+                }
+            }
+            None => self.with(|journey| journey.message(message, arrival, clock::now())),
+        }
+    }
+
+    fn arrival(
+        &self,
+        flow: Flow,
+        side: Side,
+        local: SocketAddr,
+        names: Option<&[Arc<str>]>,
+    ) -> Arrival {
+        let group = (side == Side::Core).then(|| self.group(flow, names)).flatten();
+        Arrival { flow, side, local, channel: None, group, pending: Pending::None }
+    }
+
+    /// The peer group of a sender on the core side: by its certificate, else by its address.
+    fn group(&self, flow: Flow, names: Option<&[Arc<str>]>) -> Option<Group> {
+        let groups = &self.seat.spec.groups;
+        let ids = (0_u16..).map(GroupId);
+        let is_member = |spec: &GroupSpec| {
+            names.is_some_and(|names| {
+                names
+                    .iter()
+                    .any(|name| spec.identities.iter().any(|id| id.eq_ignore_ascii_case(name)))
+            })
+        };
+        if let Some((_, id)) = groups.iter().zip(ids.clone()).find(|(spec, _)| is_member(spec)) {
+            return Some(Group { id, by_certificate: true });
+        }
+        let address = flow.remote.ip().to_canonical();
+        let found = groups.iter().zip(ids).find(|(spec, _)| spec.addresses.contains(&address));
+        found.map(|(_, id)| Group { id, by_certificate: false })
+    }
+
+    fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
+        let names = stream.names.as_ref().map(|names| names.domains.as_slice());
+        self.arrival(stream.flow, stream.side, stream.local, names)
+    }
+
+    fn side_of(&self, listener: ListenerId) -> Side {
+        let bound = self.seat.spec.listeners.get(usize::from(listener.0));
+        bound.map_or(Side::Ue, |bound| bound.spec.side)
+    }
+}
+
+impl Receiver for Worker {
+    fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
+        let arrival = self.arrival(flow, self.side_of(flow.listener), local, None);
+        match Message::from_datagram(octets) {
+            Ok(message) => self.take(message, arrival),
+            Err(malformed) => {
+                self.with(|journey| journey.malformed(&malformed, &arrival, clock::now()));
+            }
+        }
+    }
+
+    fn message(&self, stream: &Arc<StreamFacts>, message: Message) {
+        self.take(message, self.arrival_of(stream));
+    }
+
+    fn broken(&self, stream: &Arc<StreamFacts>, malformed: Malformed) {
+        let arrival = self.arrival_of(stream);
+        self.with(|journey| journey.malformed(&malformed, &arrival, clock::now()));
+    }
+
+    fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
+        self.with(|journey| {
+            journey.closed(&stream.flow, clock::now());
+            if let Some(target) = &stream.target {
+                journey.unreachable(&Destination::Target(target.clone()), clock::now());
+            }
+        });
+    }
+
+    fn dial_failed(&self, _flow: &Flow, target: &Target, _why: DialError) {
+        self.seat.spec.watch.fault(Fault::Unreachable);
+        self.with(|journey| {
+            journey.unreachable(&Destination::Target(target.clone()), clock::now());
+        });
+    }
+}
+
+/// Sleeps until `deadline`; for ever if there is none.
+async fn sleep_until(deadline: Option<crate::instant::Instant>) {
+    match deadline {
+        Some(deadline) => {
+            let left = deadline.since(clock::now().mono);
+            tokio::time::sleep(left).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Binds listeners for so many workers; gives each worker's sockets, and what they are bound to.
+///
+/// # Errors
+///
+/// The address that could not be bound, and why.
+pub fn bind(
+    specs: Vec<ListenSpec>,
+    workers: NonZeroUsize,
+) -> Result<(Vec<Sockets>, Vec<Arc<Bound>>), BindError> {
+    let sockets = crate::transport::bind(specs, workers)?;
+    let bound = sockets.first().map(Sockets::bound).unwrap_or_default();
+    Ok((sockets, bound))
+}

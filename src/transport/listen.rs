@@ -56,6 +56,13 @@ pub struct Sockets {
     pub(super) listeners: Vec<WorkerSockets>,
 }
 
+impl Sockets {
+    /// What they are bound to, in order.
+    pub fn bound(&self) -> Vec<Arc<Bound>> {
+        self.listeners.iter().map(|sockets| sockets.bound.clone()).collect()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct WorkerSockets {
     pub(super) bound: Arc<Bound>,
