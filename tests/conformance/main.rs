@@ -1,5 +1,6 @@
 //! A file for each document, a function for each clause.
 
+mod asserted;
 mod rfc3261_17;
 mod rfc3310;
 mod rfc4320;
