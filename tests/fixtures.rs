@@ -1,0 +1,304 @@
+//! Walks `sip-fixtures/gate`: a `.sip` file and the `.toml` beside it are a test.
+//!
+//! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
+//! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
+//! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
+//! Path it saw last, `@length` in place of the length of the body.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sipward::authentication::digest::Hash;
+use sipward::journey::Outcome;
+use sipward::keys::KeyAnswer;
+use sipward::refusal::Refusal;
+use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    about: String,
+    source: String,
+    arrival: Arrival,
+    #[serde(default)]
+    given: Given,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arrival {
+    transport: String,
+    from: String,
+    /// Seconds after the start of the run.
+    #[serde(default)]
+    at: String,
+    #[serde(default)]
+    copies: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    /// Fixtures that are sent first, in order.
+    #[serde(default)]
+    before: Vec<String>,
+    /// Dialogs that fit into the table.
+    dialogs_max: Option<usize>,
+    /// Transactions that fit into the table.
+    transactions_max: Option<usize>,
+    /// What the key server says of keys that nobody has: "forbidden", "ask", "unavailable".
+    keys: Option<String>,
+    /// Request-URI domains without a route are refused.
+    #[serde(default)]
+    no_default_route: bool,
+    /// A UE must list `path`.
+    #[serde(default)]
+    path_strict: bool,
+    /// Requests a second of one flow.
+    flow_rate: Option<u32>,
+    /// "high" or "severe".
+    load: Option<String>,
+    /// Least level of class sip.
+    level: Option<u8>,
+    /// Flows that are closed before, by the address of the peer.
+    #[serde(default)]
+    closed: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    /// "forward", "answer", "drop", "absorb" or "wait".
+    stop: String,
+    status: Option<u16>,
+    stale: Option<bool>,
+    refusal: Option<String>,
+    rule: Option<u8>,
+    /// Lines that the forwarded message must have.
+    #[serde(default)]
+    has: Vec<String>,
+    /// Text that it must not have.
+    #[serde(default)]
+    lacks: Vec<String>,
+}
+
+struct Run {
+    lab: Lab,
+    start: Duration,
+    signers: BTreeMap<String, Signer>,
+    last_core: Option<Sent>,
+    path: Option<String>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/gate")
+}
+
+fn case(name: &str) -> (Case, String) {
+    let file = folder().join(name);
+    let read = |file: &Path| {
+        fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
+    };
+    let toml = read(&file.with_extension("toml"));
+    let case = toml::from_str(&toml).unwrap_or_else(|why| panic!("{name}: {why}"));
+    (case, read(&file.with_extension("sip")))
+}
+
+fn seconds(text: &str) -> Duration {
+    let digits = text.strip_suffix('s').unwrap_or("0");
+    Duration::from_secs(digits.parse().unwrap_or_else(|_| panic!("{text:?} is no time")))
+}
+
+fn peer(arrival: &Arrival) -> Peer {
+    let slot = arrival.from.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    match arrival.transport.as_str() {
+        "udp" => Peer::udp(&arrival.from),
+        "tcp" => Peer::tcp(&arrival.from, slot),
+        "tls" => Peer::tls(&arrival.from, slot),
+        "core" => Peer::core(),
+        "stray" => Peer::stray(&arrival.from),
+        other => panic!("no transport {other:?}"),
+    }
+}
+
+impl Run {
+    fn new(given: &Given) -> Self {
+        let mut settings = LabSettings::default();
+        if let Some(max) = given.dialogs_max {
+            settings.association.max = max;
+        }
+        if let Some(max) = given.transactions_max {
+            settings.forward.transactions_max = max;
+        }
+        if given.no_default_route {
+            settings.forward.default_route = None;
+        }
+        settings.forward.path_strict = given.path_strict;
+        if let Some(count) = given.flow_rate {
+            settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
+        }
+        if let Some(level) = given.level {
+            settings.sip.demands.level = level;
+        }
+        let lab = Lab::new(settings);
+        if let Some(answer) = &given.keys {
+            lab.keys.otherwise(match answer.as_str() {
+                "forbidden" => KeyAnswer::Forbidden,
+                "ask" => KeyAnswer::Ask,
+                "unavailable" => KeyAnswer::Unavailable,
+                other => panic!("no answer {other:?}"),
+            });
+        }
+        if let Some(load) = &given.load {
+            let load = match load.as_str() {
+                "high" => sipward::admission::Load::High,
+                "severe" => sipward::admission::Load::Severe,
+                other => panic!("no load {other:?}"),
+            };
+            lab.shared.gate.admission.overload().set(load);
+        }
+        let signers = BTreeMap::from([
+            ("ue1".to_owned(), lab.ue1()),
+            ("ue2".to_owned(), lab.ue2()),
+            ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
+        ]);
+        Self { lab, start: Duration::ZERO, signers, last_core: None, path: None }
+    }
+
+    fn send(&mut self, case: &Case, text: &str) -> Vec<Sent> {
+        let due = seconds(&case.arrival.at);
+        if due > self.start {
+            self.lab.advance(due - self.start);
+            self.start = due;
+        }
+        let mut sent = Vec::new();
+        let octets = self.fill(text);
+        for _ in 0..case.arrival.copies.unwrap_or(1) {
+            sent = self.lab.receive_octets(&peer(&case.arrival), octets.clone());
+            for message in sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060") {
+                let text = message.text();
+                let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
+                self.path = path.map(str::to_owned).or(self.path.take());
+                self.last_core = Some(message.clone());
+            }
+        }
+        sent
+    }
+
+    /// Puts what the run knows in the place of the words that stand for it.
+    fn fill(&mut self, text: &str) -> Vec<u8> {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut lines: Vec<String> = Vec::new();
+        for line in head.split("\r\n") {
+            match line.split_once(": @") {
+                Some((name, word)) => lines.extend(self.word(name, word, head, body)),
+                None => lines.push(line.to_owned()),
+            }
+        }
+        format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
+    }
+
+    fn word(&mut self, name: &str, word: &str, head: &str, body: &str) -> Vec<String> {
+        match word {
+            "length" => return vec![format!("{name}: {}", body.len())],
+            "path" => return vec![format!("{name}: {}", self.path.as_deref().expect("a Path"))],
+            "path-altered" => {
+                let path = self.path.as_deref().expect("a Path");
+                let at = path.find('@').expect("a host") - 4;
+                let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
+                return vec![format!("{name}: {}{flipped}{}", &path[..at], &path[at + 1..])];
+            }
+            "vias" => {
+                let text = self.last_core.as_ref().expect("a request at the core").text();
+                let vias = text.lines().filter(|line| line.starts_with("Via: "));
+                return vias.map(str::to_owned).collect();
+            }
+            _ => {}
+        }
+        let mut words = word.split(' ');
+        let who = words.next().expect("a name");
+        let mut signer =
+            self.signers.get(who).unwrap_or_else(|| panic!("no signer {who:?}")).clone();
+        let mut count = None;
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            match key {
+                "nc" => count = value.parse::<u32>().ok(),
+                "password" => signer.password = value.into(),
+                "nonce" => signer.nonce = "Zm9yZWlnbi1ub25jZS1mb3JlaWduLW5vbmNlLWZvcmVp".into(),
+                "realm" => signer.realm = value.into(),
+                "hash" => signer.hash = Hash::of(value.as_bytes()).expect("a hash").0,
+                "qop" => signer.auth_int = value == "auth-int",
+                other => panic!("no word {other:?}"),
+            }
+        }
+        let mut start = head.split("\r\n").next().unwrap_or_default().split(' ');
+        let (method, uri) = (start.next().unwrap_or_default(), start.next().unwrap_or_default());
+        let count = count.unwrap_or_else(|| {
+            let signer = self.signers.get_mut(who).expect("known");
+            signer.count += 1;
+            signer.count
+        });
+        vec![format!("{name}: {}", signer.credentials_with(method, uri, body.as_bytes(), count))]
+    }
+}
+
+#[test]
+fn every_fixture_gets_what_stands_beside_it() {
+    let mut names: Vec<String> = fs::read_dir(folder())
+        .expect("the folder of fixtures")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".sip"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 30, "only {} fixtures", names.len());
+    let wrong: Vec<String> = names.iter().filter_map(|name| check(name).err()).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), names.len(), wrong.join("\n"));
+}
+
+fn check(name: &str) -> Result<(), String> {
+    let (case, text) = case(name);
+    assert!(!case.about.is_empty() && !case.source.is_empty(), "{name}: about and source");
+    let mut run = Run::new(&case.given);
+    for before in &case.given.before {
+        let (case, text) = self::case(before);
+        run.send(&case, &text);
+    }
+    for address in &case.given.closed {
+        run.lab.close(&Peer::udp(address));
+    }
+    let sent = run.send(&case, &text);
+    let decision = run.lab.decisions.last().ok_or(format!("{name}: nothing was decided"))?;
+    let (stop, refusal) = match decision.outcome {
+        Outcome::Forwarded => ("forward", None),
+        Outcome::Absorbed => ("absorb", None),
+        Outcome::Answered => ("answer", None),
+        Outcome::Refused(refusal) => ("answer", Some(refusal)),
+        Outcome::Dropped(refusal) => ("drop", Some(refusal)),
+        Outcome::Waits => ("wait", None),
+    };
+    let expect = &case.expect;
+    let back = sent.iter().rev().find(|sent| sent.message.status().is_some());
+    let status = back.and_then(|sent| sent.message.status());
+    let stale = back.is_some_and(|sent| sent.text().contains("stale=true"));
+    let text: String = sent.iter().map(Sent::text).collect();
+    let facts = [
+        ("stop", stop == expect.stop),
+        ("refusal", refusal.map(Refusal::name) == expect.refusal.as_deref()),
+        ("status", expect.status.is_none_or(|expected| status == Some(expected))),
+        ("stale", expect.stale.is_none_or(|expected| stale == expected)),
+        ("rule", expect.rule.is_none_or(|expected| decision.rule == expected)),
+        ("has", expect.has.iter().all(|line| text.split("\r\n").any(|l| l == line))),
+        ("lacks", expect.lacks.iter().all(|part| !text.contains(part.as_str()))),
+    ];
+    match facts.iter().find(|(_, holds)| !holds) {
+        None => Ok(()),
+        Some((fact, _)) => Err(format!(
+            "{name}: {fact} differs: {stop} {refusal:?} status {status:?} stale {stale} rule {}\n{text}",
+            decision.rule
+        )),
+    }
+}
