@@ -14,6 +14,7 @@ pub mod listen;
 #[cfg(feature = "edge")]
 pub mod peer;
 #[cfg(feature = "edge")]
+pub mod peers;
 pub mod resolve;
 #[cfg(feature = "edge")]
 pub mod stream;
