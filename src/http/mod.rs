@@ -1,3 +1,201 @@
-//! HTTP: Ub and the metrics page.
+//! HTTP: the loop that every HTTP/1.1 listener of ours runs, with its bounds in one place.
+//!
+//! Takes:   a listener, a handler and a future that ends when the listener should.
+//! Gives:   [`serve`]: connections accepted, answered and, at the end, drained.
+//! Keeps:   a task for each connection; at most [`Bounds::connections`], [`Bounds::per_source`] from one address,
+//!          [`Bounds::life`] each. Nagle's algorithm is off.
+//! Refuses: a head that takes longer than [`Bounds::head_time`], is over [`Bounds::head_octets`] or has over
+//!          [`Bounds::fields`] fields; the connections past the bounds, by closing them or leaving them unaccepted.
+//! Sources: RFC 9112.
 
 pub mod ub;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Bounds of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most connections.
+    pub connections: u32,
+    /// Most connections from one address.
+    pub per_source: u32,
+    /// Longest head, in octets; 8192 or more.
+    pub head_octets: usize,
+    /// Most header fields.
+    pub fields: usize,
+    /// How long a head may take.
+    pub head_time: Duration,
+    /// How long a connection may last.
+    pub life: Duration,
+    /// How long connections may go on once the listener ends.
+    pub drain: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            per_source: 256,
+            head_octets: 16_384,
+            fields: 64,
+            head_time: Duration::from_secs(5),
+            life: Duration::from_secs(60),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a handler gives back.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Serves `listener` until `shutdown` ends, then lets connections finish what they began.
+///
+/// # Errors
+///
+/// None today: a listener that fails to accept is tried again after a tenth of a second.
+pub async fn serve<H, A>(
+    listener: TcpListener,
+    bounds: Bounds,
+    handler: H,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    H: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(bounds.connections as usize));
+    let sources = Sources::default();
+    let (stop, stopped) = watch::channel(());
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            // A place before a connection: past the bound, the kernel's queue holds them.
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, connection) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accepted => accepted,
+        };
+        let Ok(place) = place else { break };
+        let Ok((stream, source)) = connection else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Some(entry) = sources.enter(source.ip(), bounds.per_source) else { continue };
+        let (handler, stopped) = (handler.clone(), stopped.clone());
+        tokio::spawn(async move {
+            converse(stream, source, bounds, handler, stopped).await;
+            drop((place, entry));
+        });
+    }
+    drop((listener, stop));
+    let all = places.acquire_many(bounds.connections);
+    let _ = tokio::time::timeout(bounds.drain, all).await;
+    Ok(())
+}
+
+/// One connection, until it ends, its time is over, or the listener ends.
+async fn converse<H, A>(
+    stream: TcpStream,
+    source: SocketAddr,
+    bounds: Bounds,
+    handler: H,
+    mut stopped: watch::Receiver<()>,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> A,
+    A: Future<Output = Answer>,
+{
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let answer = handler(request, source);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head_time)
+        .max_headers(bounds.fields)
+        .max_buf_size(bounds.head_octets.max(8192))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let over = async {
+        tokio::select! {
+            _ = stopped.changed() => {}
+            () = tokio::time::sleep(bounds.life) => {}
+        }
+    };
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = over => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(bounds.drain, connection).await;
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Sources(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// One of them; it ends with this.
+struct Entry {
+    sources: Sources,
+    source: IpAddr,
+}
+
+impl Sources {
+    fn enter(&self, source: IpAddr, most: u32) -> Option<Entry> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Entry { sources: self.clone(), source })
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_one_address() {
+        let sources = Sources::default();
+        let (one, two): (IpAddr, IpAddr) =
+            ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let held: Vec<Entry> = (0..3).filter_map(|_| sources.enter(one, 2)).collect();
+        assert_eq!(held.len(), 2);
+        assert!(sources.enter(two, 2).is_some());
+        drop(held);
+        assert!(sources.enter(one, 2).is_some());
+        assert!(sources.0.lock().unwrap().is_empty(), "nothing is left behind");
+    }
+}

@@ -12,6 +12,7 @@ mod sip_edge_tx;
 mod sip_edge_tx_link;
 mod torture;
 mod ts33220;
+mod ts33220_ub;
 mod ts35206;
 mod ts35231;
 mod vectors;
