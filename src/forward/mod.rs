@@ -8,9 +8,12 @@
 
 pub mod asserted;
 pub mod bindings;
+mod context;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
+mod requests;
+mod responses;
 pub mod returning;
 pub mod route;
 pub mod timers;

@@ -1,0 +1,171 @@
+//! Stage 7, a context: one request on its way, and the transactions at either side of it.
+//!
+//! Takes:   nothing by itself; the proxy moves it.
+//! Gives:   the state of one request: its server transaction, its client transactions, where else it may go.
+//! Keeps:   the request until it is answered, then only what may have to be repeated.
+//! Refuses: a response from elsewhere than its request went (rule 16).
+//! Sources: RFC 3261 sections 16.6, 16.7, 17.1.3 and 18.2.2; `VIA-03`, `VIA-04`, `PX-18`.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::outgoing::Printed;
+use super::timers::{TimerKey, Timings};
+use super::transaction::{
+    Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput, ServerInvite,
+    ServerKey, ServerOutput,
+};
+use super::{Destination, Settings};
+use crate::association::{Responder, Track};
+use crate::authentication::{Caller, ServerProof};
+use crate::instant::Instant;
+use crate::transport::{Arrival, Flow, GroupId, Side, Transport};
+use crate::wire::{Message, Method, Name};
+
+/// A request on its way: its server transaction and what became of it downstream.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) server_key: Option<(ServerKey, Flow)>,
+    pub(super) server: Option<AnyServer>,
+    pub(super) clients: SmallVec<[Branch; 1]>,
+    /// The request as it came, until a final response has gone back.
+    pub(super) request: Option<Box<(Message, Arrival)>>,
+    /// The request as it left, for the next destination.
+    pub(super) printed: Option<Printed>,
+    pub(super) remaining: SmallVec<[Destination; 1]>,
+    pub(super) side: Side,
+    pub(super) method: Method,
+    pub(super) reply_to: Flow,
+    pub(super) track: Option<Track>,
+    pub(super) register: Option<Register>,
+    pub(super) cancelled: bool,
+    /// Whether some destination answered 503, and no other final answer came.
+    pub(super) unavailable: bool,
+    pub(super) timer: Option<(TimerKey, Instant)>,
+}
+
+/// What a 2xx to a REGISTER is noted for.
+#[derive(Clone, Debug)]
+pub(super) struct Register {
+    pub(super) binding: u64,
+    pub(super) caller: Arc<Caller>,
+    pub(super) ends: bool,
+    /// What the edge proves itself with in the 2xx.
+    pub(super) proof: Option<ServerProof>,
+}
+
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) key: ClientKey,
+    pub(super) machine: AnyClient,
+    pub(super) to: Destination,
+    /// Whether it carries a CANCEL, whose responses are nobody's business.
+    pub(super) cancel: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum AnyServer {
+    Invite(ServerInvite),
+    Other(Server),
+}
+
+#[derive(Debug)]
+pub(super) enum AnyClient {
+    Invite(ClientInvite),
+    Other(Client),
+}
+
+impl AnyServer {
+    pub(super) fn handle(&mut self, input: ServerInput, now: Instant) {
+        match self {
+            Self::Invite(machine) => machine.handle(input, now),
+            Self::Other(machine) => machine.handle(input, now),
+        }
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<ServerOutput> {
+        match self {
+            Self::Invite(machine) => machine.poll_output(),
+            Self::Other(machine) => machine.poll_output(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Invite(machine) => machine.poll_timeout(),
+            Self::Other(machine) => machine.poll_timeout(),
+        }
+    }
+}
+
+impl AnyClient {
+    pub(super) fn handle(&mut self, input: ClientInput<'_>, now: Instant) {
+        match self {
+            Self::Invite(machine) => machine.handle(input, now),
+            Self::Other(machine) => machine.handle(input, now),
+        }
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<ClientOutput> {
+        match self {
+            Self::Invite(machine) => machine.poll_output(),
+            Self::Other(machine) => machine.poll_output(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Invite(machine) => machine.poll_timeout(),
+            Self::Other(machine) => machine.poll_timeout(),
+        }
+    }
+}
+
+pub(super) fn new_server(
+    method: Method,
+    transport: Transport,
+    timings: Timings,
+    now: Instant,
+) -> AnyServer {
+    if method == Method::Invite {
+        AnyServer::Invite(ServerInvite::new(transport, timings, now))
+    } else {
+        AnyServer::Other(Server::new(transport, timings, now))
+    }
+}
+
+/// Whether a response came from where its request went: the flow itself, or a server of the same group.
+pub(super) fn fits(to: &Destination, from: &Responder) -> bool {
+    match to {
+        Destination::Flow(flow) => *flow == from.flow,
+        Destination::Target(target) => {
+            let group: Option<GroupId> = from.group.map(|group| group.id);
+            group == Some(target.group)
+        }
+    }
+}
+
+/// The flow that responses take: the one the request came on; on UDP from a server that did not ask for
+/// `rport`, the port of its Via (`VIA-03`, `VIA-04`).
+pub(super) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settings) -> Flow {
+    let mut flow = arrival.flow;
+    let force = settings.listener(flow.listener).is_none_or(|listener| listener.force_rport);
+    let asks_rport = message.top_via().is_some_and(|via| via.param("rport").is_some());
+    if flow.transport == Transport::Udp && !asks_rport && !(force && arrival.side == Side::Ue) {
+        let port = message.top_via().and_then(|via| via.port()).unwrap_or(5060);
+        flow.remote.set_port(port);
+    }
+    flow
+}
+
+/// Whether a REGISTER takes all its Contacts away.
+pub(super) fn ends_all(message: &Message) -> bool {
+    let mut contacts = message.values(Name::Contact).peekable();
+    let ends = |value: &[u8]| {
+        let of_contact = crate::wire::Address::parse(value)
+            .and_then(|contact| contact.param("expires").and_then(crate::wire::headers::seconds));
+        of_contact.or_else(|| message.expires()) == Some(0)
+    };
+    contacts.peek().is_some() && contacts.all(ends)
+}

@@ -1,0 +1,199 @@
+//! Stage 7, requests: a permitted request becomes a context; CANCEL and ACK do not.
+//!
+//! Takes:   [`Permitted`].
+//! Gives:   the first destination's client transaction, and 100 for an INVITE.
+//! Keeps:   a context for each request; a binding for each REGISTER.
+//! Refuses: what has no route, whose identity is not the caller's, or finds no room: nothing is kept then.
+//! Sources: RFC 3261 sections 9.2, 16.6 and 16.10; RFC 3327 section 5.2; `PX-15`, `RG-03` to `RG-06`, `TX-06`,
+//!          `TX-11`.
+
+use std::sync::Arc;
+
+use rand_core::Rng as _;
+use smallvec::SmallVec;
+
+use super::context::{Context, Register, ends_all, new_server, reply_flow};
+use super::outgoing::{self, Plan};
+use super::route::{self, Route};
+use super::transaction::ClientInput;
+use super::{Output, Settings, asserted};
+use crate::association::{Bound, Ruling};
+use crate::enabler::Permitted;
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::{Pending, Side};
+use crate::wire::{Method, Name};
+
+use super::proxy::Proxy;
+
+impl Proxy {
+    /// Sends a permitted request on its way.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that it earns; nothing was kept then.
+    pub fn forward(&mut self, permitted: Permitted<'_>, now: Now) -> Result<(), Refusal> {
+        let bound = permitted.into_bound();
+        match bound.method() {
+            Method::Cancel => self.cancel(&bound, now),
+            Method::Ack => self.forward_ack(&bound, now),
+            _ => self.forward_request(&bound, now),
+        }
+    }
+
+    pub(super) fn forward_request(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+        let settings = self.shared.settings();
+        let (message, arrival) = (bound.message(), bound.arrival());
+        let flow = arrival.flow;
+        let held = self.unanswered.get(&flow).copied().unwrap_or(0);
+        let flow_full = arrival.side == Side::Ue && held >= settings.transactions_of_flow_max;
+        if self.contexts.len() >= settings.transactions_max || flow_full {
+            return Err(Refusal::TransactionsFull);
+        }
+        let mut route = route::route(bound, &self.shared, &settings, now)?;
+        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
+        let (register, token) = self.prepare_register(bound, &settings, now)?;
+        let branch = self.branch(message, arrival.side);
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: token.as_deref(),
+            branch: &branch,
+        };
+        let printed = outgoing::print(bound, edits, &plan)
+            .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
+        let server_key = self.keys.server(message, &flow).map(|key| (key, flow));
+        let track = self.shared.gate.associations.commit(bound, &route.sent, now);
+        if let Some(track) = &track {
+            self.shared.gate.associations.end_subscription(track, message, now);
+        }
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        let first = route.destinations.remove(0);
+        let method = bound.method();
+        let mut context = Box::new(Context {
+            server_key,
+            server: Some(new_server(method, flow.transport, settings.timings, now.mono)),
+            clients: SmallVec::new(),
+            request: Some(Box::new((message.clone(), arrival.clone()))),
+            printed: None,
+            remaining: route.destinations.into_iter().collect(),
+            side: arrival.side,
+            method,
+            reply_to: reply_flow(message, arrival, &settings),
+            track,
+            register,
+            cancelled: false,
+            unavailable: false,
+            timer: None,
+        });
+        if let Some(key) = server_key {
+            self.servers.insert(key, id);
+        }
+        *self.unanswered.entry(flow).or_default() = held.saturating_add(1);
+        if method == Method::Invite {
+            self.answer(&mut context, 100, now);
+        }
+        self.start_client(id, &mut context, printed, first, &branch, now);
+        self.put_back(id, context);
+        Ok(())
+    }
+
+    /// A binding and its token for a REGISTER from a UE.
+    pub(super) fn prepare_register(
+        &mut self,
+        bound: &Bound<'_>,
+        settings: &Settings,
+        now: Now,
+    ) -> Result<(Option<Register>, Option<String>), Refusal> {
+        let message = bound.message();
+        if bound.method() != Method::Register || bound.arrival().side != Side::Ue {
+            return Ok((None, None));
+        }
+        if settings.path_strict && !message.has_option(Name::Supported, "path") {
+            return Err(Refusal::PathUnsupported);
+        }
+        let Some(caller) = bound.caller() else { return Ok((None, None)) };
+        let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
+        let flow = bound.arrival().flow;
+        let binding = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let binding = binding.ok_or(Refusal::TableFull)?;
+        let mut nonce = [0; super::token::NONCE_OCTETS];
+        self.rng.fill_bytes(&mut nonce);
+        let plain =
+            super::token::Plain { binding: binding.number, caller: route::caller_mark(&binding) };
+        let token = self.shared.tokens.seal(plain, nonce, now.wall);
+        let register = Register {
+            binding: binding.number,
+            caller: Arc::clone(caller),
+            ends: ends_all(message),
+            proof: bound.authenticated().proof().cloned(),
+        };
+        Ok((Some(register), token))
+    }
+
+    /// An ACK to a 2xx goes the way of its dialog, without a transaction.
+    pub(super) fn forward_ack(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+        if !matches!(bound.ruling(), Ruling::Inside(_)) {
+            return Err(Refusal::AckUnmatched);
+        }
+        let settings = self.shared.settings();
+        let route: Route = route::route(bound, &self.shared, &settings, now)?;
+        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
+        let branch = self.branch(bound.message(), bound.arrival().side);
+        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
+        let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
+        self.outputs.push_back(Output { to, octets: printed.octets });
+        Ok(())
+    }
+
+    /// Answers a CANCEL, and cancels the INVITE it fits.
+    pub(super) fn cancel(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+        let (message, arrival) = (bound.message(), bound.arrival());
+        let flow = arrival.flow;
+        let settings = self.shared.settings();
+        let own = self.keys.server(message, &flow).map(|key| (key, flow));
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        let mut context = Box::new(Context {
+            server_key: own,
+            server: Some(new_server(Method::Cancel, flow.transport, settings.timings, now.mono)),
+            clients: SmallVec::new(),
+            request: Some(Box::new((message.clone(), arrival.clone()))),
+            printed: None,
+            remaining: SmallVec::new(),
+            side: arrival.side,
+            method: Method::Cancel,
+            reply_to: reply_flow(message, arrival, &settings),
+            track: None,
+            register: None,
+            cancelled: false,
+            unavailable: false,
+            timer: None,
+        });
+        if let Some(key) = own {
+            self.servers.insert(key, id);
+        }
+        let held = self.unanswered.entry(flow).or_default();
+        *held = held.saturating_add(1);
+        self.answer(&mut context, 200, now);
+        self.put_back(id, context);
+        if arrival.pending != Pending::Invite {
+            return Ok(());
+        }
+        let key = self.keys.target(message, b"INVITE", Some(&flow));
+        let invite = key.and_then(|key| self.servers.get(&(key, flow)).copied());
+        let Some((id, mut context)) = invite.and_then(|id| Some((id, self.contexts.remove(&id)?)))
+        else {
+            return Ok(());
+        };
+        context.cancelled = true;
+        context.remaining.clear();
+        for place in 0..context.clients.len() {
+            self.tell_client(id, &mut context, place, ClientInput::Cancel, now);
+        }
+        self.put_back(id, context);
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Stage 7, responses: what comes back goes back, and what does not come is made up for.
+//!
+//! Takes:   responses, and word of destinations that cannot be reached.
+//! Gives:   the response for the one who asked; the next destination where one failed.
+//! Keeps:   nothing beside the context.
+//! Refuses: responses without a transaction, from elsewhere than the request went (rule 16), beyond the bound of
+//!          early dialogs (rule 27).
+//! Sources: RFC 3261 sections 16.7 and 17.1.3; RFC 3263 section 4.3; RFC 4320 section 4.2; RFC 6026 section 7.3;
+//!          `PX-12`, `PX-13`, `DNS-03`, `RG-06`.
+
+use bytes::Bytes;
+
+use super::context::{Context, Register, fits};
+use super::outgoing::{self};
+use super::transaction::{ClientInput, ClientKey, ServerInput, ServerKey};
+use super::{Destination, asserted, returning};
+use crate::association::Responder;
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::Flow;
+use crate::wire::{Message, Name};
+
+use super::proxy::{Event, Proxy};
+
+impl Proxy {
+    /// Takes a response.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ResponseAstray`] and [`Refusal::TooManyEarlyDialogs`]: it was dropped.
+    pub fn respond(
+        &mut self,
+        response: &Message,
+        from: Responder,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let key = self.keys.client_of(response).ok_or(Refusal::ResponseAstray)?;
+        let id = self.clients.get(&key).copied().ok_or(Refusal::ResponseAstray)?;
+        let mut context = self.contexts.remove(&id).ok_or(Refusal::ResponseAstray)?;
+        let taken = self.take_response(id, &mut context, key, response, from, now);
+        self.put_back(id, context);
+        taken
+    }
+
+    pub(super) fn take_response(
+        &mut self,
+        id: u64,
+        context: &mut Context,
+        key: ClientKey,
+        response: &Message,
+        from: Responder,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let place = context.clients.iter().position(|branch| branch.key == key);
+        let place = place.ok_or(Refusal::ResponseAstray)?;
+        let branch = context.clients.get(place).ok_or(Refusal::ResponseAstray)?;
+        if !fits(&branch.to, &from) {
+            return Err(Refusal::ResponseAstray);
+        }
+        let cancel = branch.cancel;
+        let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
+        if cancel {
+            return Ok(());
+        }
+        for event in events {
+            match event {
+                Event::Answer(status) => self.answered(id, context, response, status, now)?,
+                Event::Gone { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A response that the context has to act on.
+    pub(super) fn answered(
+        &mut self,
+        id: u64,
+        context: &mut Context,
+        response: &Message,
+        status: u16,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if status == 100 {
+            return Ok(());
+        }
+        if status == 503 {
+            context.unavailable = true;
+            if self.next_destination(id, context, now) {
+                return Ok(());
+            }
+            self.give_up(context, now);
+            return Ok(());
+        }
+        if let Some(track) = &context.track {
+            self.shared.gate.associations.respond(track, response, now)?;
+        }
+        if matches!(status, 200..=299) {
+            self.note_registration(context, response, now);
+        }
+        let settings = self.shared.settings();
+        let edits =
+            asserted::edit_response(response, context.side, &self.shared.gate, &settings.headers);
+        let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
+        if let Some(octets) = returning::print(response, edits, proof, context.reply_to.transport) {
+            self.send_back(context, status, octets, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_registration(&self, context: &Context, response: &Message, now: Now) {
+        let Some(Register { binding, caller, ends, .. }) = &context.register else { return };
+        let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
+        let routes = response.values(Name::ServiceRoute).map(Box::from).collect();
+        let flows = self.shared.gate.authentication.flows();
+        if granted.is_zero() {
+            flows.note_deregistered(&context.reply_to, caller);
+        } else {
+            flows.note_registered(&context.reply_to, caller, granted, now);
+        }
+        self.shared.bindings.confirm(*binding, caller, granted, routes, now);
+    }
+
+    /// Tries the next destination; `false` if there is none.
+    pub(super) fn next_destination(&mut self, id: u64, context: &mut Context, now: Now) -> bool {
+        if context.remaining.is_empty() || context.cancelled {
+            return false;
+        }
+        let to = context.remaining.remove(0);
+        let (Some(printed), Some(request)) = (&context.printed, &context.request) else {
+            return false;
+        };
+        let branch = self.branch(&request.0, context.side);
+        let settings = self.shared.settings();
+        let side = outgoing::other(context.side);
+        let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {
+            return false;
+        };
+        self.start_client(id, context, printed, to, &branch, now);
+        true
+    }
+
+    /// No destination is left: 500 if one was there but not ready, else as 408.
+    pub(super) fn give_up(&mut self, context: &mut Context, now: Now) {
+        if let Some(track) = &context.track {
+            self.shared.gate.associations.fail(track, now);
+        }
+        let status = if context.cancelled {
+            487
+        } else if context.unavailable {
+            500
+        } else {
+            408
+        };
+        self.answer(context, status, now);
+    }
+
+    /// Answers with a response of our own.
+    pub(super) fn answer(&mut self, context: &mut Context, status: u16, now: Now) {
+        let Some(request) = &context.request else { return };
+        let (message, arrival) = &**request;
+        let octets = if status == 100 {
+            crate::wire::Reply::to(message, 100)
+                .source(arrival.flow.remote)
+                .octets()
+                .map(Bytes::from)
+        } else {
+            self.shared.gate.reply(message, arrival, status, |reply| reply)
+        };
+        if let Some(octets) = octets {
+            self.send_back(context, status, octets, now);
+        }
+    }
+
+    pub(super) fn send_back(
+        &mut self,
+        context: &mut Context,
+        status: u16,
+        octets: Bytes,
+        now: Now,
+    ) {
+        self.tell_server(context, ServerInput::Respond { status, octets }, now);
+        if status >= 200 && context.request.take().is_some() {
+            context.printed = None;
+            self.count_down(&context.server_key, &context.reply_to);
+        }
+    }
+
+    pub(super) fn count_down(&mut self, key: &Option<(ServerKey, Flow)>, reply_to: &Flow) {
+        let flow = key.as_ref().map_or(*reply_to, |(_, flow)| *flow);
+        if let Some(held) = self.unanswered.get_mut(&flow) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.unanswered.remove(&flow);
+            }
+        }
+    }
+
+    /// The destination cannot be reached: whatever waits for it goes elsewhere, or is given up.
+    pub fn transport_failed(&mut self, failed: &Destination, now: Now) {
+        let waits = |context: &Context| {
+            context.clients.iter().any(|branch| branch.to == *failed) && context.request.is_some()
+        };
+        let ids: Vec<u64> =
+            self.contexts.iter().filter(|(_, context)| waits(context)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(mut context) = self.contexts.remove(&id) else { continue };
+            let place = context.clients.iter().position(|branch| branch.to == *failed);
+            if let Some(place) = place {
+                let cancel = context.clients.get(place).is_some_and(|branch| branch.cancel);
+                let events =
+                    self.tell_client(id, &mut context, place, ClientInput::TransportFailed, now);
+                if !cancel {
+                    self.lost(id, &mut context, &events, now);
+                }
+            }
+            self.put_back(id, context);
+        }
+    }
+
+    /// A client transaction ended without an answer.
+    pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
+        for event in events {
+            let Event::Gone { unavailable } = event else { continue };
+            context.unavailable |= *unavailable;
+            if !self.next_destination(id, context, now) {
+                self.give_up(context, now);
+            }
+        }
+    }
+}
