@@ -2,14 +2,18 @@
 
 mod asserted;
 mod rfc3261_17;
+mod rfc3261_7;
 mod rfc3310;
 mod rfc4320;
 mod rfc4475;
 mod rfc5118;
 mod rfc6026;
 mod rfc7616;
+mod sip_edge_tr;
 mod sip_edge_tx;
 mod sip_edge_tx_link;
+mod sip_edge_via;
+mod threats_wire;
 mod torture;
 mod ts33220;
 mod ts33220_ub;
