@@ -406,3 +406,6 @@ impl Incoming {
             .min_by_key(|(at, _)| *at)
     }
 }
+
+#[cfg(test)]
+mod tests;
