@@ -1,12 +1,17 @@
 //! A file for each document, a function for each clause.
 
 mod asserted;
+#[cfg(feature = "edge")]
+mod authority;
 mod rfc3261_17;
 mod rfc3261_7;
 mod rfc3310;
 mod rfc4320;
 mod rfc4475;
 mod rfc5118;
+mod rfc5389;
+#[cfg(feature = "edge")]
+mod rfc5922;
 mod rfc6026;
 mod rfc7616;
 mod sip_edge_tr;
