@@ -1,1 +1,358 @@
-//! The UE, answer.
+//! The UE, answers: from a challenge to credentials, and from Authentication-Info to trust in the server.
+//!
+//! Takes:   401 and 407 responses, the credentials of the user, the name that was dialled.
+//! Gives:   Authorization and Proxy-Authorization rows; whether the server proved itself.
+//! Keeps:   the nonce of each realm and the count used on it.
+//! Refuses: a bootstrapping realm of another host than was dialled; algorithms below the user's floor; a second
+//!          challenge without `stale` to credentials that were sent; a wrong `rspauth`.
+//! Sources: RFC 7616 sections 3.3 to 3.6; RFC 8760 section 2.4; TS 24.109 clause 5.2 and annex B.3; TS 33.222
+//!          clause 5.3 (name check).
+
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::bootstrap::Bootstrapped;
+use crate::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
+use crate::authentication::gba::PREFIX;
+use crate::keys::{NafId, UaId};
+use crate::wire::{Challenge, Message, Method, Name, Text, auth, split};
+
+/// What a user can prove himself with.
+#[derive(Clone)]
+pub enum Credential {
+    /// A name and a password, for one realm or for whichever asks.
+    Account {
+        /// Digest username.
+        username: String,
+        /// Digest password.
+        password: Zeroizing<String>,
+        /// The realm; any but a bootstrapping one if `None`.
+        realm: Option<String>,
+    },
+    /// A bootstrapped key.
+    Gba {
+        /// What the bootstrapping run gave.
+        keys: Arc<Bootstrapped>,
+        /// For which protocol the NAF key is.
+        ua: UaId,
+    },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account { username, .. } => write!(f, "Account({username})"),
+            Self::Gba { keys, .. } => write!(f, "Gba({})", keys.btid),
+        }
+    }
+}
+
+/// Why a challenge is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswerable {
+    /// No row for which there are credentials.
+    NoCredentials,
+    /// The realm asks for a key of another host than was dialled: whoever asks would learn a response.
+    ForeignHost(String),
+    /// Every row is below the weakest algorithm that is accepted.
+    TooWeak,
+    /// The credentials were sent, and were not good.
+    Refused,
+    /// The challenge or Authentication-Info does not parse.
+    Malformed,
+    /// The server's own proof is wrong.
+    ServerUnproved,
+}
+
+impl fmt::Display for Unanswerable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredentials => f.write_str("no credentials for any realm that was asked for"),
+            Self::ForeignHost(host) => {
+                write!(f, "asked for a key of {host}, which is not the host that was dialled")
+            }
+            Self::TooWeak => f.write_str("only algorithms weaker than accepted were offered"),
+            Self::Refused => {
+                f.write_str("the credentials were refused: bootstrap again, or check the password")
+            }
+            Self::Malformed => f.write_str("the challenge is malformed"),
+            Self::ServerUnproved => {
+                f.write_str("the server does not know the key: its rspauth is wrong")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unanswerable {}
+
+/// One realm's protection space.
+#[derive(Clone, Debug)]
+struct Space {
+    realm: String,
+    username: String,
+    ha1: Ha1,
+    hash: Hash,
+    nonce: String,
+    opaque: Option<String>,
+    /// Whether qop is auth-int.
+    int: bool,
+    count: u32,
+    proxy: bool,
+    /// Whether credentials on this nonce were sent.
+    tried: bool,
+}
+
+/// Answers challenges for one user.
+#[derive(Clone, Debug)]
+pub struct Answerer {
+    credentials: Vec<Credential>,
+    host: String,
+    floor: Hash,
+    cnonce: String,
+    spaces: Vec<Space>,
+}
+
+impl Answerer {
+    /// For a user with `credentials` who dialled `host`; algorithms below `floor` are not answered. `cnonce` is
+    /// random text without quotes.
+    pub fn new(credentials: Vec<Credential>, host: &str, floor: Hash, cnonce: String) -> Self {
+        Self { credentials, host: host.to_ascii_lowercase(), floor, cnonce, spaces: Vec::new() }
+    }
+
+    /// Takes in a challenge: the first row, from the top, for which there are credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswerable`]; no credentials are to be sent then.
+    pub fn challenged(&mut self, response: &Message) -> Result<(), Unanswerable> {
+        let mut trouble = Unanswerable::NoCredentials;
+        for (name, proxy) in [(Name::ProxyAuthenticate, true), (Name::WwwAuthenticate, false)] {
+            for row in response.fields_named(name) {
+                let parsed = Challenge::parse(row).map_err(|_| Unanswerable::Malformed)?;
+                let Some(challenge) = parsed else { continue };
+                match self.take(&challenge, proxy) {
+                    Ok(()) => return Ok(()),
+                    Err(Unanswerable::NoCredentials) => {}
+                    Err(why) => trouble = why,
+                }
+            }
+        }
+        Err(trouble)
+    }
+
+    fn take(&mut self, challenge: &Challenge<'_>, proxy: bool) -> Result<(), Unanswerable> {
+        let text =
+            |name| challenge.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let algorithm = challenge.param("algorithm").unwrap_or(b"MD5");
+        let (hash, session) = Hash::of(algorithm).ok_or(Unanswerable::NoCredentials)?;
+        if session {
+            return Err(Unanswerable::NoCredentials);
+        }
+        let offered = text("realm").ok_or(Unanswerable::Malformed)?;
+        let (realm, username, password) = self.choose(&offered)?;
+        if hash < self.floor {
+            return Err(Unanswerable::TooWeak);
+        }
+        let stale = challenge.param("stale").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
+        let before = self.spaces.iter().find(|space| space.realm == realm);
+        if before.is_some_and(|space| space.tried) && !stale {
+            return Err(Unanswerable::Refused);
+        }
+        let qops = challenge.param("qop").unwrap_or_default();
+        let offers =
+            |wanted: &[u8]| split::commas(qops).any(|qop| qop.eq_ignore_ascii_case(wanted));
+        let ha1 = Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes());
+        let space = Space {
+            username,
+            ha1,
+            hash,
+            nonce: text("nonce").ok_or(Unanswerable::Malformed)?,
+            opaque: text("opaque"),
+            int: !offers(b"auth") && offers(b"auth-int"),
+            count: 0,
+            proxy,
+            tried: false,
+            realm: realm.clone(),
+        };
+        self.spaces.retain(|space| space.realm != realm);
+        self.spaces.push(space);
+        Ok(())
+    }
+
+    /// The part of an offered realm that can be answered, with username and password.
+    fn choose(&self, offered: &str) -> Result<(String, String, Zeroizing<String>), Unanswerable> {
+        let mut foreign = None;
+        for part in offered.split(';') {
+            let Some(fqdn) = part.strip_prefix(PREFIX) else { continue };
+            for credential in &self.credentials {
+                let Credential::Gba { keys, ua } = credential else { continue };
+                if !fqdn.eq_ignore_ascii_case(&self.host) {
+                    foreign = Some(Unanswerable::ForeignHost(fqdn.to_owned()));
+                    continue;
+                }
+                let password = keys.naf_password(&NafId::new(fqdn, *ua));
+                let password = password.map_err(|_| Unanswerable::Malformed)?;
+                return Ok((part.to_owned(), keys.btid.as_str().to_owned(), password));
+            }
+        }
+        if let Some(foreign) = foreign {
+            return Err(foreign);
+        }
+        let bootstrapping = offered.starts_with("3GPP-bootstrapping");
+        self.credentials
+            .iter()
+            .find_map(|credential| match credential {
+                Credential::Account { username, password, realm } => {
+                    let fits = realm.as_ref().map_or(!bootstrapping, |realm| realm == offered);
+                    fits.then(|| (offered.to_owned(), username.clone(), password.clone()))
+                }
+                Credential::Gba { .. } => None,
+            })
+            .ok_or(Unanswerable::NoCredentials)
+    }
+
+    /// Puts the credentials of every realm that has asked, with the next count of each.
+    pub fn authorize(&mut self, text: &mut Text, method: &str, uri: &str, body: &[u8]) {
+        if matches!(Method::of(method.as_bytes()), Method::Ack | Method::Cancel) {
+            return;
+        }
+        for space in &mut self.spaces {
+            space.count = space.count.saturating_add(1);
+            space.tried = true;
+            let name = if space.proxy { "Proxy-Authorization" } else { "Authorization" };
+            text.field(name, |value| space.put(value, method, uri, body, &self.cnonce));
+        }
+    }
+
+    /// Notes that a request with credentials was accepted: a later challenge is a new one.
+    pub fn accepted(&mut self) {
+        for space in &mut self.spaces {
+            space.tried = false;
+        }
+    }
+
+    /// Takes in Authentication-Info: checks `rspauth`, and takes the next nonce over.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswerable::ServerUnproved`] or [`Unanswerable::Malformed`]: nothing of the response is to be used.
+    pub fn informed(&mut self, response: &Message, uri: &str) -> Result<(), Unanswerable> {
+        let Some(info) = response.first(Name::AuthenticationInfo) else { return Ok(()) };
+        let params = auth::pairs(info).map_err(|_| Unanswerable::Malformed)?;
+        let find = |name: &str| {
+            params
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()))
+                .map(|(_, v)| v)
+        };
+        let Some(space) = self.spaces.iter_mut().find(|space| !space.proxy) else { return Ok(()) };
+        if let Some(claimed) = find("rspauth")
+            && !space.response("", uri, response.body(), &self.cnonce).verify(claimed)
+        {
+            return Err(Unanswerable::ServerUnproved);
+        }
+        if let Some(next) = find("nextnonce") {
+            (space.nonce, space.count) = (String::from_utf8_lossy(next).into_owned(), 0);
+        }
+        Ok(())
+    }
+}
+
+impl Space {
+    fn response(&self, method: &str, uri: &str, body: &[u8], cnonce: &str) -> Response {
+        let nc = format!("{:08x}", self.count);
+        let inputs = Inputs {
+            hash: self.hash,
+            session: false,
+            method: method.as_bytes(),
+            uri: uri.as_bytes(),
+            nonce: self.nonce.as_bytes(),
+            cnonce: cnonce.as_bytes(),
+            nc: nc.as_bytes(),
+            qop: if self.int { Qop::AuthInt(body) } else { Qop::Auth },
+        };
+        Response::compute(&self.ha1, &inputs)
+    }
+
+    fn put(&self, text: &mut Text, method: &str, uri: &str, body: &[u8], cnonce: &str) {
+        let Self { realm, username, nonce, hash, .. } = self;
+        let response = self.response(method, uri, body, cnonce);
+        text.put(format!(
+            "Digest username=\"{username}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
+             algorithm={}, qop={}, nc={:08x}, cnonce=\"{cnonce}\", response=\"",
+            hash.as_str(),
+            if self.int { "auth-int" } else { "auth" },
+            self.count
+        ));
+        text.put(response.as_hex()).put("\"");
+        if let Some(opaque) = &self.opaque {
+            text.put(", opaque=\"").put(opaque).put("\"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn challenge(rows: &[&str]) -> Message {
+        let rows: String =
+            rows.iter().map(|row| format!("Proxy-Authenticate: {row}\r\n")).collect();
+        let text = format!("SIP/2.0 407 X\r\n{rows}\r\n");
+        Message::from_datagram(Bytes::from(text)).expect("well formed")
+    }
+
+    fn account() -> Answerer {
+        let account = Credential::Account {
+            username: "alice".into(),
+            password: Zeroizing::new("wonderland".into()),
+            realm: Some("sip.example.com".into()),
+        };
+        Answerer::new(vec![account], "sip.example.com", Hash::Md5, "c".into())
+    }
+
+    #[test]
+    fn the_topmost_row_that_can_be_answered_is() {
+        let mut answerer = account();
+        let rows = [
+            r#"Digest realm="other.example", nonce="n0", algorithm=SHA-256, qop="auth""#,
+            r#"Digest realm="sip.example.com", nonce="n1", algorithm=SHA3, qop="auth""#,
+            r#"Digest realm="sip.example.com", nonce="n2", algorithm=SHA-256, qop="auth,auth-int""#,
+            r#"Digest realm="sip.example.com", nonce="n3", algorithm=MD5, qop="auth""#,
+        ];
+        assert_eq!(answerer.challenged(&challenge(&rows)), Ok(()));
+        for count in ["nc=00000001", "nc=00000002"] {
+            let mut text = Text::new();
+            answerer.authorize(&mut text, "MESSAGE", "sip:bob@example.com", b"");
+            let row = String::from_utf8(text.finish().expect("printable")).expect("text");
+            assert!(row.starts_with("Proxy-Authorization: Digest username=\"alice\""), "{row}");
+            assert!(row.contains("nonce=\"n2\"") && row.contains("algorithm=SHA-256"), "{row}");
+            assert!(row.contains(count), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_second_challenge_is_answered_only_if_it_says_stale() {
+        let mut answerer = account();
+        let row = r#"Digest realm="sip.example.com", nonce="n", algorithm=MD5, qop="auth""#;
+        assert_eq!(answerer.challenged(&challenge(&[row])), Ok(()));
+        answerer.authorize(&mut Text::new(), "OPTIONS", "sip:a", b"");
+        assert_eq!(answerer.challenged(&challenge(&[row])), Err(Unanswerable::Refused));
+        let stale = format!("{row}, stale=true");
+        assert_eq!(answerer.challenged(&challenge(&[&stale])), Ok(()));
+    }
+
+    #[test]
+    fn weak_algorithms_and_foreign_realms_get_nothing() {
+        let mut answerer = account();
+        answerer.floor = Hash::Sha256;
+        let md5 = r#"Digest realm="sip.example.com", nonce="n", algorithm=MD5, qop="auth""#;
+        assert_eq!(answerer.challenged(&challenge(&[md5])), Err(Unanswerable::TooWeak));
+        let other = r#"Digest realm="evil.example", nonce="n", algorithm=SHA-256, qop="auth""#;
+        assert_eq!(answerer.challenged(&challenge(&[other])), Err(Unanswerable::NoCredentials));
+    }
+}

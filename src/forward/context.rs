@@ -65,33 +65,33 @@ pub(super) struct Branch {
 }
 
 #[derive(Debug)]
-pub(super) enum AnyServer {
+pub(crate) enum AnyServer {
     Invite(ServerInvite),
     Other(Server),
 }
 
 #[derive(Debug)]
-pub(super) enum AnyClient {
+pub(crate) enum AnyClient {
     Invite(ClientInvite),
     Other(Client),
 }
 
 impl AnyServer {
-    pub(super) fn handle(&mut self, input: ServerInput, now: Instant) {
+    pub(crate) fn handle(&mut self, input: ServerInput, now: Instant) {
         match self {
             Self::Invite(machine) => machine.handle(input, now),
             Self::Other(machine) => machine.handle(input, now),
         }
     }
 
-    pub(super) fn poll_output(&mut self) -> Option<ServerOutput> {
+    pub(crate) fn poll_output(&mut self) -> Option<ServerOutput> {
         match self {
             Self::Invite(machine) => machine.poll_output(),
             Self::Other(machine) => machine.poll_output(),
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Invite(machine) => machine.poll_timeout(),
             Self::Other(machine) => machine.poll_timeout(),
@@ -100,21 +100,21 @@ impl AnyServer {
 }
 
 impl AnyClient {
-    pub(super) fn handle(&mut self, input: ClientInput<'_>, now: Instant) {
+    pub(crate) fn handle(&mut self, input: ClientInput<'_>, now: Instant) {
         match self {
             Self::Invite(machine) => machine.handle(input, now),
             Self::Other(machine) => machine.handle(input, now),
         }
     }
 
-    pub(super) fn poll_output(&mut self) -> Option<ClientOutput> {
+    pub(crate) fn poll_output(&mut self) -> Option<ClientOutput> {
         match self {
             Self::Invite(machine) => machine.poll_output(),
             Self::Other(machine) => machine.poll_output(),
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Invite(machine) => machine.poll_timeout(),
             Self::Other(machine) => machine.poll_timeout(),
@@ -122,7 +122,7 @@ impl AnyClient {
     }
 }
 
-pub(super) fn new_server(
+pub(crate) fn new_server(
     method: Method,
     transport: Transport,
     timings: Timings,

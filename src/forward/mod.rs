@@ -8,7 +8,7 @@
 
 pub mod asserted;
 pub mod bindings;
-mod context;
+pub(crate) mod context;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;

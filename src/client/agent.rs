@@ -1,0 +1,463 @@
+//! The UE, agent: everything a phone does, without a socket.
+//!
+//! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale.
+//! 2. A 2xx to an INVITE is acknowledged and makes a dialog; so does the 2xx to a SUBSCRIBE.
+//! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE.
+//! 4. All of it is told as [`Event`]s.
+//!
+//! Takes:   drafts, messages from the edge, the time.
+//! Gives:   octets to send, events; drain both after each call, then arm one timer.
+//! Keeps:   at most 256 exchanges, 256 incoming transactions and 256 dialogs.
+//! Refuses: methods it does not know (405); what it was not asked for is never answered with credentials.
+//! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 6665; RFC 7616.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::answer::{Answerer, Unanswerable};
+use super::draft::{Dialog, Draft, Voice};
+use crate::forward::context::{AnyClient, AnyServer, new_server};
+use crate::forward::timers::Timings;
+use crate::forward::transaction::{
+    Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
+    ServerOutput,
+};
+use crate::instant::{Instant, Now};
+use crate::transport::{Flow, Transport};
+use crate::wire::{Message, Method, Name, Reply};
+
+/// Most exchanges, incoming transactions and dialogs, each.
+pub const HELD_MAX: usize = 256;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A provisional response.
+    Provisional {
+        /// The exchange.
+        id: u64,
+        /// 101 to 199.
+        status: u16,
+    },
+    /// A final response; challenges that were answered are not told.
+    Final {
+        /// The exchange.
+        id: u64,
+        /// The response.
+        response: Box<Message>,
+    },
+    /// No final response: why.
+    Failed {
+        /// The exchange.
+        id: u64,
+        /// Why.
+        why: Failure,
+    },
+    /// A request came, and was answered.
+    Incoming(Box<Message>),
+}
+
+/// Why an exchange ended without a response that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answered.
+    Timeout,
+    /// The flow is gone.
+    Transport,
+    /// The challenge was not answered.
+    Challenge(Unanswerable),
+    /// Too many exchanges, or a value that cannot be printed.
+    Unsendable,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    id: u64,
+    machine: AnyClient,
+    draft: Draft,
+    tries: u8,
+}
+
+/// A phone.
+#[derive(Debug)]
+pub struct Agent {
+    voice: Voice,
+    answerer: Answerer,
+    keys: Keys,
+    transport: Transport,
+    timings: Timings,
+    clients: HashMap<ClientKey, Exchange>,
+    servers: HashMap<ServerKey, AnyServer>,
+    dialogs: HashMap<String, Dialog>,
+    /// 2xx to INVITEs, repeated until the ACK comes (RFC 3261 section 13.3.1.4).
+    accepted: HashMap<String, (Bytes, Instant, Duration, Instant)>,
+    outputs: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+    seed: String,
+    next: u64,
+    /// Whether an INVITE is answered with 200.
+    pub answers_calls: bool,
+}
+
+impl Agent {
+    /// A phone that speaks as `voice`. `seed` is random text for tags, branches and Call-IDs.
+    pub fn new(
+        voice: Voice,
+        answerer: Answerer,
+        transport: Transport,
+        seed: String,
+        key: [u8; 16],
+    ) -> Self {
+        Self {
+            voice,
+            answerer,
+            keys: Keys::new(&key),
+            transport,
+            timings: Timings::default(),
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            dialogs: HashMap::new(),
+            accepted: HashMap::new(),
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+            seed,
+            next: 1,
+            answers_calls: true,
+        }
+    }
+
+    /// Whom it speaks as.
+    pub fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
+    fn fresh(&mut self, what: &str) -> String {
+        self.next = self.next.saturating_add(1);
+        format!("{what}{}{}", self.seed, self.next)
+    }
+
+    /// A request outside dialogs, with a Call-ID and tag of its own.
+    pub fn draft(&mut self, method: &'static str, uri: &str) -> Draft {
+        let (call_id, tag) = (self.fresh("call-"), self.fresh("t"));
+        Draft::new(method, uri, call_id, tag)
+    }
+
+    /// A request inside the dialog of that Call-ID.
+    pub fn draft_in(&mut self, call_id: &str, method: &'static str) -> Option<Draft> {
+        self.dialogs.get_mut(call_id).map(|dialog| dialog.draft(method))
+    }
+
+    /// The dialog of that Call-ID.
+    pub fn dialog(&self, call_id: &str) -> Option<&Dialog> {
+        self.dialogs.get(call_id)
+    }
+
+    /// Sends a request; its events carry the number that is given back.
+    pub fn send(&mut self, draft: Draft, now: Now) -> u64 {
+        self.next = self.next.saturating_add(1);
+        let id = self.next;
+        self.try_send(id, draft, 0, now);
+        id
+    }
+
+    fn try_send(&mut self, id: u64, draft: Draft, tries: u8, now: Now) {
+        let branch = self.fresh("z9hG4bK");
+        let printed = draft.print(&self.voice, &branch, Some(&mut self.answerer));
+        let (Some(octets), true) = (printed, self.clients.len() < HELD_MAX) else {
+            self.events.push_back(Event::Failed { id, why: Failure::Unsendable });
+            return;
+        };
+        let machine = if draft.method == "INVITE" {
+            AnyClient::Invite(ClientInvite::new(octets, self.transport, self.timings, now.mono))
+        } else {
+            AnyClient::Other(Client::new(octets, self.transport, self.timings, now.mono))
+        };
+        let key = self.keys.client(branch.as_bytes(), draft.method.as_bytes());
+        let exchange = Exchange { id, machine, draft, tries };
+        self.drain_client(key, exchange, None, now);
+    }
+
+    /// Cancels an INVITE that has no final response.
+    pub fn cancel(&mut self, id: u64, now: Now) {
+        let key = self.clients.iter().find(|(_, exchange)| exchange.id == id).map(|(key, _)| *key);
+        let Some((key, mut exchange)) = key.and_then(|key| self.clients.remove_entry(&key)) else {
+            return;
+        };
+        exchange.machine.handle(ClientInput::Cancel, now.mono);
+        self.drain_client(key, exchange, None, now);
+    }
+
+    /// A message came from the edge.
+    pub fn receive(&mut self, message: Message, flow: &Flow, now: Now) {
+        if message.is_request() {
+            self.request(message, flow, now);
+        } else if let Some(key) = self.keys.client_of(&message)
+            && let Some(mut exchange) = self.clients.remove(&key)
+        {
+            exchange.machine.handle(ClientInput::Response(&message), now.mono);
+            self.drain_client(key, exchange, Some(&message), now);
+        }
+    }
+
+    fn drain_client(
+        &mut self,
+        key: ClientKey,
+        mut exchange: Exchange,
+        response: Option<&Message>,
+        now: Now,
+    ) {
+        let (mut over, mut told) = (false, Vec::new());
+        while let Some(output) = exchange.machine.poll_output() {
+            match output {
+                ClientOutput::Send(octets) => self.outputs.push_back(octets),
+                ClientOutput::Cancel(octets) => self.start_cancel(octets, now),
+                ClientOutput::Terminated => over = true,
+                other => told.push(other),
+            }
+        }
+        let (id, draft, tries) = (exchange.id, exchange.draft.clone(), exchange.tries);
+        if !over {
+            self.clients.insert(key, exchange);
+        }
+        for output in told {
+            match (output, response) {
+                (ClientOutput::Provisional(status), _) if status > 100 => {
+                    self.events.push_back(Event::Provisional { id, status });
+                }
+                (ClientOutput::Final(status), Some(response)) => {
+                    self.final_response(id, draft.clone(), tries, status, response, now);
+                }
+                (ClientOutput::Timeout, _) => {
+                    self.events.push_back(Event::Failed { id, why: Failure::Timeout });
+                }
+                (ClientOutput::TransportFailed, _) => {
+                    self.events.push_back(Event::Failed { id, why: Failure::Transport });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn start_cancel(&mut self, octets: Bytes, now: Now) {
+        let Ok(message) = Message::from_datagram(octets.clone()) else { return };
+        let Some(via) = message.top_via() else { return };
+        let key = self.keys.client(via.branch(), b"CANCEL");
+        let machine = AnyClient::Other(Client::new(octets, self.transport, self.timings, now.mono));
+        let draft = Draft::new("CANCEL", "", String::new(), String::new());
+        self.drain_client(key, Exchange { id: 0, machine, draft, tries: 9 }, None, now);
+    }
+
+    fn final_response(
+        &mut self,
+        id: u64,
+        mut draft: Draft,
+        tries: u8,
+        status: u16,
+        response: &Message,
+        now: Now,
+    ) {
+        if matches!(status, 401 | 407) && tries < 2 && draft.method != "CANCEL" {
+            match self.answerer.challenged(response) {
+                Ok(()) => {
+                    draft.cseq = draft.cseq.saturating_add(1);
+                    if let Some(dialog) = self.dialogs.get_mut(&draft.call_id) {
+                        dialog.cseq = dialog.cseq.max(draft.cseq);
+                    }
+                    return self.try_send(id, draft, tries.saturating_add(1), now);
+                }
+                Err(why) => {
+                    self.events.push_back(Event::Failed { id, why: Failure::Challenge(why) });
+                    return;
+                }
+            }
+        }
+        if matches!(status, 200..=299) {
+            self.answerer.accepted();
+            if let Err(why) = self.answerer.informed(response, &draft.uri) {
+                self.events.push_back(Event::Failed { id, why: Failure::Challenge(why) });
+                return;
+            }
+            self.dialog_made(&draft, response);
+        }
+        self.events.push_back(Event::Final { id, response: Box::new(response.clone()) });
+    }
+
+    fn dialog_made(&mut self, draft: &Draft, response: &Message) {
+        if !matches!(draft.method, "INVITE" | "SUBSCRIBE") {
+            return;
+        }
+        let known = self.dialogs.get(&draft.call_id).is_some_and(|d| !d.remote_tag.is_empty());
+        if !known && self.dialogs.len() < HELD_MAX {
+            self.dialogs.insert(draft.call_id.clone(), Dialog::called(draft, response));
+        }
+        if draft.method == "INVITE" {
+            let branch = self.fresh("z9hG4bK");
+            let Some(dialog) = self.dialogs.get_mut(&draft.call_id) else { return };
+            let mut ack = dialog.draft("ACK");
+            ack.cseq = draft.cseq;
+            self.outputs.extend(ack.print(&self.voice, &branch, None));
+        }
+    }
+
+    fn request(&mut self, message: Message, flow: &Flow, now: Now) {
+        let Some(key) = self.keys.server(&message, flow) else { return };
+        let method = message.method().unwrap_or(Method::Other);
+        let call_id = String::from_utf8_lossy(message.call_id()).into_owned();
+        if method == Method::Ack {
+            self.accepted.remove(&call_id);
+        }
+        if let Some(mut server) = self.servers.remove(&key) {
+            let input =
+                if method == Method::Ack { ServerInput::Ack } else { ServerInput::Retransmission };
+            server.handle(input, now.mono);
+            self.drain_server(key, server);
+            return;
+        }
+        if method == Method::Ack {
+            self.events.push_back(Event::Incoming(Box::new(message)));
+            return;
+        }
+        if self.servers.len() >= HELD_MAX {
+            return;
+        }
+        self.servers.insert(key, new_server(method, self.transport, self.timings, now.mono));
+        match method {
+            Method::Invite if self.answers_calls => {
+                let tag = self.fresh("u");
+                self.answer(&key, &message, 180, &tag, now);
+                self.answer(&key, &message, 200, &tag, now);
+                if self.dialogs.len() < HELD_MAX {
+                    self.dialogs.entry(call_id).or_insert_with(|| Dialog::answered(&message, &tag));
+                }
+            }
+            Method::Invite => {
+                let tag = self.fresh("u");
+                self.answer(&key, &message, 486, &tag, now);
+            }
+            Method::Message | Method::Notify | Method::Options | Method::Info | Method::Cancel => {
+                self.answer(&key, &message, 200, "", now);
+            }
+            Method::Bye => {
+                let known = self.dialogs.remove(&call_id).is_some();
+                self.answer(&key, &message, if known { 200 } else { 481 }, "", now);
+            }
+            _ => self.answer(&key, &message, 405, "", now),
+        }
+        self.events.push_back(Event::Incoming(Box::new(message)));
+    }
+
+    fn answer(&mut self, key: &ServerKey, request: &Message, status: u16, tag: &str, now: Now) {
+        let fresh = self.fresh("u");
+        let tag = if tag.is_empty() { &fresh } else { tag };
+        let invite = request.method() == Some(Method::Invite);
+        let contact = format!("<{}>", self.voice.contact);
+        let mut reply = Reply::to(request, status).to_tag(tag.as_bytes());
+        if invite {
+            for route in request.values(Name::RecordRoute) {
+                reply = reply.field("Record-Route", |value| {
+                    value.put_unfolded(route);
+                });
+            }
+            reply = reply.field("Contact", |value| {
+                value.put(&contact);
+            });
+        }
+        let Some(octets) = reply.octets().map(Bytes::from) else { return };
+        if invite && status == 200 && !self.transport.is_reliable() {
+            let call_id = String::from_utf8_lossy(request.call_id()).into_owned();
+            let (first, end) = (self.timings.t1(), now.mono + self.timings.life());
+            self.accepted.insert(call_id, (octets.clone(), now.mono + first, first, end));
+        }
+        let Some(mut server) = self.servers.remove(key) else { return };
+        server.handle(ServerInput::Respond { status, octets }, now.mono);
+        self.drain_server(*key, server);
+    }
+
+    fn drain_server(&mut self, key: ServerKey, mut server: AnyServer) {
+        let mut over = false;
+        while let Some(output) = server.poll_output() {
+            match output {
+                ServerOutput::Send(octets) => self.outputs.push_back(octets),
+                ServerOutput::Terminated => over = true,
+                _ => {}
+            }
+        }
+        if !over {
+            self.servers.insert(key, server);
+        }
+    }
+
+    /// Sends octets as they are: what a rogue would send, or a captured request again.
+    pub fn send_raw(&mut self, octets: impl Into<Bytes>) {
+        self.outputs.push_back(octets.into());
+    }
+
+    /// The credentials that would go into the next request.
+    pub fn answerer(&mut self) -> &mut Answerer {
+        &mut self.answerer
+    }
+
+    /// Lets time pass.
+    pub fn expire(&mut self, now: Now) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now.mono);
+        let clients: Vec<ClientKey> = self
+            .clients
+            .iter()
+            .filter(|(_, exchange)| due(exchange.machine.poll_timeout()))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in clients {
+            let Some(mut exchange) = self.clients.remove(&key) else { continue };
+            exchange.machine.handle(ClientInput::Timeout, now.mono);
+            self.drain_client(key, exchange, None, now);
+        }
+        let servers: Vec<ServerKey> = self
+            .servers
+            .iter()
+            .filter(|(_, server)| due(server.poll_timeout()))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in servers {
+            let Some(mut server) = self.servers.remove(&key) else { continue };
+            server.handle(ServerInput::Timeout, now.mono);
+            self.drain_server(key, server);
+        }
+        let t2 = self.timings.t2();
+        for (octets, at, interval, _) in
+            self.accepted.values_mut().filter(|held| held.1 <= now.mono)
+        {
+            self.outputs.push_back(octets.clone());
+            *interval = interval.saturating_mul(2).min(t2);
+            *at = now.mono + *interval;
+        }
+        self.accepted.retain(|_, (.., end)| *end > now.mono);
+    }
+
+    /// When [`Agent::expire`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let clients = self.clients.values().filter_map(|exchange| exchange.machine.poll_timeout());
+        let servers = self.servers.values().filter_map(AnyServer::poll_timeout);
+        let accepted = self.accepted.values().map(|held| held.1);
+        clients.chain(servers).chain(accepted).min()
+    }
+
+    /// The next octets to send.
+    pub fn poll_output(&mut self) -> Option<Bytes> {
+        self.outputs.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The flow is gone: what waits for it fails.
+    pub fn lost(&mut self, now: Now) {
+        for (key, mut exchange) in std::mem::take(&mut self.clients) {
+            exchange.machine.handle(ClientInput::TransportFailed, now.mono);
+            self.drain_client(key, exchange, None, now);
+        }
+    }
+}
