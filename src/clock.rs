@@ -132,6 +132,6 @@ mod tests {
     #[test]
     fn two_draws_differ() {
         assert_ne!(random::<16>(), random::<16>());
-        assert_eq!(random::<0>(), []);
+        assert_eq!(random::<0>(), [0_u8; 0]);
     }
 }

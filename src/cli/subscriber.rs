@@ -1,1 +1,623 @@
-//! sipward subscriber.
+//! `sipward subscriber`: the list of those who may bootstrap.
+//!
+//! Takes:   a command and the list's path; secrets from a file or the standard input, never as an argument.
+//! Gives:   the list changed, whole or not at all, with its comments and order kept; a table, or JSON.
+//! Keeps:   nothing.
+//! Refuses: to write a list that could not be read back; to print a secret that was not asked for by name.
+//! Sources: none.
+
+use std::collections::HashSet;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::keys::subscribers::disk::replace;
+use crate::keys::subscribers::file::{Problem, parse, parse_hex, read};
+use crate::keys::subscribers::state::SqnState;
+use crate::keys::subscribers::{Card, Subscriber};
+use crate::keys::vector::Algorithms;
+
+/// Exit code: done.
+const GOOD: u8 = 0;
+/// Exit code: the answer was no.
+const NO: u8 = 1;
+/// Exit code: usage or configuration.
+const USAGE: u8 = 2;
+
+const HEADING: &str =
+    "# Subscribers of the bootstrapping server. Whoever reads this file can be any of them.\n\n";
+
+/// The arguments of `sipward subscriber`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The list of subscribers.
+    #[arg(long, short, default_value = "subscribers.toml", global = true)]
+    pub file: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a subscriber; without --secrets, with a key drawn here.
+    Add(Add),
+    /// Show the subscribers, without their secrets.
+    List {
+        /// JSON, one array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a subscriber.
+    Remove {
+        /// The private identity.
+        impi: String,
+    },
+    /// Bar a subscriber: nothing is forgotten, and nothing is let in.
+    Lock {
+        /// The private identity.
+        impi: String,
+    },
+    /// Lift the bar from a subscriber.
+    Unlock {
+        /// The private identity.
+        impi: String,
+    },
+    /// Add the subscribers of a CSV file: a heading with the names of the list's keys, then a line for each.
+    Import {
+        /// The file. Several impus stand in one field, with spaces between them.
+        csv: PathBuf,
+    },
+}
+
+/// A new subscriber.
+#[derive(Debug, clap::Args)]
+pub struct Add {
+    /// The private identity: what the UE gives as username on Ub.
+    pub impi: String,
+    /// A public identity, the default one first.
+    #[arg(long = "impu")]
+    pub impus: Vec<String>,
+    /// A file with the lines `k = "..."` and `opc = "..."` (or op, top, topc), all hex; `-` is the standard input.
+    #[arg(long)]
+    pub secrets: Option<PathBuf>,
+    /// The functions on the card.
+    #[arg(long, default_value = "milenage")]
+    pub algorithm: Algorithm,
+    /// How long this subscriber's keys live: 30m, 1h, 7d.
+    #[arg(long)]
+    pub key_lifetime: Option<String>,
+    /// Print the key that was drawn, to put it into the UE.
+    #[arg(long)]
+    pub show_secrets: bool,
+}
+
+/// The functions on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// TS 35.206.
+    Milenage,
+    /// TS 35.231.
+    Tuak,
+}
+
+/// Why a command ended early.
+enum Stop {
+    Problems(Vec<Problem>),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        Self::Problems(vec![problem])
+    }
+}
+
+/// Runs the command; the exit code: 0 done, 1 no such subscriber or already there, 2 a file that cannot be used.
+///
+/// # Errors
+///
+/// Those of writing to `out`, and of writing the list.
+pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
+    let result = match &args.command {
+        Command::Add(add) => self::add(&args.file, add, out),
+        Command::List { json } => list(&args.file, *json, out),
+        Command::Remove { impi } => change(&args.file, impi, out, |list, at| {
+            remove(list, at);
+            "removed"
+        }),
+        Command::Lock { impi } => change(&args.file, impi, out, |list, at| {
+            bar(list, at, true);
+            "locked"
+        }),
+        Command::Unlock { impi } => change(&args.file, impi, out, |list, at| {
+            bar(list, at, false);
+            "unlocked"
+        }),
+        Command::Import { csv } => import(&args.file, csv, out),
+    };
+    match result {
+        Ok(code) => Ok(code),
+        Err(Stop::Io(error)) => Err(error),
+        Err(Stop::Problems(problems)) => {
+            for problem in problems {
+                writeln!(errors, "{problem}")?;
+            }
+            Ok(USAGE)
+        }
+    }
+}
+
+fn add(path: &Path, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
+    let mut document = open(path)?;
+    if position(&mut document, &add.impi).is_some() {
+        writeln!(out, "{} is in the list already", add.impi)?;
+        return Ok(NO);
+    }
+    let (secrets, drawn) = match &add.secrets {
+        Some(source) => (secrets(source)?, false),
+        None => (draw(add.algorithm), true),
+    };
+    let mut row = Table::new();
+    row.insert("impi", value(&add.impi));
+    if add.algorithm == Algorithm::Tuak {
+        row.insert("algorithm", value("tuak"));
+    }
+    for (name, digits) in &secrets {
+        row.insert(name, value(digits.as_str()));
+    }
+    if !add.impus.is_empty() {
+        row.insert("impus", value(add.impus.iter().collect::<Array>()));
+    }
+    if let Some(lifetime) = &add.key_lifetime {
+        row.insert("key_lifetime", value(lifetime));
+    }
+    rows(&mut document).push(row);
+    save(path, &document)?;
+    writeln!(out, "{} added to {}", add.impi, path.display())?;
+    if drawn && add.show_secrets {
+        for (name, digits) in &secrets {
+            writeln!(out, "{name} = \"{}\"", digits.as_str())?;
+        }
+    } else if drawn {
+        writeln!(out, "its key was drawn and stands in that file alone")?;
+    }
+    Ok(GOOD)
+}
+
+/// One subscriber as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    impi: &'a str,
+    algorithm: &'static str,
+    impus: Vec<&'a str>,
+    key_lifetime_seconds: Option<u64>,
+    card: &'static str,
+    barred: bool,
+    seq: u64,
+}
+
+impl<'a> Shown<'a> {
+    fn of(subscriber: &'a Subscriber) -> Self {
+        Self {
+            impi: subscriber.impi.as_str(),
+            algorithm: match subscriber.algorithms {
+                Algorithms::Milenage(_) => "milenage",
+                Algorithms::Tuak(_) => "tuak",
+            },
+            impus: subscriber.impus.iter().map(crate::identity::Impu::as_str).collect(),
+            key_lifetime_seconds: subscriber.key_lifetime.map(|length| length.as_secs()),
+            card: match subscriber.card {
+                Card::Gba => "gba",
+                Card::GbaU => "gba-u",
+            },
+            barred: subscriber.barred,
+            seq: subscriber.sqn.last().seq(),
+        }
+    }
+}
+
+fn list(path: &Path, json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
+    let text = read(path)?;
+    let mut subscribers = parse(&path.display().to_string(), &text).map_err(Stop::Problems)?;
+    SqnState::beside(path).lift(&mut subscribers)?;
+    let shown: Vec<Shown<'_>> = subscribers.iter().map(Shown::of).collect();
+    if json {
+        let text = serde_json::to_string_pretty(&shown).map_err(io::Error::from)?;
+        writeln!(out, "{text}")?;
+        return Ok(GOOD);
+    }
+    let widest = shown.iter().map(|row| row.impi.len()).max().unwrap_or(0).max("IMPI".len());
+    writeln!(out, "{:widest$}  {:9}  {:5}  {:6}  IMPUS", "IMPI", "FUNCTIONS", "CARD", "STATE")?;
+    for row in shown {
+        let state = if row.barred { "locked" } else { "open" };
+        let impus = row.impus.join(" ");
+        let line = format!(
+            "{:widest$}  {:9}  {:5}  {state:6}  {impus}",
+            row.impi, row.algorithm, row.card
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(GOOD)
+}
+
+/// Changes the row of one subscriber.
+fn change(
+    path: &Path,
+    impi: &str,
+    out: &mut dyn Write,
+    how: impl FnOnce(&mut ArrayOfTables, usize) -> &'static str,
+) -> Result<u8, Stop> {
+    let mut document = open(path)?;
+    let Some(at) = position(&mut document, impi) else {
+        writeln!(out, "{impi} is not in {}", path.display())?;
+        return Ok(NO);
+    };
+    let done = how(rows(&mut document), at);
+    save(path, &document)?;
+    writeln!(out, "{impi} {done}; a running server takes it over with SIGHUP")?;
+    Ok(GOOD)
+}
+
+/// Removes a row and the comment right above it; what stands further up, over a blank line, is the file's.
+fn remove(list: &mut ArrayOfTables, at: usize) {
+    let above =
+        |row: &Table| row.decor().prefix().and_then(|text| text.as_str()).unwrap_or("").to_owned();
+    let kept = list.get(at).map(above).unwrap_or_default();
+    let kept = kept.rsplit_once("\n\n").map_or("", |(kept, _)| kept);
+    list.remove(at);
+    if let Some(next) = list.get_mut(at).filter(|_| !kept.trim().is_empty()) {
+        let own = above(next);
+        next.decor_mut().set_prefix(format!("{kept}\n{own}"));
+    }
+}
+
+fn bar(list: &mut ArrayOfTables, at: usize, barred: bool) {
+    if let Some(row) = list.get_mut(at) {
+        row.insert("barred", value(barred));
+    }
+}
+
+fn import(path: &Path, csv: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
+    let text = read(csv)?;
+    let mut document = open(path)?;
+    let mut known: HashSet<String> =
+        rows(&mut document).iter().filter_map(impi_of).map(str::to_owned).collect();
+    let name = csv.display().to_string();
+    let mut lines = text
+        .lines()
+        .zip(1_usize..)
+        .filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
+    let mut problems = Vec::new();
+    let columns: Vec<&str> =
+        lines.next().map(|(line, _)| line.split(',').map(str::trim).collect()).unwrap_or_default();
+    let mut added = 0;
+    for (line, number) in lines {
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        let mut row = Table::new();
+        for (column, field) in columns.iter().zip(&fields).filter(|(_, field)| !field.is_empty()) {
+            row.insert(column, field_value(column, field));
+        }
+        if fields.len() != columns.len() {
+            problems.push(Problem {
+                file: name.clone(),
+                line: number,
+                what: format!("has {} fields, the heading {}", fields.len(), columns.len()),
+                why: "which field is which could not be told".to_owned(),
+                fix: columns.join(","),
+            });
+            continue;
+        }
+        // The same reader that a server uses judges each line, so its problems are the same.
+        let mut alone = DocumentMut::new();
+        rows(&mut alone).push(row.clone());
+        if let Err(found) = parse(&name, &alone.to_string()) {
+            problems.extend(found.into_iter().map(|problem| Problem { line: number, ..problem }));
+            continue;
+        }
+        let impi = impi_of(&row).unwrap_or_default().to_owned();
+        if !known.insert(impi.clone()) {
+            problems.push(Problem {
+                file: name.clone(),
+                line: number,
+                what: format!("{impi} is there already"),
+                why: "which key counts could not be told".to_owned(),
+                fix: format!("sipward subscriber remove {impi}"),
+            });
+            continue;
+        }
+        rows(&mut document).push(row);
+        added += 1;
+    }
+    if !problems.is_empty() {
+        return Err(Stop::Problems(problems));
+    }
+    save(path, &document)?;
+    writeln!(out, "{added} subscribers added to {}", path.display())?;
+    Ok(GOOD)
+}
+
+/// A CSV field as the list has it.
+fn field_value(column: &str, field: &str) -> Item {
+    match (column, field) {
+        ("impus", _) => value(field.split_whitespace().collect::<Array>()),
+        ("barred", "true") => value(true),
+        ("barred", "false") => value(false),
+        ("iterations" | "res_octets", _) => {
+            field.parse::<i64>().map_or_else(|_| value(field), value)
+        }
+        _ => value(field),
+    }
+}
+
+/// The list, to be changed: a new one if there is no file, else only one that a server would take.
+fn open(path: &Path) -> Result<DocumentMut, Stop> {
+    let text = if path.exists() { read(path)? } else { Zeroizing::default() };
+    parse(&path.display().to_string(), &text).map_err(Stop::Problems)?;
+    text.parse::<DocumentMut>().map_err(|error| io::Error::other(error.message().to_owned()).into())
+}
+
+/// Writes the list if a server would take it.
+fn save(path: &Path, document: &DocumentMut) -> Result<(), Stop> {
+    let heading = if path.exists() { "" } else { HEADING };
+    let text = Zeroizing::new(format!("{heading}{document}"));
+    parse(&path.display().to_string(), &text).map_err(Stop::Problems)?;
+    replace(path, text.as_bytes())?;
+    Ok(())
+}
+
+fn rows(document: &mut DocumentMut) -> &mut ArrayOfTables {
+    let item = document.entry("subscriber").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    if !item.is_array_of_tables() {
+        // `subscriber = [{...}, ...]` is the same list in another spelling.
+        if let Ok(list) = std::mem::take(item).into_array_of_tables() {
+            *item = Item::ArrayOfTables(list);
+        }
+    }
+    item.or_insert(Item::ArrayOfTables(ArrayOfTables::new()))
+        .as_array_of_tables_mut()
+        .expect("the reader took it as a list, and an empty one was put where there was none")
+}
+
+fn impi_of(row: &Table) -> Option<&str> {
+    row.get("impi").and_then(Item::as_str)
+}
+
+fn position(document: &mut DocumentMut, impi: &str) -> Option<usize> {
+    rows(document).iter().position(|row| impi_of(row) == Some(impi))
+}
+
+type Secrets = Vec<(&'static str, Zeroizing<String>)>;
+
+/// A key and the operator's code bound to it, drawn here.
+fn draw(algorithm: Algorithm) -> Secrets {
+    let hex = |octets: &[u8]| {
+        let digits = octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
+        Zeroizing::new(digits)
+    };
+    match algorithm {
+        Algorithm::Milenage => {
+            let (k, opc) = (clock::random::<16>(), clock::random::<16>());
+            vec![("k", hex(&k)), ("opc", hex(&opc))]
+        }
+        Algorithm::Tuak => {
+            let (k, topc) = (clock::random::<32>(), clock::random::<32>());
+            vec![("k", hex(&k)), ("topc", hex(&topc))]
+        }
+    }
+}
+
+/// The secrets of a file, or of the standard input.
+fn secrets(source: &Path) -> Result<Secrets, Stop> {
+    let name = source.display().to_string();
+    let text = if source == Path::new("-") {
+        let mut text = Zeroizing::new(String::new());
+        io::stdin().take(65_536).read_to_string(&mut text)?;
+        text
+    } else {
+        read(source)?
+    };
+    let (mut found, mut problems): (Secrets, Vec<Problem>) = (Vec::new(), Vec::new());
+    for (line, number) in text.lines().zip(1_usize..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (key, digits) = line.split_once('=').unwrap_or((line, ""));
+        let digits = digits.trim().trim_matches('"');
+        let known =
+            ["k", "op", "opc", "top", "topc"].into_iter().find(|known| *known == key.trim());
+        match known.filter(|_| parse_hex(digits).is_some_and(|octets| !octets.is_empty())) {
+            Some(known) => found.push((known, Zeroizing::new(digits.to_owned()))),
+            None => problems.push(Problem {
+                file: name.clone(),
+                line: number,
+                what: "is not a secret in hex".to_owned(),
+                why: "a line is k, op, opc, top or topc, an equals sign and hex digits".to_owned(),
+                fix: "k = \"0123456789abcdef0123456789abcdef\"".to_owned(),
+            }),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(Stop::Problems(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    struct Desk {
+        folder: PathBuf,
+    }
+
+    impl Desk {
+        fn new(name: &str) -> Self {
+            let folder =
+                std::env::temp_dir().join(format!("sipward-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self { folder }
+        }
+
+        fn list(&self) -> PathBuf {
+            self.folder.join("list.toml")
+        }
+
+        fn file(&self, name: &str, text: &str) -> String {
+            let path = self.folder.join(name);
+            replace(&path, text.as_bytes()).unwrap();
+            path.display().to_string()
+        }
+
+        fn text(&self) -> String {
+            std::fs::read_to_string(self.list()).unwrap()
+        }
+
+        /// Exit code, output, errors.
+        fn run(&self, args: &[&str]) -> (u8, String, String) {
+            let list = self.list().display().to_string();
+            let words = ["subscriber", "--file", &list].into_iter().chain(args.iter().copied());
+            let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+            let (mut out, mut errors) = (Vec::new(), Vec::new());
+            let code = run(&cli.args, &mut out, &mut errors).unwrap();
+            (code, String::from_utf8(out).unwrap(), String::from_utf8(errors).unwrap())
+        }
+    }
+
+    impl Drop for Desk {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    const SECRETS: &str = "# test set 1\nk = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\nopc=cd63cb71954a9f4e48a5994e37a02baf\n";
+
+    #[test]
+    fn add_list_lock_remove() {
+        let desk = Desk::new("cli-add");
+        let secrets = desk.file("secrets", SECRETS);
+        let add =
+            ["add", "ue1@example.net", "--impu", "sip:ue1@example.net", "--secrets", &secrets];
+        let (code, out, _) = desk.run(&add);
+        assert_eq!((code, out.contains("465b")), (GOOD, false), "{out}");
+        assert_eq!(desk.run(&add).0, NO, "twice");
+        let (code, out, _) = desk.run(&["add", "ue2@example.net", "--algorithm", "tuak"]);
+        assert_eq!((code, out.lines().count()), (GOOD, 2));
+        let (_, out, _) = desk.run(&["add", "ue3@example.net", "--show-secrets"]);
+        let shown = out.lines().find(|line| line.starts_with("k = ")).expect("asked for");
+        assert!(desk.text().contains(shown) && shown.len() == 38, "{shown}");
+
+        // A comment by hand outlives every change.
+        desk.file("list.toml", &desk.text().replace("impi = \"ue2", "# by hand\nimpi = \"ue2"));
+        assert_eq!(desk.run(&["lock", "ue2@example.net"]).0, GOOD);
+        let (_, out, _) = desk.run(&["list"]);
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines[0], "IMPI             FUNCTIONS  CARD   STATE   IMPUS");
+        assert_eq!(lines[1], "ue1@example.net  milenage   gba    open    sip:ue1@example.net");
+        assert_eq!(lines[2], "ue2@example.net  tuak       gba    locked");
+        let (_, json, _) = desk.run(&["list", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json[1]["barred"], true);
+        assert_eq!(json[0]["impus"][0], "sip:ue1@example.net");
+        assert!(!json.to_string().contains("465b"));
+        assert_eq!(desk.run(&["unlock", "ue2@example.net"]).0, GOOD);
+        assert_eq!(desk.run(&["remove", "ue1@example.net"]).0, GOOD);
+        assert_eq!(desk.run(&["remove", "ue1@example.net"]).0, NO);
+        let text = desk.text();
+        assert!(text.starts_with(HEADING) && text.contains("# by hand"), "{text}");
+        assert!(text.contains("barred = false") && !text.contains("ue1@"), "{text}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(desk.list()).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_written() {
+        let desk = Desk::new("cli-bad");
+        let short = desk.file("short", "k = 465b\n");
+        let odd = desk.file("odd", "k = xyz\nkee = 00\n");
+        for (args, problems) in [
+            (vec!["add", "ue1@example.net", "--secrets", &short], 2),
+            (vec!["add", "ue1@example.net", "--secrets", &odd], 2),
+            (vec!["add", "a b"], 1),
+            (vec!["add", "ue1@example.net", "--impu", "mailto:x"], 1),
+            (vec!["add", "ue1@example.net", "--key-lifetime", "5"], 1),
+            (vec!["list"], 1),
+        ] {
+            let (code, out, errors) = desk.run(&args);
+            assert_eq!((code, out.as_str()), (USAGE, ""), "{args:?}");
+            assert_eq!(errors.matches("fix: ").count(), problems, "{args:?}: {errors}");
+            assert!(!desk.list().exists());
+        }
+        desk.file("list.toml", "[[subscriber]]\nimpi = \"x\"\n");
+        let (code, _, errors) = desk.run(&["add", "ue1@example.net"]);
+        assert_eq!((code, errors.contains("list.toml:1: ")), (USAGE, true), "{errors}");
+        assert_eq!(desk.text(), "[[subscriber]]\nimpi = \"x\"\n", "as it was");
+    }
+
+    #[test]
+    fn import_is_whole_or_not_at_all() {
+        let desk = Desk::new("cli-csv");
+        let key = "465b5ce8b199b49faa5f0a2ee238a6bc";
+        let good = desk.file(
+            "good.csv",
+            &format!(
+                "impi, k, opc, impus, barred\n# two\nue1@x,{key},{key},sip:ue1@x tel:+1,\n\nue2@x,{key},{key},,true\n"
+            ),
+        );
+        let (code, out, errors) = desk.run(&["import", &good]);
+        assert_eq!((code, out.starts_with("2 subscribers added")), (GOOD, true), "{errors}");
+        let before = desk.text();
+        let bad = desk.file(
+            "bad.csv",
+            &format!(
+                "impi,k,opc\nue1@x,{key},{key}\nue3@x,00,{key}\nue4@x,{key}\nue5@x,{key},{key}\n"
+            ),
+        );
+        let (code, _, errors) = desk.run(&["import", &bad]);
+        assert_eq!(code, USAGE);
+        for line in [2, 3, 4] {
+            assert!(errors.contains(&format!("bad.csv:{line}: ")), "{errors}");
+        }
+        assert_eq!(errors.matches("fix: ").count(), 3, "{errors}");
+        assert_eq!(desk.text(), before);
+        let (_, json, _) = desk.run(&["list", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.as_array().map(Vec::len), Some(2));
+        assert_eq!(json[0]["impus"][1], "tel:+1");
+    }
+
+    #[test]
+    fn the_other_spelling_is_the_same_list() {
+        let desk = Desk::new("cli-inline");
+        let key = "465b5ce8b199b49faa5f0a2ee238a6bc";
+        desk.file(
+            "list.toml",
+            &format!("subscriber = [{{ impi = \"ue1@x\", k = \"{key}\", opc = \"{key}\" }}]\n"),
+        );
+        assert_eq!(desk.run(&["lock", "ue1@x"]).0, GOOD);
+        let (_, json, _) = desk.run(&["list", "--json"]);
+        assert!(json.contains("\"barred\": true"), "{json}");
+    }
+}

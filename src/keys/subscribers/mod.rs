@@ -6,6 +6,13 @@
 //! Refuses: see `file`.
 //! Sources: TS 29.109 annex A (`uiccType`, `lifeTime`); TS 33.102 clause 6.3.
 
+#[cfg(feature = "edge")]
+pub mod disk;
+#[cfg(feature = "edge")]
+pub mod file;
+#[cfg(feature = "edge")]
+pub mod state;
+
 use std::sync::Arc;
 use std::time::Duration;
 

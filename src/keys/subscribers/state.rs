@@ -1,0 +1,128 @@
+//! Keys, subscribers, state: sequence numbers that a restart does not turn back.
+//!
+//! Takes:   the subscribers as the file has them, and what a [`Bsf`] has given out since.
+//! Gives:   subscribers whose next number is above every one that was used before.
+//! Keeps:   a file beside the list, `LIST.sqn`: a line for each subscriber, the SEQ in decimal, a space, the IMPI.
+//!          The SEQ written is [`SQN_STRIDE`] ahead of the used one; a start takes it as used. So a crash loses
+//!          nothing and costs at most a stride, of which a card takes over two hundred thousand at once.
+//! Refuses: a line that it cannot read, since a number turned back would need an AUTS from each card.
+//! Sources: TS 33.102 annexes C.1.1.1 and C.2.1.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Subscriber;
+use super::disk::{beside, replace};
+use crate::identity::Impi;
+use crate::keys::bootstrap::Bsf;
+#[cfg(doc)]
+use crate::keys::bootstrap::SQN_STRIDE;
+use crate::keys::sqn::{SEQ_MAX, Sqn, SqnGenerator};
+
+/// The file of sequence numbers that belongs to a list of subscribers.
+#[derive(Clone, Debug)]
+pub struct SqnState {
+    path: PathBuf,
+}
+
+impl SqnState {
+    /// The file beside `list`.
+    pub fn beside(list: &Path) -> Self {
+        Self { path: beside(list, "sqn") }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lifts the numbers of `subscribers` to what was written; without a file, nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system; `InvalidData` with the line that cannot be read.
+    pub fn lift(&self, subscribers: &mut [Subscriber]) -> io::Result<()> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut written = HashMap::new();
+        for (line, number) in text.lines().zip(1_usize..) {
+            let row = line.split_once(' ').and_then(|(seq, impi)| {
+                let seq: u64 = seq.parse().ok().filter(|seq| *seq <= SEQ_MAX)?;
+                Some((Impi::new(impi)?, seq))
+            });
+            let Some((impi, seq)) = row else {
+                let what = format!("{}:{number}: not a SEQ and an IMPI", self.path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            };
+            written.insert(impi, seq);
+        }
+        for subscriber in subscribers {
+            let seq = written.get(&subscriber.impi).copied().unwrap_or_default();
+            if seq > subscriber.sqn.last().seq() {
+                subscriber.sqn = SqnGenerator::new(Sqn::new(seq, 0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what `bsf` may use next, if that is due; whether it was. Call it before serving, and every few
+    /// seconds while serving.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system; nothing is vouched for then, and the next call tries again.
+    pub fn keep(&self, bsf: &Bsf) -> io::Result<bool> {
+        if !bsf.sqn_due() {
+            return Ok(false);
+        }
+        let reserved = bsf.sqn_reserve();
+        let mut text = String::new();
+        for (impi, seq) in &reserved {
+            let _ = writeln!(text, "{seq} {impi}");
+        }
+        replace(&self.path, text.as_bytes())?;
+        bsf.sqn_reserved(&reserved);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::bootstrap::{BsfConfig, SQN_STRIDE};
+    use crate::keys::subscribers::file::parse;
+
+    const LIST: &str = "[[subscriber]]\nimpi = \"ue1@example.net\"\n\
+        k = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\nopc = \"cd63cb71954a9f4e48a5994e37a02baf\"\n";
+
+    fn bsf(state: &SqnState) -> (Bsf, u64) {
+        let mut list = parse("list", LIST).expect("good");
+        state.lift(&mut list).expect("readable");
+        let seq = list[0].sqn.last().seq();
+        (Bsf::new(BsfConfig::new("bsf"), list, vec![], [0; 32]).expect("fit"), seq)
+    }
+
+    #[test]
+    fn each_start_is_a_stride_ahead() {
+        let folder = std::env::temp_dir().join(format!("sipward-sqn-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let state = SqnState::beside(&folder.join("list.toml"));
+        assert!(state.path().ends_with("list.toml.sqn"));
+        for start in 0..3 {
+            let (bsf, seq) = bsf(&state);
+            assert_eq!(seq, start * SQN_STRIDE);
+            assert!(state.keep(&bsf).expect("written"), "due before the first request");
+            assert!(!state.keep(&bsf).expect("nothing to do"));
+        }
+        std::fs::write(state.path(), "12 ue1@example.net\nx\n").expect("written");
+        let mut list = parse("list", LIST).expect("good");
+        let error = state.lift(&mut list).expect_err("broken").to_string();
+        assert!(error.ends_with("list.toml.sqn:2: not a SEQ and an IMPI"), "{error}");
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+}
