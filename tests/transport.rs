@@ -134,6 +134,8 @@ struct Lab {
 /// How a [`Lab`] is set up.
 #[derive(Default)]
 struct Setup {
+    /// An address of its own, so that no other test takes a port that it gives up.
+    host: Option<&'static str>,
     limits: Limits,
     tls: Option<Arc<ServerTls>>,
     client_tls: Option<Arc<ClientTls>>,
@@ -142,10 +144,11 @@ struct Setup {
 impl Lab {
     /// Listener 0: the UE side, UDP and TCP, or TLS if that is set up. Listener 1: the core side, UDP and TCP.
     fn new(setup: Setup) -> Self {
+        let host = setup.host.unwrap_or("127.0.0.1");
         let spec = |id, side, transports: &[Transport], tls| ListenSpec {
             id: ListenerId(id),
             side,
-            address: "127.0.0.1:0".parse().unwrap(),
+            address: SocketAddr::new(host.parse().unwrap(), 0),
             transports: transports.to_vec(),
             name: "edge.example.net".into(),
             tls,
@@ -288,7 +291,14 @@ fn messages_go_both_ways_on_a_stream_until_either_end_closes_it() {
 fn v_82_a_new_connection_is_a_new_flow_whatever_its_port() {
     run(async {
         let lab = Lab::new(Setup::default());
-        let first = lab.dial().await;
+        // An address of its own, so that no other test takes the port in between.
+        let dial = |from: SocketAddr| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(from).unwrap();
+            socket.connect(lab.address(0))
+        };
+        let first = dial("127.0.0.82:0".parse().unwrap()).await.unwrap();
         let from = first.local_addr().unwrap();
         let old = lab.desk.opened().await.flow;
         lab.transports.flows().mark_authenticated(&old);
@@ -296,10 +306,7 @@ fn v_82_a_new_connection_is_a_new_flow_whatever_its_port() {
         first.set_zero_linger().unwrap();
         drop(first);
         lab.desk.closed().await;
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(from).unwrap();
-        let _second = socket.connect(lab.address(0)).await.unwrap();
+        let _second = dial(from).await.unwrap();
         let new = lab.desk.opened().await.flow;
         assert_eq!(new.remote, old.remote);
         assert_ne!(new.connection, old.connection);
@@ -395,7 +402,7 @@ fn another_thread_sends_on_the_same_flows() {
 #[test]
 fn a_drain_accepts_nobody_and_ends_nobody() {
     run(async {
-        let lab = Lab::new(Setup::default());
+        let lab = Lab::new(Setup { host: Some("127.0.0.83"), ..Setup::default() });
         let mut ue = lab.dial().await;
         lab.desk.opened().await;
         lab.transports.stop_accepting();
@@ -689,9 +696,9 @@ fn v_80_tls_that_fails_is_never_followed_by_cleartext() {
         let lab = dialling(&authority);
         let request = Bytes::from_static(REQUEST);
         // Nobody listens.
-        let vacant = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let vacant = tokio::net::TcpSocket::new_v4().unwrap();
+        vacant.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let nobody = target(vacant.local_addr().unwrap(), Transport::Tls, "example.net");
-        drop(vacant);
         let flow = lab.transports.connect(&nobody).unwrap();
         lab.transports.send(&flow, request.clone()).unwrap();
         let (_, why) = lab.desk.dial_failed().await;
