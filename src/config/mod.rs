@@ -1,5 +1,341 @@
-//! Configuration.
+//! Configuration: one file, read whole, checked whole, then never wrong.
+//!
+//! Takes:   `sipward.toml` and the files it names.
+//! Gives:   [`Config`], whose values cannot be wrong, with [`Warning`]s; or every [`Problem`] at once.
+//! Keeps:   certificates, trust and accounts as they were read, so that what was checked is what is served.
+//! Refuses: unknown keys, values without units, names that do not fit each other, secrets others can read.
+//! Sources: each part its own; V-147, V-151.
 
+pub mod accounts;
+pub mod files;
+pub mod listen;
+pub mod peer;
+pub mod policy;
 pub mod problem;
+pub mod proof;
 pub mod raw;
 pub mod reload;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use listen::{Listener, ListenerTls};
+pub use peer::{Dialling, Member, Peer, Routes};
+pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
+pub use problem::{Problem, Warning};
+pub use proof::{Authentication, Bsf, Digest, Naf, Register};
+
+use crate::identity::Realm;
+use crate::transport::{Side, Transport};
+use files::Folder;
+use problem::{Notes, Place};
+use raw::{Document, Lines, Section, Spot};
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The edge as a whole.
+    pub edge: Edge,
+    /// Its addresses; empty if this process is a bootstrapping server alone. A listener's id is its place.
+    pub listeners: Vec<Listener>,
+    /// Servers behind it. A group's id is its place.
+    pub peers: Vec<Peer>,
+    /// How peers are dialled over TLS.
+    pub dialling: Option<Dialling>,
+    /// Which domain is whose.
+    pub routes: Routes,
+    /// Which proofs are taken.
+    pub authentication: Authentication,
+    /// The arithmetic of Digest.
+    pub digest: Digest,
+    /// The edge as a NAF.
+    pub naf: Option<Naf>,
+    /// The bootstrapping server.
+    pub bsf: Option<Bsf>,
+    /// Registration.
+    pub register: Register,
+    /// Dialogs.
+    pub association: Association,
+    /// Classes.
+    pub enablers: Enablers,
+    /// Sources.
+    pub admission: Admission,
+    /// The way onwards.
+    pub forward: Forward,
+    /// What is told.
+    pub telemetry: Telemetry,
+    /// What weakens all that.
+    pub danger: Danger,
+}
+
+/// The edge as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// The value of Server in our own responses; none by default.
+    pub server_header: Option<String>,
+    /// SIP domains served here, lower case.
+    pub domains: Vec<Arc<str>>,
+    /// The realm of plain accounts.
+    pub realm: Realm,
+    /// How long transactions under way are waited for when we stop.
+    pub drain: Duration,
+}
+
+/// Most workers.
+const WORKERS_MAX: usize = 128;
+
+impl Config {
+    /// Reads and checks the file at `path` and all that it names.
+    ///
+    /// # Errors
+    ///
+    /// Every problem, in the order of the file.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
+        let notes = Notes::new(&path.display().to_string());
+        match std::fs::metadata(path) {
+            Err(error) => notes.say(0, format!("cannot be read: {error}"), "", "sipward init"),
+            Ok(facts) if !facts.is_file() => notes.say(0, "is not a file".into(), "", ""),
+            Ok(facts) if facts.len() > raw::TEXT_MAX as u64 => {
+                notes.say(0, "is too long".into(), "1 MiB is the most", "");
+            }
+            Ok(_) => match std::fs::read_to_string(path) {
+                Ok(text) => return Self::parse(path, &text),
+                Err(error) => notes.say(0, format!("cannot be read: {error}"), "", ""),
+            },
+        }
+        Err(notes.into_parts().0)
+    }
+
+    /// Reads and checks `text` as if it stood in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem, in the order of the text.
+    pub fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
+        let notes = Notes::new(&path.display().to_string());
+        let config = raw::parse(text, &notes).and_then(|table| {
+            let document = Document { text, lines: Lines::new(text), notes: &notes };
+            let root = Section::root(&document, table.get_ref());
+            read(root, path)
+        });
+        let (problems, warnings) = notes.into_parts();
+        match config {
+            Some(config) if problems.is_empty() => Ok((config, warnings)),
+            _ => Err(problems),
+        }
+    }
+
+    /// Listeners of `side`.
+    pub fn listeners_of(&self, side: Side) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().filter(move |listener| listener.side == side)
+    }
+}
+
+fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
+    let notes = root.notes();
+    let folder = Folder::of(path);
+    let naf = proof::naf(&mut root);
+    let bsf = proof::bsf(&mut root, &folder);
+    let listeners = listen::read(&mut root, &folder);
+    let wants_edge = root.has("listen");
+    if !wants_edge && !root.has("bsf") {
+        let why = "there is neither an edge nor a bootstrapping server to run";
+        notes.say(0, "holds no [[listen]] and no [bsf]".into(), why, "sipward init");
+    }
+    let (edge, foreign) = edge(&mut root, wants_edge);
+    let (peers, dialling) = peer::read(&mut root, &listeners, &folder);
+    let domains = edge.as_ref().map(|edge| edge.domains.as_slice()).unwrap_or_default();
+    let routes = peer::routes(&mut root, &peers, domains, foreign);
+    let placeless = Place {
+        line: first_line(&mut root, "listen"),
+        path: "listen".into(),
+        written: String::new(),
+    };
+    if wants_edge {
+        sides(&listeners, &root, notes, &placeless);
+        peer::outlets(&peers, &listeners, notes, &placeless);
+    }
+    let realm =
+        edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
+    let has = (root.has("naf"), root.has("bsf"));
+    let authentication = proof::authentication(&mut root, &folder, &realm, has);
+    let digest = proof::digest(&mut root, authentication.accounts.has_passwords());
+    fit_proofs(&root, &authentication, wants_edge, notes);
+    let danger = policy::danger(&mut root);
+    let telemetry = policy::telemetry(&mut root, danger);
+    let register = proof::register(&mut root);
+    let association = policy::association(&mut root);
+    let enablers = policy::enablers(&mut root);
+    let admission = policy::admission(&mut root);
+    let forward = policy::forward(&mut root);
+    pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
+    root.finish();
+    Some(Config {
+        file: path.to_owned(),
+        edge: edge?,
+        listeners,
+        peers,
+        dialling,
+        routes,
+        authentication,
+        digest,
+        naf,
+        bsf,
+        register,
+        association,
+        enablers,
+        admission,
+        forward,
+        telemetry,
+        danger,
+    })
+}
+
+/// Reads `[edge]`: itself, and whether domains of others go to the core.
+fn edge(root: &mut Section<'_>, wanted: bool) -> (Option<Edge>, bool) {
+    let mut section = root.table("edge");
+    let notes = section.notes();
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX);
+    let workers = section.within("workers", cores, 1..=WORKERS_MAX);
+    let server_header = section.maybe::<String>("server_header").map(|spot| {
+        if !spot.value.chars().all(|c| (' '..='~').contains(&c)) {
+            let why = "it goes out in responses as it stands";
+            notes.problem(&spot.place, "is not plain text", why, "\"sipward\"");
+        }
+        spot.value
+    });
+    let why = "whose callers are these? requests for other domains are foreign";
+    let domains = if wanted || section.has("domains") {
+        section.need::<Vec<String>>("domains", why)
+    } else {
+        Some(Spot { value: vec!["invalid".into()], place: section.place() })
+    };
+    let domains = domains.and_then(|Spot { value, place }| {
+        let bad = value.iter().find(|domain| !listen::is_host(domain));
+        if let Some(bad) = bad {
+            notes.problem(
+                &place,
+                &format!("holds {bad:?}, which is no domain"),
+                "",
+                "[\"example.net\"]",
+            );
+        }
+        if value.is_empty() {
+            notes.problem(&place, "is empty", why, "[\"example.net\"]");
+        }
+        let fits = bad.is_none() && !value.is_empty();
+        fits.then(|| {
+            value.iter().map(|domain| domain.to_ascii_lowercase().into()).collect::<Vec<Arc<str>>>()
+        })
+    });
+    let realm_spot = section.maybe::<String>("realm");
+    let realm = match &realm_spot {
+        Some(spot) => {
+            let realm = Realm::new(&spot.value);
+            if realm.is_none() {
+                let why =
+                    "it goes out in quotes, so it has no quote, backslash or control character";
+                notes.problem(&spot.place, "is no realm", why, "\"example.net\"");
+            }
+            realm
+        }
+        None => {
+            domains.as_ref().and_then(|domains| domains.first()).and_then(|name| Realm::new(name))
+        }
+    };
+    if let Some(spot) = realm_spot
+        && spot.value.to_ascii_lowercase().starts_with("3gpp-bootstrapping")
+    {
+        let why = "realms of that form ask UEs for bootstrapped keys (TS 24.109 clause 5.2)";
+        notes.problem(&spot.place, "is a bootstrapping realm", why, "\"example.net\"");
+    }
+    let foreign = section.word("foreign", &[("core", true), ("refuse", false)]);
+    let second = Duration::from_secs(1);
+    let drain = section.within("drain", second * 32, Duration::ZERO..=second * 3600);
+    section.finish();
+    let edge = domains.zip(realm).zip(NonZeroUsize::new(workers));
+    let edge = edge.map(|((domains, realm), workers)| Edge {
+        workers,
+        server_header,
+        domains,
+        realm,
+        drain,
+    });
+    (edge, foreign)
+}
+
+/// An edge has two faces and somebody behind it.
+fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Place) {
+    // A table that could not be read was told of already; its side may be the one that seems to be missing.
+    if notes.has_problems() {
+        return;
+    }
+    for (side, name, why) in [
+        (Side::Ue, "ue", "no device could reach the edge"),
+        (Side::Core, "core", "no server could be reached from the edge"),
+    ] {
+        if !listeners.iter().any(|listener| listener.side == side) {
+            let what = format!("no listener has side = {name:?}");
+            notes.say(place.line, what, why, format!("[[listen]] with side = {name:?}"));
+        }
+    }
+    if !root.has("peer") {
+        let why = "requests that are permitted have nowhere to go";
+        notes.say(place.line, "there is no [[peer]]".into(), why, "[[peer]]");
+    }
+}
+
+/// Somebody must be able to prove who he is.
+fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: &Notes) {
+    let place = root.place_of("authentication");
+    let certificates = notes.has_problems();
+    if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
+        let why = "no caller could ever prove who he is";
+        let fix = "[naf] with fqdn, or authentication.accounts = \"accounts.toml\"";
+        notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
+    }
+    if root.has("naf") && !root.has("bsf") {
+        let place = root.place_of("naf");
+        let why = "nobody would give it keys: this version asks its own bootstrapping server alone";
+        notes.say(place.line, "[naf] stands without [bsf]".into(), why, "[bsf]");
+    }
+}
+
+/// Ports of pages are nobody else's.
+fn pages(root: &mut Section<'_>, telemetry: &Telemetry, bsf: Option<&Bsf>, listeners: &[Listener]) {
+    let notes = root.notes();
+    let streams = listeners
+        .iter()
+        .filter(|listener| listener.transports.iter().any(|t| *t != Transport::Udp))
+        .map(|listener| (listener.address, format!("listener {:?}", listener.name)));
+    let mut taken: Vec<(SocketAddr, String)> = streams.collect();
+    let pages =
+        [("bsf", "listen", bsf.map(|bsf| bsf.listen)), ("telemetry", "metrics", telemetry.metrics)];
+    for (table, key, address) in pages {
+        let Some(address) = address else { continue };
+        if let Some((_, owner)) = taken.iter().find(|(other, _)| listen::overlap(address, *other)) {
+            let place = root.table(table).place_of(key);
+            let what = format!("{table}.{key} = \"{address}\" is taken by {owner}");
+            notes.say(place.line, what, "one port cannot have two owners", "");
+        }
+        taken.push((address, format!("{table}.{key}")));
+    }
+}
+
+fn first_line(root: &mut Section<'_>, key: &'static str) -> usize {
+    root.tables(key)
+        .iter()
+        .map(|section| section.place().line)
+        .collect::<BTreeSet<_>>()
+        .first()
+        .copied()
+        .unwrap_or(0)
+}

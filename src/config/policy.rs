@@ -1,0 +1,331 @@
+//! Configuration, policy: `[association]`, `[enabler]`, `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
+//!
+//! Takes:   the tables as written.
+//! Gives:   bounds, rates and modes, each with the default that stands here.
+//! Keeps:   nothing.
+//! Refuses: bounds that would not work, rules that cannot be enforced alone, pages for everybody to read.
+//! Sources: rules 1 to 32; RFC 3261 sections 16 and 17; `TX-01`, `PX-09`, `PX-14`, `RR-04`, `ID`; V-73, V-92, V-151.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::proof::size;
+use super::raw::{Section, Spot};
+use crate::admission::Rate;
+use crate::enabler::{Demands, reg, sip};
+use crate::forward::timers::Timings;
+
+/// How dialogs are held to their owners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Association {
+    /// Whether rules are only counted, but for those without which there is no dialog.
+    pub observe: bool,
+    /// Rules that are enforced although others are observed.
+    pub enforce: Vec<u8>,
+    /// Most dialogs.
+    pub max: usize,
+    /// Most dialogs of one caller.
+    pub max_per_caller: u32,
+    /// Most early dialogs of one INVITE.
+    pub early_max: usize,
+    /// A dialog without a verified request for so long is over.
+    pub max_idle: Duration,
+    /// Whether evidence on a secure flow counts for later requests inside dialogs.
+    pub secure_flow_anchor: bool,
+    /// Most principals of one secure flow.
+    pub secure_flow_max_principals: usize,
+}
+
+/// What the classes demand.
+#[derive(Clone, Copy, Debug)]
+pub struct Enablers {
+    /// Of REGISTER.
+    pub reg: Demands,
+    /// Of everything that claims no other class.
+    pub sip: Demands,
+}
+
+/// What one source may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Requests of one flow on the UE side.
+    pub flow_rate: Rate,
+    /// Answers to unverified UDP sources of one /24 or /48.
+    pub answer_rate: Rate,
+    /// Failures of one flow.
+    pub flow_failures: Rate,
+    /// Failures of one address.
+    pub address_failures: Rate,
+    /// How long a flow over its limit is not listened to.
+    pub ban: Duration,
+    /// Most flows, networks and sources remembered, each.
+    pub max: usize,
+    /// A worker that runs so late is under high load.
+    pub lag_high: Duration,
+    /// A worker that runs so late is under severe load.
+    pub lag_severe: Duration,
+    /// Most connections that nobody authenticated on, of one address or /64.
+    pub connections_of_address: u32,
+    /// Most of them in all.
+    pub connections: u32,
+}
+
+/// How requests travel on.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Timers T1, T2, T4.
+    pub timings: Timings,
+    /// Timer C.
+    pub timer_c: Duration,
+    /// Most transactions of this node.
+    pub transactions_max: usize,
+    /// Most unanswered transactions of one flow.
+    pub transactions_of_flow_max: usize,
+    /// Whether a preloaded Route from a UE is judged.
+    pub route_check: bool,
+    /// Whether a UE's own `transport=tls` is mirrored in Record-Route.
+    pub mirror_tls_param: bool,
+    /// Whether a From that is not the caller's is refused in every request, not in MESSAGE and REGISTER alone.
+    pub from_check_all: bool,
+    /// Whether P-Asserted-Identity goes out to UEs where Privacy does not forbid it.
+    pub pai_to_ue: bool,
+    /// Whether History-Info and Diversion of a UE are kept.
+    pub keep_history: bool,
+    /// Further header names not taken from a UE; a `*` at the end stands for anything.
+    pub strip_from_ue: Vec<String>,
+}
+
+/// What is told of a running edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Where `/metrics` and `/healthz` are served.
+    pub metrics: Option<SocketAddr>,
+    /// What is logged, as `tracing` filters say it.
+    pub log: String,
+    /// Whether logs are JSON.
+    pub json: bool,
+}
+
+/// What weakens security, and is written down for that reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Danger {
+    /// The page of counters may be served beyond loopback.
+    pub metrics_beyond_loopback: bool,
+    /// The BSF takes responses that cover no body.
+    pub bsf_accepts_auth: bool,
+    /// The BSF tells which names are its subscribers.
+    pub bsf_reveals_unknown: bool,
+}
+
+/// Rules that `association.enforce` may name: those that observing would leave out.
+const OBSERVED: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
+
+/// Reads `[association]`.
+pub(super) fn association(root: &mut Section<'_>) -> Association {
+    let mut section = root.table("association");
+    let notes = section.notes();
+    let place = section.place_of("mode");
+    let observe = section.word("mode", &[("enforce", false), ("observe", true)]);
+    if observe {
+        let why = "requests inside dialogs that break a rule are counted and let pass";
+        notes.warn(&place, "only observes", why, "mode = \"enforce\"");
+    }
+    let enforce = section.maybe::<Vec<u8>>("enforce").map(|Spot { value, place }| {
+        if let Some(rule) = value.iter().find(|rule| !OBSERVED.contains(rule)) {
+            let what = format!("holds {rule}, which is not observed");
+            let why = "rules 3, 4, 5, 7, 9, 14, 26, 29, 30 and 32 are; all others are enforced in both modes";
+            notes.problem(&place, &what, why, "[4, 5, 26]");
+        }
+        value
+    });
+    let hour = Duration::from_secs(3600);
+    let association = Association {
+        observe,
+        enforce: enforce.unwrap_or_default(),
+        max: section.within("max", 250_000, 16..=10_000_000),
+        max_per_caller: section.within("max_per_caller", 64, 1..=100_000),
+        early_max: section.within("early_max", 16, 1..=1000),
+        max_idle: section.within("max_idle", hour * 12, hour / 60..=hour * 24 * 30),
+        secure_flow_anchor: section
+            .word("digest_anchor", &[("secure-flow", true), ("request", false)]),
+        secure_flow_max_principals: section.within("secure_flow_max_principals", 4, 1..=64),
+    };
+    section.finish();
+    association
+}
+
+/// Reads `[enabler]`.
+pub(super) fn enablers(root: &mut Section<'_>) -> Enablers {
+    let mut section = root.table("enabler");
+    let reg = demands(section.table("reg"), reg::Reg::default().demands);
+    let sip = demands(section.table("sip"), sip::Sip::default().demands);
+    section.finish();
+    Enablers { reg, sip }
+}
+
+fn demands(mut section: Section<'_>, default: Demands) -> Demands {
+    let place = section.place_of("level");
+    let level = section.within("level", default.level, 0..=4);
+    if level < 2 {
+        let why = "under 2, requests pass that nobody proved to have sent";
+        section.notes().problem(&place, "asks for no proof", why, "2");
+    }
+    let secure = section.or("secure", default.secure);
+    let rate = section.or("rate", default.rate);
+    let body_max = size(&mut section, "body_max", default.body_max, 256 * 1024);
+    section.finish();
+    Demands { level, secure, rate, body_max }
+}
+
+/// Reads `[admission]`.
+pub(super) fn admission(root: &mut Section<'_>) -> Admission {
+    let mut section = root.table("admission");
+    let notes = section.notes();
+    let mut failures = section.table("failures");
+    let second = Duration::from_secs(1);
+    let flow_failures = failures.or("flow", Rate::per_minute(10));
+    let address_failures = failures.or("address", Rate::per_minute(100));
+    let ban = failures.within("ban", second * 600, second..=second * 86_400);
+    failures.finish();
+    let mut overload = section.table("overload");
+    let millis = Duration::from_millis;
+    let lag_high = overload.within("high", millis(50), millis(1)..=second * 10);
+    let severe = overload.place_of("severe");
+    let lag_severe = overload.within("severe", millis(200), millis(1)..=second * 10);
+    if lag_severe <= lag_high {
+        let why = "new dialogs are refused only after what proves nothing";
+        notes.problem(&severe, "is not longer than high", why, "\"200ms\"");
+    }
+    overload.finish();
+    let admission = Admission {
+        flow_rate: section.or("flow_rate", Rate::per_second(1000)),
+        answer_rate: section.or("answer_rate", Rate::per_second(20)),
+        flow_failures,
+        address_failures,
+        ban,
+        max: section.within("max", 200_000, 1000..=10_000_000),
+        lag_high,
+        lag_severe,
+        connections_of_address: section.within("connections_of_address", 100, 1..=100_000),
+        connections: section.within("connections", 20_000, 1..=1_000_000),
+    };
+    section.finish();
+    admission
+}
+
+/// Reads `[forward]` and `[record_route]`.
+pub(super) fn forward(root: &mut Section<'_>) -> Forward {
+    let mut section = root.table("forward");
+    let notes = section.notes();
+    let millis = Duration::from_millis;
+    let place = section.place_of("t1");
+    let (t1, t2, t4) = (
+        section.within("t1", millis(500), millis(10)..=millis(10_000)),
+        section.within("t2", millis(4000), millis(10)..=millis(60_000)),
+        section.within("t4", millis(5000), millis(10)..=millis(60_000)),
+    );
+    let timings = Timings::new(t1, t2, t4).unwrap_or_else(|| {
+        let why = "retransmissions begin at T1 and slow down to T2 (RFC 3261 section 17.1.2.2)";
+        notes.problem(&place, "does not fit t2 and t4", why, "\"500ms\"");
+        Timings::default()
+    });
+    // RFC 3261 section 16.6 item 11: larger than three minutes.
+    let minute = Duration::from_secs(60);
+    let timer_c = section.within("timer_c", millis(185_000), minute * 3 + millis(1)..=minute * 60);
+    let transactions_max = section.within("transactions_max", 200_000, 16..=10_000_000);
+    let transactions_of_flow_max = section.within("transactions_of_flow_max", 500, 1..=1_000_000);
+    let route_place = section.place_of("route_check");
+    let route_check = section.word("route_check", &[("on", true), ("off", false)]);
+    if !route_check {
+        let why = "callers choose by which servers their requests travel (PX-09)";
+        notes.warn(&route_place, "takes any Route from UEs", why, "route_check = \"on\"");
+    }
+    let from_check_all = section.word("from_check", &[("message", false), ("refuse", true)]);
+    let pai_to_ue = section.or("pai_to_ue", true);
+    let keep_history = section.word("history", &[("remove", false), ("keep", true)]);
+    let strip_from_ue = section.maybe::<Vec<String>>("strip_from_ue").map(|spot| {
+        let token = |name: &String| {
+            let name = name.strip_suffix('*').unwrap_or(name);
+            !name.is_empty()
+                && name.bytes().all(|o| o.is_ascii_alphanumeric() || b"-.!%_+~".contains(&o))
+        };
+        if let Some(bad) = spot.value.iter().find(|name| !token(name)) {
+            let what = format!("holds {bad:?}, which is no header name");
+            notes.problem(
+                &spot.place,
+                &what,
+                "a * at the end stands for anything",
+                "[\"X-Inside-*\"]",
+            );
+        }
+        spot.value
+    });
+    section.finish();
+    let mut record_route = root.table("record_route");
+    let mirror_tls_param = record_route.word("tls_param", &[("mirror", true), ("never", false)]);
+    record_route.finish();
+    Forward {
+        timings,
+        timer_c,
+        transactions_max,
+        transactions_of_flow_max,
+        route_check,
+        mirror_tls_param,
+        from_check_all,
+        pai_to_ue,
+        keep_history,
+        strip_from_ue: strip_from_ue.unwrap_or_default(),
+    }
+}
+
+/// Reads `[danger]`: every switch that is on is warned of.
+pub(super) fn danger(root: &mut Section<'_>) -> Danger {
+    let mut section = root.table("danger");
+    let mut switch = |key: &'static str, why: &'static str| {
+        let Some(Spot { value, place }) = section.maybe::<bool>(key) else { return false };
+        if value {
+            section.notes().warn(&place, "weakens security", why, &format!("{key} = false"));
+        }
+        value
+    };
+    let danger = Danger {
+        metrics_beyond_loopback: switch(
+            "metrics_beyond_loopback",
+            "whoever reaches the page learns how much goes on and what is refused",
+        ),
+        bsf_accepts_auth: switch(
+            "bsf_accepts_auth",
+            "responses on Ub cover no body (TS 24.109 clause 4.3 asks for auth-int)",
+        ),
+        bsf_reveals_unknown: switch(
+            "bsf_reveals_unknown",
+            "anybody can ask which names are subscribers",
+        ),
+    };
+    section.finish();
+    danger
+}
+
+/// Reads `[telemetry]`.
+pub(super) fn telemetry(root: &mut Section<'_>, danger: Danger) -> Telemetry {
+    let mut section = root.table("telemetry");
+    let notes = section.notes();
+    let metrics = section.maybe::<SocketAddr>("metrics").map(|Spot { value, place }| {
+        if !value.ip().is_loopback() && !danger.metrics_beyond_loopback {
+            let why =
+                "the page is for this machine; danger.metrics_beyond_loopback = true opens it";
+            let fix = format!("\"127.0.0.1:{}\"", value.port());
+            notes.problem(&place, "is not on loopback", why, &fix);
+        }
+        value
+    });
+    let log = section.maybe::<String>("log").map(|spot| {
+        if let Err(error) = spot.value.parse::<tracing_subscriber::filter::targets::Targets>() {
+            notes.problem(&spot.place, "is no filter", error.to_string(), "\"info\"");
+        }
+        spot.value
+    });
+    let json = section.or("json", false);
+    section.finish();
+    Telemetry { metrics, log: log.unwrap_or_else(|| "info".into()), json }
+}

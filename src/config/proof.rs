@@ -1,0 +1,353 @@
+//! Configuration, proof: `[authentication]`, `[digest]`, `[naf]`, `[bsf]` and `[register]`.
+//!
+//! Takes:   the tables as written, and the file of accounts.
+//! Gives:   which schemes are offered and what each needs.
+//! Keeps:   nothing.
+//! Refuses: a scheme without its means; a NAF that is an address, or that nobody gives keys to; key servers
+//!          in the clear.
+//! Sources: RFC 7616; RFC 8760; TS 33.220 clause 4.5 and annex B.3; `RG-01`, `RG-02`, `AU`; SEC_CF 1.1 SEC-002.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::accounts;
+use super::files::{Fingerprint, Folder, Secrecy, Sum, TABLE_MAX};
+use super::listen::{algorithms, is_address, is_host};
+use super::raw::{Octets, Section, Spot};
+use crate::admission::Rate;
+use crate::authentication::Accounts;
+use crate::authentication::digest::Hash;
+use crate::identity::Realm;
+use crate::keys::UaId;
+
+/// Which proofs are taken, and how.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    /// Keys of a bootstrapping server.
+    pub gba: bool,
+    /// Accounts.
+    pub digest: bool,
+    /// Digest-AKA against the BSF's own subscribers.
+    pub aka: bool,
+    /// The accounts, empty without a file.
+    pub accounts: Arc<Accounts>,
+    /// Where they were read from.
+    pub accounts_file: Option<PathBuf>,
+    /// Of that file.
+    pub fingerprint: Fingerprint,
+    /// How long a nonce is good.
+    pub nonce_lifetime: Duration,
+    /// Whether a nonce is good for one Call-ID alone.
+    pub nonce_per_dialog: bool,
+    /// Most nonces whose counts are remembered.
+    pub max_windows: usize,
+}
+
+/// The arithmetic of Digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// What is offered, the preferred one first.
+    pub algorithms: Vec<Hash>,
+    /// Whether an account that has used a better algorithm is held to it.
+    pub lock: bool,
+    /// Whether digest-uri must equal the Request-URI.
+    pub uri_strict: bool,
+}
+
+/// The edge as the NAF whose keys callers use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naf {
+    /// The name that UEs dial, lower case.
+    pub fqdn: Arc<str>,
+    /// Protocols whose keys are taken, the one that is derived for first.
+    pub ua_ids: Vec<UaId>,
+    /// An end for keys that live longer.
+    pub association_lifetime: Option<Duration>,
+    /// Whether everybody is offered this realm alone.
+    pub required: bool,
+}
+
+/// The bootstrapping server of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bsf {
+    /// Its name: in B-TIDs, and the realm of its challenges unless another is given.
+    pub name: Arc<str>,
+    /// The realm, where it is not the name.
+    pub realm: Option<Realm>,
+    /// Where Ub is served.
+    pub listen: SocketAddr,
+    /// The path that UEs ask for.
+    pub path: Arc<str>,
+    /// The file of subscribers.
+    pub subscribers: PathBuf,
+    /// Of that file.
+    pub fingerprint: Fingerprint,
+    /// Where sequence numbers are kept across restarts.
+    pub state: PathBuf,
+    /// How long keys live.
+    pub key_lifetime: Duration,
+    /// Whether temporary identities are offered.
+    pub tmpi: bool,
+    /// How often one source may ask.
+    pub source_rate: Rate,
+    /// Most sessions.
+    pub max_sessions: usize,
+}
+
+/// How REGISTER is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Whether it is challenged with 401, in the registrar's place.
+    pub with_401: bool,
+    /// Whether From may name somebody else than To.
+    pub third_party: bool,
+    /// Whether a UE that does not list `path` is refused.
+    pub path_strict: bool,
+}
+
+/// Reads `[naf]`.
+pub(super) fn naf(root: &mut Section<'_>) -> Option<Naf> {
+    let mut section = root.table("naf");
+    let notes = section.notes();
+    if !section.is_present() {
+        section.finish();
+        return None;
+    }
+    let derived = "the key is derived from the name that the UE dialled (TS 33.220 annex B.3)";
+    let fqdn = section.need::<String>("fqdn", derived).and_then(|Spot { value, place }| {
+        let what = if is_address(&value) {
+            "is an address"
+        } else if !is_host(&value) || !value.contains('.') {
+            "is no full domain name"
+        } else {
+            return Some(value.to_ascii_lowercase());
+        };
+        let why = "the key is derived from the name that the UE dialled (TS 33.220 annex B.3), so no UE would match";
+        notes.problem(&place, what, why, "\"naf.example.com\"");
+        None
+    });
+    let ua_ids = match section.maybe::<Vec<UaId>>("ua_ids") {
+        Some(Spot { value, place }) if value.is_empty() => {
+            let why = "keys of no protocol are no keys";
+            notes.problem(&place, "is empty", why, "[\"0300000003\"]");
+            value
+        }
+        Some(Spot { value, place }) => {
+            if value.contains(&UaId::TMPI) {
+                let why = "temporary identities are derived with it (TS 33.220 annex B.4)";
+                notes.problem(&place, "holds the identifier of TMPIs", why, "[\"0300000003\"]");
+            }
+            if value.len() > 1 {
+                let why = "one key for all of SIP is what this version derives";
+                notes.problem(&place, "holds more than one", why, "[\"0300000003\"]");
+            }
+            value
+        }
+        None => vec![UaId::SIP_DIGEST],
+    };
+    let shortest = Duration::from_secs(60);
+    let association_lifetime = section.maybe::<Duration>("association_lifetime").map(|spot| {
+        if spot.value < shortest {
+            let why = "every UE would bootstrap without end";
+            notes.problem(&spot.place, "is under a minute", why, "\"1h\"");
+        }
+        spot.value
+    });
+    let required = section.or("required", false);
+    section.finish();
+    Some(Naf { fqdn: fqdn?.into(), ua_ids, association_lifetime, required })
+}
+
+/// Reads `[bsf]`.
+pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
+    let mut section = root.table("bsf");
+    let notes = section.notes();
+    if !section.is_present() {
+        return None;
+    }
+    if let Some(Spot { value, place }) = section.maybe::<String>("url") {
+        if value.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
+            let why = "keys would cross the network in the clear (SEC-002)";
+            notes.problem(&place, "is not protected", why, "");
+        } else {
+            let why = "this version asks its own bootstrapping server alone";
+            notes.problem(&place, "is not offered", why, "");
+        }
+    }
+    let name = section.need::<String>("name", "it stands in every B-TID").and_then(|spot| {
+        let fits = is_host(&spot.value) && !is_address(&spot.value);
+        if !fits {
+            let why = "NAFs find the server by it (TS 33.220 clause 4.5.2)";
+            notes.problem(&spot.place, "is no domain name", why, "\"bsf.example.net\"");
+        }
+        fits.then(|| spot.value.to_ascii_lowercase())
+    });
+    let realm = section.maybe::<String>("realm").and_then(|spot| {
+        let realm = Realm::new(&spot.value);
+        if realm.is_none() {
+            notes.problem(&spot.place, "is no realm", "it stands in quotes", "\"example.net\"");
+        }
+        realm
+    });
+    let listen = section.or("listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let path = section.maybe::<String>("path").map_or("/".to_owned(), |spot| {
+        let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"/-._~".contains(&octet);
+        if !spot.value.starts_with('/') || !spot.value.bytes().all(fits) {
+            notes.problem(&spot.place, "is no path", "UEs ask for it", "\"/\"");
+        }
+        spot.value
+    });
+    let subscribers = section.need::<PathBuf>("subscribers", "who may bootstrap, and with what");
+    let mut sum = Sum::new();
+    if let Some(spot) = &subscribers
+        && let Some(octets) = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)
+    {
+        sum.add(&octets);
+    }
+    let state = section.or("state", PathBuf::from("sipward.state"));
+    let hour = Duration::from_secs(3600);
+    let key_lifetime = section.within("key_lifetime", hour * 12, hour / 60..=hour * 24 * 7);
+    let tmpi = section.or("tmpi", true);
+    let per_minute = Rate { burst: 4000, ..Rate::per_minute(3000) };
+    let source_rate = section.or("source_rate", per_minute);
+    let max_sessions = section.within("max_sessions", 400_000, 16..=10_000_000);
+    section.finish();
+    Some(Bsf {
+        name: name?.into(),
+        realm,
+        listen,
+        path: path.into(),
+        subscribers: folder.resolve(&subscribers?.value),
+        fingerprint: sum.fingerprint(),
+        state: folder.resolve(&state),
+        key_lifetime,
+        tmpi,
+        source_rate,
+        max_sessions,
+    })
+}
+
+/// Reads `[digest]`.
+pub(super) fn digest(root: &mut Section<'_>, passwords: bool) -> Digest {
+    let mut section = root.table("digest");
+    let notes = section.notes();
+    let built_in = || vec![Hash::Sha256, Hash::Md5];
+    let place = section.place_of("algorithms");
+    let algorithms = match section.maybe::<Vec<Hash>>("algorithms") {
+        Some(spot) => algorithms(spot, notes),
+        None => {
+            let why = "it is deprecated (RFC 8760 section 3); many clients know nothing else, and GBA keys do not depend on it";
+            notes.warn(&place, "offers MD5 by default", why, "algorithms = [\"SHA-256\"]");
+            built_in()
+        }
+    };
+    if passwords && algorithms.contains(&Hash::Md5) {
+        let why = "an MD5 response over a password can be searched offline by whoever saw it";
+        notes.warn(
+            &place,
+            "offers MD5 to accounts with passwords",
+            why,
+            "algorithms = [\"SHA-256\"]",
+        );
+    }
+    let lock = section.or("lock", true);
+    let uri_strict = section.word("uri_check", &[("served", false), ("strict", true)]);
+    section.finish();
+    Digest { algorithms, lock, uri_strict }
+}
+
+/// Reads `[authentication]`; the schemes are checked against what `naf` and `bsf` give.
+pub(super) fn authentication(
+    root: &mut Section<'_>,
+    folder: &Folder,
+    realm: &Realm,
+    has: (bool, bool),
+) -> Authentication {
+    let mut section = root.table("authentication");
+    let notes = section.notes();
+    let (naf, bsf) = has;
+    let mut sum = Sum::new();
+    let accounts_spot = section.maybe::<PathBuf>("accounts");
+    let accounts = accounts_spot.as_ref().and_then(|spot| {
+        let octets = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)?;
+        sum.add(&octets);
+        let name = folder.resolve(&spot.value);
+        let (accounts, found) = accounts::read(&name, &octets, realm);
+        notes.adopt(found);
+        Some(accounts)
+    });
+    let written = section.maybe::<Vec<String>>("schemes");
+    let given = [("gba", naf), ("digest", accounts_spot.is_some()), ("aka", false)];
+    let chosen = |scheme: &str| match &written {
+        Some(spot) => spot.value.iter().any(|word| word == scheme),
+        None => given.iter().any(|(word, given)| *word == scheme && *given),
+    };
+    let (gba, digest, aka) = (chosen("gba"), chosen("digest"), chosen("aka"));
+    if let Some(Spot { value, place }) = &written {
+        for word in value.iter().filter(|word| !given.iter().any(|(known, _)| known == word)) {
+            let what = format!("holds {word:?}, which is not offered");
+            let why = "what is: \"gba\", \"digest\", \"aka\"";
+            notes.problem(place, &what, why, "[\"gba\", \"digest\"]");
+        }
+        let needs = [
+            (gba && !naf, "gba", "[naf]", "keys are derived for a NAF"),
+            (
+                digest && accounts_spot.is_none(),
+                "digest",
+                "authentication.accounts",
+                "accounts are what is asked for",
+            ),
+            (aka && !bsf, "aka", "[bsf]", "its subscribers are what is asked for"),
+        ];
+        for (_, scheme, key, why) in needs.into_iter().filter(|(missing, ..)| *missing) {
+            notes.problem(place, &format!("holds {scheme:?}, but {key} is not there"), why, "");
+        }
+    }
+    let second = Duration::from_secs(1);
+    let nonce_lifetime =
+        section.within("nonce_lifetime", second * 300, second * 10..=second * 86_400);
+    let nonce_per_dialog = section.word("nonce_scope", &[("realm", false), ("dialog", true)]);
+    let max_windows = section.within("max_windows", 1_000_000, 1000..=100_000_000);
+    section.finish();
+    Authentication {
+        gba,
+        digest,
+        aka,
+        accounts: Arc::new(accounts.unwrap_or_default()),
+        fingerprint: sum.fingerprint(),
+        accounts_file: accounts_spot.map(|spot| folder.resolve(&spot.value)),
+        nonce_lifetime,
+        nonce_per_dialog,
+        max_windows,
+    }
+}
+
+/// Reads `[register]` and `[path]`.
+pub(super) fn register(root: &mut Section<'_>) -> Register {
+    let mut section = root.table("register");
+    if let Some(Spot { value, place }) = section.maybe::<String>("authenticate")
+        && value != "edge"
+    {
+        let why = "this version authenticates REGISTER itself";
+        section.notes().problem(&place, "is not offered", why, "\"edge\"");
+    }
+    let with_401 = section.word("challenge", &[("407", false), ("401", true)]);
+    let third_party = section.or("third_party", false);
+    section.finish();
+    let mut path = root.table("path");
+    let path_strict = path.or("strict", false);
+    path.finish();
+    Register { with_401, third_party, path_strict }
+}
+
+/// Octets of a size that must not be nothing.
+pub(super) fn size(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: usize,
+    max: usize,
+) -> usize {
+    section.within(key, Octets(default), Octets(1)..=Octets(max)).0
+}
