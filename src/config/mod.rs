@@ -165,8 +165,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     }
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
-    let has = (root.has("naf"), root.has("bsf"));
-    let authentication = proof::authentication(&mut root, &folder, &realm, has);
+    let naf_written = root.has("naf");
+    let authentication = proof::authentication(&mut root, &folder, &realm, naf_written);
     let digest = proof::digest(&mut root, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge, notes);
     let danger = policy::danger(&mut root);
@@ -297,7 +297,7 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
 fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: &Notes) {
     let place = root.place_of("authentication");
     let certificates = notes.has_problems();
-    if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
+    if wanted && !certificates && !(proofs.gba || proofs.digest) {
         let why = "no caller could ever prove who he is";
         let fix = "[naf] with fqdn, or authentication.accounts = \"accounts.toml\"";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);

@@ -8,19 +8,21 @@
 //! Sources: RFC 7616; RFC 8760; TS 33.220 clause 4.5 and annex B.3; `RG-01`, `RG-02`, `AU`; SEC_CF 1.1 SEC-002.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::accounts;
 use super::files::{Fingerprint, Folder, Secrecy, Sum, TABLE_MAX};
 use super::listen::{algorithms, is_address, is_host};
+use super::problem::Notes;
 use super::raw::{Octets, Section, Spot};
 use crate::admission::Rate;
 use crate::authentication::Accounts;
 use crate::authentication::digest::Hash;
 use crate::identity::Realm;
 use crate::keys::UaId;
+use crate::keys::subscribers::file;
 
 /// Which proofs are taken, and how.
 #[derive(Clone, Debug)]
@@ -29,8 +31,6 @@ pub struct Authentication {
     pub gba: bool,
     /// Accounts.
     pub digest: bool,
-    /// Digest-AKA against the BSF's own subscribers.
-    pub aka: bool,
     /// The accounts, empty without a file.
     pub accounts: Arc<Accounts>,
     /// Where they were read from.
@@ -84,8 +84,6 @@ pub struct Bsf {
     pub subscribers: PathBuf,
     /// Of that file.
     pub fingerprint: Fingerprint,
-    /// Where sequence numbers are kept across restarts.
-    pub state: PathBuf,
     /// How long keys live.
     pub key_lifetime: Duration,
     /// Whether temporary identities are offered.
@@ -205,8 +203,8 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
         && let Some(octets) = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)
     {
         sum.add(&octets);
+        notes.adopt(judge_subscribers(&folder.resolve(&spot.value), &octets));
     }
-    let state = section.or("state", PathBuf::from("sipward.state"));
     let hour = Duration::from_secs(3600);
     let key_lifetime = section.within("key_lifetime", hour * 12, hour / 60..=hour * 24 * 7);
     let tmpi = section.or("tmpi", true);
@@ -221,12 +219,26 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
         path: path.into(),
         subscribers: folder.resolve(&subscribers?.value),
         fingerprint: sum.fingerprint(),
-        state: folder.resolve(&state),
         key_lifetime,
         tmpi,
         source_rate,
         max_sessions,
     })
+}
+
+/// What is wrong with a list of subscribers.
+fn judge_subscribers(path: &Path, octets: &[u8]) -> Notes {
+    let name = path.display().to_string();
+    let notes = Notes::new(&name);
+    match std::str::from_utf8(octets) {
+        Err(_) => notes.say(0, "is not UTF-8 text".into(), "", ""),
+        Ok(text) => {
+            for problem in file::parse(&name, text).err().unwrap_or_default() {
+                notes.say(problem.line, problem.what, problem.why, problem.fix);
+            }
+        }
+    }
+    notes
 }
 
 /// Reads `[digest]`.
@@ -258,16 +270,15 @@ pub(super) fn digest(root: &mut Section<'_>, passwords: bool) -> Digest {
     Digest { algorithms, lock, uri_strict }
 }
 
-/// Reads `[authentication]`; the schemes are checked against what `naf` and `bsf` give.
+/// Reads `[authentication]`; the schemes are checked against what there is for them.
 pub(super) fn authentication(
     root: &mut Section<'_>,
     folder: &Folder,
     realm: &Realm,
-    has: (bool, bool),
+    naf: bool,
 ) -> Authentication {
     let mut section = root.table("authentication");
     let notes = section.notes();
-    let (naf, bsf) = has;
     let mut sum = Sum::new();
     let accounts_spot = section.maybe::<PathBuf>("accounts");
     let accounts = accounts_spot.as_ref().and_then(|spot| {
@@ -279,16 +290,16 @@ pub(super) fn authentication(
         Some(accounts)
     });
     let written = section.maybe::<Vec<String>>("schemes");
-    let given = [("gba", naf), ("digest", accounts_spot.is_some()), ("aka", false)];
+    let given = [("gba", naf), ("digest", accounts_spot.is_some())];
     let chosen = |scheme: &str| match &written {
         Some(spot) => spot.value.iter().any(|word| word == scheme),
         None => given.iter().any(|(word, given)| *word == scheme && *given),
     };
-    let (gba, digest, aka) = (chosen("gba"), chosen("digest"), chosen("aka"));
+    let (gba, digest) = (chosen("gba"), chosen("digest"));
     if let Some(Spot { value, place }) = &written {
         for word in value.iter().filter(|word| !given.iter().any(|(known, _)| known == word)) {
             let what = format!("holds {word:?}, which is not offered");
-            let why = "what is: \"gba\", \"digest\", \"aka\"";
+            let why = "what is: \"gba\", \"digest\"";
             notes.problem(place, &what, why, "[\"gba\", \"digest\"]");
         }
         let needs = [
@@ -299,7 +310,6 @@ pub(super) fn authentication(
                 "authentication.accounts",
                 "accounts are what is asked for",
             ),
-            (aka && !bsf, "aka", "[bsf]", "its subscribers are what is asked for"),
         ];
         for (_, scheme, key, why) in needs.into_iter().filter(|(missing, ..)| *missing) {
             notes.problem(place, &format!("holds {scheme:?}, but {key} is not there"), why, "");
@@ -314,7 +324,6 @@ pub(super) fn authentication(
     Authentication {
         gba,
         digest,
-        aka,
         accounts: Arc::new(accounts.unwrap_or_default()),
         fingerprint: sum.fingerprint(),
         accounts_file: accounts_spot.map(|spot| folder.resolve(&spot.value)),

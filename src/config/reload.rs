@@ -141,7 +141,7 @@ pub fn diff(old: &Config, new: &Config) -> Difference {
     }
     let proofs = |config: &Config| {
         let p = &config.authentication;
-        (p.gba, p.digest, p.aka, p.nonce_lifetime, p.nonce_per_dialog, p.max_windows)
+        (p.gba, p.digest, p.nonce_lifetime, p.nonce_per_dialog, p.max_windows)
     };
     let register = |config: &Config| (config.register.with_401, config.register.third_party);
     let page = |config: &Config| (config.telemetry.metrics, config.telemetry.json);
