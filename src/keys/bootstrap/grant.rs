@@ -8,7 +8,10 @@
 
 use std::sync::Arc;
 
-use crate::keys::{NafId, UaId};
+use super::Bsf;
+use crate::identity::Btid;
+use crate::instant::Now;
+use crate::keys::{KeyAnswer, KeySource, NafId, UaId};
 
 /// Protocols that a NAF may have keys for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,30 @@ impl NafGrant {
             && naf.ua() != UaId::TMPI
             && self.fqdns.iter().any(|fqdn| fqdn.eq_ignore_ascii_case(naf.fqdn()))
             && self.protocols.iter().any(|protocol| protocol.covers(naf.ua()))
+    }
+}
+
+/// The server as the key source of a NAF in the same process.
+#[derive(Debug, Clone)]
+pub struct LocalNaf {
+    bsf: Arc<Bsf>,
+    host: Arc<str>,
+}
+
+impl LocalNaf {
+    /// `host` is the name under which the grants know this NAF.
+    pub fn new(bsf: Arc<Bsf>, host: &str) -> Self {
+        Self { bsf, host: host.into() }
+    }
+}
+
+impl KeySource for LocalNaf {
+    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
+        match self.bsf.naf_key(&self.host, btid, naf, now) {
+            Ok(key) => KeyAnswer::Known(Arc::new(key)),
+            Err(NafRefusal::UnknownBtid) => KeyAnswer::Unknown,
+            Err(NafRefusal::NotAuthorised) => KeyAnswer::Forbidden,
+        }
     }
 }
 

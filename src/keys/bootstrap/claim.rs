@@ -1,0 +1,69 @@
+//! Keys, bootstrap, claims: what an answer to a challenge says, before anything of it is believed.
+//!
+//! Takes:   credentials, and the target that was asked for.
+//! Gives:   [`Claim`].
+//! Keeps:   nothing.
+//! Refuses: an answer without `uri`, `cnonce` or `response`, a `uri` of another path, a `cnonce` that could not be
+//!          printed back.
+//! Sources: RFC 7616 section 3.4; RFC 3310 section 3.4 (`auts`).
+
+use crate::authentication::aka::{AkaAlgorithm, AkaNonce, parse_auts};
+use crate::keys::vector::Auts;
+use crate::wire::Credentials;
+
+/// What an answer to a challenge says.
+pub(super) struct Claim<'a> {
+    pub(super) algorithm: AkaAlgorithm,
+    pub(super) realm: &'a [u8],
+    pub(super) nonce_text: &'a [u8],
+    pub(super) nonce: Option<AkaNonce>,
+    pub(super) uri: &'a [u8],
+    pub(super) qop: &'a [u8],
+    pub(super) nc: &'a [u8],
+    pub(super) cnonce: &'a [u8],
+    pub(super) response: &'a [u8],
+    pub(super) opaque: Option<&'a [u8]>,
+    /// There, and perhaps not even base64.
+    pub(super) auts: Option<Option<Auts>>,
+}
+
+impl<'a> Claim<'a> {
+    /// Reads it; `None` if something that every answer has is missing, or `uri` is another than was asked for.
+    pub(super) fn read(
+        credentials: &'a Credentials<'_>,
+        target: &str,
+        algorithm: AkaAlgorithm,
+    ) -> Option<Self> {
+        let nonce_text = credentials.or_empty("nonce");
+        let uri = credentials.param("uri")?;
+        let cnonce = credentials.param("cnonce")?;
+        let printable = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\');
+        if cnonce.is_empty() || !cnonce.iter().all(printable) {
+            return None;
+        }
+        if std::str::from_utf8(uri).ok().map(path) != Some(path(target)) {
+            return None;
+        }
+        Some(Self {
+            algorithm,
+            realm: credentials.or_empty("realm"),
+            nonce: AkaNonce::parse(nonce_text),
+            nonce_text,
+            uri,
+            qop: credentials.or_empty("qop"),
+            nc: credentials.or_empty("nc"),
+            cnonce,
+            response: credentials.param("response")?,
+            opaque: credentials.param("opaque"),
+            auts: credentials.param("auts").map(parse_auts),
+        })
+    }
+}
+
+/// The path of a request-target or of a `uri`, in origin or in absolute form.
+pub(super) fn path(target: &str) -> &str {
+    let origin = target
+        .split_once("://")
+        .map_or(target, |(_, rest)| rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"));
+    if origin.is_empty() { "/" } else { origin }
+}

@@ -1,0 +1,318 @@
+//! Keys, bootstrap, run: one request on Ub, judged.
+//!
+//! Takes:   [`UbRequest`], randomness and the time.
+//! Gives:   [`UbAnswer`].
+//! Keeps:   see `mod`, whose state it works on.
+//! Refuses: see `mod`.
+//! Sources: TS 24.109 clause 4 and annexes A and C; RFC 3310 section 3; threats V-139, V-140.
+//!
+//! The run, in the order of [`Bsf::answer`]:
+//!
+//! 1. The source's rate, then the form of the request: cheap before dear.
+//! 2. No nonce: a challenge. The sequence number moves, at most ten times a minute for one name.
+//! 3. A nonce and `auts`: the response with an empty password, then MAC-S; the number follows the card; step 2.
+//! 4. A nonce: the challenge is taken out, whatever comes of it; the response is compared in constant time.
+//! 5. Right: a session begins, and `Authentication-Info` proves us to the UE. Wrong: step 2.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::challenges::Pending;
+use super::claim::{Claim, path};
+use super::message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
+use super::pace::counted;
+use super::sessions::Session;
+use super::{Bsf, Fresh, State, message};
+use crate::authentication::aka::{AkaAlgorithm, AkaNonce};
+use crate::authentication::digest::{Ha1, Inputs, Qop, Response};
+use crate::identity::Impi;
+use crate::instant::Now;
+use crate::keys::Rand;
+use crate::keys::derivation::{btid, derive_tmpi, is_tmpi};
+use crate::keys::sqn::Sqn;
+use crate::keys::subscribers::Card;
+use crate::keys::vector::{Auts, Vector};
+use crate::wire::Credentials;
+
+/// Who asks: the name as sent, and whom it stands for.
+struct Asker {
+    username: Arc<str>,
+    impi: Impi,
+}
+
+impl Bsf {
+    /// Answers one request.
+    pub fn answer(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbAnswer {
+        let mut answer = self.judge(request, fresh, now);
+        let product = &self.config.product;
+        let server =
+            if self.config.tmpi { format!("{product} {TMPI_TOKEN}") } else { product.to_string() };
+        answer.headers.insert(0, ("Server", server));
+        answer.headers.push(("Cache-Control", "no-store".to_owned()));
+        answer
+    }
+
+    fn judge(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbAnswer {
+        let malformed = |status, why| UbAnswer::plain(status, UbOutcome::Malformed, why);
+        let mut state = self.state();
+        let rate = self.config.source_rate;
+        if !state.sources.entry(counted(request.source)).take(rate, now.mono) {
+            return UbAnswer::later(UbOutcome::Paced, Duration::from_secs(10));
+        }
+        if request.method != "GET" {
+            let mut answer = malformed(405, "bootstrapping is a GET (TS 24.109 clause 4)");
+            answer.headers.push(("Allow", "GET".to_owned()));
+            return answer;
+        }
+        if path(request.target) != &*self.config.path {
+            return malformed(404, "nothing here");
+        }
+        if request.has_body {
+            return malformed(400, "a bootstrapping GET has no body");
+        }
+        let credentials = match request.authorization {
+            [value] => Credentials::parse(value).ok().flatten(),
+            _ => None,
+        };
+        let Some(credentials) = credentials else {
+            return malformed(
+                400,
+                "one Authorization: Digest, with the IMPI as username, is needed",
+            );
+        };
+        let username = std::str::from_utf8(credentials.or_empty("username")).ok();
+        let Some(username) = username.and_then(Impi::new) else {
+            return malformed(400, "the username is not a private identity");
+        };
+        let asker = match state.asker(&username, now) {
+            Some(asker) => asker,
+            None => return self.unknown_tmpi(fresh),
+        };
+        if credentials.or_empty("nonce").is_empty() {
+            return self.challenge(&mut state, &asker, fresh, now);
+        }
+        let algorithm = match credentials.param("algorithm") {
+            Some(name) => AkaAlgorithm::of(name),
+            None => self.config.algorithms.first().copied(),
+        };
+        let offered = |algorithm: &AkaAlgorithm| self.config.algorithms.contains(algorithm);
+        let Some(algorithm) = algorithm.filter(offered) else {
+            return malformed(400, "the algorithm was not offered");
+        };
+        let Some(answer) = Claim::read(&credentials, request.target, algorithm) else {
+            return malformed(400, "the Authorization is not an answer to our challenge");
+        };
+        let supports_tmpi = request.user_agent.is_some_and(has_tmpi_token);
+        self.respond(&mut state, &asker, &answer, supports_tmpi, fresh, now)
+    }
+
+    /// Steps 3 to 5: something answers a challenge.
+    fn respond(
+        &self,
+        state: &mut State,
+        asker: &Asker,
+        claim: &Claim<'_>,
+        supports_tmpi: bool,
+        fresh: &Fresh,
+        now: Now,
+    ) -> UbAnswer {
+        let pending = claim.nonce.as_ref().and_then(|nonce| state.challenges.take(nonce, now.mono));
+        let right = pending.filter(|pending| {
+            pending.impi == asker.impi
+                && claim.realm == self.realm.as_bytes()
+                && claim.opaque.is_none_or(|opaque| opaque == pending.opaque.as_bytes())
+                && claim.nc == b"00000001"
+                && (claim.qop == b"auth-int" || (claim.qop == b"auth" && self.config.accept_auth))
+        });
+        let outcome = match (right, &claim.auts) {
+            (None, _) => None,
+            (Some(pending), Some(auts)) => {
+                self.resynchronise(state, asker, claim, &pending, auts.as_ref())
+            }
+            (Some(pending), None) => {
+                match self.conclude(state, asker, claim, pending, supports_tmpi, now) {
+                    Some(answer) => return answer,
+                    None => None,
+                }
+            }
+        };
+        let mut answer = self.challenge(state, asker, fresh, now);
+        if answer.status == 401 {
+            answer.outcome = outcome.unwrap_or(UbOutcome::Refused);
+        }
+        answer
+    }
+
+    /// Step 3. `None` if the response or the AUTS is wrong.
+    fn resynchronise(
+        &self,
+        state: &mut State,
+        asker: &Asker,
+        claim: &Claim<'_>,
+        pending: &Pending,
+        auts: Option<&Auts>,
+    ) -> Option<UbOutcome> {
+        let (response, _) = self.responses(asker, claim, b"", None);
+        let record = state.subscribers.get_mut(&asker.impi)?;
+        let algorithms = &record.subscriber.algorithms;
+        if !response.verify(claim.response) {
+            return None;
+        }
+        let card = algorithms.open_auts(&pending.nonce.rand, auts?).ok()?;
+        record.subscriber.sqn.resync(card);
+        Some(UbOutcome::Resynchronised)
+    }
+
+    /// Steps 4 and 5. `None` if the response is wrong.
+    fn conclude(
+        &self,
+        state: &mut State,
+        asker: &Asker,
+        claim: &Claim<'_>,
+        pending: Pending,
+        supports_tmpi: bool,
+        now: Now,
+    ) -> Option<UbAnswer> {
+        let Vector { rand, xres, ck, ik, .. } = &pending.vector;
+        let password = claim.algorithm.password(xres.expose(), ck, ik)?;
+        let (response, _) = self.responses(asker, claim, &password, None);
+        if !response.verify(claim.response) {
+            return None;
+        }
+        let subscriber = &state.subscribers.get(&asker.impi)?.subscriber;
+        if subscriber.barred {
+            return Some(UbAnswer::plain(403, UbOutcome::Barred, "this subscription is barred"));
+        }
+        let lifetime = subscriber.key_lifetime.unwrap_or(self.config.key_lifetime);
+        let (ks, name) = (pending.vector.ks(), &self.config.name);
+        let id = btid(rand, name).ok()?;
+        let tmpi = (supports_tmpi && self.config.tmpi)
+            .then(|| derive_tmpi(&ks, rand, &asker.impi, name).ok())
+            .flatten();
+        let end = now + lifetime;
+        let body = message::body(&id, end.wall, self.config.tell_time.then_some(now.wall));
+        let (_, rspauth) = self.responses(asker, claim, &password, Some(&body));
+        let text = |octets| String::from_utf8_lossy(octets).into_owned();
+        let headers = vec![
+            ("Content-Type", BODY_TYPE.to_owned()),
+            (
+                "Authentication-Info",
+                message::authentication_info(
+                    &text(claim.qop),
+                    &text(rspauth?.as_hex()),
+                    &text(claim.cnonce),
+                    &text(claim.nc),
+                ),
+            ),
+            ("Expires", message::expires(end.wall)),
+        ];
+        let session = Session {
+            impi: asker.impi.clone(),
+            rand: *rand,
+            ks,
+            created: now.wall,
+            expires: end.wall,
+            ends: end.mono,
+            tmpi,
+        };
+        state.sessions.add(id, session, now);
+        Some(UbAnswer { status: 200, headers, body, outcome: UbOutcome::Bootstrapped })
+    }
+
+    /// The response that `claim` has to carry, and the `rspauth` over `body`.
+    fn responses(
+        &self,
+        asker: &Asker,
+        claim: &Claim<'_>,
+        password: &[u8],
+        body: Option<&[u8]>,
+    ) -> (Response, Option<Response>) {
+        let AkaAlgorithm { hash, session, .. } = claim.algorithm;
+        let (username, realm) = (asker.username.as_bytes(), self.realm.as_bytes());
+        let ha1 = Ha1::new(hash, username, realm, password);
+        let inputs = |method, body| Inputs {
+            hash,
+            session,
+            method,
+            uri: claim.uri,
+            nonce: claim.nonce_text,
+            cnonce: claim.cnonce,
+            nc: claim.nc,
+            qop: if claim.qop == b"auth" { Qop::Auth } else { Qop::AuthInt(body) },
+        };
+        let response = Response::compute(&ha1, &inputs(b"GET", b""));
+        (response, body.map(|body| Response::compute(&ha1, &inputs(b"", body))))
+    }
+
+    /// Step 2: a challenge, for a subscriber or for a name that is nobody's.
+    fn challenge(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> UbAnswer {
+        let rand = Rand(fresh.rand);
+        let unable = || UbAnswer::later(UbOutcome::Unable, Duration::from_secs(60));
+        let Some(record) = state.subscribers.get_mut(&asker.impi) else {
+            return self.decoy(state, asker, fresh, now);
+        };
+        if let Err(wait) = record.moves.take(now.mono) {
+            return UbAnswer::later(UbOutcome::Paced, wait);
+        }
+        state.challenges.purge(now.mono);
+        if state.challenges.open.contains_key(&rand) {
+            return unable();
+        }
+        let subscriber = &mut record.subscriber;
+        let Some(sqn) = subscriber.sqn.advance() else { return unable() };
+        let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
+        let autn = match subscriber.card {
+            Card::Gba => vector.autn,
+            Card::GbaU => vector.autn.masked(&vector.ik),
+        };
+        let (nonce, opaque) = (AkaNonce::new(rand, autn), hex(&fresh.opaque));
+        let answer = self.print_challenge(&nonce.print(), &opaque, UbOutcome::Challenged);
+        let impi = asker.impi.clone();
+        state.challenges.add(Pending { impi, nonce, opaque, vector, born: now.mono });
+        answer
+    }
+
+    /// A challenge that looks like any other and that nobody can answer.
+    fn decoy(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> UbAnswer {
+        if self.config.reveal_unknown {
+            return UbAnswer::plain(403, UbOutcome::Refused, "not a subscriber");
+        }
+        if let Err(wait) = state.strangers.entry(asker.username.clone()).take(now.mono) {
+            return UbAnswer::later(UbOutcome::Paced, wait);
+        }
+        let rand = Rand(fresh.rand);
+        let vector = self.decoy.vector(rand, Sqn::default(), [0x80, 0]);
+        let nonce = AkaNonce::new(rand, vector.autn).print();
+        self.print_challenge(&nonce, &hex(&fresh.opaque), UbOutcome::StrangerChallenged)
+    }
+
+    /// The answer to a TMPI that has ended: a challenge without a vector, on which the UE takes its IMPI.
+    fn unknown_tmpi(&self, fresh: &Fresh) -> UbAnswer {
+        self.print_challenge("", &hex(&fresh.opaque), UbOutcome::TmpiUnknown)
+    }
+
+    fn print_challenge(&self, nonce: &str, opaque: &str, outcome: UbOutcome) -> UbAnswer {
+        let offer = |algorithm: &AkaAlgorithm| {
+            let value = message::challenge(&self.realm, nonce, *algorithm, opaque);
+            ("WWW-Authenticate", value)
+        };
+        let headers = self.config.algorithms.iter().map(offer).collect();
+        UbAnswer { status: 401, headers, body: Vec::new(), outcome }
+    }
+}
+
+impl State {
+    /// Whom a username stands for; `None` for a TMPI that nobody has.
+    fn asker(&self, username: &Impi, now: Now) -> Option<Asker> {
+        let impi = if is_tmpi(username.as_str()) {
+            self.sessions.impi_of(username, now)?.clone()
+        } else {
+            username.clone()
+        };
+        Some(Asker { username: username.as_str().into(), impi })
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
+}
