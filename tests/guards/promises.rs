@@ -17,9 +17,11 @@ const PURE: &[&str] = &[
     "src/enabler/",
     "src/forward/",
     "src/keys/",
+    "src/keys/subscribers/mod.rs",
     "src/client/mod.rs",
     "src/client/answer.rs",
     "src/client/bootstrap.rs",
+    "src/client/info.rs",
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
@@ -39,6 +41,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/telemetry/",
     "src/authentication/tls_identity.rs",
     "src/keys/subscribers/",
+    "src/client/bootstrap_http.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
     "src/transport/listen.rs",
@@ -53,8 +56,13 @@ pub(crate) const SHELL: &[&str] = &[
 ];
 
 /// The files that start tasks or threads: none of them does so for a transaction.
-pub(crate) const SPAWNS: &[&str] =
-    &["src/edge.rs", "src/transport/tcp.rs", "src/transport/transports.rs"];
+pub(crate) const SPAWNS: &[&str] = &[
+    "src/client/bootstrap_http.rs",
+    "src/edge.rs",
+    "src/http/mod.rs",
+    "src/transport/tcp.rs",
+    "src/transport/transports.rs",
+];
 
 /// The files with `unsafe`, each for a C library without a binding.
 pub(crate) const UNSAFE: &[&str] = &[];

@@ -11,6 +11,7 @@
 //!
 //! `run` tells a request's way in numbered steps.
 
+mod auc;
 mod challenges;
 mod claim;
 mod config;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
+pub use auc::NoVector;
 pub use challenges::CHALLENGE_LIFETIME;
 pub use config::{BsfConfig, BsfUnfit};
 pub use grant::{LocalNaf, NafGrant, NafRefusal, UaGrant};

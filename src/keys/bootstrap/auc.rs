@@ -1,0 +1,70 @@
+//! Keys, bootstrap, vectors for SIP: the same subscribers and sequence numbers, for who challenges with AKA itself.
+//!
+//! Takes:   a private identity and a random challenge; later, the AUTS for it.
+//! Gives:   a [`Vector`], at the pace of Ub, since both move one sequence number.
+//! Keeps:   nothing; the asker holds each vector until it is answered, once.
+//! Refuses: a name that is nobody's or barred, the eleventh vector within a minute, an AUTS that is not the card's.
+//! Sources: TS 33.102 clauses 6.3.2 and 6.3.5; RFC 3310; threat V-100.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Bsf;
+use crate::identity::{Impi, Impu};
+use crate::instant::Now;
+use crate::keys::Rand;
+use crate::keys::vector::{Auts, Vector};
+
+/// Why there is no vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoVector {
+    /// Nobody's name, or a barred one: the peer is not to learn which.
+    Unknown,
+    /// Too often; after this time again.
+    Paced(Duration),
+    /// The sequence numbers of 43 bits are used up.
+    Spent,
+}
+
+impl Bsf {
+    /// The next vector of a subscriber, and the public identities that it may use. `rand` is random, and not used
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`NoVector`], by the reason; the sequence number has not moved then.
+    pub fn vector(
+        &self,
+        impi: &Impi,
+        rand: [u8; 16],
+        now: Now,
+    ) -> Result<(Vector, Arc<[Impu]>), NoVector> {
+        let mut state = self.state();
+        let record = state.subscribers.get_mut(impi).ok_or(NoVector::Unknown)?;
+        if record.subscriber.barred {
+            return Err(NoVector::Unknown);
+        }
+        record.moves.take(now.mono).map_err(NoVector::Paced)?;
+        let subscriber = &mut record.subscriber;
+        let sqn = subscriber.sqn.advance().ok_or(NoVector::Spent)?;
+        let vector = subscriber.algorithms.vector(Rand(rand), sqn, subscriber.amf);
+        Ok((vector, subscriber.impus.clone()))
+    }
+
+    /// Takes over the card's sequence number from an AUTS for `rand`; whether it was the card's.
+    ///
+    /// The asker has to see to it that `rand` was its own challenge, still unanswered: an AUTS proves a number only
+    /// together with the challenge it was made for.
+    pub fn resynchronise_card(&self, impi: &Impi, rand: &Rand, auts: &Auts) -> bool {
+        let mut state = self.state();
+        let Some(record) = state.subscribers.get_mut(impi) else { return false };
+        let subscriber = &mut record.subscriber;
+        match subscriber.algorithms.open_auts(rand, auts) {
+            Ok(card) => {
+                subscriber.sqn.resync(card);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
