@@ -203,9 +203,12 @@ fn canonical(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
     one_spelling(octets, is_unreserved)
 }
 
-/// [`canonical`] for a user part, where more characters need no escape (RFC 3261 section 25.1, user-unreserved).
+/// [`canonical`] for user and password, where more characters need no escape (RFC 3261 section 25.1).
 fn canonical_user(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    one_spelling(octets, |octet| is_unreserved(octet) || b"&=+$,;?/".contains(&octet))
+    let colon = memchr::memchr(b':', octets).unwrap_or(octets.len());
+    let (user, password) = octets.split_at_checked(colon).unwrap_or((octets, b""));
+    let user = one_spelling(user, |octet| is_unreserved(octet) || b"&=+$,;?/".contains(&octet));
+    user.chain(one_spelling(password, |octet| is_unreserved(octet) || b"&=+$,".contains(&octet)))
 }
 
 fn one_spelling(octets: &[u8], needs_no_escape: impl Fn(u8) -> bool) -> impl Iterator<Item = u8> {
@@ -271,6 +274,7 @@ mod tests {
                 ][..],
             ),
             ("sip:a%3bb@c.example", &["sip:a;b@C.example", "sip:a%3Bb@c.example"][..]),
+            ("sip:a:b+%3b@c.example", &["sip:a:b%2b%3B@c.example"][..]),
             ("sip:a@[2001:db8::1]", &["sip:a@[2001:DB8:0:0::1]"][..]),
             (
                 "tel:+12015550123",
@@ -298,6 +302,8 @@ mod tests {
             "sip:alice%00@example.net",
             "sip:alice:pw@example.net",
             "sip:alice%3Apw@example.net",
+            "sip:alice:p%3Bw@example.net",
+            "sip:alice:p%2Bw@example.net",
             "sip:alice@sub.example.net",
             "sip:alice%40example.net@example.net",
             "sip:example.net",
