@@ -14,6 +14,8 @@
     )
 )]
 pub mod admission;
+#[cfg(feature = "edge")]
+pub mod assembly;
 #[cfg_attr(
     not(test),
     deny(

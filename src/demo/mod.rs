@@ -1,1 +1,3 @@
 //! The demonstration: a small SIP server, two UEs and a rogue on loopback.
+
+pub mod server;

@@ -115,7 +115,7 @@ pub struct Settings {
 /// since the name is checked against the group's.
 pub trait Resolved: Send + Sync {
     /// The addresses of a group's members, in the order in which they are to be tried.
-    fn targets(&self, group: GroupId) -> Arc<[Target]>;
+    fn targets(&self, group: GroupId) -> Arc<Vec<Target>>;
 }
 
 /// What all workers share.

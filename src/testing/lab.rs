@@ -240,10 +240,10 @@ impl Sent {
 struct OneCore;
 
 impl Resolved for OneCore {
-    fn targets(&self, group: GroupId) -> Arc<[Target]> {
+    fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
         let address = "203.0.113.10:5060".parse().expect("an address");
-        [Target { transport: Transport::Udp, address, domain: "core.example.net".into(), group }]
-            .into()
+        let domain = "core.example.net".into();
+        Arc::new(vec![Target { transport: Transport::Udp, address, domain, group }])
     }
 }
 

@@ -1,0 +1,286 @@
+//! From a plan to a running edge: the one place where stages, sockets and keys are put together.
+//!
+//! Takes:   a [`Plan`]: what the configuration, or the demonstration, wants.
+//! Gives:   an [`Edge`] that runs, and what may be changed while it does ([`Running`]).
+//! Keeps:   nothing.
+//! Refuses: addresses that cannot be bound.
+//! Sources: none.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::admission::{self, Admission};
+use crate::association::{self, Associations};
+use crate::authentication::digest::Hash;
+use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, nonce};
+use crate::clock;
+use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
+use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::forward::timers::Timings;
+use crate::forward::{self, Bindings, Listener, Resolved, Shared, Tokens, asserted};
+use crate::gate::Gate;
+use crate::identity::Realm;
+use crate::keys::KeySource;
+use crate::keys::naf::{CacheBounds, NafCache};
+use crate::transport::tls::ClientTls;
+use crate::transport::{Bound, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target};
+
+/// A peer group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How its members are known when they send.
+    pub known: GroupSpec,
+    /// Its members' addresses, if they need no resolution.
+    pub targets: Vec<Target>,
+}
+
+/// Everything that can be said about an edge before it runs.
+pub struct Plan {
+    /// Listeners, in order.
+    pub listeners: Vec<ListenSpec>,
+    /// Peer groups, in order; their ids are their places.
+    pub groups: Vec<Group>,
+    /// Addresses of peers; those of `groups` if `None`.
+    pub resolved: Option<Arc<dyn Resolved>>,
+    /// Workers.
+    pub workers: NonZeroUsize,
+    /// Domains served.
+    pub domains: Vec<String>,
+    /// Domain to group.
+    pub routes: Vec<(String, GroupId)>,
+    /// The group of other domains.
+    pub default_route: Option<GroupId>,
+    /// Realm of plain accounts, and the accounts.
+    pub accounts: Option<(Realm, Accounts)>,
+    /// The NAF, and whom it asks.
+    pub naf: Option<(Naf, Arc<dyn KeySource>)>,
+    /// Names of the bootstrapping servers whose B-TIDs are taken.
+    pub bsf_names: Vec<String>,
+    /// Whether bootstrapping is offered before accounts.
+    pub naf_first: bool,
+    /// Algorithms, in order.
+    pub algorithms: Vec<Hash>,
+    /// Algorithms of single listeners.
+    pub algorithms_of: HashMap<ListenerId, Vec<Hash>>,
+    /// Whether REGISTER is challenged with 401.
+    pub register_with_401: bool,
+    /// Whether digest-uris must equal the Request-URI.
+    pub uri_strict: bool,
+    /// Whether an account is held to the best algorithm it has used.
+    pub algorithm_lock: bool,
+    /// Whether evidence on a secure flow counts inside dialogs.
+    pub secure_flow_anchor: bool,
+    /// Most principals of one secure flow.
+    pub principals_max: usize,
+    /// Stage 3.
+    pub admission: admission::Settings,
+    /// Nonces.
+    pub nonces: nonce::Settings,
+    /// Stage 5.
+    pub association: association::Settings,
+    /// Stage 6, registration.
+    pub reg: Reg,
+    /// Stage 6, plain SIP.
+    pub sip: Sip,
+    /// Timers.
+    pub timings: Timings,
+    /// Identity and privilege headers.
+    pub headers: asserted::Settings,
+    /// Whether a UE must list `path`.
+    pub path_strict: bool,
+    /// Whether preloaded routes are judged.
+    pub route_check: bool,
+    /// Whether `transport=tls` is mirrored.
+    pub mirror_tls_param: bool,
+    /// Whether UDP is answered to the source port, by listener; true where nothing is said.
+    pub force_rport: HashMap<ListenerId, bool>,
+    /// Bounds of connections.
+    pub limits: Limits,
+    /// How long connections may take for what.
+    pub patience: Patience,
+    /// TLS towards peers.
+    pub client_tls: Option<Arc<ClientTls>>,
+}
+
+impl Plan {
+    /// An edge with no listeners, no peers and no keys yet; every setting at its default.
+    pub fn new() -> Self {
+        Self {
+            listeners: Vec::new(),
+            groups: Vec::new(),
+            resolved: None,
+            workers: NonZeroUsize::MIN,
+            domains: Vec::new(),
+            routes: Vec::new(),
+            default_route: None,
+            accounts: None,
+            naf: None,
+            bsf_names: Vec::new(),
+            naf_first: true,
+            algorithms: vec![Hash::Sha256, Hash::Md5],
+            algorithms_of: HashMap::new(),
+            register_with_401: false,
+            uri_strict: false,
+            algorithm_lock: true,
+            secure_flow_anchor: true,
+            principals_max: 4,
+            admission: admission::Settings::default(),
+            nonces: nonce::Settings::default(),
+            association: association::Settings::default(),
+            reg: Reg::default(),
+            sip: Sip::default(),
+            timings: Timings::default(),
+            headers: asserted::Settings::default(),
+            path_strict: false,
+            route_check: true,
+            mirror_tls_param: true,
+            force_rport: HashMap::new(),
+            limits: Limits::default(),
+            patience: Patience::default(),
+            client_tls: None,
+        }
+    }
+
+    /// Puts the stages together for listeners that are bound.
+    fn shared(self, bound: &[Arc<Bound>], keys: &Arc<NafCache>) -> (Arc<Shared>, Vec<GroupSpec>) {
+        let mut realms = Vec::new();
+        let naf = self.naf.map(|(naf, _)| naf);
+        let naf_realm = naf.as_ref().map(|naf| naf.realm().to_owned());
+        let account_realm = self.accounts.as_ref().map(|(realm, _)| realm.as_str().to_owned());
+        let ordered =
+            if self.naf_first { [naf_realm, account_realm] } else { [account_realm, naf_realm] };
+        realms.extend(ordered.into_iter().flatten());
+        let (realm, accounts) = self.accounts.unzip();
+        let mut served: HashSet<String> =
+            self.domains.iter().map(|d| d.to_ascii_lowercase()).collect();
+        for listener in bound {
+            served.insert(listener.spec.name.to_ascii_lowercase());
+            served.insert(listener.local.ip().to_string());
+        }
+        let settings = authentication::Settings {
+            offer: Offer {
+                realms,
+                algorithms: self.algorithms,
+                of_listener: self.algorithms_of,
+                register_with_401: self.register_with_401,
+            },
+            account_realm: realm,
+            naf,
+            served,
+            uri_strict: self.uri_strict,
+            algorithm_lock: self.algorithm_lock,
+            secure_flow_anchor: self.secure_flow_anchor,
+            max_flows: 200_000,
+            principals_max: self.principals_max,
+        };
+        let number = || u64::from_be_bytes(clock::random());
+        let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
+        let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
+        let gate = Gate {
+            admission: Admission::new(self.admission),
+            authentication: Authentication::new(
+                settings,
+                Arc::new(accounts.unwrap_or_default()),
+                source,
+                nonces,
+                clock::random(),
+            ),
+            associations: Arc::new(Associations::new(self.association, clock::random(), number())),
+            enablers: Enablers::new(Arc::new(self.reg), Arc::new(self.sip), 1_000_000),
+            tag_key: clock::random(),
+        };
+        let listener = |bound: &Arc<Bound>| Listener {
+            id: bound.spec.id,
+            side: bound.spec.side,
+            name: bound.spec.name.to_string(),
+            address: bound.local,
+            transports: bound.spec.transports.clone(),
+            force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
+        };
+        let forward = forward::Settings {
+            listeners: bound.iter().map(listener).collect(),
+            routes: self.routes,
+            default_route: self.default_route,
+            domains: self.domains.into_iter().collect(),
+            timings: self.timings,
+            path_strict: self.path_strict,
+            headers: self.headers,
+            route_check: self.route_check,
+            transactions_max: 200_000 / self.workers,
+            transactions_of_flow_max: 500,
+            mirror_tls_param: self.mirror_tls_param,
+        };
+        let (known, targets): (Vec<_>, Vec<_>) =
+            self.groups.into_iter().map(|group| (group.known, Arc::new(group.targets))).unzip();
+        let resolved = self.resolved.unwrap_or_else(|| Arc::new(Fixed(targets)));
+        let bindings = Bindings::new(200_000, number());
+        let tokens = Tokens::new(clock::random());
+        (Arc::new(Shared::new(Arc::new(gate), bindings, tokens, resolved, forward)), known)
+    }
+
+    /// Binds the listeners and starts the edge.
+    ///
+    /// # Errors
+    ///
+    /// The address that cannot be bound; or what starting a thread gave.
+    pub fn start(mut self, watch: Arc<dyn Watch>) -> io::Result<Running> {
+        let (sockets, bound) = edge::bind(std::mem::take(&mut self.listeners), self.workers)
+            .map_err(|why| io::Error::new(why.why.kind(), why.to_string()))?;
+        let names = self.bsf_names.iter().map(String::as_str);
+        let keys = Arc::new(NafCache::new(CacheBounds::default(), names));
+        let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
+        let generation = u32::from_be_bytes(clock::random());
+        let flows = Flows::new(self.limits, generation);
+        let (patience, client_tls) = (self.patience, self.client_tls.clone());
+        let (shared, groups) = self.shared(&bound, &keys);
+        let edge = Edge::start(EdgeSpec {
+            sockets,
+            listeners: bound,
+            groups,
+            shared: Arc::clone(&shared),
+            flows: Arc::clone(&flows),
+            patience,
+            client_tls,
+            keys: Arc::clone(&keys),
+            key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
+            watch,
+        })?;
+        Ok(Running { edge, shared, keys, flows })
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("listeners", &self.listeners.len()).finish_non_exhaustive()
+    }
+}
+
+/// An edge that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Its threads.
+    pub edge: Edge,
+    /// What its workers share.
+    pub shared: Arc<Shared>,
+    /// NAF keys that are known.
+    pub keys: Arc<NafCache>,
+    /// Its connections.
+    pub flows: Arc<Flows>,
+}
+
+/// Peers whose addresses are written down.
+struct Fixed(Vec<Arc<Vec<Target>>>);
+
+impl Resolved for Fixed {
+    fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
+        self.0.get(usize::from(group.0)).cloned().unwrap_or_default()
+    }
+}
