@@ -19,11 +19,12 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 use crate::clock;
@@ -145,7 +146,7 @@ impl Edge {
         let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
-            let (started, start) = oneshot::channel();
+            let (started, start) = std::sync::mpsc::sync_channel(1);
             let seat = Seat {
                 spec: Arc::clone(&spec),
                 number,
@@ -156,7 +157,7 @@ impl Edge {
             };
             let run = move || run_worker(seat, sockets, mail, started);
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
-            start.blocking_recv().map_err(|_| io::Error::other("a worker ended at once"))??;
+            start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
         Ok(Self { listeners: spec.listeners.clone(), stopping, wake, threads })
     }
@@ -229,7 +230,7 @@ fn run_worker(
     seat: Seat,
     sockets: Sockets,
     mail: mpsc::Receiver<Mail>,
-    started: oneshot::Sender<io::Result<()>>,
+    started: SyncSender<io::Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -421,6 +422,12 @@ impl Receiver for Worker {
             Err(malformed) => {
                 self.with(|journey| journey.malformed(&malformed, &arrival, clock::now()));
             }
+        }
+    }
+
+    fn opened(&self, stream: &Arc<StreamFacts>) {
+        if self.arrival_of(stream).group.is_some() {
+            self.transports.flows().mark_authenticated(&stream.flow);
         }
     }
 

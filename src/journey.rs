@@ -197,13 +197,13 @@ impl Journey {
     fn stop(&mut self, stop: Stop, message: &Message, arrival: &Arrival, now: Now) {
         match stop {
             Stop::Answer(refusal, octets) => {
+                let rule = refusal.rule().unwrap_or(0);
+                self.decide(Some(message), arrival, Outcome::Refused(refusal), rule);
                 let to = Destination::Flow(arrival.flow);
                 self.actions.push_back(Action::Send(Output { to, octets }));
                 if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() {
                     self.actions.push_back(Action::Close(arrival.flow));
                 }
-                let rule = refusal.rule().unwrap_or(0);
-                self.decide(Some(message), arrival, Outcome::Refused(refusal), rule);
             }
             Stop::Drop(refusal) => {
                 let rule = refusal.rule().unwrap_or(0);
@@ -284,9 +284,9 @@ impl Journey {
                 0,
             );
         };
-        self.actions
-            .push_back(Action::Send(Output { to: Destination::Flow(arrival.flow), octets }));
         self.decide(Some(message), arrival, Outcome::Answered, 0);
+        let to = Destination::Flow(arrival.flow);
+        self.actions.push_back(Action::Send(Output { to, octets }));
     }
 
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {

@@ -152,7 +152,7 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
         (before, arrival.flow.transport, arrival.side == Side::Ue),
     ] {
         let Some(listener) = listener else { continue };
-        edits.insert(after_vias(message), |text| {
+        edits.insert(above(message, Name::RecordRoute), |text| {
             text.field("Record-Route", |value| {
                 value.put(if sips { "<sips:" } else { "<sip:" }).put(&listener.name);
                 // A UE on TLS finds its way by name: SIPS first in DNS, unless it wrote the parameter itself.
@@ -171,9 +171,11 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
     }
 }
 
-/// Behind the last Via.
-fn after_vias(message: &Message) -> usize {
-    message.rows(Name::Via).last().map_or(message.head_start(), |row| row.line.end())
+/// Before the first row of that name, so that ours is on top of it; behind the last Via if there is none.
+fn above(message: &Message, name: Name) -> usize {
+    let first = message.rows(name).next().map(|row| row.line.start());
+    let vias = message.rows(Name::Via).last().map(|row| row.line.end());
+    first.or(vias).unwrap_or(message.head_start())
 }
 
 /// Whether the UE itself writes `transport=tls` (`RR-04`).
@@ -203,7 +205,7 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
         .values(Name::Contact)
         .filter_map(crate::wire::Address::parse)
         .any(|contact| contact.uri().scheme() == crate::wire::uri::Scheme::Sips);
-    edits.insert(after_vias(message), |text| {
+    edits.insert(above(message, Name::Path), |text| {
         text.field("Path", |value| {
             value.put(if sips { "<sips:" } else { "<sip:" }).put(token).put("@");
             value.put(&listener.name).put(":").put_number(u64::from(listener.address.port()));
