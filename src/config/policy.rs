@@ -14,6 +14,7 @@ use super::raw::{Section, Spot};
 use crate::admission::Rate;
 use crate::enabler::{Demands, reg, sip};
 use crate::forward::timers::Timings;
+use crate::telemetry;
 
 /// How dialogs are held to their owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,8 +321,8 @@ pub(super) fn telemetry(root: &mut Section<'_>, danger: Danger) -> Telemetry {
         value
     });
     let log = section.maybe::<String>("log").map(|spot| {
-        if let Err(error) = spot.value.parse::<tracing_subscriber::filter::targets::Targets>() {
-            notes.problem(&spot.place, "is no filter", error.to_string(), "\"info\"");
+        if let Err(error) = telemetry::log::check(&spot.value) {
+            notes.problem(&spot.place, "is no filter", error, "\"info\"");
         }
         spot.value
     });
