@@ -49,7 +49,7 @@ pub use via::Via;
 /// Each has one answer, given by [`Fault::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The first line is neither a request line nor a status line.
+    /// The first line is neither a request line nor a status line, or has white space too many.
     StartLine,
     /// SIP, but another version than 2.0.
     Version,

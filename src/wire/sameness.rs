@@ -165,6 +165,9 @@ fn headers_agree(one: &[u8], other: &[u8]) -> bool {
 
 /// Whether `octets`, decoded and folded, spell `name`.
 pub(super) fn same_name(octets: &[u8], name: &str) -> bool {
+    if memchr::memchr(b'%', octets).is_none() {
+        return octets.eq_ignore_ascii_case(name.as_bytes());
+    }
     decoded(octets)
         .map(|octet| octet.to_ascii_lowercase())
         .eq(name.bytes().map(|octet| octet.to_ascii_lowercase()))

@@ -251,6 +251,10 @@ pub fn host_port(octets: &[u8]) -> Option<(&[u8], Option<u16>)> {
 /// `[2001:db8:::192.0.2.1]` is read as if the third colon were not there (RFC 5118 section 4.10).
 pub fn host_address(host: &[u8]) -> Option<IpAddr> {
     let inner = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+    let dotted = |octet: &u8| octet.is_ascii_digit() || *octet == b'.';
+    if memchr::memchr(b':', inner).is_none() && !inner.iter().all(dotted) {
+        return None; // a name, as most are
+    }
     let text = std::str::from_utf8(inner).ok()?;
     if let Ok(address) = text.parse() {
         return Some(address);
