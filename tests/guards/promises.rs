@@ -19,9 +19,11 @@ const PURE: &[&str] = &[
     "src/keys/",
     "src/keys/subscribers/mod.rs",
     "src/client/mod.rs",
+    "src/client/agent.rs",
     "src/client/answer.rs",
     "src/client/bootstrap.rs",
     "src/client/info.rs",
+    "src/client/draft.rs",
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
@@ -32,6 +34,7 @@ const PURE: &[&str] = &[
 /// Files and folders that may: the shells. The longer entry of the two lists decides.
 pub(crate) const SHELL: &[&str] = &[
     "src/main.rs",
+    "src/assembly.rs",
     "src/clock.rs",
     "src/edge.rs",
     "src/cli/",
@@ -42,10 +45,12 @@ pub(crate) const SHELL: &[&str] = &[
     "src/authentication/tls_identity.rs",
     "src/keys/subscribers/",
     "src/client/bootstrap_http.rs",
+    "src/client/bootstrap_http.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
     "src/transport/listen.rs",
     "src/transport/peer.rs",
+    "src/transport/peers.rs",
     "src/transport/resolve.rs",
     "src/transport/stream.rs",
     "src/transport/tally.rs",
@@ -57,30 +62,12 @@ pub(crate) const SHELL: &[&str] = &[
 
 /// The files that start tasks or threads: none of them does so for a transaction.
 pub(crate) const SPAWNS: &[&str] = &[
-    "src/client/bootstrap_http.rs",
+    "src/client/ue.rs",
+    "src/demo/scene.rs",
     "src/edge.rs",
-    "src/http/mod.rs",
     "src/transport/tcp.rs",
     "src/transport/transports.rs",
 ];
-
-/// The files with `unsafe`, each for a C library without a binding.
-pub(crate) const UNSAFE: &[&str] = &[];
-
-/// Folders whose code may be started by nobody: stages and machines are called, and return.
-const CALLED_ONLY: &[&str] = &[
-    "src/gate.rs",
-    "src/wire/",
-    "src/admission/",
-    "src/authentication/",
-    "src/association/",
-    "src/enabler/",
-    "src/forward/",
-];
-
-/// Names of queues and channels without a bound.
-const BOUNDLESS: &[&str] =
-    &["unbounded", "unbounded_channel", "UnboundedSender", "UnboundedReceiver", "SegQueue"];
 
 const LINES_MAX: usize = 600;
 const HEADER: [&str; 5] = ["Takes:", "Gives:", "Keeps:", "Refuses:", "Sources:"];

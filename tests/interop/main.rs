@@ -1,0 +1,158 @@
+//! Real peers: Debian's SIPp and Kamailio, started on loopback addresses that only this run uses.
+//!
+//! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
+
+mod kamailio;
+mod loopback;
+mod peer;
+mod sipp;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use kamailio::Kamailio;
+use sipp::{Carrier, Sipp};
+
+/// SIPp against itself: the driver counts what went well.
+#[test]
+fn sipp_calls_sipp_over_udp_and_tcp() {
+    for carrier in [Carrier::Udp, Carrier::Tcp] {
+        let callee = SocketAddr::new(loopback::address(), 5060);
+        let answering = Sipp::builtin("uas").from(callee).carrier(carrier).listen();
+        let calling = Sipp::builtin("uac").to(callee).carrier(carrier).calls(20).rate(50);
+        let report = calling.traced().within(Duration::from_secs(30)).run();
+        report.assert_all_good(20);
+        assert_eq!(report.messages.matches("\nBYE sip:").count(), 20, "{carrier:?}");
+        let answered = answering.stop();
+        if carrier == Carrier::Udp {
+            // Over TCP, SIPp gives up a call that lingers when the caller's connection ends.
+            assert_eq!((answered.good, answered.failed), (20, 0), "{answered:?}");
+        }
+    }
+}
+
+/// Two SIPp processes wait for each other where the scenario says so.
+#[test]
+fn a_scenario_for_two_meets_its_other_half() {
+    let core = Kamailio::start(loopback::address());
+    let meeting_point = loopback::meeting_point();
+    let uri = format!("OPTIONS sip:{} SIP/2.0", core.address);
+    let to = format!("To: <sip:{}>", core.address);
+    let request = request(&uri, &[&to]);
+    let tell = "<sendCmd><![CDATA[\nCall-ID: [call_id]\n\n]]></sendCmd>";
+    let pair = |name: &str, before: &str, after: &str| {
+        let xml = format!("<scenario name=\"{name}\">{before}{request}{after}</scenario>");
+        Sipp::inline(name, &xml).to(core.address).calls(1)
+    };
+    let second = pair("second", "<recvCmd/>", tell).from(SocketAddr::new(core.edge, 5062));
+    let second = second.listen_for_third_party(meeting_point);
+    let first = pair("first", "", &format!("{tell}<recvCmd/>"));
+    let first = first.from(SocketAddr::new(core.edge, 5063)).with_third_party(meeting_point);
+    first.run().assert_all_good(1);
+    second.finish().assert_all_good(1);
+    let seen = core.requests();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!(seen[0].call_id, seen[1].call_id, "the second half speaks of the first's call");
+}
+
+/// SIPp against nobody: the driver counts what went wrong, and is not taken in by an early end.
+#[test]
+fn a_failed_call_is_reported() {
+    let nobody = SocketAddr::new(loopback::address(), 5060);
+    // A bound socket that never answers, so that no other error comes first.
+    let _silent = UdpSocket::bind(nobody).expect("a loopback address can be bound");
+    let report = Sipp::builtin("uac").to(nobody).calls(1).option("-max_retrans", "1").run();
+    assert_eq!((report.good, report.failed, report.exit), (0, 1, Some(1)), "{report:?}");
+}
+
+/// The scenarios of `sip-fixtures/sipp` are well formed and stop at what is not a challenge.
+#[test]
+fn a_scenario_of_ours_reads_its_credentials_and_expects_a_challenge() {
+    let core = Kamailio::start(loopback::address());
+    let ue = SocketAddr::new(core.edge, 5062);
+    let csv = "SEQUENTIAL\nue1;B+/TID==@bsf.example.net;pass+/word==;ims.example\n";
+    for scenario in ["register", "message", "call", "reinvite", "subscribe_notify"] {
+        let run = Sipp::new(scenario).from(ue).to(core.address).csv_text(csv).service("ue2");
+        let report = run.calls(1).run();
+        assert_eq!((report.good, report.failed), (0, 1), "{scenario}: {report:?}");
+        assert!(report.errors.contains("received 'SIP/2.0 "), "{scenario}: {report:?}");
+    }
+}
+
+/// The core behind the edge hears the edge alone, and says what it saw.
+#[test]
+fn kamailio_hears_the_edge_alone() {
+    let core = Kamailio::start(loopback::address());
+    let options = |from: &str| {
+        format!(
+            "OPTIONS sip:{} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK-1;rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:ue1@ims.example>;tag=1\r\nTo: <sip:{}>\r\n\
+             Call-ID: {from}\r\nCSeq: 1 OPTIONS\r\nProxy-Authorization: Digest a=\"b\"\r\n\
+             P-Asserted-Identity: <sip:ue1@ims.example>\r\nContent-Length: 0\r\n\r\n",
+            core.address, core.address
+        )
+    };
+    for (about, from, status) in
+        [("the edge", core.edge, "200"), ("a stranger", loopback::address(), "403")]
+    {
+        let socket = UdpSocket::bind((from, 5060)).expect("a loopback address can be bound");
+        let limit = Some(Duration::from_secs(10));
+        socket.set_read_timeout(limit).expect("ten seconds is a time");
+        socket.send_to(options(&from.to_string()).as_bytes(), core.address).expect("sent");
+        let mut answer = [0; 2048];
+        let length = socket.recv(&mut answer).expect("an answer comes");
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{about}: {answer}");
+        let seen = core.await_request(|seen| seen.call_id == from.to_string());
+        assert_eq!(seen.method, "OPTIONS", "{about}");
+        assert_eq!(seen.asserted.as_deref(), Some("sip:ue1@ims.example"), "{about}");
+        assert_eq!((seen.asserted_count, seen.credentials), (1, true), "{about}");
+    }
+}
+
+/// A registration with a Path is what requests to that user follow.
+#[test]
+fn kamailio_sends_requests_back_through_the_path() {
+    let core = Kamailio::start(loopback::address());
+    let edge = SocketAddr::new(core.edge, 5060);
+    // The edge's part is played by two SIPp scenarios, written here since only this test needs them.
+    let path = format!("Path: <sip:TOKEN@{edge};lr;ob>");
+    let register = scenario(
+        "REGISTER sip:ims.example SIP/2.0",
+        &["To: <sip:ue1@ims.example>", "Contact: <sip:ue1@192.0.2.1:5060>", "Expires: 60", &path],
+    );
+    let registered = Sipp::inline("path_register", &register).from(edge).to(core.address);
+    registered.calls(1).run().assert_all_good(1);
+    let back = format!(
+        "<scenario name=\"back\"><recv request=\"MESSAGE\"><action><ereg regexp=\"TOKEN@{edge}\" \
+         search_in=\"hdr\" header=\"Route:\" check_it=\"true\" assign_to=\"route\"/></action></recv>\
+         <Reference variables=\"route\"/><send><![CDATA[\nSIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n\
+         [last_To:];tag=1\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n]]></send></scenario>"
+    );
+    let answering = Sipp::inline("path_back", &back).from(edge).calls(1).listen();
+    let message = scenario("MESSAGE sip:ue1@ims.example SIP/2.0", &["To: <sip:ue1@ims.example>"]);
+    let sender = SocketAddr::new(core.edge, 5070);
+    let sent = Sipp::inline("path_message", &message).from(sender).to(core.address).calls(1).run();
+    sent.assert_all_good(1);
+    answering.finish().assert_all_good(1);
+    let methods: Vec<String> = core.requests().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["REGISTER", "MESSAGE"]);
+}
+
+/// One request that is answered 200, as a SIPp scenario.
+fn scenario(start_line: &str, headers: &[&str]) -> String {
+    format!("<scenario name=\"one\">{}</scenario>", request(start_line, headers))
+}
+
+/// The steps of one request that is answered 200.
+fn request(start_line: &str, headers: &[&str]) -> String {
+    let method = start_line.split(' ').next().unwrap_or_default();
+    format!(
+        "<send retrans=\"500\"><![CDATA[\n{start_line}\n\
+         Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n\
+         From: <sip:ue2@ims.example>;tag=[call_number]\nCall-ID: [call_id]\nCSeq: 1 {method}\n{}\n\
+         Content-Length: 0\n\n]]></send><recv response=\"100\" optional=\"true\"/>\
+         <recv response=\"200\"/>",
+        headers.join("\n")
+    )
+}
