@@ -69,6 +69,24 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/transport/transports.rs",
 ];
 
+/// The files with `unsafe`, each for a C library without a binding.
+pub(crate) const UNSAFE: &[&str] = &[];
+
+/// Folders whose code may be started by nobody: stages and machines are called, and return.
+const CALLED_ONLY: &[&str] = &[
+    "src/gate.rs",
+    "src/wire/",
+    "src/admission/",
+    "src/authentication/",
+    "src/association/",
+    "src/enabler/",
+    "src/forward/",
+];
+
+/// Names of queues and channels without a bound.
+const BOUNDLESS: &[&str] =
+    &["unbounded", "unbounded_channel", "UnboundedSender", "UnboundedReceiver", "SegQueue"];
+
 const LINES_MAX: usize = 600;
 const HEADER: [&str; 5] = ["Takes:", "Gives:", "Keeps:", "Refuses:", "Sources:"];
 
