@@ -62,9 +62,11 @@ pub(crate) const SHELL: &[&str] = &[
 
 /// The files that start tasks or threads: none of them does so for a transaction.
 pub(crate) const SPAWNS: &[&str] = &[
+    "src/client/bootstrap_http.rs",
     "src/client/ue.rs",
     "src/demo/scene.rs",
     "src/edge.rs",
+    "src/http/mod.rs",
     "src/transport/tcp.rs",
     "src/transport/transports.rs",
 ];
