@@ -1,1 +1,256 @@
-//! sipward check.
+//! `sipward check`: what is wrong with a configuration, and what it would mean.
+//!
+//! Takes:   the file's name.
+//! Gives:   every problem; or warnings and a table of what would be served, and of what is not offered.
+//! Keeps:   nothing.
+//! Refuses: nothing; it binds no port and writes no file.
+//! Sources: V-151.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{GOOD, Table, USAGE};
+use crate::config::raw::{Octets, Shown as _};
+use crate::config::{Config, Listener, Member, Problem};
+use crate::enabler::Demands;
+use crate::transport::peer::ClientCertificate;
+use crate::transport::{Side, Transport};
+
+/// What later versions will have, so that nobody has to search for it.
+const NOT_OFFERED: [&str; 10] = [
+    "PSK-TLS",
+    "DTLS",
+    "WebSocket",
+    "sec-agree (RFC 3329)",
+    "B2BUA",
+    "bearer tokens",
+    "classes cpm, locsip and push",
+    "key servers of others (Zn)",
+    "shared state",
+    "AKA towards the edge",
+];
+
+/// The arguments of `sipward check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration
+    pub file: PathBuf,
+    /// Print JSON: one object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command; the exit code: 0 if there is no problem, 2 if there is.
+///
+/// # Errors
+///
+/// Those of writing.
+pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
+    let loaded = Config::load(&args.file);
+    let code = if loaded.is_ok() { GOOD } else { USAGE };
+    if args.json {
+        let value = match &loaded {
+            Ok((config, warnings)) => {
+                let warnings = warnings.iter().map(|warning| of_problem(&warning.0));
+                let mut value = of_config(config);
+                value["warnings"] = warnings.collect();
+                value
+            }
+            Err(problems) => {
+                let problems = problems.iter().map(of_problem).collect::<Vec<_>>();
+                json!({"file": args.file.display().to_string(), "good": false, "problems": problems})
+            }
+        };
+        writeln!(out, "{value:#}")?;
+        return Ok(code);
+    }
+    match loaded {
+        Ok((config, warnings)) => {
+            for warning in &warnings {
+                writeln!(out, "warning: {warning}")?;
+            }
+            if !warnings.is_empty() {
+                writeln!(out)?;
+            }
+            summary(&config, out)?;
+            let count = match warnings.len() {
+                0 => "no warnings".to_owned(),
+                1 => "1 warning".to_owned(),
+                many => format!("{many} warnings"),
+            };
+            writeln!(out, "\n{} is good: no problems, {count}", args.file.display())?;
+        }
+        Err(problems) => {
+            for problem in &problems {
+                writeln!(errors, "{problem}")?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn of_problem(problem: &Problem) -> Value {
+    let Problem { file, line, what, why, fix } = problem;
+    json!({"file": &**file, "line": line, "what": what, "why": why, "fix": fix})
+}
+
+fn of_config(config: &Config) -> Value {
+    let listeners = config.listeners.iter().map(|listener| {
+        json!({
+            "name": &*listener.name,
+            "side": side(listener.side),
+            "address": listener.address.to_string(),
+            "transports": tokens(&listener.transports),
+            "identity": &*listener.identity,
+            "client_certificates": asks(listener),
+        })
+    });
+    let peers = config.peers.iter().map(|peer| {
+        json!({
+            "name": &*peer.name,
+            "trust": if peer.by_certificate { "certificate" } else { "address" },
+            "members": peer.members.iter().map(member).collect::<Vec<_>>(),
+            "identity": peer.identities.iter().map(|name| &**name).collect::<Vec<_>>(),
+        })
+    });
+    let class = |demands: &Demands| {
+        json!({
+            "level": demands.level,
+            "secure": demands.secure,
+            "rate": demands.rate.shown().trim_matches('"'),
+            "body_max_octets": demands.body_max,
+        })
+    };
+    json!({
+        "file": config.file.display().to_string(),
+        "good": true,
+        "problems": [],
+        "listeners": listeners.collect::<Vec<_>>(),
+        "peers": peers.collect::<Vec<_>>(),
+        "routes": routes(config).into_iter().map(|(domain, peer)| json!({"domain": domain, "peer": peer}))
+            .collect::<Vec<_>>(),
+        "enablers": {"reg": class(&config.enablers.reg), "sip": class(&config.enablers.sip)},
+        "schemes": schemes(config).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "bsf": config.bsf.as_ref().map(|bsf| json!({"name": &*bsf.name, "listen": bsf.listen.to_string()})),
+        "association": if config.association.observe { "observe" } else { "enforce" },
+        "not_offered": NOT_OFFERED,
+    })
+}
+
+fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    if !config.listeners.is_empty() {
+        let headings = ["LISTENER", "SIDE", "ADDRESS", "SPEAKS", "NAME", "CLIENT CERTIFICATES"];
+        let mut table = Table::new(&headings);
+        for listener in &config.listeners {
+            table.row([
+                listener.name.to_string(),
+                side(listener.side).into(),
+                listener.address.to_string(),
+                tokens(&listener.transports).join(" "),
+                listener.identity.to_string(),
+                asks(listener).into(),
+            ]);
+        }
+        table.print(out)?;
+        writeln!(out)?;
+        let mut table = Table::new(&["PEER", "BELIEVED BY", "MEMBERS", "DOMAINS"]);
+        for (at, peer) in config.peers.iter().enumerate() {
+            let domains =
+                config.routes.domains.iter().filter(|(_, group)| usize::from(group.0) == at);
+            let mut domains: Vec<&str> = domains.map(|(domain, _)| &**domain).collect();
+            if config.routes.default.is_some_and(|group| usize::from(group.0) == at) {
+                domains.push("all others");
+            }
+            table.row([
+                peer.name.to_string(),
+                if peer.by_certificate { "certificate" } else { "address" }.into(),
+                peer.members.iter().map(member).collect::<Vec<_>>().join(" "),
+                domains.join(", "),
+            ]);
+        }
+        table.print(out)?;
+        writeln!(out)?;
+        let mut table = Table::new(&["CLASS", "LEVEL", "SECURE FLOW", "RATE OF A CALLER", "BODY"]);
+        for (name, demands) in [("reg", &config.enablers.reg), ("sip", &config.enablers.sip)] {
+            table.row([
+                name.into(),
+                demands.level.to_string(),
+                if demands.secure { "yes" } else { "no" }.into(),
+                demands.rate.shown().trim_matches('"').into(),
+                Octets(demands.body_max).shown().trim_matches('"').into(),
+            ]);
+        }
+        table.print(out)?;
+        writeln!(out)?;
+        let mut table = Table::new(&["OFFERED", ""]);
+        for (name, about) in schemes(config) {
+            table.row([name.into(), about]);
+        }
+        table.print(out)?;
+    }
+    if let Some(bsf) = &config.bsf {
+        writeln!(out, "bsf      {} on http://{}{}", bsf.name, bsf.listen, bsf.path)?;
+    }
+    writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
+}
+
+/// What proves a caller, and with what.
+fn schemes(config: &Config) -> Vec<(&'static str, String)> {
+    let algorithms =
+        config.digest.algorithms.iter().map(|hash| hash.as_str()).collect::<Vec<_>>().join(", ");
+    let mut schemes = Vec::new();
+    if let Some(naf) = config.naf.as_ref().filter(|_| config.authentication.gba) {
+        let ids: Vec<String> = naf.ua_ids.iter().map(|id| hex(&id.0)).collect();
+        schemes.push(("gba", format!("{} (Ua {}), {algorithms}", naf.fqdn, ids.join(", "))));
+    }
+    if config.authentication.digest {
+        let count = config.authentication.accounts.len();
+        let accounts = if count == 1 { "1 account".into() } else { format!("{count} accounts") };
+        schemes
+            .push(("digest", format!("{accounts} in realm {}, {algorithms}", config.edge.realm)));
+    }
+    let asking = config.listeners_of(Side::Ue).filter(|listener| asks(listener) != "not asked for");
+    let asking: Vec<&str> = asking.map(|listener| &*listener.name).collect();
+    if !asking.is_empty() {
+        schemes.push(("certificate", format!("on {}", asking.join(", "))));
+    }
+    schemes
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn routes(config: &Config) -> Vec<(String, String)> {
+    let name = |at: u16| config.peers.get(usize::from(at)).map(|peer| peer.name.to_string());
+    let named = config.routes.domains.iter().map(|(domain, group)| (domain.to_string(), group.0));
+    let default = config.routes.default.map(|group| ("*".to_owned(), group.0));
+    named.chain(default).filter_map(|(domain, at)| Some((domain, name(at)?))).collect()
+}
+
+fn side(side: Side) -> &'static str {
+    match side {
+        Side::Ue => "ue",
+        Side::Core => "core",
+    }
+}
+
+fn tokens(transports: &[Transport]) -> Vec<&'static str> {
+    transports.iter().map(|transport| transport.uri_token()).collect()
+}
+
+fn asks(listener: &Listener) -> &'static str {
+    match listener.tls.as_ref().map(|tls| tls.spec.asks) {
+        None | Some(ClientCertificate::None) => "not asked for",
+        Some(ClientCertificate::Optional) => "asked for",
+        Some(ClientCertificate::Required) => "required",
+    }
+}
+
+fn member(member: &Member) -> String {
+    let port = member.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let transport = member.transport.map(|t| format!("{} ", t.uri_token())).unwrap_or_default();
+    format!("{transport}{}{port}", member.host)
+}
