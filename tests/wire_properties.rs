@@ -93,7 +93,7 @@ const OPTIONAL: &[&str] = &[
 
 /// A well-formed request or response with oddities, a body, and now and then octets behind it.
 fn tidy() -> impl Strategy<Value = Vec<u8>> {
-    let mandatory = MANDATORY.map(|spellings| prop::sample::select(spellings));
+    let mandatory = MANDATORY.map(prop::sample::select);
     let optional = prop::collection::vec(prop::sample::select(OPTIONAL), 0..6);
     let lines = (mandatory, optional)
         .prop_map(|(mandatory, optional)| [&mandatory[..], &optional].concat());
