@@ -3,8 +3,8 @@
 //! Takes:   keys and the time.
 //! Gives:   [`Recent`], a map whose entries live for at least one period and at most two.
 //! Keeps:   two generations in 64 shards, at most `max` entries in all.
-//! Refuses: nothing; when a shard is full its older generation goes, and [`Recent::floor`] says up to when
-//!          entries may be missing.
+//! Refuses: nothing; when a shard is full its older generation goes, and the instant that [`Recent::with`] hands over says up to
+//!          when entries may be missing.
 //! Sources: none.
 
 use std::collections::HashMap;

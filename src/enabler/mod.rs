@@ -1,6 +1,6 @@
 //! Stage 6, enabler: what the class of a request demands of its caller.
 //!
-//! Takes:   [`Bound`](crate::association::Bound), and the class that stage 3 read from the headers.
+//! Takes:   [`Bound`], and the class that stage 3 read from the headers.
 //! Gives:   [`Permitted`], the only thing that stage 7 forwards.
 //! Keeps:   one bucket for each caller and class, bounded.
 //! Refuses: a level under the class's, a direction it does not have, too much of it, too long a body.

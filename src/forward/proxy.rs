@@ -6,7 +6,7 @@
 //! 3. CANCEL is answered and cancels the client transaction; ACK to a 2xx passes without a transaction.
 //! 4. A context is gone when all its transactions have ended.
 //!
-//! Takes:   [`Permitted`], retransmissions, responses, failed transports, the time.
+//! Takes:   [`Permitted`](crate::enabler::Permitted), retransmissions, responses, failed transports, the time.
 //! Gives:   [`Output`]s; drain [`Proxy::poll_output`] after each call, then arm one timer.
 //! Keeps:   contexts and one timer each, `transactions_max`; the request only until it is answered.
 //! Refuses: responses without transaction, or from elsewhere than the request went (rule 16); more transactions

@@ -1,4 +1,4 @@
-//! Keys, TUAK: f1 to f5 and f1*, f5* on Keccak-f[1600].
+//! Keys, TUAK: f1 to f5 and f1*, f5* on Keccak-f(1600).
 //!
 //! Takes:   K of 128 or 256 bits, TOP or TOPc, the lengths that the operator chose, and a challenge.
 //! Gives:   MACs, RES, CK, IK and the anonymity keys, by [`Tuak`].

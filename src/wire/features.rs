@@ -73,7 +73,7 @@ impl<'a> Features<'a> {
             .then_some(Self { params })
     }
 
-    /// The feature parameters, as written: those with a base tag, with a plus sign, or of [`PLUSLESS`].
+    /// The feature parameters, as written: those with a base tag, with a plus sign, or of `g.oma.locsip`.
     pub fn iter(self) -> impl Iterator<Item = Param<'a>> + Clone {
         self.params.iter().filter(|(name, _)| is_feature(name))
     }
