@@ -11,7 +11,7 @@
 //! [[account]]
 //! username = "alice"
 //! password = "..."                      # or: ha1 = { SHA-256 = "...", MD5 = "..." }
-//! realm = "example.net"                 # the edge's realm, if left out
+//! realm = "example.net"                 # the edge's realm, if left out; its first domain then names the user
 //! identities = ["sip:alice@example.net"] # that one, if left out
 //! disabled = false
 //! ```
@@ -41,8 +41,17 @@ pub const LINE_MAX: usize = 16 * 1024;
 const HASHES: [(&str, Hash); 3] =
     [("MD5", Hash::Md5), ("SHA-256", Hash::Sha256), ("SHA-512-256", Hash::Sha512_256)];
 
-/// Reads the accounts in `octets`, which stood in the file `name`; `realm` is for those that state none.
-pub fn read(name: &Path, octets: &[u8], realm: &Realm) -> (Accounts, Notes) {
+/// For accounts that leave it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'a> {
+    /// The realm.
+    pub realm: &'a Realm,
+    /// The domain of their identities.
+    pub domain: &'a str,
+}
+
+/// Reads the accounts in `octets`, which stood in the file `name`.
+pub fn read(name: &Path, octets: &[u8], home: Home<'_>) -> (Accounts, Notes) {
     let notes = Notes::new(&name.display().to_string());
     let mut accounts = Accounts::default();
     let Ok(text) = std::str::from_utf8(octets) else {
@@ -50,7 +59,7 @@ pub fn read(name: &Path, octets: &[u8], realm: &Realm) -> (Accounts, Notes) {
         return (accounts, notes);
     };
     let is_csv = name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let mut take = |row: Row<'_>| row.add(&mut accounts, realm, &notes);
+    let mut take = |row: Row<'_>| row.add(&mut accounts, home, &notes);
     if is_csv {
         csv(text, &notes, &mut take)
     } else {
@@ -73,16 +82,19 @@ struct Row<'a> {
 
 impl Row<'_> {
     /// Adds the account, or says why not.
-    fn add(self, accounts: &mut Accounts, default: &Realm, notes: &Notes) {
+    fn add(self, accounts: &mut Accounts, home: Home<'_>, notes: &Notes) {
         let Row { line, username, realm, .. } = self;
         let shown: String = username.chars().take(64).collect();
         let who = format!("account {shown:?}");
         let realm = match realm {
             Some(text) => Realm::new(text).map(|realm| realm.as_str().to_owned()),
-            None => Some(default.as_str().to_owned()),
+            None => Some(home.realm.as_str().to_owned()),
         };
         let secret = self.secret(&who, notes);
-        let identities = self.identities(&who, realm.as_deref().unwrap_or_default(), notes);
+        let identities = realm.as_deref().map(|realm| {
+            let domain = if realm == home.realm.as_str() { home.domain } else { realm };
+            self.identities(&who, domain, notes)
+        });
         let Some(realm) = realm else {
             let why = "it goes out in quotes, so it has no quote, backslash or control character";
             notes.say(
@@ -93,7 +105,7 @@ impl Row<'_> {
             );
             return;
         };
-        let (Some(secret), Some(identities)) = (secret, identities) else { return };
+        let (Some(secret), Some(identities)) = (secret, identities.flatten()) else { return };
         let account = Account { secret, identities, disabled: self.disabled };
         let (what, why) = match accounts.add(&realm, username, account) {
             Ok(()) => return,
@@ -126,7 +138,12 @@ impl Row<'_> {
                         let digits = if hash == Hash::Md5 { 32 } else { 64 };
                         let what =
                             format!("{who} has an HA1 that is not {} of anything", hash.as_str());
-                        notes.say(self.line, what, format!("it has {digits} hex digits"), "");
+                        notes.say(
+                            self.line,
+                            what,
+                            format!("such a one has {digits} hex digits"),
+                            "",
+                        );
                         return None;
                     }
                 }
@@ -136,7 +153,7 @@ impl Row<'_> {
         None
     }
 
-    fn identities(&self, who: &str, realm: &str, notes: &Notes) -> Option<Arc<[Impu]>> {
+    fn identities(&self, who: &str, domain: &str, notes: &Notes) -> Option<Arc<[Impu]>> {
         if self.identities.len() > IDENTITIES_MAX {
             notes.say(
                 self.line,
@@ -148,7 +165,7 @@ impl Row<'_> {
         }
         let own = match self.username.contains('@') {
             true => format!("sip:{}", self.username),
-            false => format!("sip:{}@{realm}", self.username),
+            false => format!("sip:{}@{domain}", self.username),
         };
         let guessed = [own];
         let texts = if self.identities.is_empty() { &guessed[..] } else { &self.identities };
@@ -175,23 +192,26 @@ impl Row<'_> {
 
 fn toml(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
     let Some(table) = raw::parse(text, notes) else { return };
-    let document = Document { text, lines: Lines::new(text), notes };
+    let document = Document { text, lines: Lines::new(text), notes, secret: true };
     let mut root = Section::root(&document, table.get_ref());
     for mut section in root.tables("account") {
         let line = section.place().line;
-        let username = section.need::<String>("username", "the name that the caller gives");
+        let username =
+            section.need::<String>("username", "the name that the caller gives", "\"alice\"");
         let realm = section.maybe::<String>("realm").map(|spot| spot.value);
         let password = section.maybe::<Secretive>("password").map(|spot| spot.value.0);
+        let unread = section.has("password") && password.is_none();
         let mut table = section.table("ha1");
         let stored = HASHES.into_iter().filter_map(|(name, hash)| {
             table.maybe::<Secretive>(name).map(|spot| (hash, spot.value.0))
         });
         let ha1 = stored.collect();
         table.finish();
-        let identities = section.or("identities", Vec::new());
+        let identities = section.maybe::<Vec<String>>("identities").map(|spot| spot.value);
+        let identities = identities.unwrap_or_default();
         let disabled = section.or("disabled", false);
         section.finish();
-        let Some(username) = username else { continue };
+        let Some(username) = username.filter(|_| !unread) else { continue };
         let (username, realm) = (username.value.as_str(), realm.as_deref());
         take(Row { line, username, realm, password, ha1, identities, disabled });
     }

@@ -81,21 +81,22 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     let why_side = "\"ue\" faces devices, \"core\" faces servers; a listener belongs to one";
     let why_identity =
         "this name stands in Via, Record-Route and the certificate (RFC 5922 section 7.5)";
-    let name = section.need::<String>("name", "warnings and peers refer to it");
+    let name = section.need::<String>("name", "warnings refer to it", "\"ue\"");
     let side = match section.has("side") {
         true => section.choice("side", &[("ue", Side::Ue), ("core", Side::Core)], "ue"),
-        false => section.need::<String>("side", why_side).and(None),
+        false => section.need::<String>("side", why_side, "\"ue\"").and(None),
     };
-    let address = section.need::<SocketAddr>("address", "where to listen");
+    let address = section.need::<SocketAddr>("address", "where to listen", "\"0.0.0.0:5060\"");
     let transports = transports(&mut section);
-    let identity = section.need::<String>("identity", why_identity).and_then(|spot| {
-        let fits = is_host(&spot.value);
-        if !fits {
-            let why = "it is a name such as DNS knows, or an address, without a port";
-            section.notes().problem(&spot.place, "is no host", why, "\"edge.example.net\"");
-        }
-        fits.then_some(spot)
-    });
+    let identity =
+        section.need::<String>("identity", why_identity, "\"edge.example.net\"").and_then(|spot| {
+            let fits = is_host(&spot.value);
+            if !fits {
+                let why = "it is a name such as DNS knows, or an address, without a port";
+                section.notes().problem(&spot.place, "is no host", why, "\"edge.example.net\"");
+            }
+            fits.then_some(spot)
+        });
     let tls = tls(&mut section, &transports, identity.as_ref(), folder);
     let mut digest = section.table("digest");
     let algorithms =
@@ -126,6 +127,7 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
     let Spot { value: words, place } = section.need::<Vec<String>>(
         "transports",
         "[\"udp\", \"tcp\"] share a port, [\"tls\"] has its own",
+        "[\"udp\", \"tcp\"]",
     )?;
     let notes = section.notes();
     let example = "[\"udp\", \"tcp\"]";
@@ -270,8 +272,9 @@ pub(super) fn pair(
     sum: &mut Sum,
 ) -> Option<Certificate> {
     let notes = table.notes();
-    let chain = table.need::<PathBuf>("certificate", "TLS shows it to the other end");
-    let key = table.need::<PathBuf>("key", "the private key of the certificate");
+    let chain =
+        table.need::<PathBuf>("certificate", "TLS shows it to the other end", "\"edge.pem\"");
+    let key = table.need::<PathBuf>("key", "the private key of the certificate", "\"edge.key\"");
     let chain_octets =
         chain.as_ref().and_then(|spot| folder.read(spot, Secrecy::Open, PEM_MAX, notes));
     let key_octets =

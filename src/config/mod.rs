@@ -122,7 +122,7 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
         let notes = Notes::new(&path.display().to_string());
         let config = raw::parse(text, &notes).and_then(|table| {
-            let document = Document { text, lines: Lines::new(text), notes: &notes };
+            let document = Document { text, lines: Lines::new(text), notes: &notes, secret: false };
             let root = Section::root(&document, table.get_ref());
             read(root, path)
         });
@@ -165,9 +165,11 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     }
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
+    let domain = domains.first().map_or("invalid", |domain| &**domain);
+    let home = accounts::Home { realm: &realm, domain };
     let naf_written = root.has("naf");
-    let authentication = proof::authentication(&mut root, &folder, &realm, naf_written);
-    let digest = proof::digest(&mut root, authentication.accounts.has_passwords());
+    let authentication = proof::authentication(&mut root, &folder, home, naf_written);
+    let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge, notes);
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
@@ -214,7 +216,7 @@ fn edge(root: &mut Section<'_>, wanted: bool) -> (Option<Edge>, bool) {
     });
     let why = "whose callers are these? requests for other domains are foreign";
     let domains = if wanted || section.has("domains") {
-        section.need::<Vec<String>>("domains", why)
+        section.need::<Vec<String>>("domains", why, "[\"example.net\"]")
     } else {
         Some(Spot { value: vec!["invalid".into()], place: section.place() })
     };

@@ -115,15 +115,17 @@ fn one(
     folder: &Folder,
 ) -> Option<(Peer, Option<Dialling>)> {
     let notes = section.notes();
-    let name = section.need::<String>("name", "routes refer to it");
+    let name = section.need::<String>("name", "routes refer to it", "\"core\"");
     if section.has("side") {
         section.choice("side", &[("core", ())], "core");
     }
     let why = "requests go to one of them";
-    let members = section.need::<Vec<String>>("members", why).and_then(|spot| {
-        let members = members(&spot, listeners, notes);
-        members.map(|value| Spot { value, place: spot.place })
-    });
+    let members = section
+        .need::<Vec<String>>("members", why, "[\"sip:203.0.113.10:5060;transport=tcp\"]")
+        .and_then(|spot| {
+            let members = members(&spot, listeners, notes);
+            members.map(|value| Spot { value, place: spot.place })
+        });
     let trust_place = section.place_of("trust");
     let by_certificate = section.word("trust", &[("certificate", true), ("address", false)]);
     let written = section.maybe::<Vec<IpAddr>>("addresses");
@@ -328,8 +330,9 @@ pub(super) fn routes(
     let notes = root.notes();
     let mut domains: Vec<(Arc<str>, GroupId)> = Vec::new();
     for mut section in root.tables("route") {
-        let domain = section.need::<String>("domain", "requests for it go to the peer");
-        let peer = section.need::<String>("peer", "the name of a [[peer]]");
+        let domain =
+            section.need::<String>("domain", "requests for it go to the peer", "\"example.net\"");
+        let peer = section.need::<String>("peer", "the name of a [[peer]]", "\"core\"");
         section.finish();
         let (Some(domain), Some(peer)) = (domain, peer) else { continue };
         if !is_host(&domain.value) {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::accounts;
+use super::accounts::{self, Home};
 use super::files::{Fingerprint, Folder, Secrecy, Sum, TABLE_MAX};
 use super::listen::{algorithms, is_address, is_host};
 use super::problem::Notes;
@@ -114,7 +114,7 @@ pub(super) fn naf(root: &mut Section<'_>) -> Option<Naf> {
         return None;
     }
     let derived = "the key is derived from the name that the UE dialled (TS 33.220 annex B.3)";
-    let fqdn = section.need::<String>("fqdn", derived).and_then(|Spot { value, place }| {
+    let fqdn = section.need::<String>("fqdn", derived, "\"naf.example.com\"").and_then(|Spot { value, place }| {
         let what = if is_address(&value) {
             "is an address"
         } else if !is_host(&value) || !value.contains('.') {
@@ -174,14 +174,16 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
             notes.problem(&place, "is not offered", why, "");
         }
     }
-    let name = section.need::<String>("name", "it stands in every B-TID").and_then(|spot| {
-        let fits = is_host(&spot.value) && !is_address(&spot.value);
-        if !fits {
-            let why = "NAFs find the server by it (TS 33.220 clause 4.5.2)";
-            notes.problem(&spot.place, "is no domain name", why, "\"bsf.example.net\"");
-        }
-        fits.then(|| spot.value.to_ascii_lowercase())
-    });
+    let name = section
+        .need::<String>("name", "it stands in every B-TID", "\"bsf.example.net\"")
+        .and_then(|spot| {
+            let fits = is_host(&spot.value) && !is_address(&spot.value);
+            if !fits {
+                let why = "NAFs find the server by it (TS 33.220 clause 4.5.2)";
+                notes.problem(&spot.place, "is no domain name", why, "\"bsf.example.net\"");
+            }
+            fits.then(|| spot.value.to_ascii_lowercase())
+        });
     let realm = section.maybe::<String>("realm").and_then(|spot| {
         let realm = Realm::new(&spot.value);
         if realm.is_none() {
@@ -197,7 +199,11 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
         }
         spot.value
     });
-    let subscribers = section.need::<PathBuf>("subscribers", "who may bootstrap, and with what");
+    let subscribers = section.need::<PathBuf>(
+        "subscribers",
+        "who may bootstrap, and with what",
+        "\"subscribers.toml\"",
+    );
     let mut sum = Sum::new();
     if let Some(spot) = &subscribers
         && let Some(octets) = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)
@@ -242,20 +248,21 @@ fn judge_subscribers(path: &Path, octets: &[u8]) -> Notes {
 }
 
 /// Reads `[digest]`.
-pub(super) fn digest(root: &mut Section<'_>, passwords: bool) -> Digest {
+pub(super) fn digest(root: &mut Section<'_>, wanted: bool, passwords: bool) -> Digest {
     let mut section = root.table("digest");
     let notes = section.notes();
     let built_in = || vec![Hash::Sha256, Hash::Md5];
     let place = section.place_of("algorithms");
     let algorithms = match section.maybe::<Vec<Hash>>("algorithms") {
         Some(spot) => algorithms(spot, notes),
+        None if !wanted => built_in(),
         None => {
             let why = "it is deprecated (RFC 8760 section 3); many clients know nothing else, and GBA keys do not depend on it";
             notes.warn(&place, "offers MD5 by default", why, "algorithms = [\"SHA-256\"]");
             built_in()
         }
     };
-    if passwords && algorithms.contains(&Hash::Md5) {
+    if wanted && passwords && algorithms.contains(&Hash::Md5) {
         let why = "an MD5 response over a password can be searched offline by whoever saw it";
         notes.warn(
             &place,
@@ -274,7 +281,7 @@ pub(super) fn digest(root: &mut Section<'_>, passwords: bool) -> Digest {
 pub(super) fn authentication(
     root: &mut Section<'_>,
     folder: &Folder,
-    realm: &Realm,
+    home: Home<'_>,
     naf: bool,
 ) -> Authentication {
     let mut section = root.table("authentication");
@@ -285,7 +292,7 @@ pub(super) fn authentication(
         let octets = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)?;
         sum.add(&octets);
         let name = folder.resolve(&spot.value);
-        let (accounts, found) = accounts::read(&name, &octets, realm);
+        let (accounts, found) = accounts::read(&name, &octets, home);
         notes.adopt(found);
         Some(accounts)
     });

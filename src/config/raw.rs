@@ -71,8 +71,13 @@ pub trait Field: Sized {
 pub fn parse<'t>(text: &'t str, notes: &Notes) -> Option<Spanned<DeTable<'t>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let lines = Lines::new(text);
+    let mut last = None;
     for error in &errors {
         let line = error.span().map_or(0, |span| lines.at(span.start));
+        // What follows on a line is mostly the parser finding its way back.
+        if last.replace(line) == Some(line) {
+            continue;
+        }
         let what = error.message().lines().collect::<Vec<_>>().join(", ");
         notes.say(line, format!("this is not TOML: {what}"), "", "");
     }
@@ -105,6 +110,8 @@ pub struct Document<'d> {
     pub lines: Lines,
     /// Findings.
     pub notes: &'d Notes,
+    /// Whether its values are secrets, which no problem may quote.
+    pub secret: bool,
 }
 
 /// One table: what is in it is asked for by key.
@@ -120,7 +127,7 @@ pub struct Section<'d> {
 impl<'d> Section<'d> {
     /// The whole of a document.
     pub fn root(document: &'d Document<'d>, table: &'d DeTable<'d>) -> Self {
-        Self { document, table: Some(table), path: String::new(), line: 1, asked: Vec::new() }
+        Self { document, table: Some(table), path: String::new(), line: 0, asked: Vec::new() }
     }
 
     /// Where findings go.
@@ -148,32 +155,44 @@ impl<'d> Section<'d> {
 
     /// The value of `key`, if it is there and right.
     pub fn maybe<T: Field>(&mut self, key: &'static str) -> Option<Spot<T>> {
+        self.like(key, T::EXAMPLE)
+    }
+
+    /// The same; where something else stands, `example` is the value that would do.
+    fn like<T: Field>(&mut self, key: &'static str, example: &str) -> Option<Spot<T>> {
         self.asked.push(key);
         let value = self.table?.get(key)?;
         let place = self.place_of(key);
         match T::read(value.get_ref()) {
             Ok(value) => Some(Spot { value, place }),
             Err(wrong) => {
-                self.notes().problem(&place, &wrong.what, wrong.why, &wrong.value);
+                let fix = if wrong.value == T::EXAMPLE { example } else { &wrong.value };
+                self.notes().problem(&place, &wrong.what, wrong.why, fix);
                 None
             }
         }
     }
 
     /// The value of `key`, which must be there; `None` after saying so.
-    pub fn need<T: Field>(&mut self, key: &'static str, why: &'static str) -> Option<Spot<T>> {
-        if self.table.is_none_or(|table| table.get(key).is_none()) {
+    pub fn need<T: Field>(
+        &mut self,
+        key: &'static str,
+        why: &'static str,
+        example: &str,
+    ) -> Option<Spot<T>> {
+        if !self.has(key) {
             self.asked.push(key);
             let what = format!("{} is missing", self.path_of(key));
-            self.notes().say(self.line, what, why, format!("{key} = {}", T::EXAMPLE));
+            self.notes().say(self.line, what, why, format!("{key} = {example}"));
             return None;
         }
-        self.maybe(key)
+        self.like(key, example)
     }
 
     /// The value of `key`, or `default`.
-    pub fn or<T: Field>(&mut self, key: &'static str, default: T) -> T {
-        self.maybe(key).map_or(default, |spot| spot.value)
+    pub fn or<T: Field + Shown>(&mut self, key: &'static str, default: T) -> T {
+        let example = default.shown();
+        self.like(key, &example).map_or(default, |spot| spot.value)
     }
 
     /// The value of `key` between `range`, or `default`.
@@ -181,7 +200,8 @@ impl<'d> Section<'d> {
     where
         T: Field + Shown + PartialOrd + Copy,
     {
-        let Some(Spot { value, place }) = self.maybe::<T>(key) else { return default };
+        let example = default.shown();
+        let Some(Spot { value, place }) = self.like::<T>(key, &example) else { return default };
         if range.contains(&value) {
             return value;
         }
@@ -204,12 +224,13 @@ impl<'d> Section<'d> {
         words: &[(&'static str, T)],
         example: &str,
     ) -> Option<T> {
-        let Spot { value, place } = self.maybe::<String>(key)?;
+        let example = format!("{example:?}");
+        let Spot { value, place } = self.like::<String>(key, &example)?;
         let found = words.iter().find(|(word, _)| *word == value).map(|(_, value)| *value);
         if found.is_none() {
             let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
             let what = format!("is not offered; what is: {}", known.join(", "));
-            self.notes().problem(&place, &what, "", &format!("{example:?}"));
+            self.notes().problem(&place, &what, "", &example);
         }
         found
     }
@@ -318,12 +339,10 @@ impl<'d> Section<'d> {
     }
 
     fn written(&self, value: &Spanned<DeValue<'_>>) -> String {
-        let secret = ["password", "ha1", "k", "op", "opc"];
         let text = self.document.text.get(value.span()).unwrap_or_default();
         let quotable = text.len() <= QUOTED_MAX && !text.contains('\n');
         let is_table = matches!(value.get_ref(), DeValue::Table(_));
-        let hidden = secret.iter().any(|name| self.path.ends_with(name));
-        if quotable && !is_table && !hidden { text.to_owned() } else { String::new() }
+        if quotable && !is_table && !self.document.secret { text.to_owned() } else { String::new() }
     }
 }
 
@@ -375,6 +394,18 @@ impl Shown for Octets {
     }
 }
 
+impl Shown for bool {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for SocketAddr {
+    fn shown(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
 macro_rules! numbers {
     ($($type:ty),+) => {$(
         impl Shown for $type {
@@ -392,7 +423,7 @@ macro_rules! numbers {
                     return Err(Wrong::new::<Self>("is not a number"));
                 };
                 Self::from_str_radix(number.as_str(), number.radix())
-                    .map_err(|_| Wrong::new::<Self>(concat!("does not fit ", stringify!($type))))
+                    .map_err(|_| Wrong::new::<Self>("is negative or too large"))
             }
         }
     )+};
@@ -511,10 +542,14 @@ impl Field for Rate {
             Some((rate, burst)) => (rate, Some(burst.parse().map_err(|_| wrong())?)),
             None => (text, None),
         };
-        let (count, unit) = rate.split_once('/').ok_or_else(|| Wrong {
-            what: "has no unit".into(),
-            why: Self::WHY,
-            value: format!("\"{rate}/min\""),
+        let is_number = !rate.is_empty() && rate.bytes().all(|octet| octet.is_ascii_digit());
+        let (count, unit) = rate.split_once('/').ok_or_else(|| match is_number {
+            true => Wrong {
+                what: "has no unit".into(),
+                why: Self::WHY,
+                value: format!("\"{rate}/min\""),
+            },
+            false => wrong(),
         })?;
         let count: u32 = count.parse().map_err(|_| wrong())?;
         let seconds = match unit {

@@ -1,0 +1,416 @@
+//! Configurations good and bad, through the real binary: every problem at once, word for word.
+//!
+//! `sip-fixtures/config/bad/NAME.toml` is refused with exactly what stands in `NAME.txt`; `good/NAME.toml` is
+//! taken, and `check` prints `NAME.txt`. Both are checked beside the files that `sipward init` writes.
+
+#![cfg(feature = "http")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sipward::authentication::Accounts;
+use sipward::authentication::digest::Hash;
+use sipward::config::reload::{Reloader, diff};
+use sipward::config::{Config, accounts};
+use sipward::identity::Realm;
+
+/// A folder with what `sipward init` writes, gone when the test ends.
+struct Lab(PathBuf);
+
+impl Lab {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("config-{name}"));
+        let _ = fs::remove_dir_all(&folder);
+        let lab = Self(folder);
+        let (code, out, errors) = sipward(Path::new("."), &["init", lab.0.to_str().unwrap()]);
+        assert_eq!((code, errors.as_str()), (0, ""), "{out}");
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// `sipward.toml` with `from` changed to `to`.
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}");
+        self.write(name, &text.replacen(from, to, 1));
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        sipward(&self.0, arguments)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Exit code, standard output and standard error of the binary.
+fn sipward(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let run =
+        Command::new(env!("CARGO_BIN_EXE_sipward")).current_dir(folder).args(arguments).output();
+    let run = run.expect("the binary runs");
+    let text = |octets: Vec<u8>| String::from_utf8(octets).expect("UTF-8");
+    (run.status.code().expect("it ends by itself"), text(run.stdout), text(run.stderr))
+}
+
+/// The fixtures of a folder: name, TOML, and what must come of it.
+fn fixtures(folder: &str) -> Vec<(String, String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config").join(folder);
+    let mut found: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let read =
+                |path: &Path| fs::read_to_string(path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+            (name, read(&path), read(&path.with_extension("txt")))
+        })
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "{folder:?} holds no fixtures");
+    found
+}
+
+#[test]
+fn what_is_wrong_is_told_all_at_once() {
+    let lab = Lab::new("bad");
+    for (name, text, expected) in fixtures("bad") {
+        let file = format!("{name}.toml");
+        lab.write(&file, &text);
+        let (code, out, errors) = lab.run(&["check", &file]);
+        assert_eq!((code, out.as_str()), (2, ""), "{name}");
+        assert_eq!(errors, expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_good_is_told_in_a_table_with_its_warnings() {
+    let lab = Lab::new("good");
+    for (name, text, expected) in fixtures("good") {
+        let file = format!("{name}.toml");
+        lab.write(&file, &text);
+        let (code, out, errors) = lab.run(&["check", &file]);
+        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        assert_eq!(out, expected, "{name}");
+    }
+}
+
+#[test]
+fn what_init_writes_is_good_and_never_written_over() {
+    let lab = Lab::new("init");
+    let (code, out, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!((code, errors.as_str()), (0, ""), "{out}");
+    assert_eq!(out.matches("warning: ").count(), 4, "{out}");
+    let before = fs::read(lab.path("edge.key")).unwrap();
+    fs::remove_file(lab.path("sipward.toml")).unwrap();
+    let (code, out, errors) = lab.run(&["init"]);
+    assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains("edge.key is there already"), "{errors}");
+    assert_eq!(fs::read(lab.path("edge.key")).unwrap(), before);
+    assert!(!lab.path("sipward.toml").exists(), "all or nothing");
+}
+
+#[test]
+fn every_key_in_a_comment_of_init_is_one() {
+    let lab = Lab::new("comments");
+    let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
+    // A comment that is a line of configuration begins with one blank and a key.
+    let uncommented: Vec<String> = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key)
+                if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')
+                    && (key.contains(" = ") || key.starts_with('['))
+                    && !key.starts_with("side =")
+                    && !key.starts_with("trust =")
+                    && !key.starts_with("tls =") =>
+            {
+                key.to_owned()
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let taken = uncommented.iter().zip(text.lines()).filter(|(new, old)| new != old).count();
+    assert!(taken > 35, "{taken} keys stand in comments");
+    lab.write("all.toml", &uncommented.join("\n"));
+    let (code, _, errors) = lab.run(&["check", "all.toml"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+}
+
+#[cfg(unix)]
+#[test]
+fn secrets_are_for_the_owner_alone_and_no_two_labs_share_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (one, two) = (Lab::new("secrets-1"), Lab::new("secrets-2"));
+    for name in ["edge.key", "lab-ca.key", "accounts.toml", "subscribers.toml"] {
+        let mode = fs::metadata(one.path(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{name}");
+        let read = |lab: &Lab| fs::read_to_string(lab.path(name)).unwrap();
+        assert_ne!(read(&one), read(&two), "V-73: {name}");
+    }
+    for (name, key) in [
+        ("edge.key", "listen.tls.key"),
+        ("accounts.toml", "authentication.accounts"),
+        ("subscribers.toml", "bsf.subscribers"),
+    ] {
+        fs::set_permissions(one.path(name), fs::Permissions::from_mode(0o644)).unwrap();
+        let (code, _, errors) = one.run(&["check", "sipward.toml"]);
+        assert_eq!(code, 2, "SEC-001: {name}");
+        let head = format!("{key} = \"{name}\" can be read by others (mode 0644)");
+        assert!(errors.contains(&head), "{errors}");
+        assert!(errors.contains(&format!("fix: chmod 600 {name}")), "{errors}");
+        fs::set_permissions(one.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn check_speaks_json() {
+    let lab = Lab::new("json");
+    let (code, out, errors) = lab.run(&["check", "--json", "sipward.toml"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(value["good"], true);
+    assert_eq!(value["listeners"][1]["transports"][0], "tls");
+    assert_eq!(value["routes"][0]["peer"], "core");
+    assert_eq!(value["schemes"], serde_json::json!(["gba", "digest"]));
+    assert_eq!(value["warnings"].as_array().unwrap().len(), 4);
+    lab.edit("sipward.toml", "fqdn = \"edge.example.net\"", "fqdn = \"192.0.2.7\"");
+    let (code, out, errors) = lab.run(&["check", "--json", "sipward.toml"]);
+    assert_eq!((code, errors.as_str()), (2, ""));
+    let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(value["good"], false);
+    assert_eq!(value["problems"][0]["what"], "naf.fqdn = \"192.0.2.7\" is an address");
+    assert_eq!(value["problems"][0]["fix"], "fqdn = \"naf.example.com\"");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let lab = Lab::new("files");
+    fs::write(lab.path("latin.toml"), b"[edge]\nrealm = \"\xe9\"\n").unwrap();
+    lab.write("long.toml", &"#".repeat(1024 * 1024 + 1));
+    for (file, what) in [
+        (
+            "missing.toml",
+            "cannot be read: No such file or directory (os error 2)\n    fix: sipward init\n",
+        ),
+        (".", "is not a file\n"),
+        ("latin.toml", "cannot be read: stream did not contain valid UTF-8\n"),
+        ("long.toml", "is too long\n    1 MiB is the most\n"),
+    ] {
+        let (code, out, errors) = lab.run(&["check", file]);
+        assert_eq!((code, out.as_str(), errors), (2, "", format!("{file}: {what}")));
+    }
+}
+
+#[test]
+fn what_a_file_holds_reaches_no_terminal() {
+    let lab = Lab::new("terminal");
+    lab.write("hostile.toml", "[edge]\nrealm = \"\"\n\"\\u001B[2J\\r\\n\" = 1\n");
+    let (code, out, errors) = lab.run(&["check", "hostile.toml"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(errors.contains("edge.\\u{1b}[2J\\r\\n is not a key"), "{errors}");
+    assert!(errors.chars().all(|c| c == '\n' || !c.is_control()), "V-11: {errors:?}");
+}
+
+/// Accounts of a fixture, and the problems as they are printed.
+fn read_accounts(file: &str, octets: &[u8]) -> (Accounts, Vec<String>) {
+    let realm = Realm::new("lab").unwrap();
+    let home = accounts::Home { realm: &realm, domain: "example.net" };
+    let (accounts, notes) = accounts::read(Path::new(file), octets, home);
+    let (problems, warnings) = notes.into_parts();
+    assert_eq!(warnings, []);
+    (accounts, problems.iter().map(ToString::to_string).collect())
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config/accounts");
+    fs::read(folder.join(name)).unwrap()
+}
+
+#[test]
+fn accounts_in_csv_are_quoted_as_rfc_4180_says() {
+    let (accounts, problems) = read_accounts("good.csv", &fixture("good.csv"));
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(accounts.len(), 4);
+    let alice = accounts.identities("lab", "alice").expect("alice");
+    assert_eq!(
+        alice.iter().map(|impu| impu.as_str()).collect::<Vec<_>>(),
+        ["sip:alice@example.net", "tel:+15550100"]
+    );
+    let mufasa = "http-auth@example.org";
+    assert!(accounts.ha1(mufasa, "Mufasa", Hash::Md5).is_some());
+    assert!(
+        accounts.ha1(mufasa, "Mufasa", Hash::Sha256).is_some(),
+        "digits in upper case are folded"
+    );
+    assert!(accounts.ha1(mufasa, "Mufasa", Hash::Sha512_256).is_none());
+    assert!(accounts.ha1("lab", "mallory", Hash::Md5).is_none(), "disabled");
+    let gina = accounts.identities("lab", "gina").expect("gina");
+    assert_eq!(gina[0].as_str(), "sip:gina@example.net", "the domain, not the realm");
+    assert!(accounts.has_passwords());
+}
+
+#[test]
+fn accounts_that_cannot_be_are_told_all_at_once_and_without_their_secrets() {
+    for (name, expected) in [
+        ("bad.toml", include_str!("../sip-fixtures/config/accounts/bad.toml.txt")),
+        ("bad.csv", include_str!("../sip-fixtures/config/accounts/bad.csv.txt")),
+        ("columns.csv", include_str!("../sip-fixtures/config/accounts/columns.csv.txt")),
+    ] {
+        let (_, problems) = read_accounts(name, &fixture(name));
+        assert_eq!(problems.join("\n") + "\n", expected, "{name}");
+        assert!(!expected.contains("wonderland") && !expected.contains("12345"), "{name}");
+    }
+    let (accounts, problems) = read_accounts("nothing.csv", &fixture("nothing.csv"));
+    assert!(accounts.is_empty() && problems.is_empty(), "an empty file is one without accounts");
+    let (_, problems) = read_accounts("binary.csv", b"username,password\n\xff,x\n");
+    assert_eq!(problems, ["binary.csv: is not UTF-8 text"]);
+    let long = format!("username,password\na,{}\n", "x".repeat(accounts::LINE_MAX));
+    let (_, problems) = read_accounts("long.csv", long.as_bytes());
+    assert_eq!(problems, ["long.csv:2: the line is too long\n    16 KiB is the most"]);
+}
+
+#[test]
+fn problems_of_accounts_stand_beside_those_of_the_configuration() {
+    let lab = Lab::new("accounts");
+    lab.edit("accounts.toml", "username = \"alice\"", "username = \"a:b\"");
+    lab.edit("subscribers.toml", "k = \"", "k = \"xyz");
+    lab.edit("sipward.toml", "key_lifetime = \"12h\"", "key_lifetime = 12");
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!(code, 2);
+    let heads: Vec<&str> = errors.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(heads.len(), 3, "{errors}");
+    assert!(
+        heads[0].starts_with("sipward.toml:")
+            && heads[0].ends_with("key_lifetime = 12 has no unit")
+    );
+    assert!(heads[1].starts_with("accounts.toml:4: account \"a:b\""), "{errors}");
+    assert!(heads[2].starts_with("subscribers.toml:"), "{errors}");
+}
+
+#[test]
+fn nothing_secret_is_in_the_debug_form() {
+    let lab = Lab::new("debug");
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let shown = format!("{config:#?}");
+    let secrets = ["accounts.toml", "subscribers.toml", "edge.key"]
+        .map(|name| fs::read_to_string(lab.path(name)).unwrap());
+    let drawn = secrets.iter().flat_map(|text| text.split(['"', '\n'])).filter(|word| {
+        word.len() >= 30
+            && word.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+/=".contains(&octet))
+    });
+    let drawn: Vec<&str> = drawn.collect();
+    assert!(drawn.len() >= 7, "a password, four keys, and the lines of one more: {}", drawn.len());
+    assert!(drawn.iter().all(|secret| !shown.contains(secret)), "SEC-001");
+}
+
+#[test]
+fn a_reload_takes_what_may_change_and_tells_what_may_not() {
+    let lab = Lab::new("reload");
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let applied = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let count = applied.clone();
+    let reloader = Reloader::new(config, move |_| {
+        *count.lock().unwrap() += 1;
+        Ok(())
+    });
+    let before = reloader.current();
+    let report = reloader.reload().expect("good");
+    assert_eq!((report.changed.as_slice(), report.restart.as_slice()), (&[][..], &[][..]));
+
+    lab.edit("accounts.toml", "username = \"alice\"", "username = \"bob\"");
+    let renewed = Lab::new("reload-renewed");
+    for name in ["edge.pem", "edge.key"] {
+        let text = fs::read_to_string(renewed.path(name)).unwrap();
+        lab.write(name, &text);
+    }
+    lab.edit("sipward.toml", "foreign = \"core\"", "foreign = \"refuse\"");
+    lab.edit("sipward.toml", "0.0.0.0:5060", "0.0.0.0:5062");
+    lab.edit("sipward.toml", "mode = \"observe\"", "mode = \"enforce\"");
+    let report = reloader.reload().expect("good");
+    assert_eq!(report.changed, ["certificates", "accounts", "routes"]);
+    assert_eq!(report.restart, ["listen", "association"]);
+    let now = reloader.current();
+    assert!(now.authentication.accounts.identities("example.net", "bob").is_some());
+    assert!(
+        before.authentication.accounts.identities("example.net", "bob").is_none(),
+        "a snapshot stays"
+    );
+    assert_eq!(now.routes.default, None);
+    assert_eq!(now.listeners[0].address.port(), 5060, "sockets wait for a restart");
+    assert!(now.association.observe);
+    assert_eq!(*applied.lock().unwrap(), 2);
+
+    lab.edit("sipward.toml", "foreign = \"refuse\"", "foreign = \"nobody\"");
+    fs::remove_file(lab.path("accounts.toml")).unwrap();
+    let problems = reloader.reload().expect_err("V-147");
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(std::sync::Arc::ptr_eq(&now, &reloader.current()), "V-147: the old one stays");
+    assert_eq!(*applied.lock().unwrap(), 2);
+}
+
+#[test]
+fn a_reload_that_cannot_be_applied_leaves_the_old_one() {
+    let lab = Lab::new("reload-unapplied");
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let reloader = Reloader::new(config, |_| Err("the listener is gone".into()));
+    let before = reloader.current();
+    let problems = reloader.reload().expect_err("not applied");
+    assert!(problems[0].to_string().contains("the listener is gone"));
+    assert!(std::sync::Arc::ptr_eq(&before, &reloader.current()));
+}
+
+#[test]
+fn every_part_is_compared() {
+    let lab = Lab::new("diff");
+    let load = || Config::load(&lab.path("sipward.toml")).expect("good").0;
+    let old = load();
+    assert_eq!(diff(&old, &load()), Default::default());
+    for (from, to, live, restart) in [
+        (
+            "domains = [\"example.net\"]",
+            "domains = [\"example.net\", \"example.org\"]",
+            Some("routes"),
+            Some("edge"),
+        ),
+        ("identity = \"127.0.0.1\"", "identity = \"127.0.0.2\"", None, Some("listen")),
+        (":5070;", ":5071;", None, Some("peer")),
+        ("challenge = \"407\"", "challenge = \"401\"", None, Some("register")),
+        ("key_lifetime = \"12h\"", "key_lifetime = \"1h\"", None, Some("bsf")),
+        ("rate = \"6/min\"", "rate = \"7/min\"", None, Some("enabler")),
+        ("log = \"info\"", "log = \"debug\"", Some("telemetry.log"), None),
+        ("json = false", "json = true", None, Some("telemetry")),
+        ("[admission]", "[admission]\nflow_rate = \"5/s\"", None, Some("admission")),
+        ("[forward]", "[forward]\nt1 = \"100ms\"", Some("forward"), None),
+        ("[digest]", "[digest]\nlock = false", None, Some("digest")),
+        ("[naf] ", "[danger]\nbsf_accepts_auth = true\n[naf] ", None, Some("danger")),
+        ("[naf] ", "[path]\nstrict = true\n[naf] ", Some("register.path_strict"), None),
+        (
+            "accounts = \"accounts.toml\"",
+            "accounts = \"accounts.toml\"\nnonce_lifetime = \"60s\"",
+            None,
+            Some("authentication"),
+        ),
+        ("fqdn = \"edge", "required = true\nfqdn = \"edge", None, Some("naf")),
+    ] {
+        let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
+        lab.edit("sipward.toml", from, to);
+        let found = diff(&old, &load());
+        assert_eq!(found.live, live.into_iter().collect::<Vec<_>>(), "{to}");
+        assert_eq!(found.restart, restart.into_iter().collect::<Vec<_>>(), "{to}");
+        lab.write("sipward.toml", &text);
+    }
+    lab.edit("subscribers.toml", "impus = [\"sip:ue2@", "impus = [\"sip:ue3@");
+    assert_eq!(diff(&old, &load()).live, ["subscribers"]);
+}
