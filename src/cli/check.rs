@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{GOOD, Table, USAGE};
-use crate::config::raw::{Octets, Shown as _};
+use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Problem};
 use crate::enabler::Demands;
 use crate::transport::peer::ClientCertificate;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::field;
 use super::problem::Notes;
 use super::raw::{self, Document, Lines, Section};
 use crate::authentication::Accounts;
@@ -221,14 +222,14 @@ fn toml(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
 /// Text that is zeroed on drop and stands in no problem.
 struct Secretive(Zeroizing<String>);
 
-impl raw::Field for Secretive {
+impl field::Field for Secretive {
     const WHY: &'static str = "a text stands in quotes";
     const EXAMPLE: &'static str = "\"..\"";
 
-    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, raw::Wrong> {
+    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, field::Wrong> {
         match value.as_str() {
             Some(text) => Ok(Self(Zeroizing::new(text.to_owned()))),
-            None => Err(raw::Wrong {
+            None => Err(field::Wrong {
                 what: "is not a text in quotes".into(),
                 why: Self::WHY,
                 value: Self::EXAMPLE.into(),

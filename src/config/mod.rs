@@ -7,6 +7,7 @@
 //! Sources: each part its own; V-147, V-151.
 
 pub mod accounts;
+pub mod field;
 pub mod files;
 pub mod listen;
 pub mod peer;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::accounts::{self, Home};
+use super::field::Octets;
 use super::files::{Fingerprint, Folder, Secrecy, Sum, TABLE_MAX};
 use super::listen::{algorithms, is_address, is_host};
 use super::problem::Notes;
-use super::raw::{Octets, Section, Spot};
+use super::raw::{Section, Spot};
 use crate::admission::Rate;
 use crate::authentication::Accounts;
 use crate::authentication::digest::Hash;
