@@ -53,7 +53,7 @@ pub struct Plan {
     /// The group of other domains.
     pub default_route: Option<GroupId>,
     /// Realm of plain accounts, and the accounts.
-    pub accounts: Option<(Realm, Accounts)>,
+    pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
     pub naf: Option<(Naf, Arc<dyn KeySource>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
@@ -96,6 +96,10 @@ pub struct Plan {
     pub mirror_tls_param: bool,
     /// Whether UDP is answered to the source port, by listener; true where nothing is said.
     pub force_rport: HashMap<ListenerId, bool>,
+    /// Most transactions of all workers.
+    pub transactions_max: usize,
+    /// Most unanswered transactions of one flow.
+    pub transactions_of_flow_max: usize,
     /// Bounds of connections.
     pub limits: Limits,
     /// How long connections may take for what.
@@ -137,6 +141,8 @@ impl Plan {
             route_check: true,
             mirror_tls_param: true,
             force_rport: HashMap::new(),
+            transactions_max: 200_000,
+            transactions_of_flow_max: 500,
             limits: Limits::default(),
             patience: Patience::default(),
             client_tls: None,
@@ -182,7 +188,7 @@ impl Plan {
             admission: Admission::new(self.admission),
             authentication: Authentication::new(
                 settings,
-                Arc::new(accounts.unwrap_or_default()),
+                accounts.unwrap_or_default(),
                 source,
                 nonces,
                 clock::random(),
@@ -208,8 +214,8 @@ impl Plan {
             path_strict: self.path_strict,
             headers: self.headers,
             route_check: self.route_check,
-            transactions_max: 200_000 / self.workers,
-            transactions_of_flow_max: 500,
+            transactions_max: self.transactions_max / self.workers,
+            transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
         };
         let (known, targets): (Vec<_>, Vec<_>) =

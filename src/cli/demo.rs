@@ -1,1 +1,80 @@
-//! sipward demo.
+//! `sipward demo`: the demonstration, and a laboratory that stays if it is asked to.
+//!
+//! Takes:   `--stay`.
+//! Gives:   the ladder; 0 if every scene ended as it must, else 1.
+//! Keeps:   with `--stay`: a folder with a certificate, credentials for SIPp and commands to try.
+//! Refuses: nothing.
+//! Sources: none.
+
+use std::io::{self, Write};
+
+use clap::Args as Clap;
+
+use super::{GOOD, NO};
+use crate::demo::Demo;
+use crate::keys::{NafId, UaId};
+
+/// Arguments.
+#[derive(Clone, Debug, Clap)]
+pub struct Args {
+    /// Keep everything running afterwards, and print addresses, credentials and commands to try
+    #[arg(long)]
+    stay: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// What writing gave.
+pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) -> io::Result<u8> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let demo = match Demo::start().await {
+            Ok(demo) => demo,
+            Err(why) => {
+                writeln!(errors, "the demonstration cannot start: {why}")?;
+                return Ok(NO);
+            }
+        };
+        if let Err(why) = demo.play(out).await {
+            writeln!(errors, "\nthe demonstration went wrong: {why}")?;
+            return Ok(NO);
+        }
+        writeln!(out, "\nEvery scene ended as it must.")?;
+        if args.stay {
+            stay(&demo, out).await?;
+        }
+        demo.stop();
+        Ok(GOOD)
+    })
+}
+
+async fn stay(demo: &Demo, out: &mut (dyn Write + Send)) -> io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("sipward-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let (certificate, csv) = (folder.join("edge.pem"), folder.join("credentials.csv"));
+    std::fs::write(&certificate, demo.certificate())?;
+    let mut lines = String::from("SEQUENTIAL\n");
+    for user in ["alice", "bob"] {
+        let keys = demo.bootstrap(user).await.map_err(io::Error::other)?;
+        let naf = NafId::new(crate::demo::scene::EDGE, UaId::SIP_DIGEST);
+        let password = keys.naf_password(&naf).map_err(io::Error::other)?;
+        lines.push_str(&format!("{user};{};{};example.net\n", keys.btid, *password));
+    }
+    crate::keys::subscribers::disk::replace(&csv, lines.as_bytes())?;
+    writeln!(out, "\nEverything stays up until you press Ctrl-C.\n")?;
+    demo.addresses(out)?;
+    writeln!(out, "    {:<20} {}", "edge's certificate", certificate.display())?;
+    writeln!(out, "    {:<20} {} (user;B-TID;Ks_NAF;domain)", "credentials", csv.display())?;
+    let edge = demo.edge();
+    writeln!(
+        out,
+        "\nTry:\n\n    sipp -sf sip-fixtures/sipp/register.xml -inf {} -m 2 -i 127.0.0.1 {edge}",
+        csv.display()
+    )?;
+    writeln!(out, "    curl -s -D - -o /dev/null http://{}/", demo.bsf())?;
+    tokio::signal::ctrl_c().await?;
+    std::fs::remove_dir_all(&folder)
+}

@@ -40,6 +40,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Everything on loopback, no configuration: BSF, edge, a small SIP server, two UEs and a rogue
+    Demo(demo::Args),
+    /// The edge, the bootstrapping server, or both, as the file says
+    Serve(serve::Args),
     /// Write a commented sipward.toml, with certificates, accounts and subscribers for a lab
     Init(init::Args),
     /// Check a configuration and all files it names: every problem at once
@@ -61,6 +65,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
     };
     let Console { out, errors } = console;
     let result = match &cli.command {
+        Command::Demo(args) => demo::run(args, out, errors),
+        Command::Serve(args) => serve::run(args, out, errors),
         Command::Init(args) => init::run(args, out, errors),
         Command::Check(args) => check::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),

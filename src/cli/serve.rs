@@ -1,1 +1,522 @@
-//! sipward serve.
+//! `sipward serve`: the edge, the bootstrapping server, or both, until told to stop.
+//!
+//! 1. The configuration is read and checked; nothing starts with a problem in it.
+//! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
+//! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all.
+//! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
+//!
+//! Takes:   a configuration file.
+//! Gives:   a running service; 0 when it was stopped, 2 for a configuration that cannot be.
+//! Keeps:   sequence numbers of subscribers, beside their list.
+//! Refuses: a clock before the build, a file with problems.
+//! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args as Clap;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{GOOD, NO, USAGE};
+use crate::assembly::{Group, Plan, Running};
+use crate::authentication::Naf;
+use crate::config::reload::Reloader;
+use crate::config::{self, Config};
+use crate::edge::{GroupSpec, Watch};
+use crate::enabler::{reg::Reg, sip::Sip};
+use crate::forward::{Resolved, asserted};
+use crate::keys::KeySource;
+use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
+use crate::keys::subscribers::{file, state::SqnState};
+use crate::telemetry::{self, Metrics, page::Page};
+use crate::transport::peers::{PeerGroup, SystemDns};
+use crate::transport::resolve::{Conditions, Member};
+use crate::transport::tls::{ClientTls, ServerTls};
+use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
+use crate::{admission, association, clock, http};
+
+/// Arguments.
+#[derive(Clone, Debug, Clap)]
+pub struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How often what has lapsed is swept, and sequence numbers are written down if they have to be.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Runs it.
+///
+/// # Errors
+///
+/// What writing gave.
+pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) -> io::Result<u8> {
+    if let Err(why) = clock::sane() {
+        writeln!(errors, "{why}")?;
+        return Ok(USAGE);
+    }
+    let config = match Config::load(&args.config) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                writeln!(errors, "{warning}")?;
+            }
+            config
+        }
+        Err(problems) => {
+            for problem in problems {
+                writeln!(errors, "{problem}")?;
+            }
+            return Ok(USAGE);
+        }
+    };
+    if let Err(why) = telemetry::log::start(&config.telemetry.log, config.telemetry.json) {
+        writeln!(errors, "telemetry.log: {why}")?;
+        return Ok(USAGE);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let metrics = Arc::new(Metrics::new());
+        let watch: Arc<dyn Watch> = Arc::<Metrics>::clone(&metrics);
+        match Service::start(config, watch).await {
+            Ok(mut service) => {
+                service.show(metrics).await?;
+                service.say_where(out)?;
+                service.serve(errors).await
+            }
+            Err(why) => {
+                writeln!(errors, "cannot start: {why}")?;
+                Ok(NO)
+            }
+        }
+    })
+}
+
+/// What runs.
+pub struct Service {
+    running: Option<Arc<Running>>,
+    bsf: Option<(Arc<Bsf>, SqnState)>,
+    door: Option<TcpListener>,
+    groups: Vec<Arc<PeerGroup>>,
+    metrics: Option<Arc<Metrics>>,
+    reloader: Reloader,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// Parts of a running service that a reload replaces.
+struct Live {
+    running: Option<Arc<Running>>,
+    bsf: Option<(Arc<Bsf>, SqnState)>,
+    tls: Vec<Option<Arc<ServerTls>>>,
+    client_tls: Option<Arc<ClientTls>>,
+}
+
+impl Service {
+    /// Starts what the configuration asks for.
+    ///
+    /// # Errors
+    ///
+    /// What could not be bound, read or started.
+    pub async fn start(config: Config, watch: Arc<dyn Watch>) -> io::Result<Self> {
+        let bsf = config.bsf.as_ref().map(|bsf| start_bsf(&config, bsf)).transpose()?;
+        let door = match &config.bsf {
+            Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
+            None => None,
+        };
+        let (mut groups, mut tls, mut client_tls, mut running) =
+            (Vec::new(), Vec::new(), None, None);
+        if !config.listeners.is_empty() {
+            groups = peer_groups(&config);
+            let mut plan = plan(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf)))?;
+            plan.resolved = Some(Arc::new(Groups(groups.clone())));
+            tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
+            client_tls.clone_from(&plan.client_tls);
+            running = Some(Arc::new(plan.start(watch)?));
+        }
+        let live = Live {
+            running: running.clone(),
+            bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
+            tls,
+            client_tls,
+        };
+        let reloader = Reloader::new(config, move |new| live.apply(new));
+        Ok(Self { running, bsf, door, groups, metrics: None, reloader })
+    }
+
+    /// Opens the page of metrics, if the configuration asks for it.
+    async fn show(&mut self, metrics: Arc<Metrics>) -> io::Result<()> {
+        if let Some(running) = &self.running {
+            let shared = Arc::clone(&running.shared);
+            let about = "Dialogs held, ended ones included";
+            metrics.gauge("sipward_associations", about, &[], move || {
+                shared.gate.associations.footprint() as u64
+            });
+            let flows = Arc::clone(&running.flows);
+            metrics.gauge("sipward_connections", "Connections open", &[], move || {
+                flows.open_count() as u64
+            });
+            let shared = Arc::clone(&running.shared);
+            metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
+                shared.bindings.len() as u64
+            });
+        }
+        if let Some(address) = self.reloader.current().telemetry.metrics {
+            let page = Page::new(Arc::clone(&metrics), Arc::new(AtomicBool::new(true)));
+            let listener = TcpListener::bind(address).await?;
+            tokio::spawn(page.serve(listener, std::future::pending()));
+        }
+        self.metrics = Some(metrics);
+        Ok(())
+    }
+
+    /// The bound addresses of the edge's listeners, in order.
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.running.as_ref().map(|running| running.edge.addresses()).unwrap_or_default()
+    }
+
+    fn say_where(&self, out: &mut (dyn Write + Send)) -> io::Result<()> {
+        let config = self.reloader.current();
+        for (listener, address) in config.listeners.iter().zip(self.addresses()) {
+            writeln!(out, "listening: {} on {address}", listener.name)?;
+        }
+        if let Some(door) = &self.door {
+            writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
+        }
+        out.flush()
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    ///
+    /// What writing or waiting for signals gave.
+    pub async fn serve(mut self, errors: &mut dyn Write) -> io::Result<u8> {
+        if let (Some((bsf, _)), Some(door)) = (&self.bsf, self.door.take()) {
+            let bsf = Arc::clone(bsf);
+            let bounds = http::Bounds::default();
+            tokio::spawn(http::ub::serve(door, bsf, bounds, |_| {}, std::future::pending()));
+        }
+        if self.groups.iter().any(|group| !group.is_literal()) {
+            let dns = Arc::new(SystemDns::new().map_err(io::Error::other)?);
+            for group in self.groups.clone() {
+                let dns = Arc::clone(&dns);
+                tokio::spawn(async move {
+                    group.keep_fresh(&*dns, || u64::from_be_bytes(clock::random())).await;
+                });
+            }
+        }
+        let (mut hangup, mut term) =
+            (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(errors)?,
+                _ = term.recv() => break,
+                _ = tokio::signal::ctrl_c() => break,
+                _ = sweep.tick() => self.sweep(errors)?,
+            }
+        }
+        let patience = self.reloader.current().edge.drain;
+        drop(self.reloader);
+        if let Some(running) = self.running.take().and_then(Arc::into_inner) {
+            running.edge.stop(patience);
+        }
+        if let Some((bsf, state)) = &self.bsf {
+            state.keep(bsf)?;
+        }
+        Ok(GOOD)
+    }
+
+    fn reload(&self, errors: &mut dyn Write) -> io::Result<()> {
+        match self.reloader.reload() {
+            Ok(report) => {
+                for warning in &report.warnings {
+                    writeln!(errors, "{warning}")?;
+                }
+                writeln!(errors, "reloaded: {}", list(&report.changed))?;
+                if !report.restart.is_empty() {
+                    writeln!(
+                        errors,
+                        "changed, but in force only after a restart: {}",
+                        list(&report.restart)
+                    )?;
+                }
+            }
+            Err(problems) => {
+                for problem in problems {
+                    writeln!(errors, "{problem}")?;
+                }
+                writeln!(errors, "not reloaded: the old configuration stays in force")?;
+            }
+        }
+        errors.flush()
+    }
+
+    fn sweep(&self, errors: &mut dyn Write) -> io::Result<()> {
+        let now = clock::now();
+        if let Some(metrics) = &self.metrics {
+            metrics.tick(now.mono);
+        }
+        if let Some(running) = &self.running {
+            running.shared.gate.authentication.flows().sweep(now);
+            running.shared.bindings.sweep(now);
+            running.keys.sweep(now);
+        }
+        if let Some((bsf, state)) = &self.bsf {
+            bsf.sweep(now);
+            if bsf.sqn_due()
+                && let Err(why) = state.keep(bsf)
+            {
+                writeln!(errors, "sequence numbers cannot be written: {why}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(parts: &[&str]) -> String {
+    if parts.is_empty() { "nothing had changed".into() } else { parts.join(", ") }
+}
+
+impl Live {
+    /// Puts another configuration in force, as far as it can be while the edge serves.
+    fn apply(&self, new: &Config) -> Result<(), String> {
+        if let (Some((bsf, state)), Some(of)) = (&self.bsf, &new.bsf) {
+            let mut list = file::load(&of.subscribers).map_err(|problems| {
+                problems.first().map_or_else(String::new, ToString::to_string)
+            })?;
+            state.lift(&mut list).map_err(|why| why.to_string())?;
+            bsf.replace_subscribers(list);
+            state.keep(bsf).map_err(|why| why.to_string())?;
+        }
+        for (serving, listener) in self.tls.iter().zip(&new.listeners) {
+            if let (Some(serving), Some(tls)) = (serving, &listener.tls) {
+                serving.replace(&tls.spec).map_err(|why| why.to_string())?;
+            }
+        }
+        if let (Some(client), Some(dialling)) = (&self.client_tls, &new.dialling) {
+            client
+                .replace(dialling.trust.clone(), dialling.shows.as_deref())
+                .map_err(|why| why.to_string())?;
+        }
+        let Some(running) = &self.running else { return Ok(()) };
+        let accounts = Arc::clone(&new.authentication.accounts);
+        running.shared.gate.authentication.replace_accounts(accounts);
+        let old = running.shared.settings();
+        let mut forward = (*old).clone();
+        forward.headers = headers(&new.forward);
+        forward.path_strict = new.register.path_strict;
+        forward.route_check = new.forward.route_check;
+        forward.mirror_tls_param = new.forward.mirror_tls_param;
+        forward.routes = routes(new);
+        forward.default_route = new.routes.default;
+        running.shared.replace_settings(forward);
+        Ok(())
+    }
+}
+
+/// Addresses of peers, as they were resolved last.
+struct Groups(Vec<Arc<PeerGroup>>);
+
+impl Resolved for Groups {
+    fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
+        self.0.get(usize::from(group.0)).map(|group| group.targets()).unwrap_or_default()
+    }
+}
+
+fn start_bsf(config: &Config, of: &config::Bsf) -> io::Result<(Arc<Bsf>, SqnState)> {
+    let mut subscribers = file::load(&of.subscribers).map_err(|problems| {
+        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let state = SqnState::beside(&of.subscribers);
+    state.lift(&mut subscribers)?;
+    let settings = BsfConfig {
+        realm: of.realm.clone(),
+        path: Arc::clone(&of.path),
+        key_lifetime: of.key_lifetime,
+        tmpi: of.tmpi,
+        source_rate: of.source_rate,
+        max_sessions: of.max_sessions,
+        accept_auth: config.danger.bsf_accepts_auth,
+        reveal_unknown: config.danger.bsf_reveals_unknown,
+        ..BsfConfig::new(&of.name)
+    };
+    let grants = config.naf.iter().map(|naf| NafGrant {
+        host: Arc::clone(&naf.fqdn),
+        fqdns: vec![Arc::clone(&naf.fqdn)],
+        protocols: naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).collect(),
+        sees_impi: true,
+        sees_identities: true,
+    });
+    let bsf = Bsf::new(settings, subscribers, grants.collect(), clock::random())
+        .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
+    state.keep(&bsf)?;
+    Ok((Arc::new(bsf), state))
+}
+
+fn peer_groups(config: &Config) -> Vec<Arc<PeerGroup>> {
+    let own: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+    let core = || config.listeners_of(Side::Core);
+    let conditions = Conditions {
+        transports: [Transport::Tls, Transport::Tcp, Transport::Udp].to_vec(),
+        ipv4: core().any(|listener| listener.address.is_ipv4()),
+        ipv6: core().any(|listener| listener.address.is_ipv6()),
+        own,
+    };
+    (0_u16..)
+        .zip(&config.peers)
+        .map(|(id, peer)| {
+            let members = peer.members.iter().map(|member| Member {
+                host: Arc::clone(&member.host),
+                port: member.port,
+                transport: member.transport,
+                secure: false,
+                domain: peer.identities.first().unwrap_or(&member.host).clone(),
+                group: GroupId(id),
+            });
+            PeerGroup::new(GroupId(id), members.collect(), conditions.clone())
+        })
+        .collect()
+}
+
+fn routes(config: &Config) -> Vec<(String, GroupId)> {
+    config.routes.domains.iter().map(|(domain, group)| (domain.to_string(), *group)).collect()
+}
+
+fn headers(forward: &config::Forward) -> asserted::Settings {
+    let mut settings = asserted::Settings {
+        pai_to_ue: forward.pai_to_ue,
+        keep_history: forward.keep_history,
+        ..asserted::Settings::default()
+    };
+    if forward.from_check_all {
+        settings.from_check = asserted::FromCheck::Every;
+    }
+    settings.strip_from_ue.extend(forward.strip_from_ue.iter().cloned());
+    settings
+}
+
+/// What the configuration says, as a plan.
+///
+/// # Errors
+///
+/// A certificate that cannot be used.
+pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
+    let ids = || (0_u16..).map(ListenerId);
+    let mut listeners = Vec::new();
+    for (id, listener) in ids().zip(&config.listeners) {
+        let tls = match &listener.tls {
+            Some(tls) => Some(Arc::new(ServerTls::new(&tls.spec).map_err(io::Error::other)?)),
+            None => None,
+        };
+        listeners.push(ListenSpec {
+            id,
+            side: listener.side,
+            address: listener.address,
+            transports: listener.transports.clone(),
+            name: Arc::clone(&listener.identity),
+            tls,
+        });
+    }
+    let client_tls = match &config.dialling {
+        Some(dialling) => {
+            let tls = ClientTls::new(dialling.trust.clone(), dialling.shows.as_deref());
+            Some(Arc::new(tls.map_err(io::Error::other)?))
+        }
+        None => None,
+    };
+    let groups = config.peers.iter().map(|peer| Group {
+        known: GroupSpec {
+            addresses: if peer.by_certificate { Vec::new() } else { peer.addresses.clone() },
+            identities: peer.identities.iter().map(ToString::to_string).collect(),
+        },
+        targets: Vec::new(),
+    });
+    let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let naf = match (&config.naf, bsf) {
+        (Some(naf), Some(bsf)) if config.authentication.gba => {
+            let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
+            let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
+            let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
+            Some((Naf::new(&naf.fqdn, ua, names), source))
+        }
+        _ => None,
+    };
+    let of_listener = ids().zip(&config.listeners);
+    Ok(Plan {
+        listeners,
+        groups: groups.collect(),
+        workers: config.edge.workers,
+        domains: config.edge.domains.iter().map(ToString::to_string).collect(),
+        routes: routes(config),
+        default_route: config.routes.default,
+        accounts: config
+            .authentication
+            .digest
+            .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
+        naf,
+        bsf_names,
+        algorithms: config.digest.algorithms.clone(),
+        algorithms_of: of_listener
+            .clone()
+            .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
+            .collect(),
+        register_with_401: config.register.with_401,
+        uri_strict: config.digest.uri_strict,
+        algorithm_lock: config.digest.lock,
+        secure_flow_anchor: config.association.secure_flow_anchor,
+        principals_max: config.association.secure_flow_max_principals,
+        admission: admission_of(&config.admission),
+        nonces: crate::authentication::nonce::Settings {
+            lifetime: config.authentication.nonce_lifetime,
+            max_windows: config.authentication.max_windows,
+            per_dialog: config.authentication.nonce_per_dialog,
+        },
+        association: association::Settings {
+            max: config.association.max,
+            max_per_caller: config.association.max_per_caller,
+            early_max: config.association.early_max,
+            max_idle: config.association.max_idle,
+            observe: config.association.observe,
+            enforce: config.association.enforce.clone(),
+        },
+        reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
+        sip: Sip { demands: config.enablers.sip },
+        timings: config.forward.timings,
+        headers: headers(&config.forward),
+        path_strict: config.register.path_strict,
+        route_check: config.forward.route_check,
+        mirror_tls_param: config.forward.mirror_tls_param,
+        force_rport: of_listener
+            .map(|(id, listener)| (id, listener.force_rport))
+            .collect::<HashMap<_, _>>(),
+        transactions_max: config.forward.transactions_max,
+        transactions_of_flow_max: config.forward.transactions_of_flow_max,
+        client_tls,
+        ..Plan::new()
+    })
+}
+
+fn admission_of(of: &config::Admission) -> admission::Settings {
+    admission::Settings {
+        flow_rate: of.flow_rate,
+        answer_rate: of.answer_rate,
+        failures: admission::FailureLimits {
+            flow: of.flow_failures,
+            address: of.address_failures,
+            ban: of.ban,
+            max: of.max,
+        },
+        max: of.max,
+    }
+}

@@ -493,7 +493,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         workers: NonZeroUsize::MIN,
         domains: vec![DOMAIN.into()],
         routes: vec![(DOMAIN.into(), GroupId(0))],
-        accounts: Some((realm, accounts)),
+        accounts: Some((realm, Arc::new(accounts))),
         naf: Some((Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from(BSF)]), key_source)),
         bsf_names: vec![BSF.into()],
         ..Plan::new()
