@@ -14,4 +14,6 @@ pub mod bootstrap_http;
 pub mod draft;
 pub mod info;
 #[cfg(feature = "edge")]
+pub mod store;
+#[cfg(feature = "edge")]
 pub mod ue;

@@ -46,6 +46,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/keys/subscribers/",
     "src/client/bootstrap_http.rs",
     "src/client/bootstrap_http.rs",
+    "src/client/store.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
     "src/transport/listen.rs",
