@@ -48,6 +48,8 @@ enum Command {
     Init(init::Args),
     /// Check a configuration and all files it names: every problem at once
     Check(check::Args),
+    /// The UE's side: bootstrap, register, write, subscribe, call
+    Ue(ue::Args),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
 }
@@ -69,6 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Serve(args) => serve::run(args, out, errors),
         Command::Init(args) => init::run(args, out, errors),
         Command::Check(args) => check::run(args, out, errors),
+        Command::Ue(args) => ue::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
     };
     console.ended(result)

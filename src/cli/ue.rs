@@ -1,1 +1,353 @@
-//! sipward ue.
+//! `sipward ue`: the UE's side, for laboratories and for credentials that SIPp can use.
+//!
+//! Takes:   addresses, names, files with secrets in them.
+//! Gives:   what the edge answered; 0 for a 2xx, else 1.
+//! Keeps:   bootstrapped keys, sealed, in the file that `--keys` names.
+//! Refuses: secrets on the command line; an edge that does not prove its name.
+//! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args as Clap, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use zeroize::Zeroizing;
+
+use super::{GOOD, NO, USAGE};
+use crate::authentication::digest::Hash;
+use crate::client::answer::Credential;
+use crate::client::bootstrap::UbPlan;
+use crate::client::bootstrap_http;
+use crate::client::store::{Entry, Lock, Store};
+use crate::client::ue::{Ue, UeSettings};
+use crate::clock;
+use crate::identity::Impi;
+use crate::keys::sqn::SqnWindow;
+use crate::keys::subscribers::{disk, file};
+use crate::keys::usim::Usim;
+use crate::keys::{NafId, UaId};
+use crate::transport::{Transport, tls};
+use crate::wire::Message;
+use crate::wire::respond::reason;
+
+/// Arguments.
+#[derive(Clone, Debug, Clap)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Make keys with a bootstrapping server, for one subscriber or for many
+    Bootstrap(Bootstrap),
+    /// Register
+    Register {
+        #[command(flatten)]
+        who: Who,
+        /// Seconds; 0 ends the registration
+        #[arg(long, default_value_t = 600)]
+        expires: u32,
+    },
+    /// Ask what somebody can do
+    Options {
+        #[command(flatten)]
+        who: Who,
+        /// Whom
+        uri: String,
+    },
+    /// Send a text
+    Message {
+        #[command(flatten)]
+        who: Who,
+        /// To whom
+        uri: String,
+        /// The text
+        text: String,
+    },
+    /// Subscribe to an event package, and wait for its first NOTIFY
+    Subscribe {
+        #[command(flatten)]
+        who: Who,
+        /// To whose
+        uri: String,
+        /// Which
+        #[arg(long, default_value = "presence")]
+        event: String,
+    },
+    /// Call, and hang up after a while
+    Call {
+        #[command(flatten)]
+        who: Who,
+        /// Whom
+        uri: String,
+        /// Seconds
+        #[arg(long, default_value_t = 1)]
+        hold: u64,
+    },
+}
+
+#[derive(Clone, Debug, Clap)]
+struct Bootstrap {
+    /// Address of the bootstrapping server
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    bsf: SocketAddr,
+    /// Its name
+    #[arg(long, value_name = "FQDN", default_value = "bsf.example.net")]
+    bsf_name: String,
+    /// The name of the edge that the keys are for
+    #[arg(long, value_name = "FQDN", default_value = "edge.example.net")]
+    naf: String,
+    /// The subscriber list that the cards are taken from
+    #[arg(long, value_name = "FILE", default_value = "subscribers.toml")]
+    subscribers: PathBuf,
+    /// Bootstrap the first N subscribers of the list
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: usize,
+    /// Bootstrap this subscriber alone
+    #[arg(long, conflicts_with = "count")]
+    impi: Option<String>,
+    /// Write credentials for SIPp: user;B-TID;Ks_NAF;domain
+    #[arg(long, value_name = "FILE")]
+    sipp_csv: Option<PathBuf>,
+    /// Keep the keys in this sealed file
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Carrier {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+#[derive(Clone, Debug, Clap)]
+struct Who {
+    /// Address of the edge
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5060")]
+    edge: SocketAddr,
+    /// Its name: in its certificate, and in its bootstrapping realm
+    #[arg(long, value_name = "FQDN", default_value = "edge.example.net")]
+    name: String,
+    /// How to speak to it
+    #[arg(long, value_enum, default_value = "udp")]
+    transport: Carrier,
+    /// Certificates of the authorities that the edge's is checked with
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Public identity
+    #[arg(long, value_name = "URI")]
+    identity: String,
+    /// Sealed file with bootstrapped keys
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Whose keys, if the file holds those of several
+    #[arg(long)]
+    impi: Option<String>,
+    /// Username of a plain account
+    #[arg(long, requires = "password_file")]
+    account: Option<String>,
+    /// File with the password of the account
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Refuse to answer MD5
+    #[arg(long)]
+    no_md5: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// What writing gave.
+pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) -> io::Result<u8> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        let done = match &args.command {
+            Command::Bootstrap(bootstrap) => {
+                return make_keys(bootstrap, args.json, out, errors).await;
+            }
+            command => ask(command).await,
+        };
+        match done {
+            Ok(response) => {
+                let status = response.status().unwrap_or(0);
+                if args.json {
+                    writeln!(
+                        out,
+                        "{}",
+                        serde_json::json!({ "status": status, "reason": reason(status) })
+                    )?;
+                } else {
+                    writeln!(out, "{status} {}", reason(status))?;
+                }
+                Ok(if (200..300).contains(&status) { GOOD } else { NO })
+            }
+            Err(why) => {
+                writeln!(errors, "sipward ue: {why}")?;
+                Ok(NO)
+            }
+        }
+    })
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask(command: &Command) -> Result<Message, Fault> {
+    match command {
+        Command::Bootstrap(_) => Err("nothing to ask".into()),
+        Command::Register { who, expires } => Ok(connect(who).await?.register(*expires).await?),
+        Command::Options { who, uri } => Ok(connect(who).await?.options(uri).await?),
+        Command::Message { who, uri, text } => Ok(connect(who).await?.message(uri, text).await?),
+        Command::Subscribe { who, uri, event } => {
+            let ue = connect(who).await?;
+            let answer = ue.subscribe(uri, event, 600).await?;
+            if answer.status().is_some_and(|status| status < 300) {
+                ue.incoming(Duration::from_secs(10)).await.ok_or("no NOTIFY came within 10 s")?;
+            }
+            Ok(answer)
+        }
+        Command::Call { who, uri, hold } => {
+            let ue = connect(who).await?;
+            let call = ue.call(uri).await?;
+            if call.answer.status().is_none_or(|status| status >= 300) {
+                return Ok(call.answer);
+            }
+            tokio::time::sleep(Duration::from_secs(*hold)).await;
+            Ok(ue.hang_up(&call.call_id).await?)
+        }
+    }
+}
+
+async fn connect(who: &Who) -> Result<Ue, Fault> {
+    let mut credentials = Vec::new();
+    if let Some(file) = &who.keys {
+        let store = Store::open(file, &Lock::beside(file))?;
+        let entry = match who.impi.as_deref().and_then(Impi::new) {
+            Some(impi) => store.get(&impi),
+            None => store.only(),
+        };
+        let keys = entry.map(|entry| entry.keys.clone());
+        let keys = keys.filter(|keys| keys.expires > clock::now().wall);
+        let keys = keys.ok_or("no such keys, or they have expired: sipward ue bootstrap")?;
+        credentials.push(Credential::Gba { keys: Arc::new(keys), ua: UaId::SIP_DIGEST });
+    }
+    if let (Some(username), Some(file)) = (&who.account, &who.password_file) {
+        let password = Zeroizing::new(std::fs::read_to_string(file)?);
+        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned());
+        credentials.push(Credential::Account { username: username.clone(), password, realm: None });
+    }
+    let tls = match &who.ca {
+        Some(file) => Some(tls::client_config(tls::trust(&std::fs::read(file)?, b"")?, None)?),
+        None => None,
+    };
+    let settings = UeSettings {
+        edge: who.edge,
+        edge_name: who.name.clone(),
+        transport: match who.transport {
+            Carrier::Udp => Transport::Udp,
+            Carrier::Tcp => Transport::Tcp,
+            Carrier::Tls => Transport::Tls,
+        },
+        identity: who.identity.clone(),
+        credentials,
+        floor: if who.no_md5 { Hash::Sha256 } else { Hash::Md5 },
+        tls,
+        local: None,
+        trace: None,
+    };
+    Ok(Ue::connect(settings).await?)
+}
+
+/// Bootstraps one subscriber, or many with a bar that shows how far it is.
+async fn make_keys(
+    args: &Bootstrap,
+    json: bool,
+    out: &mut (dyn Write + Send),
+    errors: &mut dyn Write,
+) -> io::Result<u8> {
+    let mut subscribers = match file::load(&args.subscribers) {
+        Ok(subscribers) => subscribers,
+        Err(problems) => {
+            for problem in problems {
+                writeln!(errors, "{problem}")?;
+            }
+            return Ok(USAGE);
+        }
+    };
+    match &args.impi {
+        Some(impi) => subscribers.retain(|subscriber| subscriber.impi.as_str() == impi),
+        None => subscribers.truncate(args.count),
+    }
+    let wanted = if args.impi.is_some() { 1 } else { args.count };
+    if subscribers.len() < wanted {
+        writeln!(
+            errors,
+            "{} has {} of {wanted} subscribers",
+            args.subscribers.display(),
+            subscribers.len()
+        )?;
+        return Ok(USAGE);
+    }
+    let bar = bar(wanted as u64);
+    let mut csv = Zeroizing::new(String::from("SEQUENTIAL\n"));
+    let naf = NafId::new(&args.naf, UaId::SIP_DIGEST);
+    let open = |file: &PathBuf| Store::open(file, &Lock::beside(file)).map_err(io::Error::other);
+    let mut store = args.keys.as_ref().map(open).transpose()?;
+    for subscriber in subscribers {
+        let plan = UbPlan::new(subscriber.impi.clone(), &args.bsf_name);
+        let known = store.as_ref().and_then(|store| store.get(&subscriber.impi));
+        let window = known.map_or_else(SqnWindow::default, |entry| entry.window.clone());
+        let mut card = Usim::new(subscriber.algorithms, window).with_card(subscriber.card);
+        let keys = match bootstrap_http::bootstrap(&plan, args.bsf, &mut card, None).await {
+            Ok(keys) => keys,
+            Err(why) => {
+                bar.abandon();
+                writeln!(errors, "{}: {why}", subscriber.impi)?;
+                return Ok(NO);
+            }
+        };
+        let identity = subscriber.impus.first().map_or("", |impu| impu.as_str());
+        let address = identity.split_once(':').map_or("", |(_, rest)| rest);
+        let (user, domain) = address.split_once('@').unwrap_or((address, ""));
+        let password = keys.naf_password(&naf).map_err(io::Error::other)?;
+        csv.push_str(&format!("{user};{};{};{domain}\n", keys.btid, *password));
+        if let Some(store) = &mut store {
+            let entry = Entry { keys: keys.clone(), window: card.window().clone() };
+            store.put([entry]).map_err(io::Error::other)?;
+        }
+        if json {
+            let told = serde_json::json!({
+                "impi": keys.impi.as_str(), "btid": keys.btid.as_str(), "expires": keys.expires.as_unix(),
+            });
+            writeln!(out, "{told}")?;
+        } else if wanted == 1 {
+            writeln!(out, "{} has {}", keys.impi, keys.btid)?;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if let Some(file) = &args.sipp_csv {
+        disk::replace(file, csv.as_bytes())?;
+    }
+    if wanted > 1 && !json {
+        writeln!(out, "{wanted} subscribers have keys")?;
+    }
+    Ok(GOOD)
+}
+
+fn bar(length: u64) -> ProgressBar {
+    let visible = length > 1 && io::stderr().is_terminal();
+    let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("bootstrapping {bar:40} {pos}/{len}");
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+}
