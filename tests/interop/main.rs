@@ -2,6 +2,7 @@
 //!
 //! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
 
+mod edge;
 mod kamailio;
 mod loopback;
 mod peer;
@@ -10,6 +11,7 @@ mod sipp;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use edge::Edge;
 use kamailio::Kamailio;
 use sipp::{Carrier, Sipp};
 
@@ -155,4 +157,120 @@ fn request(start_line: &str, headers: &[&str]) -> String {
          <recv response=\"200\"/>",
         headers.join("\n")
     )
+}
+
+/// A thousand UEs with bootstrapped keys register, write and call through the edge, over UDP and over TCP.
+#[test]
+fn a_thousand_ues_of_sipp_register_write_and_call_through_the_edge() {
+    const COUNT: u32 = 1000;
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, 1001);
+    let csv = edge.credentials(1001);
+    let text = std::fs::read_to_string(&csv).expect("credentials");
+    let (callers, callee) = text.trim_end().rsplit_once('\n').expect("the last one answers");
+    let user = callee.split(';').next().expect("a user");
+    let own = format!("SEQUENTIAL\n{callee}\n");
+    for carrier in [Carrier::Udp, Carrier::Tcp] {
+        let run = |scenario: &str| {
+            let from = SocketAddr::new(loopback::address(), 5060);
+            let sipp = Sipp::new(scenario).from(from).to(edge.ue).carrier(carrier);
+            let sipp = sipp.csv_text(callers).service(user).calls(COUNT).rate(100);
+            let report = sipp.within(Duration::from_secs(60)).run();
+            assert_eq!(report.failed, 0, "{scenario} {carrier:?}: {report:?}\n{}", edge.said());
+            report.assert_all_good(COUNT.into());
+        };
+        run("register");
+        for (scenario, answering) in [("message", "uas_message"), ("call", "uas")] {
+            let there = SocketAddr::new(loopback::address(), 5060);
+            let register = Sipp::new("register").from(there).to(edge.ue).csv_text(&own).calls(1);
+            register.run().assert_all_good(1);
+            let listening = Sipp::new(answering).from(there).to(edge.ue).listen();
+            run(scenario);
+            let answered = listening.stop();
+            assert_eq!(answered.failed, 0, "{answering}: {answered:?}");
+        }
+    }
+    for seen in core.requests() {
+        assert!(!seen.credentials, "credentials of ours reached the core: {seen:?}");
+        let bare = matches!(seen.method.as_str(), "ACK" | "CANCEL");
+        assert!(bare || seen.asserted_count == 1, "not one asserted identity: {seen:?}");
+    }
+}
+
+/// The UE of this crate, the edge, Kamailio, and back through the edge to a UE.
+#[test]
+fn our_ue_and_kamailio_meet_through_the_edge() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, 2);
+    let csv = edge.credentials(2);
+    let text = std::fs::read_to_string(csv).expect("credentials");
+    let callee = format!("SEQUENTIAL\n{}\n", text.lines().nth(2).expect("the second subscriber"));
+    let there = SocketAddr::new(loopback::address(), 5060);
+    Sipp::new("register")
+        .from(there)
+        .to(edge.ue)
+        .csv_text(&callee)
+        .calls(1)
+        .run()
+        .assert_all_good(1);
+    let listening = Sipp::new("uas").from(there).to(edge.ue).listen();
+    let (code, said) = edge.ue(&["register"]);
+    assert_eq!((code, said.trim()), (Some(0), "200 OK"));
+    let (code, said) = edge.ue(&["call", "sip:ue0002@ims.example", "--hold", "0"]);
+    assert_eq!((code, said.trim()), (Some(0), "200 OK"), "{}", edge.said());
+    assert_eq!(listening.stop().failed, 0);
+    let (code, said) = edge.ue(&["message", "sip:nobody@ims.example", "hello"]);
+    assert_eq!((code, said.trim()), (Some(1), "480 Temporarily Unavailable"));
+    let seen = core.await_request(|seen| seen.method == "BYE");
+    assert_eq!(seen.asserted.as_deref(), Some("sip:ue0001@ims.example"));
+    for seen in core.requests() {
+        assert!(!seen.credentials, "{seen:?}");
+        assert!(seen.method == "ACK" || seen.asserted_count == 1, "{seen:?}");
+    }
+}
+
+/// A stranger's BYE into a call is refused; the call goes on and its owner ends it.
+#[test]
+fn a_strangers_bye_is_refused_and_the_call_goes_on() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, 3);
+    let text = std::fs::read_to_string(edge.credentials(3)).expect("credentials");
+    let row = |n: usize| format!("SEQUENTIAL\n{}\n", text.lines().nth(n).expect("a subscriber"));
+    let there = SocketAddr::new(loopback::address(), 5060);
+    Sipp::new("register")
+        .from(there)
+        .to(edge.ue)
+        .csv_text(&row(3))
+        .calls(1)
+        .run()
+        .assert_all_good(1);
+    let listening = Sipp::new("uas").from(there).to(edge.ue).listen();
+    let meeting_point = loopback::meeting_point();
+    let from = || SocketAddr::new(loopback::address(), 5060);
+    let stranger = Sipp::new("spoof_bye").from(from()).to(edge.ue).csv_text(&row(2)).calls(1);
+    let stranger = stranger.listen_for_third_party(meeting_point);
+    let victim = Sipp::new("spoof_bye_victim").from(from()).to(edge.ue).csv_text(&row(1)).calls(1);
+    let victim = victim.service("ue0003").with_third_party(meeting_point);
+    victim.run().assert_all_good(1);
+    stranger.finish().assert_all_good(1);
+    assert_eq!(listening.stop().failed, 0);
+}
+
+/// A re-INVITE in a call, and a subscription with its NOTIFY, pass.
+#[test]
+fn reinvites_and_notifies_of_sipp_pass() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, 2);
+    let text = std::fs::read_to_string(edge.credentials(2)).expect("credentials");
+    let row = |n: usize| format!("SEQUENTIAL\n{}\n", text.lines().nth(n).expect("a subscriber"));
+    for (scenario, answering) in [("reinvite", "uas"), ("subscribe_notify", "notifier")] {
+        let there = SocketAddr::new(loopback::address(), 5060);
+        let register = Sipp::new("register").from(there).to(edge.ue).csv_text(&row(2)).calls(1);
+        register.run().assert_all_good(1);
+        let listening = Sipp::new(answering).from(there).to(edge.ue).csv_text(&row(2)).listen();
+        let from = SocketAddr::new(loopback::address(), 5060);
+        let asking = Sipp::new(scenario).from(from).to(edge.ue).csv_text(&row(1)).calls(1);
+        asking.service("ue0002").run().assert_all_good(1);
+        assert_eq!(listening.stop().failed, 0, "{answering}");
+    }
 }

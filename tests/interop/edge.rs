@@ -1,0 +1,154 @@
+//! `sipward serve`, the program itself, with a bootstrapping server in the same process and a core behind it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::kamailio::Kamailio;
+use crate::loopback;
+use crate::peer::{Folder, Peer};
+
+/// A running edge, and the folder with its files.
+pub(crate) struct Edge {
+    /// Where UEs find it, over UDP and TCP; it offers MD5 alone, since SIPp knows nothing else.
+    pub(crate) ue: SocketAddr,
+    /// Where UEs find its bootstrapping server.
+    pub(crate) bsf: SocketAddr,
+    peer: Peer,
+    folder: Folder,
+}
+
+const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
+
+impl Edge {
+    /// Starts one before `core`, with so many subscribers `ue0001@...`, and waits until it listens.
+    pub(crate) fn start(core: &Kamailio, subscribers: usize) -> Self {
+        let folder = Folder::new("sipward");
+        let (ue, bsf) =
+            (SocketAddr::new(loopback::address(), 5060), SocketAddr::new(core.edge, 8080));
+        let (config, list) =
+            (folder.path().join("sipward.toml"), folder.path().join("subscribers.toml"));
+        let own = SocketAddr::new(core.edge, 5060);
+        let text = format!(
+            r#"
+[edge]
+domains = ["ims.example"]
+workers = 1
+[[listen]]
+name = "ue"
+side = "ue"
+address = "{ue}"
+transports = ["udp", "tcp"]
+identity = "edge.example.net"
+digest = {{ algorithms = ["MD5"] }}
+[[listen]]
+name = "core"
+side = "core"
+address = "{own}"
+transports = ["udp", "tcp"]
+identity = "{}"
+[[peer]]
+name = "core"
+members = ["sip:{};transport=udp"]
+trust = "address"
+[[route]]
+domain = "ims.example"
+peer = "core"
+[naf]
+fqdn = "edge.example.net"
+[bsf]
+name = "bsf.example.net"
+listen = "{bsf}"
+subscribers = "subscribers.toml"
+[admission]
+flow_rate = "100000/s"          # SIPp is a thousand UEs on one flow
+[forward]
+transactions_of_flow_max = 10000
+"#,
+            own.ip(),
+            core.address
+        );
+        fs::write(&config, text).expect("a configuration is written");
+        let all: String = (1..=subscribers).map(subscriber).collect();
+        fs::write(&list, all).expect("a list is written");
+        fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        let peer =
+            Peer::start("sipward", Command::new(SIPWARD).arg("serve").arg("-c").arg(&config));
+        let ready = peer.await_that(Duration::from_secs(30), |_| {
+            let bound = loopback::is_bound("udp", ue) && loopback::is_bound("tcp", bsf);
+            bound.then_some(())
+        });
+        assert!(ready.is_some(), "sipward does not listen on {ue}:\n{}", peer.said());
+        Self { ue, bsf, peer, folder }
+    }
+
+    /// Runs `sipward ue bootstrap`; the file with credentials for SIPp.
+    pub(crate) fn credentials(&self, count: usize) -> PathBuf {
+        let csv = self.folder.path().join(format!("credentials-{count}.csv"));
+        let run = Command::new(SIPWARD)
+            .args([
+                "ue",
+                "bootstrap",
+                "--bsf",
+                &self.bsf.to_string(),
+                "--count",
+                &count.to_string(),
+            ])
+            .arg("--subscribers")
+            .arg(self.folder.path().join("subscribers.toml"))
+            .arg("--sipp-csv")
+            .arg(&csv)
+            .output()
+            .expect("sipward runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        csv
+    }
+
+    /// Runs `sipward ue` with keys of the first subscriber; its exit code and what it printed.
+    pub(crate) fn ue(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let keys = self.folder.path().join("keys");
+        if !keys.exists() {
+            let run = Command::new(SIPWARD)
+                .args(["ue", "bootstrap", "--bsf", &self.bsf.to_string()])
+                .arg("--subscribers")
+                .arg(self.folder.path().join("subscribers.toml"))
+                .arg("--keys")
+                .arg(&keys)
+                .output()
+                .expect("sipward runs");
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        }
+        let (command, rest) = arguments.split_first().expect("a command");
+        let run = Command::new(SIPWARD)
+            .args([
+                "ue",
+                command,
+                "--edge",
+                &self.ue.to_string(),
+                "--identity",
+                "sip:ue0001@ims.example",
+            ])
+            .arg("--keys")
+            .arg(&keys)
+            .args(rest)
+            .output()
+            .expect("sipward runs");
+        let said = [run.stdout, run.stderr].concat();
+        (run.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Everything it said so far.
+    pub(crate) fn said(&self) -> String {
+        self.peer.said()
+    }
+}
+
+fn subscriber(number: usize) -> String {
+    format!(
+        "[[subscriber]]\nimpi = \"ue{number:04}@ims.example\"\nk = \"465b5ce8b199b49faa5f0a2ee238{number:04x}\"\n\
+         opc = \"cd63cb71954a9f4e48a5994e37a02baf\"\nimpus = [\"sip:ue{number:04}@ims.example\"]\n"
+    )
+}
