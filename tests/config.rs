@@ -402,7 +402,7 @@ fn every_part_is_compared() {
             None,
             Some("authentication"),
         ),
-        ("fqdn = \"edge", "required = true\nfqdn = \"edge", None, Some("naf")),
+        ("fqdn = \"edge", "association_lifetime = \"1h\"\nfqdn = \"edge", None, Some("naf")),
     ] {
         let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
         lab.edit("sipward.toml", from, to);

@@ -15,12 +15,12 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as Clap;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GOOD, NO, USAGE};
 use crate::assembly::{Group, Plan, Running};
@@ -32,12 +32,13 @@ use crate::enabler::{reg::Reg, sip::Sip};
 use crate::forward::{Resolved, asserted};
 use crate::keys::KeySource;
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
+use crate::keys::naf::Shortened;
 use crate::keys::subscribers::{file, state::SqnState};
-use crate::telemetry::{self, Metrics, page::Page};
+use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
 use crate::transport::tls::{ClientTls, ServerTls};
-use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
+use crate::transport::{GroupId, Limits, ListenSpec, ListenerId, Side, Target, Transport};
 use crate::{admission, association, clock, http};
 
 /// Arguments.
@@ -64,7 +65,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
     let config = match Config::load(&args.config) {
         Ok((config, warnings)) => {
             for warning in warnings {
-                writeln!(errors, "{warning}")?;
+                drop(writeln!(errors, "{warning}"));
             }
             config
         }
@@ -75,19 +76,25 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             return Ok(USAGE);
         }
     };
-    if let Err(why) = telemetry::log::start(&config.telemetry.log, config.telemetry.json) {
-        writeln!(errors, "telemetry.log: {why}")?;
-        return Ok(USAGE);
-    }
+    let log = match telemetry::log::start(&config.telemetry.log, config.telemetry.json) {
+        Ok(log) => log,
+        Err(why) => {
+            writeln!(errors, "telemetry.log: {why}")?;
+            return Ok(USAGE);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anything says that it listens: until then a signal ends the process the short way.
+        let signals = Signals::new()?;
         let metrics = Arc::new(Metrics::new());
         let watch: Arc<dyn Watch> = Arc::<Metrics>::clone(&metrics);
-        match Service::start(config, watch).await {
+        match Service::start(config, watch, Some(log)).await {
             Ok(mut service) => {
                 service.show(metrics).await?;
-                service.say_where(out)?;
-                service.serve(errors).await
+                // Nobody has to read it.
+                drop(service.say_where(out));
+                service.serve(signals, errors).await
             }
             Err(why) => {
                 writeln!(errors, "cannot start: {why}")?;
@@ -97,6 +104,29 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
     })
 }
 
+/// What a running service is told from outside.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens for them from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime cannot.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// What runs.
 pub struct Service {
     running: Option<Arc<Running>>,
@@ -104,6 +134,7 @@ pub struct Service {
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
+    well: Arc<AtomicBool>,
     reloader: Reloader,
 }
 
@@ -119,15 +150,20 @@ struct Live {
     bsf: Option<(Arc<Bsf>, SqnState)>,
     tls: Vec<Option<Arc<ServerTls>>>,
     client_tls: Option<Arc<ClientTls>>,
+    log: Option<LogHandle>,
 }
 
 impl Service {
-    /// Starts what the configuration asks for.
+    /// Starts what the configuration asks for; a reload tells `log` what it asks for then.
     ///
     /// # Errors
     ///
     /// What could not be bound, read or started.
-    pub async fn start(config: Config, watch: Arc<dyn Watch>) -> io::Result<Self> {
+    pub async fn start(
+        config: Config,
+        watch: Arc<dyn Watch>,
+        log: Option<LogHandle>,
+    ) -> io::Result<Self> {
         let bsf = config.bsf.as_ref().map(|bsf| start_bsf(&config, bsf)).transpose()?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
@@ -148,9 +184,18 @@ impl Service {
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
             tls,
             client_tls,
+            log,
         };
         let reloader = Reloader::new(config, move |new| live.apply(new));
-        Ok(Self { running, bsf, door, groups, metrics: None, reloader })
+        Ok(Self {
+            running,
+            bsf,
+            door,
+            groups,
+            metrics: None,
+            well: Arc::new(AtomicBool::new(true)),
+            reloader,
+        })
     }
 
     /// Opens the page of metrics, if the configuration asks for it.
@@ -171,7 +216,7 @@ impl Service {
             });
         }
         if let Some(address) = self.reloader.current().telemetry.metrics {
-            let page = Page::new(Arc::clone(&metrics), Arc::new(AtomicBool::new(true)));
+            let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;
             tokio::spawn(page.serve(listener, std::future::pending()));
         }
@@ -200,7 +245,7 @@ impl Service {
     /// # Errors
     ///
     /// What writing or waiting for signals gave.
-    pub async fn serve(mut self, errors: &mut dyn Write) -> io::Result<u8> {
+    pub async fn serve(mut self, mut signals: Signals, errors: &mut dyn Write) -> io::Result<u8> {
         if let (Some((bsf, _)), Some(door)) = (&self.bsf, self.door.take()) {
             let bsf = Arc::clone(bsf);
             let bounds = http::Bounds::default();
@@ -215,21 +260,22 @@ impl Service {
                 });
             }
         }
-        let (mut hangup, mut term) =
-            (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(errors)?,
-                _ = term.recv() => break,
-                _ = tokio::signal::ctrl_c() => break,
-                _ = sweep.tick() => self.sweep(errors)?,
+                // Whoever read our errors may be gone; that ends no call.
+                _ = signals.hangup.recv() => drop(self.reload(errors)),
+                _ = signals.term.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = sweep.tick() => drop(self.sweep(errors)),
             }
         }
+        self.well.store(false, Ordering::Relaxed);
         let patience = self.reloader.current().edge.drain;
         drop(self.reloader);
         if let Some(running) = self.running.take().and_then(Arc::into_inner) {
-            running.edge.stop(patience);
+            // On a thread of its own, so that /healthz says meanwhile that we are stopping.
+            drop(tokio::task::spawn_blocking(move || running.edge.stop(patience)).await);
         }
         if let Some((bsf, state)) = &self.bsf {
             state.keep(bsf)?;
@@ -309,6 +355,9 @@ impl Live {
                 .replace(dialling.trust.clone(), dialling.shows.as_deref())
                 .map_err(|why| why.to_string())?;
         }
+        if let Some(log) = &self.log {
+            log.set(&new.telemetry.log);
+        }
         let Some(running) = &self.running else { return Ok(()) };
         let accounts = Arc::clone(&new.authentication.accounts);
         running.shared.gate.authentication.replace_accounts(accounts);
@@ -318,6 +367,9 @@ impl Live {
         forward.path_strict = new.register.path_strict;
         forward.route_check = new.forward.route_check;
         forward.mirror_tls_param = new.forward.mirror_tls_param;
+        forward.timings = new.forward.timings;
+        forward.transactions_max = new.forward.transactions_max;
+        forward.transactions_of_flow_max = new.forward.transactions_of_flow_max;
         forward.routes = routes(new);
         forward.default_route = new.routes.default;
         running.shared.replace_settings(forward);
@@ -448,6 +500,10 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
             let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
+            let source = match naf.association_lifetime {
+                Some(lifetime) => Arc::new(Shortened { source, lifetime }),
+                None => source,
+            };
             Some((Naf::new(&naf.fqdn, ua, names), source))
         }
         _ => None,
@@ -502,6 +558,11 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .collect::<HashMap<_, _>>(),
         transactions_max: config.forward.transactions_max,
         transactions_of_flow_max: config.forward.transactions_of_flow_max,
+        limits: Limits {
+            unauthenticated_per_address: config.admission.connections_of_address,
+            unauthenticated: config.admission.connections,
+            ..Limits::default()
+        },
         client_tls,
         ..Plan::new()
     })

@@ -80,8 +80,6 @@ pub struct Config {
 pub struct Edge {
     /// Worker threads.
     pub workers: NonZeroUsize,
-    /// The value of Server in our own responses; none by default.
-    pub server_header: Option<String>,
     /// SIP domains served here, lower case.
     pub domains: Vec<Arc<str>>,
     /// The realm of plain accounts.
@@ -168,8 +166,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
     let domain = domains.first().map_or("invalid", |domain| &**domain);
     let home = accounts::Home { realm: &realm, domain };
-    let naf_written = root.has("naf");
-    let authentication = proof::authentication(&mut root, &folder, home, naf_written);
+    let required = naf.as_ref().is_some_and(|naf| naf.required);
+    let needs = proof::Needs { naf: root.has("naf"), required };
+    let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge, notes);
     let danger = policy::danger(&mut root);
@@ -208,13 +207,6 @@ fn edge(root: &mut Section<'_>, wanted: bool) -> (Option<Edge>, bool) {
     let notes = section.notes();
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX);
     let workers = section.within("workers", cores, 1..=WORKERS_MAX);
-    let server_header = section.maybe::<String>("server_header").map(|spot| {
-        if !spot.value.chars().all(|c| (' '..='~').contains(&c)) {
-            let why = "it goes out in responses as it stands";
-            notes.problem(&spot.place, "is not plain text", why, "\"sipward\"");
-        }
-        spot.value
-    });
     let why = "whose callers are these? requests for other domains are foreign";
     let domains = if wanted || section.has("domains") {
         section.need::<Vec<String>>("domains", why, "[\"example.net\"]")
@@ -265,13 +257,7 @@ fn edge(root: &mut Section<'_>, wanted: bool) -> (Option<Edge>, bool) {
     let drain = section.within("drain", second * 32, Duration::ZERO..=second * 3600);
     section.finish();
     let edge = domains.zip(realm).zip(NonZeroUsize::new(workers));
-    let edge = edge.map(|((domains, realm), workers)| Edge {
-        workers,
-        server_header,
-        domains,
-        realm,
-        drain,
-    });
+    let edge = edge.map(|((domains, realm), workers)| Edge { workers, domains, realm, drain });
     (edge, foreign)
 }
 

@@ -5,7 +5,7 @@
 //! Keeps:   nothing.
 //! Refuses: members that are no SIP URI, trust by certificate without TLS, without a name or without an issuer;
 //!          routes to peers that do not exist; a domain twice; two opinions on whom to trust.
-//! Sources: RFC 3263 section 4; RFC 5922 sections 4 and 7; `DNS-05`, `DNS-08`, `CR-04`, `TX-08`.
+//! Sources: RFC 3263 section 4; RFC 5922 sections 4 and 7; `DNS-05`, `DNS-08`, `CR-04`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,8 +38,6 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// SIP domains of its certificates, lower case.
     pub identities: Vec<Arc<str>>,
-    /// Whether branches without the cookie are taken from it (`TX-08`).
-    pub rfc2543: bool,
 }
 
 /// One server of a group.
@@ -130,7 +128,6 @@ fn one(
     let by_certificate = section.word("trust", &[("certificate", true), ("address", false)]);
     let written = section.maybe::<Vec<IpAddr>>("addresses");
     let identities = section.maybe::<Vec<String>>("identity");
-    let rfc2543 = section.or("rfc2543", false);
     let mut table = section.table("tls");
     let trusts = table.has("ca");
     let dialling = dialling(&mut table, folder);
@@ -162,7 +159,6 @@ fn one(
         by_certificate,
         addresses,
         identities,
-        rfc2543,
     };
     Some((peer, dialling))
 }

@@ -61,23 +61,17 @@ pub struct Admission {
     pub ban: Duration,
     /// Most flows, networks and sources remembered, each.
     pub max: usize,
-    /// A worker that runs so late is under high load.
-    pub lag_high: Duration,
-    /// A worker that runs so late is under severe load.
-    pub lag_severe: Duration,
     /// Most connections that nobody authenticated on, of one address or /64.
-    pub connections_of_address: u32,
+    pub connections_of_address: usize,
     /// Most of them in all.
-    pub connections: u32,
+    pub connections: usize,
 }
 
 /// How requests travel on.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// Timers T1, T2, T4.
+    /// Timers T1, T2, T4 and C.
     pub timings: Timings,
-    /// Timer C.
-    pub timer_c: Duration,
     /// Most transactions of this node.
     pub transactions_max: usize,
     /// Most unanswered transactions of one flow.
@@ -181,23 +175,12 @@ fn demands(mut section: Section<'_>, default: Demands) -> Demands {
 /// Reads `[admission]`.
 pub(super) fn admission(root: &mut Section<'_>) -> Admission {
     let mut section = root.table("admission");
-    let notes = section.notes();
     let mut failures = section.table("failures");
     let second = Duration::from_secs(1);
     let flow_failures = failures.or("flow", Rate::per_minute(10));
     let address_failures = failures.or("address", Rate::per_minute(100));
     let ban = failures.within("ban", second * 600, second..=second * 86_400);
     failures.finish();
-    let mut overload = section.table("overload");
-    let millis = Duration::from_millis;
-    let lag_high = overload.within("high", millis(50), millis(1)..=second * 10);
-    let severe = overload.place_of("severe");
-    let lag_severe = overload.within("severe", millis(200), millis(1)..=second * 10);
-    if lag_severe <= lag_high {
-        let why = "new dialogs are refused only after what proves nothing";
-        notes.problem(&severe, "is not longer than high", why, "\"200ms\"");
-    }
-    overload.finish();
     let admission = Admission {
         flow_rate: section.or("flow_rate", Rate::per_second(1000)),
         answer_rate: section.or("answer_rate", Rate::per_second(20)),
@@ -205,8 +188,6 @@ pub(super) fn admission(root: &mut Section<'_>) -> Admission {
         address_failures,
         ban,
         max: section.within("max", 200_000, 1000..=10_000_000),
-        lag_high,
-        lag_severe,
         connections_of_address: section.within("connections_of_address", 100, 1..=100_000),
         connections: section.within("connections", 20_000, 1..=1_000_000),
     };
@@ -230,9 +211,9 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         notes.problem(&place, "does not fit t2 and t4", why, "\"500ms\"");
         Timings::default()
     });
-    // RFC 3261 section 16.6 item 11: larger than three minutes.
-    let minute = Duration::from_secs(60);
-    let timer_c = section.within("timer_c", millis(185_000), minute * 3 + millis(1)..=minute * 60);
+    let least = Timings::C_OVER + Duration::from_secs(1);
+    let timer_c = section.within("timer_c", timings.c(), least..=Duration::from_secs(3600));
+    let timings = timings.with_c(timer_c).unwrap_or(timings);
     let transactions_max = section.within("transactions_max", 200_000, 16..=10_000_000);
     let transactions_of_flow_max = section.within("transactions_of_flow_max", 500, 1..=1_000_000);
     let route_place = section.place_of("route_check");
@@ -267,7 +248,6 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
     record_route.finish();
     Forward {
         timings,
-        timer_c,
         transactions_max,
         transactions_of_flow_max,
         route_check,

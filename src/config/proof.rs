@@ -278,15 +278,25 @@ pub(super) fn digest(root: &mut Section<'_>, wanted: bool, passwords: bool) -> D
     Digest { algorithms, lock, uri_strict }
 }
 
+/// What `[naf]` says of other schemes.
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    /// Whether it was written.
+    pub(super) naf: bool,
+    /// Whether nothing else is offered.
+    pub(super) required: bool,
+}
+
 /// Reads `[authentication]`; the schemes are checked against what there is for them.
 pub(super) fn authentication(
     root: &mut Section<'_>,
     folder: &Folder,
     home: Home<'_>,
-    naf: bool,
+    needs: Needs,
 ) -> Authentication {
     let mut section = root.table("authentication");
     let notes = section.notes();
+    let Needs { naf, required } = needs;
     let mut sum = Sum::new();
     let accounts_spot = section.maybe::<PathBuf>("accounts");
     let accounts = accounts_spot.as_ref().and_then(|spot| {
@@ -300,6 +310,8 @@ pub(super) fn authentication(
     let written = section.maybe::<Vec<String>>("schemes");
     let given = [("gba", naf), ("digest", accounts_spot.is_some())];
     let chosen = |scheme: &str| match &written {
+        // Who is required to bootstrap is offered nothing else (V-101).
+        None if required && scheme != "gba" => false,
         Some(spot) => spot.value.iter().any(|word| word == scheme),
         None => given.iter().any(|(word, given)| *word == scheme && *given),
     };
@@ -312,6 +324,12 @@ pub(super) fn authentication(
         }
         let needs = [
             (gba && !naf, "gba", "[naf]", "keys are derived for a NAF"),
+            (
+                digest && required,
+                "digest",
+                "naf.required = false",
+                "everybody is required to bootstrap",
+            ),
             (
                 digest && accounts_spot.is_none(),
                 "digest",

@@ -43,24 +43,25 @@ pub enum Timer {
     M,
 }
 
-/// How long the timers run. Twelve octets, so that each machine has its own copy.
+/// How long the timers run. Sixteen octets, so that each machine has its own copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     t1_millis: u32,
     t2_millis: u32,
     t4_millis: u32,
+    c_millis: u32,
 }
 
 impl Default for Timings {
-    /// T1 500 ms, T2 4 s, T4 5 s.
+    /// T1 500 ms, T2 4 s, T4 5 s, C 185 s.
     fn default() -> Self {
-        Self { t1_millis: 500, t2_millis: 4_000, t4_millis: 5_000 }
+        Self { t1_millis: 500, t2_millis: 4_000, t4_millis: 5_000, c_millis: 185_000 }
     }
 }
 
 impl Timings {
-    /// Timer C: over three minutes, as RFC 3261 section 16.6 item 11 asks.
-    pub const C: Duration = Duration::from_secs(185);
+    /// Timer C is over this, as RFC 3261 section 16.6 item 11 asks.
+    pub const C_OVER: Duration = Duration::from_secs(180);
     /// Timer D at least, on unreliable transports: the other side's T1 is not known.
     pub const D: Duration = Duration::from_secs(32);
     /// An INVITE is answered 100 after this, if nothing else was said.
@@ -74,7 +75,18 @@ impl Timings {
         };
         let (t1_millis, t2_millis, t4_millis) = (millis(t1)?, millis(t2)?, millis(t4)?);
         let sound = t1_millis > 0 && t2_millis >= t1_millis;
-        sound.then_some(Self { t1_millis, t2_millis, t4_millis })
+        sound.then_some(Self { t1_millis, t2_millis, t4_millis, ..Self::default() })
+    }
+
+    /// The same with another timer C. `None` unless it is over [`Timings::C_OVER`] and at most an hour.
+    pub fn with_c(self, c: Duration) -> Option<Self> {
+        let millis = u32::try_from(c.as_millis()).ok().filter(|millis| *millis <= HOUR_MILLIS)?;
+        (c > Self::C_OVER).then_some(Self { c_millis: millis, ..self })
+    }
+
+    /// Timer C, how long a proxied INVITE may ring.
+    pub fn c(self) -> Duration {
+        Duration::from_millis(self.c_millis.into())
     }
 
     /// T1, the estimate of a round trip.
@@ -104,7 +116,7 @@ impl Timings {
         match timer {
             Timer::A | Timer::E | Timer::G => (!reliable).then_some(self.t1()),
             Timer::B | Timer::F | Timer::H | Timer::L | Timer::M => Some(self.life()),
-            Timer::C => Some(Self::C),
+            Timer::C => Some(self.c()),
             Timer::D if !reliable => Some(self.life().max(Self::D)),
             Timer::I | Timer::K if !reliable => Some(self.t4()),
             Timer::J if !reliable => Some(self.life()),

@@ -203,6 +203,38 @@ impl fmt::Debug for NafCache {
     }
 }
 
+/// Gives the keys of another source an end of our own, where theirs comes later.
+///
+/// Source: `naf.association_lifetime`; TS 33.220 clause 4.5.3 lets a NAF end a key sooner than the server does.
+#[derive(Clone)]
+pub struct Shortened {
+    /// Who has the keys.
+    pub source: Arc<dyn KeySource>,
+    /// How long a key lives, from the bootstrapping run on.
+    pub lifetime: Duration,
+}
+
+impl fmt::Debug for Shortened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shortened({:?})", self.lifetime)
+    }
+}
+
+impl KeySource for Shortened {
+    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
+        let answer = self.source.naf_key(btid, naf, now);
+        let KeyAnswer::Known(key) = &answer else { return answer };
+        let ends = key.created + self.lifetime;
+        if ends >= key.expires {
+            return answer;
+        }
+        if ends <= now.wall {
+            return KeyAnswer::Unknown;
+        }
+        KeyAnswer::Known(Arc::new(NafKey { expires: ends, ..NafKey::clone(key) }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +274,32 @@ mod tests {
             KeyAnswer::Forbidden => "forbidden",
             KeyAnswer::Ask => "ask",
             KeyAnswer::Unavailable => "unavailable",
+        }
+    }
+
+    #[test]
+    fn an_end_of_our_own_comes_first_or_not_at_all() {
+        struct Source;
+        impl KeySource for Source {
+            fn naf_key(&self, _: &Btid, _: &NafId, _: Now) -> KeyAnswer {
+                key(1000)
+            }
+        }
+        for (lifetime, now, ends) in [
+            (60, 0, Some(60)),
+            (60, 59, Some(60)),
+            (60, 60, None),
+            (1000, 0, Some(1000)),
+            (5000, 0, Some(1000)),
+        ] {
+            let lifetime = Duration::from_secs(lifetime);
+            let source = Shortened { source: Arc::new(Source), lifetime };
+            let found = match source.naf_key(&name("x"), &naf(UaId::SIP_DIGEST), at(now)) {
+                KeyAnswer::Known(key) => Some(key.expires.as_unix()),
+                KeyAnswer::Unknown => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, ends, "{lifetime:?} at {now}");
         }
     }
 

@@ -44,7 +44,9 @@ pub(crate) const SHELL: &[&str] = &[
     "src/telemetry/",
     "src/authentication/tls_identity.rs",
     "src/keys/subscribers/",
+    "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
+    "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
     "src/client/store.rs",
     "src/client/ue.rs",
@@ -63,6 +65,7 @@ pub(crate) const SHELL: &[&str] = &[
 
 /// The files that start tasks or threads: none of them does so for a transaction.
 pub(crate) const SPAWNS: &[&str] = &[
+    "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
     "src/client/ue.rs",
     "src/demo/scene.rs",

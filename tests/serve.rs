@@ -1,0 +1,154 @@
+//! `sipward serve` as a process: it starts, answers, reloads on SIGHUP and ends on SIGTERM.
+
+#![cfg(all(feature = "http", unix))]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+/// A running edge on ports of its own.
+struct Edge {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+    folder: PathBuf,
+    /// Where devices reach it in the clear.
+    ue: SocketAddr,
+}
+
+impl Edge {
+    fn start(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
+        let _ = fs::remove_dir_all(&folder);
+        let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();
+        assert!(made.success());
+        let config = folder.join("sipward.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let text = text
+            .replace("0.0.0.0:506", "127.0.0.1:506")
+            .replace("address = \"127.0.0.1:5060\"", "address = \"127.0.0.1:0\"")
+            .replace("address = \"127.0.0.1:5061\"", "address = \"127.0.0.1:0\"")
+            .replace("address = \"127.0.0.1:5080\"", "address = \"127.0.0.1:0\"")
+            .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
+            .replace("metrics = \"127.0.0.1:9090\"", "");
+        fs::write(&config, text).unwrap();
+        let mut command = sipward();
+        command.arg("serve").arg("-c").arg(&config);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ue = said.next().expect("a line").unwrap();
+        let ue = ue.strip_prefix("listening: ue on ").expect(&ue).parse().unwrap();
+        Self { child, errors, folder, ue }
+    }
+
+    /// Reads what it says on the standard error up to a line that holds `mark`.
+    fn until(&mut self, mark: &str) -> String {
+        let mut heard = String::new();
+        while !heard.contains(mark) {
+            let read = self.errors.read_line(&mut heard).unwrap();
+            assert_ne!(read, 0, "it ended before it said {mark:?}: {heard}");
+        }
+        heard
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = Command::new("kill").arg(name).arg(self.child.id().to_string()).status();
+        assert!(kill.expect("kill").success());
+    }
+
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let path = self.folder.join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// What it answers to a datagram.
+    fn ask(&self, request: &str) -> String {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.send_to(request.as_bytes(), self.ue).unwrap();
+        let mut answer = [0; 4096];
+        let length = socket.recv(&mut answer).expect("an answer");
+        String::from_utf8(answer[..length].to_vec()).unwrap()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn sipward() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sipward"))
+}
+
+const MESSAGE: &str = "MESSAGE sip:bob@example.net SIP/2.0\r\n\
+    Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1;rport\r\n\
+    Max-Forwards: 70\r\nFrom: <sip:alice@example.net>;tag=1\r\nTo: <sip:bob@example.net>\r\n\
+    Call-ID: 1@127.0.0.1\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn what_init_wrote_serves_reloads_and_ends() {
+    let mut edge = Edge::start("life");
+    let answer = edge.ask(MESSAGE);
+    assert!(answer.starts_with("SIP/2.0 407 "), "{answer}");
+    assert!(answer.contains("realm=\"3GPP-bootstrapping@edge.example.net\""), "{answer}");
+
+    edge.edit("accounts.toml", "username = \"alice\"", "username = \"a:b\"");
+    edge.edit("sipward.toml", "foreign = \"core\"", "foreign = \"nobody\"");
+    edge.signal("-HUP");
+    let heard = edge.until("not reloaded");
+    assert!(heard.contains("edge.foreign = \"nobody\" is not offered"), "V-147: {heard}");
+    assert!(heard.contains("account \"a:b\" has a username that is none"), "V-147: {heard}");
+    assert!(edge.ask(MESSAGE).starts_with("SIP/2.0 407 "), "V-147: the old one stays");
+
+    edge.edit("accounts.toml", "username = \"a:b\"", "username = \"carol\"");
+    edge.edit("sipward.toml", "foreign = \"nobody\"", "foreign = \"refuse\"");
+    edge.signal("-HUP");
+    let heard = edge.until("\nreloaded: ");
+    assert!(heard.contains("reloaded: accounts, routes"), "{heard}");
+
+    edge.signal("-TERM");
+    let status = edge.child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn nobody_who_reads_errors_is_needed() {
+    let mut edge = Edge::start("deaf");
+    // The pipe is closed at our end, as a supervisor leaves it that died.
+    drop(std::mem::replace(&mut edge.errors, BufReader::new(silent())));
+    edge.signal("-HUP");
+    assert!(edge.ask(MESSAGE).starts_with("SIP/2.0 407 "), "V-72");
+    edge.signal("-TERM");
+    assert_eq!(edge.child.wait().unwrap().code(), Some(0), "V-72");
+}
+
+/// The standard error of a process that says nothing.
+fn silent() -> ChildStderr {
+    let mut child = Command::new("true").stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    child.wait().unwrap();
+    assert_eq!(errors.read(&mut [0]).unwrap(), 0);
+    errors
+}
+
+#[test]
+fn a_configuration_with_problems_starts_nothing() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-problems");
+    fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("bad.toml");
+    fs::write(&config, "[edge]\nworkers = 0\ndomains = 1\n").unwrap();
+    let run = sipward().arg("serve").arg("-c").arg(&config).output().unwrap();
+    let errors = String::from_utf8(run.stderr).unwrap();
+    assert_eq!((run.status.code(), run.stdout.as_slice()), (Some(2), &[][..]), "{errors}");
+    assert!(errors.contains("edge.workers = 0") && errors.contains("edge.domains = 1"), "{errors}");
+    let _ = fs::remove_dir_all(&folder);
+}
