@@ -432,6 +432,11 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
     }
 }
 
+/// The octets of a digest password that is base64.
+pub fn decode(password: &str) -> Vec<u8> {
+    STANDARD.decode(password).expect("base64")
+}
+
 /// The octets that `text` stands for: CRLF line ends in the head, `Content-Length: @` counted.
 pub fn octets_of(text: &str) -> Bytes {
     let text = text.trim_start();

@@ -17,6 +17,8 @@ pub(crate) struct Edge {
     pub(crate) ue: SocketAddr,
     /// Where UEs find its bootstrapping server.
     pub(crate) bsf: SocketAddr,
+    /// Where its counters are.
+    pub(crate) metrics: SocketAddr,
     peer: Peer,
     folder: Folder,
 }
@@ -26,12 +28,18 @@ const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
 impl Edge {
     /// Starts one before `core`, with so many subscribers `ue0001@...`, and waits until it listens.
     pub(crate) fn start(core: &Kamailio, subscribers: usize) -> Self {
+        Self::start_with(core, subscribers, "info")
+    }
+
+    /// As [`Edge::start`], with that log filter.
+    pub(crate) fn start_with(core: &Kamailio, subscribers: usize, log: &str) -> Self {
         let folder = Folder::new("sipward");
         let (ue, bsf) =
             (SocketAddr::new(loopback::address(), 5060), SocketAddr::new(core.edge, 8080));
         let (config, list) =
             (folder.path().join("sipward.toml"), folder.path().join("subscribers.toml"));
         let own = SocketAddr::new(core.edge, 5060);
+        let metrics = SocketAddr::new(core.edge, 9090);
         let text = format!(
             r#"
 [edge]
@@ -67,6 +75,9 @@ subscribers = "subscribers.toml"
 flow_rate = "100000/s"          # SIPp is a thousand UEs on one flow
 [forward]
 transactions_of_flow_max = 10000
+[telemetry]
+metrics = "{metrics}"
+log = "{log}"
 "#,
             own.ip(),
             core.address
@@ -82,7 +93,7 @@ transactions_of_flow_max = 10000
             bound.then_some(())
         });
         assert!(ready.is_some(), "sipward does not listen on {ue}:\n{}", peer.said());
-        Self { ue, bsf, peer, folder }
+        Self { ue, bsf, metrics, peer, folder }
     }
 
     /// Runs `sipward ue bootstrap`; the file with credentials for SIPp.

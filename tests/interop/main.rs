@@ -274,3 +274,35 @@ fn reinvites_and_notifies_of_sipp_pass() {
         assert_eq!(listening.stop().failed, 0, "{answering}");
     }
 }
+
+/// Whatever is logged, at the chattiest setting, and whatever the page of counters shows: no key is in it.
+#[test]
+fn no_key_is_told_in_logs_or_counters() {
+    use std::io::{Read as _, Write as _};
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start_with(&core, 2, "trace");
+    let csv = std::fs::read_to_string(edge.credentials(2)).expect("credentials");
+    for arguments in [&["register"][..], &["message", "sip:nobody@ims.example", "a secret text"]] {
+        edge.ue(arguments);
+    }
+    let mut page = std::net::TcpStream::connect(edge.metrics).expect("the page of counters");
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("asked");
+    let mut counters = Vec::new();
+    page.read_to_end(&mut counters).expect("answered");
+    let counters = String::from_utf8_lossy(&counters).into_owned();
+    assert!(counters.contains("sipward_requests_total"), "{counters}");
+    let told = format!("{}\n{counters}", edge.said());
+    assert!(told.contains("CredentialsMissing"), "the log tells of refusals:\n{told}");
+    let mut secrets = vec!["465b5ce8b199b49faa5f0a2ee238".to_owned(), "a secret text".to_owned()];
+    for row in csv.lines().skip(1) {
+        let password = row.split(';').nth(2).expect("a password");
+        let octets = sipward::testing::lab::decode(password);
+        secrets.push(octets.iter().map(|octet| format!("{octet:02x}")).collect());
+        secrets.push(String::from_utf8_lossy(&octets).into_owned());
+        secrets.push(password.to_owned());
+    }
+    for secret in secrets {
+        assert!(!told.contains(&secret), "{secret} is told");
+    }
+}
