@@ -110,6 +110,8 @@ pub struct Edge {
     listeners: Vec<Arc<Bound>>,
     stopping: Arc<AtomicBool>,
     wake: Vec<mpsc::Sender<Mail>>,
+    /// `None` ends the thread that asks for keys.
+    ask: mpsc::Sender<Option<Question>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -159,7 +161,7 @@ impl Edge {
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
-        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, threads })
+        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, ask, threads })
     }
 
     /// What it listens on, in order.
@@ -180,7 +182,8 @@ impl Edge {
             // A full queue means a busy worker: it sees the flag at its next turn.
             drop(wake.try_send(Mail::Stop));
         }
-        drop(self.wake);
+        // Full: the thread asks for keys until the patience ends.
+        drop(self.ask.try_send(None));
         for thread in self.threads {
             while !thread.is_finished() && clock::now().mono < end {
                 std::thread::sleep(Duration::from_millis(5));
@@ -195,12 +198,12 @@ impl Edge {
 /// The one thread that asks for keys.
 fn start_lookups(
     spec: &Arc<EdgeSpec>,
-    mut questions: mpsc::Receiver<Question>,
+    mut questions: mpsc::Receiver<Option<Question>>,
     workers: Vec<mpsc::Sender<Mail>>,
 ) -> io::Result<JoinHandle<()>> {
     let spec = Arc::clone(spec);
     let run = move || {
-        while let Some(Question { lookup, from }) = questions.blocking_recv() {
+        while let Some(Some(Question { lookup, from })) = questions.blocking_recv() {
             let Lookup::NafKey { btid, naf } = &lookup;
             let now = clock::now();
             let answer = spec.key_source.naf_key(btid, naf, now);
@@ -222,7 +225,7 @@ struct Seat {
     number: u8,
     loop_key: [u8; 16],
     others: Vec<mpsc::Sender<Mail>>,
-    ask: mpsc::Sender<Question>,
+    ask: mpsc::Sender<Option<Question>>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -339,7 +342,7 @@ impl Worker {
             }
             Action::Ask(lookup) => {
                 let question = Question { lookup, from: self.seat.number };
-                if self.seat.ask.try_send(question).is_err() {
+                if self.seat.ask.try_send(Some(question)).is_err() {
                     watch.fault(Fault::LookupsFull);
                 }
             }
