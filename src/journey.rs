@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::association::{Responder, Ruling};
 use crate::authentication::Kind;
+use crate::forward::context::reply_flow;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared};
 use crate::gate::{Lookup, Paused, Stop};
@@ -199,7 +200,7 @@ impl Journey {
             Stop::Answer(refusal, octets) => {
                 let rule = refusal.rule().unwrap_or(0);
                 self.decide(Some(message), arrival, Outcome::Refused(refusal), rule);
-                let to = Destination::Flow(arrival.flow);
+                let to = self.back(message, arrival);
                 self.actions.push_back(Action::Send(Output { to, octets }));
                 if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() {
                     self.actions.push_back(Action::Close(arrival.flow));
@@ -285,8 +286,13 @@ impl Journey {
             );
         };
         self.decide(Some(message), arrival, Outcome::Answered, 0);
-        let to = Destination::Flow(arrival.flow);
+        let to = self.back(message, arrival);
         self.actions.push_back(Action::Send(Output { to, octets }));
+    }
+
+    /// Where an answer without a transaction goes: the same way as one with.
+    fn back(&self, message: &Message, arrival: &Arrival) -> Destination {
+        Destination::Flow(reply_flow(message, arrival, &self.shared.settings()))
     }
 
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {

@@ -64,6 +64,11 @@ impl Keyer {
         self.tagged(message, sender, b"")
     }
 
+    /// The key of the entry of one request: nobody else's request, whatever ids it bears, falls on it.
+    pub fn numbered(&self, id: u64) -> DialogKey {
+        self.dialog(&id.to_be_bytes(), b"", b"")
+    }
+
     fn tagged(&self, message: &Message, sender: Side, to_tag: &[u8]) -> DialogKey {
         let (call_id, from_tag) = (message.call_id(), message.from_tag());
         match sender {

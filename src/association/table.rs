@@ -82,6 +82,8 @@ pub struct Track {
     sender: Side,
     method: Method,
     event: u64,
+    /// Whether the request itself brought the subscription of `event` to a dialog that had none.
+    subscribes: bool,
 }
 
 /// All dialogs.
@@ -131,6 +133,7 @@ impl Associations {
         if !forms_dialog(method) {
             return Ok(alone(found, None));
         }
+        self.judge_forming(&found)?;
         let room = self.dialogs.len() < self.settings.max
             && found.evidence().caller().is_none_or(|caller| {
                 let held = self.of_caller.get(&caller.principal).map_or(0, |count| *count);
@@ -140,6 +143,19 @@ impl Associations {
             return Err(Refusal::TableFull.into());
         }
         Ok(Bound { authenticated: found, ruling: Ruling::Forms, would: None })
+    }
+
+    /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
+    fn judge_forming(&self, found: &Authenticated<'_>) -> Result<(), Refusal> {
+        let admitted = found.admitted();
+        let Some(caller) = found.evidence().caller() else { return Ok(()) };
+        let key = self.keyer.forming(admitted.message(), admitted.arrival().side);
+        let foreign = |entry: &Association| match &entry.ue.owner {
+            Owner::Caller(owner) => *owner != caller.principal,
+            Owner::Group(_) => false,
+        };
+        let taken = self.dialogs.get(&key).is_some_and(|entry| foreign(&entry));
+        if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
     fn bind_inside<'m>(&self, found: Authenticated<'m>) -> Result<Bound<'m>, Halt> {
@@ -193,6 +209,9 @@ impl Associations {
             return Err(unknown.into());
         }
         judge(&entry, &found, event)?;
+        if entry.children.len() >= self.settings.early_max {
+            return Err(Refusal::TableFull.into());
+        }
         let mut inside = Inside::of(&entry, key, 25, true);
         inside.forming = Some(forming);
         drop(entry);
@@ -216,10 +235,14 @@ impl Associations {
         match bound.ruling() {
             Ruling::Alone => None,
             Ruling::Forms => {
-                let key = self.keyer.forming(message, sender);
                 let association = self.form(bound, sent, now)?;
+                // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
+                let key = match method {
+                    Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
+                    _ => self.keyer.numbered(association.id),
+                };
                 self.insert(key, association);
-                Some(Track { key, forms: true, sender, method, event })
+                Some(Track { key, forms: true, sender, method, event, subscribes: false })
             }
             Ruling::Inside(inside) => {
                 if let Some(forming) = inside.forming {
@@ -233,17 +256,18 @@ impl Associations {
                     if method == Method::Invite {
                         leg.invite_cseq = number;
                     }
-                    if inside.rule == 2 {
+                    if sender == Side::Ue && method != Method::Ack {
                         leg.anchor(arrival.flow);
                     }
                     entry.deadline = now.mono + self.settings.max_idle;
                 }
                 let subscribes = matches!(method, Method::Subscribe | Method::Refer);
                 let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                if subscribes && room && !entry.subscriptions.contains(&event) {
+                let subscribes = subscribes && room && !entry.subscriptions.contains(&event);
+                if subscribes {
                     entry.subscriptions.push(event);
                 }
-                Some(Track { key: inside.key, forms: false, sender, method, event })
+                Some(Track { key: inside.key, forms: false, sender, method, event, subscribes })
             }
         }
     }
@@ -311,6 +335,10 @@ impl Associations {
         if ends_invite || ends_all {
             self.end_invite(track.key, now);
         }
+        let refreshes = track.method == Method::Subscribe && ENDS_SUBSCRIPTION.contains(&status);
+        if refreshes || track.subscribes && status >= 300 {
+            self.unsubscribe(track, now);
+        }
         Ok(())
     }
 
@@ -330,9 +358,13 @@ impl Associations {
             return Ok(());
         }
         let child = self.keyer.of(response, track.sender);
-        if self.dialogs.contains_key(&child) {
-            if confirms {
-                self.confirm(track.key, child, now);
+        let known = self.dialogs.get(&child).map(|entry| entry.state);
+        if let Some(state) = known {
+            // A 2xx comes again until it is acknowledged: only the first one moves anything.
+            match state {
+                State::Early if confirms => self.confirm(track.key, child, now),
+                State::Early => self.rings_on(&[track.key, child], now),
+                State::Forming | State::Bound | State::Released => {}
             }
             return Ok(());
         }
@@ -353,9 +385,25 @@ impl Associations {
         Ok(())
     }
 
-    /// A final answer other than 2xx, or none: nothing is formed.
+    /// It rings still: the dialog that may come of it is waited for again.
+    fn rings_on(&self, keys: &[DialogKey], now: Now) {
+        for key in keys {
+            if let Some(mut entry) = self.dialogs.get_mut(key) {
+                entry.deadline = entry.deadline.max(now.mono + FORMING);
+            }
+        }
+    }
+
+    /// A final answer other than 2xx, or none: nothing is formed. A BYE that nobody answers ends its usage all the
+    /// same (RFC 3261 section 15.1.1).
     pub fn fail(&self, track: &Track, now: Now) {
         if !track.forms {
+            if track.method == Method::Bye {
+                self.end_invite(track.key, now);
+            }
+            if track.subscribes {
+                self.unsubscribe(track, now);
+            }
             return;
         }
         let Some((_, forming)) = self.dialogs.remove(&track.key) else { return };
@@ -373,11 +421,12 @@ impl Associations {
                 self.expiry.push(forming, entry.deadline);
                 let mut made = entry.clone();
                 let fresh = !entry.children.contains(&child);
-                if fresh && entry.children.len() < self.settings.early_max {
+                let room = entry.children.len() < self.settings.early_max;
+                if fresh && room {
                     entry.children.push(child);
                 }
                 drop(entry);
-                if fresh && !self.dialogs.contains_key(&child) {
+                if fresh && room && !self.dialogs.contains_key(&child) {
                     made.children = SmallVec::new();
                     self.insert(child, made);
                 }
@@ -385,7 +434,9 @@ impl Associations {
             }
             None => None,
         };
-        if let Some(mut entry) = self.dialogs.get_mut(&child) {
+        if let Some(mut entry) = self.dialogs.get_mut(&child)
+            && entry.state != State::Released
+        {
             entry.state = State::Bound;
             entry.deadline = now.mono + self.settings.max_idle;
         }
@@ -416,6 +467,10 @@ impl Associations {
         if track.method != Method::Notify || !word.eq_ignore_ascii_case(b"terminated") {
             return;
         }
+        self.unsubscribe(track, now);
+    }
+
+    fn unsubscribe(&self, track: &Track, now: Now) {
         let Some(mut entry) = self.dialogs.get_mut(&track.key) else { return };
         entry.subscriptions.retain(|event| *event != track.event);
         let over = !entry.has_usage();
@@ -538,5 +593,7 @@ fn other(side: Side) -> Side {
     }
 }
 
+/// What ends a subscription when it answers its refresh (RFC 6665 section 4.1.2.2).
+const ENDS_SUBSCRIPTION: [u16; 12] = [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 604];
 /// How long a request that may form a dialog is waited for.
 const FORMING: Duration = Duration::from_secs(600);

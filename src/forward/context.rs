@@ -42,6 +42,8 @@ pub(super) struct Context {
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,
+    /// Whether the last flow that was tried is gone.
+    pub(super) unreachable: bool,
     pub(super) timer: Option<(TimerKey, Instant)>,
 }
 
@@ -50,6 +52,8 @@ pub(super) struct Context {
 pub(super) struct Register {
     pub(super) binding: u64,
     pub(super) caller: Arc<Caller>,
+    /// The flow it came on.
+    pub(super) flow: Flow,
     pub(super) ends: bool,
     /// What the edge proves itself with in the 2xx.
     pub(super) proof: Option<ServerProof>,
@@ -148,7 +152,7 @@ pub(super) fn fits(to: &Destination, from: &Responder) -> bool {
 
 /// The flow that responses take: the one the request came on; on UDP from a server that did not ask for
 /// `rport`, the port of its Via (`VIA-03`, `VIA-04`).
-pub(super) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settings) -> Flow {
+pub(crate) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settings) -> Flow {
     let mut flow = arrival.flow;
     let force = settings.listener(flow.listener).is_none_or(|listener| listener.force_rport);
     let asks_rport = message.top_via().is_some_and(|via| via.param("rport").is_some());

@@ -61,8 +61,8 @@ pub fn precheck(
     if looped {
         return Err(Refusal::LoopDetected);
     }
-    if message.values(Name::ProxyRequire).next().is_some() && message.method() != Some(Method::Ack)
-    {
+    let ours_alone = matches!(message.method(), Some(Method::Ack | Method::Cancel));
+    if message.values(Name::ProxyRequire).next().is_some() && !ours_alone {
         return Err(Refusal::ExtensionUnsupported);
     }
     Ok(Check::GoOn)

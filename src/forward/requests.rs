@@ -85,6 +85,7 @@ impl Proxy {
             register,
             cancelled: false,
             unavailable: false,
+            unreachable: false,
             timer: None,
         });
         if let Some(key) = server_key {
@@ -126,6 +127,7 @@ impl Proxy {
         let register = Register {
             binding: binding.number,
             caller: Arc::clone(caller),
+            flow,
             ends: ends_all(message),
             proof: bound.authenticated().proof().cloned(),
         };
@@ -170,6 +172,7 @@ impl Proxy {
             register: None,
             cancelled: false,
             unavailable: false,
+            unreachable: false,
             timer: None,
         });
         if let Some(key) = own {

@@ -17,7 +17,7 @@ use super::{Destination, asserted, returning};
 use crate::association::Responder;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::Flow;
+use crate::transport::{Flow, Side};
 use crate::wire::{Message, Name};
 
 use super::proxy::{Event, Proxy};
@@ -58,6 +58,10 @@ impl Proxy {
             return Err(Refusal::ResponseAstray);
         }
         let cancel = branch.cancel;
+        // One without a Via below ours would go nowhere, and end a transaction that still has hope.
+        if !cancel && response.values(Name::Via).nth(1).is_none() {
+            return Err(Refusal::ResponseAstray);
+        }
         let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
         if cancel {
             return Ok(());
@@ -108,14 +112,14 @@ impl Proxy {
     }
 
     pub(super) fn note_registration(&self, context: &Context, response: &Message, now: Now) {
-        let Some(Register { binding, caller, ends, .. }) = &context.register else { return };
+        let Some(Register { binding, caller, flow, ends, .. }) = &context.register else { return };
         let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
         let routes = response.values(Name::ServiceRoute).map(Box::from).collect();
         let flows = self.shared.gate.authentication.flows();
         if granted.is_zero() {
-            flows.note_deregistered(&context.reply_to, caller);
+            flows.note_deregistered(flow, caller);
         } else {
-            flows.note_registered(&context.reply_to, caller, granted, now);
+            flows.note_registered(flow, caller, granted, now);
         }
         self.shared.bindings.confirm(*binding, caller, granted, routes, now);
     }
@@ -146,6 +150,8 @@ impl Proxy {
         }
         let status = if context.cancelled {
             487
+        } else if context.side == Side::Core && context.unreachable {
+            430
         } else if context.unavailable {
             500
         } else {
@@ -221,6 +227,7 @@ impl Proxy {
     pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
         for event in events {
             let Event::Gone { unavailable } = event else { continue };
+            context.unreachable = *unavailable;
             context.unavailable |= *unavailable;
             if !self.next_destination(id, context, now) {
                 self.give_up(context, now);

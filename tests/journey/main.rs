@@ -1,5 +1,6 @@
 //! Journeys in virtual time, each a sentence: what happens to whom, without sockets.
 
+mod adversary;
 mod associations;
 mod credentials;
 mod forwarding;
