@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::digest::Hash;
-use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, nonce};
+use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
@@ -22,8 +22,8 @@ use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
 use crate::identity::Realm;
-use crate::keys::KeySource;
 use crate::keys::naf::{CacheBounds, NafCache};
+use crate::keys::{KeySource, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{Bound, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target};
 
@@ -58,6 +58,8 @@ pub struct Plan {
     pub naf: Option<(Naf, Arc<dyn KeySource>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
     pub bsf_names: Vec<String>,
+    /// The realm of cards, and whom it asks for vectors.
+    pub aka: Option<(aka_realm::Settings, Arc<dyn VectorSource>)>,
     /// Whether bootstrapping is offered before accounts.
     pub naf_first: bool,
     /// Algorithms, in order.
@@ -122,6 +124,7 @@ impl Plan {
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
+            aka: None,
             naf_first: true,
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
@@ -174,6 +177,7 @@ impl Plan {
             },
             account_realm: realm,
             naf,
+            aka: self.aka.map(|(settings, _)| settings),
             served,
             uri_strict: self.uri_strict,
             algorithm_lock: self.algorithm_lock,
@@ -237,6 +241,7 @@ impl Plan {
         let names = self.bsf_names.iter().map(String::as_str);
         let keys = Arc::new(NafCache::new(CacheBounds::default(), names));
         let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
+        let vectors = self.aka.as_ref().map(|(_, source)| Arc::clone(source));
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
         let (patience, client_tls) = (self.patience, self.client_tls.clone());
@@ -251,6 +256,7 @@ impl Plan {
             client_tls,
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
+            vectors,
             watch,
         })?;
         Ok(Running { edge, shared, keys, flows })

@@ -6,7 +6,7 @@
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
 //!
-//! Takes:   listeners, what all workers share, and a source of keys.
+//! Takes:   listeners, what all workers share, and the sources of keys and vectors.
 //! Gives:   a running edge; [`Edge::stop`] drains it.
 //! Keeps:   `MAIL_MAX` messages between two workers, `LOOKUPS_MAX` lookups under way.
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
@@ -31,7 +31,7 @@ use crate::clock;
 use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
 use crate::journey::{Action, Decision, Journey, Outcome};
-use crate::keys::{KeyAnswer, KeySource, naf::NafCache};
+use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
@@ -101,6 +101,8 @@ pub struct EdgeSpec {
     pub keys: Arc<NafCache>,
     /// Whom to ask for what the cache does not have.
     pub key_source: Arc<dyn KeySource>,
+    /// Whom to ask for vectors, if cards prove themselves here.
+    pub vectors: Option<Arc<dyn VectorSource>>,
     /// Who watches.
     pub watch: Arc<dyn Watch>,
 }
@@ -195,7 +197,7 @@ impl Edge {
     }
 }
 
-/// The one thread that asks for keys.
+/// The one thread that asks for keys and vectors.
 fn start_lookups(
     spec: &Arc<EdgeSpec>,
     mut questions: mpsc::Receiver<Option<Question>>,
@@ -204,12 +206,7 @@ fn start_lookups(
     let spec = Arc::clone(spec);
     let run = move || {
         while let Some(Some(Question { lookup, from })) = questions.blocking_recv() {
-            let Lookup::NafKey { btid, naf } = &lookup;
-            let now = clock::now();
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
+            look_up(&spec, &lookup);
             let Some(worker) = workers.get(usize::from(from)) else { continue };
             if worker.try_send(Mail::Answered(lookup)).is_err() {
                 spec.watch.fault(Fault::MailFull);
@@ -217,6 +214,26 @@ fn start_lookups(
         }
     };
     std::thread::Builder::new().name("edge-keys".into()).spawn(run)
+}
+
+/// Asks for one thing, and puts the answer where the resumed request looks for it.
+fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
+    let now = clock::now();
+    match lookup {
+        Lookup::NafKey { btid, naf } => {
+            let answer = spec.key_source.naf_key(btid, naf, now);
+            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
+                spec.keys.insert(btid, naf, answer, now);
+            }
+        }
+        Lookup::AkaVector { impi, resync, .. } => {
+            let realm = spec.shared.gate.authentication.aka();
+            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
+                let rand = Rand(clock::random());
+                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
+            }
+        }
+    }
 }
 
 /// What one worker is given.

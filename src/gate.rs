@@ -14,9 +14,11 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::admission::Admission;
 use crate::association::Associations;
+use crate::authentication::aka::AkaNonce;
+use crate::authentication::aka_realm::Resync;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
-use crate::identity::Btid;
+use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
 use crate::refusal::{Answer, Refusal};
@@ -45,6 +47,8 @@ pub enum Halt {
     Refuse(Refusal),
     /// Something must be looked up first.
     Wait(Lookup),
+    /// The vector is there: the request is challenged with it.
+    Challenge(AkaNonce),
 }
 
 impl From<Refusal> for Halt {
@@ -62,6 +66,15 @@ pub enum Lookup {
         btid: Btid,
         /// For whom and for what.
         naf: NafId,
+    },
+    /// A vector for one challenge of one subscriber.
+    AkaVector {
+        /// Whom the credentials name.
+        impi: Impi,
+        /// What the card's sequence number is to be taken over from first.
+        resync: Option<Resync>,
+        /// Which request waits: each is challenged with a vector of its own.
+        request: u64,
     },
 }
 
@@ -131,6 +144,10 @@ impl Gate {
     fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
         match halt {
             Halt::Refuse(refusal) => self.refuse(message, arrival, refusal, now),
+            Halt::Challenge(nonce) => {
+                let refusal = Refusal::CredentialsMissing;
+                self.refuse_with(message, arrival, refusal, Some(&nonce), now)
+            }
             Halt::Wait(lookup) => {
                 let paused = Paused { message: message.clone(), arrival: arrival.clone() };
                 Stop::Wait(Box::new(paused), lookup)
@@ -143,6 +160,17 @@ impl Gate {
     /// It is stateless: nothing is kept, nothing is repeated. An unverified UDP source gets at most twice the
     /// octets it sent, and at most so many answers a second.
     pub fn refuse(&self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) -> Stop {
+        self.refuse_with(message, arrival, refusal, None, now)
+    }
+
+    fn refuse_with(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        refusal: Refusal,
+        aka: Option<&AkaNonce>,
+        now: Now,
+    ) -> Stop {
         self.admission.note_refusal(&arrival.flow, refusal, now);
         let silent = || Stop::Drop(refusal);
         if message.method() == Some(Method::Ack) || !message.is_request() {
@@ -180,7 +208,10 @@ impl Gate {
                 })
             }),
             Answer::Challenge { stale } => {
-                let challenge = self.authentication.challenge(message, arrival, stale, now);
+                let challenge = match aka {
+                    Some(nonce) => self.authentication.challenge_aka(message, nonce),
+                    None => self.authentication.challenge(message, arrival, stale, now),
+                };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))

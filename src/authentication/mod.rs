@@ -2,7 +2,8 @@
 //!
 //! Takes:   [`Admitted`]: a message, and where it came from.
 //! Gives:   [`Authenticated`]: with the evidence that the request, its channel and its flow show.
-//! Keeps:   nonce windows, flows on which something was proved, the best algorithm of each account; bounded.
+//! Keeps:   nonce windows, flows on which something was proved, the best algorithm of each account, open challenges
+//!          of cards; bounded.
 //! Refuses: requests outside dialogs without evidence (challenge), credentials that contradict themselves
 //!          (400), subscribers whom the key server keeps from us (403). Inside dialogs it reports what it found,
 //!          and stage 5 judges. Unknown names, wrong responses and unknown keys look alike.
@@ -10,6 +11,7 @@
 
 pub mod accounts;
 pub mod aka;
+pub mod aka_realm;
 pub mod caller;
 pub mod challenge;
 pub mod digest;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 pub use accounts::Accounts;
+pub use aka_realm::AkaRealm;
 pub use caller::{Caller, Evidence, Kind};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
@@ -44,6 +47,7 @@ use crate::refusal::Refusal;
 use crate::transport::{Arrival, Side};
 use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Uri};
+use aka::AkaNonce;
 use digest::{Ha1, Hash, Inputs, Qop, Response};
 
 /// What stage 4 is told.
@@ -55,6 +59,8 @@ pub struct Settings {
     pub account_realm: Option<Realm>,
     /// The NAF, if keys of a bootstrapping server are taken.
     pub naf: Option<Naf>,
+    /// The realm of cards, if they prove themselves here.
+    pub aka: Option<aka_realm::Settings>,
     /// Domains and addresses that digest-uris may name (`AU`, `digest.uri_check`).
     pub served: HashSet<String>,
     /// Whether the digest-uri must equal the Request-URI.
@@ -75,6 +81,7 @@ pub struct Authentication {
     accounts: RwLock<Arc<Accounts>>,
     keys: Arc<dyn KeySource>,
     nonces: Nonces,
+    aka: Option<AkaRealm>,
     flows: ProvedFlows,
     /// The best algorithm each principal has used, by account or B-TID.
     best: Recent<Arc<str>, u8>,
@@ -130,7 +137,9 @@ impl Authentication {
     ) -> Self {
         let flows = ProvedFlows::new(settings.max_flows, settings.principals_max);
         let best = Recent::new(settings.max_flows, Duration::from_secs(24 * 3600));
-        Self { settings, accounts: RwLock::new(accounts), keys, nonces, flows, best, decoy }
+        let key = decoy.first_chunk::<16>().copied().unwrap_or_default();
+        let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
+        Self { settings, accounts: RwLock::new(accounts), keys, nonces, aka, flows, best, decoy }
     }
 
     /// Puts other accounts in the place of the present ones.
@@ -151,7 +160,21 @@ impl Authentication {
         stale: bool,
         now: Now,
     ) -> Challenge {
-        self.settings.offer.challenge(message, arrival, &self.nonces, stale, now)
+        let mut challenge =
+            self.settings.offer.challenge(message, arrival, &self.nonces, stale, now);
+        challenge.rows.extend(self.aka.iter().flat_map(|aka| aka.rows(None)));
+        challenge
+    }
+
+    /// The challenge to a request that asked for the realm of cards, with the vector that came for it.
+    pub fn challenge_aka(&self, message: &Message, nonce: &AkaNonce) -> Challenge {
+        let rows = self.aka.iter().flat_map(|aka| aka.rows(Some(nonce))).collect();
+        Challenge { status: self.settings.offer.status(message), rows }
+    }
+
+    /// The realm of cards.
+    pub fn aka(&self) -> Option<&AkaRealm> {
+        self.aka.as_ref()
     }
 
     /// Whether `realm` is one whose credentials are consumed here.
@@ -159,6 +182,7 @@ impl Authentication {
         let account = self.settings.account_realm.as_ref();
         account.is_some_and(|own| own.as_str().as_bytes() == realm)
             || self.settings.naf.as_ref().is_some_and(|naf| naf.is_realm(realm))
+            || self.aka.as_ref().is_some_and(|aka| aka.is_realm(realm))
     }
 
     /// Finds out who sent one request.
@@ -199,7 +223,7 @@ impl Authentication {
             }
             Ok(None) => None,
             Err(Halt::Refuse(refusal)) => Some(refusal),
-            Err(wait) => return Err(wait),
+            Err(halt) => return Err(halt),
         };
         if admitted.in_dialog() || found.evidence.caller().is_some() {
             return Ok(found);
@@ -219,7 +243,7 @@ impl Authentication {
             match self.verify(row, admitted, now) {
                 Ok(found) => return Ok(Some(found)),
                 Err(Halt::Refuse(refusal)) => trouble = Some(refusal),
-                Err(wait) => return Err(wait),
+                Err(halt) => return Err(halt),
             }
         }
         trouble.map_or(Ok(None), |refusal| Err(refusal.into()))
@@ -234,6 +258,9 @@ impl Authentication {
     ) -> Result<Right, Halt> {
         let (message, arrival) = (admitted.message(), admitted.arrival());
         let bad = || Halt::from(Refusal::BadCredentials);
+        if let Some(aka) = self.aka.as_ref().filter(|aka| aka.takes(row)) {
+            return self.verify_aka(aka, row, admitted, now);
+        }
         let algorithm = row.param("algorithm").unwrap_or(b"MD5");
         let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
         if !self.settings.offer.algorithms(arrival.flow.listener).contains(&hash) {
@@ -272,6 +299,26 @@ impl Authentication {
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
             ServerProof::new(row, ha1, hash, session, next)
         });
+        Ok((caller, proof))
+    }
+
+    /// The same for the realm of cards.
+    fn verify_aka(
+        &self,
+        aka: &AkaRealm,
+        row: &Credentials<'_>,
+        admitted: &Admitted<'_>,
+        now: Now,
+    ) -> Result<Right, Halt> {
+        let message = admitted.message();
+        if !self.serves(row.or_empty("uri"), message) {
+            return Err(Refusal::BadCredentials.into());
+        }
+        let found = aka.verify(row, message, admitted.in_dialog(), now)?;
+        let stands_in = self.settings.offer.status(message) == 401;
+        let aka_realm::Verified { caller, ha1, algorithm } = found;
+        let proof =
+            stands_in.then(|| ServerProof::new(row, ha1, algorithm.hash, algorithm.session, None));
         Ok((caller, proof))
     }
 
@@ -343,9 +390,10 @@ impl Authentication {
         self.settings.served.contains(&host)
     }
 
-    /// Windows, flows and algorithms held.
+    /// Windows, flows, algorithms and challenges of cards held.
     pub fn footprint(&self) -> usize {
-        self.nonces.footprint().saturating_add(self.flows.len()).saturating_add(self.best.len())
+        let aka = self.aka.as_ref().map_or(0, AkaRealm::footprint);
+        [self.nonces.footprint(), self.flows.len(), self.best.len(), aka].iter().sum()
     }
 }
 

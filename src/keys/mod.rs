@@ -1,7 +1,7 @@
 //! Keys: where they come from, and the types that keep them from being printed.
 //!
 //! Takes:   subscriber keys, random challenges, names.
-//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seam [`KeySource`].
+//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seams [`KeySource`] and [`VectorSource`].
 //! Keeps:   see `naf` (cache) and `bootstrap` (sessions).
 //! Refuses: see each file.
 //! Sources: TS 33.220 clauses 4.4, 4.5 and annex B.
@@ -155,4 +155,42 @@ pub enum KeyAnswer {
 pub trait KeySource: Send + Sync {
     /// The key for `btid` and `naf`, or that it has to be asked for.
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer;
+}
+
+/// A vector for one challenge, and whom it is for.
+#[derive(Debug)]
+pub struct AkaVector {
+    /// The vector.
+    pub vector: vector::Vector,
+    /// Public identities of the subscriber, the default one first; `None` if the name is nobody's.
+    pub identities: Option<Arc<[Impu]>>,
+}
+
+/// The answer to the question for a vector.
+#[derive(Debug)]
+pub enum VectorAnswer {
+    /// A vector that was never given before; of a name that is nobody's, one that nobody can answer.
+    Known(Box<AkaVector>),
+    /// The AUTS is not the card's.
+    AutsWrong,
+    /// Too often for this name, or the source cannot be reached.
+    Unavailable,
+}
+
+/// Where AKA vectors come from; asked by the shell, never by a stage.
+///
+/// An implementation that errs lets an attacker in as any subscriber for whom it gives a vector that the attacker
+/// can answer: one given twice, or one of another's card. One that takes an AUTS without checking its MAC lets
+/// him turn sequence numbers, and so shut the card out. One that answers otherwise for names that are nobody's
+/// tells him who is a subscriber.
+pub trait VectorSource: Send + Sync {
+    /// The next vector of `impi`. `rand` is random, and used once. With `resync`, the card's sequence number is
+    /// taken over first; its challenge was given for this name and not answered before.
+    fn vector(
+        &self,
+        impi: &Impi,
+        resync: Option<&(Rand, vector::Auts)>,
+        rand: Rand,
+        now: Now,
+    ) -> VectorAnswer;
 }

@@ -36,7 +36,7 @@ pub struct Res(Vec<u8>);
 pub struct Autn(pub [u8; 16]);
 
 /// The card's proof of another sequence number: (SQN_MS xor AK*) || MAC-S.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Auts(pub [u8; 14]);
 
 /// The MAC in an AUTN or AUTS is not right: not made with this subscriber's key, or altered.

@@ -126,6 +126,7 @@ impl Default for LabSettings {
                 },
                 account_realm: Realm::new("example.net"),
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
+                aka: None,
                 served: ["example.net".into(), EDGE.into()].into(),
                 uri_strict: false,
                 algorithm_lock: true,

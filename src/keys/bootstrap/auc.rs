@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::Bsf;
 use crate::identity::{Impi, Impu};
 use crate::instant::Now;
-use crate::keys::Rand;
+use crate::keys::sqn::Sqn;
 use crate::keys::vector::{Auts, Vector};
+use crate::keys::{AkaVector, Rand, VectorAnswer, VectorSource};
 
 /// Why there is no vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,35 @@ impl Bsf {
                 true
             }
             Err(_) => false,
+        }
+    }
+}
+
+impl VectorSource for Bsf {
+    fn vector(
+        &self,
+        impi: &Impi,
+        resync: Option<&(Rand, Auts)>,
+        rand: Rand,
+        now: Now,
+    ) -> VectorAnswer {
+        if let Some((challenge, auts)) = resync
+            && !self.resynchronise_card(impi, challenge, auts)
+        {
+            return VectorAnswer::AutsWrong;
+        }
+        let known =
+            |vector, identities| VectorAnswer::Known(Box::new(AkaVector { vector, identities }));
+        match Self::vector(self, impi, rand.0, now) {
+            Ok((vector, identities)) => known(vector, Some(identities)),
+            Err(NoVector::Paced(_) | NoVector::Spent) => VectorAnswer::Unavailable,
+            Err(NoVector::Unknown) => {
+                let name = Arc::from(impi.as_str());
+                if self.state().strangers.entry(name).take(now.mono).is_err() {
+                    return VectorAnswer::Unavailable;
+                }
+                known(self.decoy.vector(rand, Sqn::default(), [0x80, 0]), None)
+            }
         }
     }
 }
