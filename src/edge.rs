@@ -30,6 +30,7 @@ use tokio::task::LocalSet;
 use crate::clock;
 use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
+use crate::instant::{Instant, Now};
 use crate::journey::{Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
 use crate::transport::tls::ClientTls;
@@ -41,6 +42,8 @@ use crate::wire::{Malformed, Message};
 
 /// Most messages handed from one worker to another and not yet taken.
 pub const MAIL_MAX: usize = 4096;
+/// Letters taken before the worker looks at its sockets again.
+const MAIL_OF_A_TURN: usize = 64;
 /// Most lookups under way.
 pub const LOOKUPS_MAX: usize = 1024;
 
@@ -281,9 +284,11 @@ struct Worker {
     seat: Seat,
     journey: RefCell<Journey>,
     transports: Rc<Transports>,
+    /// The time of this turn: read once for all that came at once.
+    now: Cell<Option<Now>>,
     /// The earliest deadline changed.
     rearm: Notify,
-    armed: Cell<Option<crate::instant::Instant>>,
+    armed: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -294,6 +299,7 @@ impl Worker {
             journey: RefCell::new(Journey::new(shared, proxy)),
             seat,
             transports,
+            now: Cell::new(None),
             rearm: Notify::new(),
             armed: Cell::new(None),
         }
@@ -304,19 +310,11 @@ impl Worker {
             let deadline = self.journey.borrow().poll_timeout();
             self.armed.set(deadline);
             tokio::select! {
-                letter = mail.recv() => match letter {
-                    Some(Mail::Message(letter)) => {
-                        let (message, arrival) = *letter;
-                        self.with(|journey| journey.message(message, arrival, clock::now()));
-                    }
-                    Some(Mail::Answered(lookup)) => {
-                        self.with(|journey| journey.answered(&lookup, clock::now()));
-                    }
-                    Some(Mail::Stop) | None => {}
-                },
-                () = sleep_until(deadline) => self.with(|journey| journey.expire(clock::now())),
-                () = self.rearm.notified() => {}
+                letter = mail.recv() => self.open(letter, &mut mail),
+                () = sleep_until(deadline) => self.with(Journey::expire),
+                () = self.rearm.notified() => continue,
             }
+            self.turn();
             if self.seat.stopping.load(Ordering::Relaxed)
                 && self.journey.borrow().proxy().unanswered() == 0
             {
@@ -325,19 +323,45 @@ impl Worker {
         }
     }
 
-    /// Runs one step of the journey and does what it wants done.
-    fn with(&self, step: impl FnOnce(&mut Journey)) {
-        let mut journey = self.journey.borrow_mut();
-        step(&mut journey);
-        while let Some(action) = journey.poll_action() {
-            if let Some(destination) = self.act(action) {
-                journey.unreachable(&destination, clock::now());
+    /// Takes a letter, and those that lie behind it, as far as one turn goes.
+    fn open(&self, first: Option<Mail>, mail: &mut mpsc::Receiver<Mail>) {
+        let following = std::iter::from_fn(|| mail.try_recv().ok()).take(MAIL_OF_A_TURN);
+        for letter in first.into_iter().chain(following) {
+            match letter {
+                Mail::Message(letter) => {
+                    let (message, arrival) = *letter;
+                    self.with(|journey, now| journey.message(message, arrival, now));
+                }
+                Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
+                Mail::Stop => {}
             }
         }
-        let deadline = journey.poll_timeout();
+    }
+
+    /// Runs one step of the journey and does what it wants done. Datagrams go out when the turn ends.
+    fn with(&self, step: impl FnOnce(&mut Journey, Now)) {
+        let now = self.now.get().unwrap_or_else(clock::now);
+        self.now.set(Some(now));
+        let mut journey = self.journey.borrow_mut();
+        step(&mut journey, now);
+        while let Some(action) = journey.poll_action() {
+            if let Some(destination) = self.act(action) {
+                journey.unreachable(&destination, now);
+            }
+        }
         drop(journey);
-        if deadline < self.armed.get() || self.armed.get().is_none() && deadline.is_some() {
-            self.rearm.notify_one();
+        if self.transports.is_full() {
+            self.flush();
+        }
+    }
+
+    /// Sends what waits; what cannot be sent goes another way, if there is one.
+    fn flush(&self) {
+        let mut failed: Vec<Flow> = Vec::new();
+        self.transports.flush(|flow| failed.push(flow));
+        for flow in failed {
+            self.seat.spec.watch.fault(Fault::SendFailed);
+            self.with(|journey, now| journey.unreachable(&Destination::Flow(flow), now));
         }
     }
 
@@ -389,7 +413,7 @@ impl Worker {
                     self.seat.spec.watch.fault(Fault::MailFull);
                 }
             }
-            None => self.with(|journey| journey.message(message, arrival, clock::now())),
+            None => self.with(|journey, now| journey.message(message, arrival, now)),
         }
     }
 
@@ -435,13 +459,22 @@ impl Worker {
 }
 
 impl Receiver for Worker {
+    /// What was read at once has been dealt with: datagrams go out, and the timer is set.
+    fn turn(&self) {
+        self.flush();
+        self.now.set(None);
+        let deadline = self.journey.borrow().poll_timeout();
+        let armed = self.armed.get();
+        if deadline.is_some() && armed.is_none_or(|armed| deadline < Some(armed)) {
+            self.rearm.notify_one();
+        }
+    }
+
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
         let arrival = self.arrival(flow, self.side_of(flow.listener), local, None);
         match Message::from_datagram(octets) {
             Ok(message) => self.take(message, arrival),
-            Err(malformed) => {
-                self.with(|journey| journey.malformed(&malformed, &arrival, clock::now()));
-            }
+            Err(malformed) => self.with(|journey, now| journey.malformed(&malformed, &arrival, now)),
         }
     }
 
@@ -457,28 +490,31 @@ impl Receiver for Worker {
 
     fn broken(&self, stream: &Arc<StreamFacts>, malformed: Malformed) {
         let arrival = self.arrival_of(stream);
-        self.with(|journey| journey.malformed(&malformed, &arrival, clock::now()));
+        self.with(|journey, now| journey.malformed(&malformed, &arrival, now));
+        self.turn();
     }
 
     fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
-        self.with(|journey| {
-            journey.closed(&stream.flow, clock::now());
+        self.with(|journey, now| {
+            journey.closed(&stream.flow, now);
             if let Some(target) = &stream.target {
-                journey.unreachable(&Destination::Target(target.clone()), clock::now());
+                journey.unreachable(&Destination::Target(target.clone()), now);
             }
         });
+        self.turn();
     }
 
     fn dial_failed(&self, _flow: &Flow, target: &Target, _why: DialError) {
         self.seat.spec.watch.fault(Fault::Unreachable);
-        self.with(|journey| {
-            journey.unreachable(&Destination::Target(target.clone()), clock::now());
+        self.with(|journey, now| {
+            journey.unreachable(&Destination::Target(target.clone()), now);
         });
+        self.turn();
     }
 }
 
 /// Sleeps until `deadline`; for ever if there is none.
-async fn sleep_until(deadline: Option<crate::instant::Instant>) {
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => {
             let left = deadline.since(clock::now().mono);

@@ -98,6 +98,8 @@ impl Desk {
 }
 
 impl Receiver for Desk {
+    fn turn(&self) {}
+
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
         assert!(octets != POISON, "a fault of ours, on purpose");
         self.note(Event::Datagram(flow, local, octets));

@@ -204,13 +204,14 @@ impl Proxy {
     /// The destination cannot be reached: whatever waits for it goes elsewhere, or is given up.
     pub fn transport_failed(&mut self, failed: &Destination, now: Now) {
         let waits = |context: &Context| {
-            context.clients.iter().any(|branch| branch.to == *failed) && context.request.is_some()
+            context.request.is_some()
+                && context.clients.iter().any(|branch| leads_to(&branch.to, failed))
         };
         let ids: Vec<u64> =
             self.contexts.iter().filter(|(_, context)| waits(context)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(mut context) = self.contexts.remove(&id) else { continue };
-            let place = context.clients.iter().position(|branch| branch.to == *failed);
+            let place = context.clients.iter().position(|branch| leads_to(&branch.to, failed));
             if let Some(place) = place {
                 let cancel = context.clients.get(place).is_some_and(|branch| branch.cancel);
                 let events =
@@ -233,5 +234,17 @@ impl Proxy {
                 self.give_up(context, now);
             }
         }
+    }
+}
+
+/// Whether what is sent to `to` goes to the destination that failed: a server on UDP is known by its address alone.
+fn leads_to(to: &Destination, failed: &Destination) -> bool {
+    match (to, failed) {
+        (Destination::Target(target), Destination::Flow(flow)) => {
+            flow.connection.is_none()
+                && target.transport == flow.transport
+                && target.address == flow.remote
+        }
+        (to, failed) => to == failed,
     }
 }

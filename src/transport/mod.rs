@@ -6,6 +6,8 @@
 //! Refuses: see `demux` (first octet) and `limits` of each transport.
 //! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); `TR-01` to `TR-17`.
 
+#[cfg(feature = "edge")]
+mod batch;
 pub mod demux;
 #[cfg(feature = "edge")]
 pub mod flows;

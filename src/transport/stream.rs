@@ -98,6 +98,9 @@ impl std::error::Error for DialError {}
 
 /// Who is called with what arrives. Each call is made on the worker's own thread, and must not block.
 pub trait Receiver {
+    /// What was read at once has been handed over: what is to go out for it should go out now.
+    fn turn(&self);
+
     /// A datagram that may be SIP.
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes);
 
@@ -189,7 +192,11 @@ impl Stream<'_> {
             if incoming.ready && outgoing.len() < OUTGOING_ENOUGH {
                 self.take(&mut incoming, &mut outgoing);
                 turn = turn.wrapping_add(1);
-                if turn.is_multiple_of(BATCH) {
+                let yields = turn.is_multiple_of(BATCH);
+                if yields || !incoming.ready {
+                    self.receiver.turn();
+                }
+                if yields {
                     tokio::task::yield_now().await;
                 }
                 continue;

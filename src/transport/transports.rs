@@ -147,7 +147,7 @@ impl Transports {
         }
     }
 
-    /// Sends `octets` on `flow`: one message.
+    /// Sends `octets` on `flow`: one message. A datagram goes out with the next [`Transports::flush`].
     ///
     /// # Errors
     ///
@@ -158,7 +158,22 @@ impl Transports {
         }
         let shop = self.shop.get().ok_or(SendError::NoListener)?;
         let port = self.ports.iter().find(|port| port.bound.spec.id == flow.listener);
-        port.ok_or(SendError::NoListener)?.send(shop, flow.remote, octets)
+        let port = port.ok_or(SendError::NoListener)?;
+        port.send(shop, flow.remote, octets)
+    }
+
+    /// Whether so many datagrams wait that they should go out before more is handled.
+    pub fn is_full(&self) -> bool {
+        self.ports.iter().any(|port| port.is_full())
+    }
+
+    /// Hands the datagrams that [`Transports::send`] queued to the system, many with one call; `failed` is told of
+    /// each flow on which nothing can be sent. To be called when a turn of the worker ends.
+    pub fn flush(&self, mut failed: impl FnMut(Flow)) {
+        let Some(shop) = self.shop.get() else { return };
+        for port in &self.ports {
+            port.flush(shop, &mut failed);
+        }
     }
 
     /// The flow to `target`: the connection that was dialled for it if that is still open, else a new one, on which
