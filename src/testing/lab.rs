@@ -275,9 +275,19 @@ impl Default for Lab {
 impl Lab {
     /// An edge with these settings. Its secrets and its numbers are the same each time.
     pub fn new(settings: LabSettings) -> Self {
+        let keys = Arc::new(LabKeys::default());
+        let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
+        Self::build(settings, keys, source)
+    }
+
+    /// An edge whose keys come from `source`, in place of the laboratory's own: for benches of the real one.
+    pub fn with_source(settings: LabSettings, source: Arc<dyn KeySource>) -> Self {
+        Self::build(settings, Arc::new(LabKeys::default()), source)
+    }
+
+    fn build(settings: LabSettings, keys: Arc<LabKeys>, source: Arc<dyn KeySource>) -> Self {
         let start = Duration::from_secs(1000);
         let now = Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) } + start;
-        let keys = Arc::new(LabKeys::default());
         for (btid, password, impi, identities) in [
             (
                 UE1_BTID,
@@ -297,7 +307,6 @@ impl Lab {
             keys.put(Btid::new(btid).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
         }
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
-        let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
         let gate = Gate {
             admission: Admission::new(settings.admission),
             authentication: Authentication::new(
@@ -364,6 +373,11 @@ impl Lab {
     pub fn close(&mut self, peer: &Peer) {
         self.journey.closed(&peer.flow(), self.now);
         self.drain();
+    }
+
+    /// The journey itself, for benches: what it wants done is not drained for them.
+    pub fn journey(&mut self) -> &mut Journey {
+        &mut self.journey
     }
 
     /// The latest decision.
