@@ -212,6 +212,7 @@ fn a_datagram_is_answered_from_the_port_it_came_to() {
         assert_eq!((local, &octets[..]), (lab.address(0), REQUEST));
         assert_eq!(flow.remote, ue.local_addr().unwrap());
         lab.transports.send(&flow, Bytes::from_static(ANSWER)).unwrap();
+        lab.transports.flush(|_| {});
         let mut room = [0; 2000];
         let (length, from) = ue.recv_from(&mut room).await.unwrap();
         assert_eq!((&room[..length], from), (ANSWER, lab.address(0)));
@@ -230,6 +231,7 @@ fn whole_datagrams_pass_and_none_goes_to_nobody() {
         let Event::Datagram(flow, _, octets) = lab.desk.next().await else { panic!() };
         assert_eq!(octets.len(), 65_507);
         lab.transports.send(&flow, octets).unwrap();
+        lab.transports.flush(|_| {});
         let mut room = vec![0; 70_000];
         assert_eq!(ue.recv_from(&mut room).await.unwrap().0, 65_507);
         let too_long = Bytes::from(vec![b'A'; 65_508]);

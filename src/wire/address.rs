@@ -13,10 +13,10 @@ use super::{Uri, split, steps};
 /// One name-addr or addr-spec with its parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
-    display: &'a [u8],
-    uri: Uri<'a>,
-    in_brackets: bool,
-    params: Params<'a>,
+    pub(super) display: &'a [u8],
+    pub(super) uri: Uri<'a>,
+    pub(super) in_brackets: bool,
+    pub(super) params: Params<'a>,
 }
 
 impl<'a> Address<'a> {
@@ -39,8 +39,8 @@ impl<'a> Address<'a> {
                 (None, trim(uri), tail)
             }
         };
-        let params = Params::parse(params)?;
-        if params.has_twice(&["tag"]) || !display.is_none_or(is_display_name) {
+        let (params, _) = Params::parse_with(params, ["tag"])?;
+        if !display.is_none_or(is_display_name) {
             return None;
         }
         let in_brackets = display.is_some();

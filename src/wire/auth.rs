@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::octets::{is_space, is_token, trim};
+use super::octets::{is_space, is_token_octet, quoted, trim, trim_start};
 use super::{Fault, split, steps};
 
 /// Most parameters in one row.
@@ -138,19 +138,46 @@ impl<'a> AuthenticationInfo<'a> {
 /// [`Fault::CredentialsMalformed`] for a broken pair, a name there twice, or more than [`PARAMS_MAX`].
 pub fn pairs(list: &[u8]) -> Result<Params<'_>, Fault> {
     let mut params = Params::new();
-    for part in split::commas(list) {
-        let (name, Some(value)) = split::name_value(part) else {
-            return Err(Fault::CredentialsMalformed);
-        };
-        let value = unquote(value).ok_or(Fault::CredentialsMalformed)?;
-        steps::count(part.len());
+    let mut rest = list;
+    loop {
+        rest = rest.get(rest.iter().take_while(|octet| is_gap(**octet)).count()..).unwrap_or(b"");
+        if rest.is_empty() {
+            return Ok(params);
+        }
+        let (tail, (name, value)) = pair(rest).ok_or(Fault::CredentialsMalformed)?;
+        steps::count(rest.len().saturating_sub(tail.len()));
+        rest = tail;
         let twice = params.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        if !is_token(name) || twice || params.len() >= PARAMS_MAX {
+        if twice || params.len() >= PARAMS_MAX {
             return Err(Fault::CredentialsMalformed);
         }
         params.push((name, value));
     }
-    Ok(params)
+}
+
+/// White space and commas: an element of a list may be empty.
+fn is_gap(octet: u8) -> bool {
+    is_space(octet) || octet == b','
+}
+
+/// `token EQUAL ( token / quoted-string )` up to a comma or the end, and what is left.
+fn pair(list: &[u8]) -> Option<(&[u8], (&[u8], Cow<'_, [u8]>))> {
+    let end = list.iter().position(|octet| !is_token_octet(*octet)).filter(|end| *end > 0)?;
+    let (name, rest) = list.split_at_checked(end)?;
+    let rest = trim_start(trim_start(rest).strip_prefix(b"=")?);
+    let (rest, value) = match rest.first() {
+        Some(b'"') => {
+            let (rest, value) = quoted(rest).ok()?;
+            (rest, unquote(value)?)
+        }
+        _ => {
+            let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
+            let (value, rest) = rest.split_at_checked(end)?;
+            (rest, unquote(trim(value))?)
+        }
+    };
+    let rest = trim_start(rest);
+    matches!(rest.first(), None | Some(b',')).then_some((rest, (name, value)))
 }
 
 fn find<'s>(params: &'s Params<'_>, name: &str) -> Option<&'s [u8]> {

@@ -10,7 +10,7 @@
 
 use super::headers::CSeq;
 use super::uri::Scheme;
-use super::{Address, Fault, Message, Method, Name, Start, Uri, Via, split};
+use super::{Address, Fault, Message, Method, Name, Start, split};
 
 /// Most Via values.
 pub const VIA_MAX: usize = 64;
@@ -64,18 +64,22 @@ const SINGLE_SET: u128 = {
 /// The first [`Fault`] found.
 pub fn check(message: &Message) -> Result<(), Fault> {
     counts(message)?;
-    let via = message.values(Name::Via).next().ok_or(Fault::HeaderMissing)?;
-    Via::parse(via).ok_or(Fault::HeaderMalformed)?;
-    for name in [Name::From, Name::To] {
-        let value = message.first(name).ok_or(Fault::HeaderMissing)?;
-        Address::parse(value).ok_or(Fault::HeaderMalformed)?;
+    for (name, parsed) in [
+        (Name::Via, message.top_via().is_some()),
+        (Name::From, message.from().is_some()),
+        (Name::To, message.to().is_some()),
+    ] {
+        if !parsed {
+            let there = message.has(name);
+            return Err(if there { Fault::HeaderMalformed } else { Fault::HeaderMissing });
+        }
     }
     let call_id = message.first(Name::CallId).ok_or(Fault::HeaderMissing)?;
     if call_id.is_empty() || !call_id.iter().all(u8::is_ascii_graphic) {
         return Err(Fault::HeaderMalformed);
     }
-    let cseq = message.first(Name::CSeq).ok_or(Fault::HeaderMissing)?;
-    let cseq = CSeq::parse(cseq).ok_or(Fault::HeaderMalformed)?;
+    message.first(Name::CSeq).ok_or(Fault::HeaderMissing)?;
+    let cseq = message.cseq().ok_or(Fault::HeaderMalformed)?;
     if let Start::Request { method, .. } = message.start() {
         check_request(message, method, cseq)?;
     }
@@ -127,7 +131,7 @@ fn check_request(message: &Message, method: Method, cseq: CSeq<'_>) -> Result<()
         let unknown = method == Method::Other;
         return Err(if unknown { Fault::MethodUnknown } else { Fault::MethodMismatch });
     }
-    let uri = Uri::parse(message.request_uri()).ok_or(Fault::UriMalformed)?;
+    let uri = message.uri().ok_or(Fault::UriMalformed)?;
     if uri.scheme() == Scheme::Other {
         return Err(Fault::UriScheme);
     }

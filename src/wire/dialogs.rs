@@ -37,7 +37,7 @@ impl<'a> DialogRef<'a> {
         };
         let (call_id, params) = head(value)?;
         let tag = |name| params.get(name).filter(|tag| !tag.is_empty());
-        if !call_id.iter().all(u8::is_ascii_graphic) || params.has_twice(&[local, remote]) {
+        if !call_id.iter().all(u8::is_ascii_graphic) || params.has_twice([local, remote]) {
             return None;
         }
         Some(Self {
@@ -62,7 +62,7 @@ impl<'a> Event<'a> {
     /// Parses the value; `None` if the package is no token or `id` is there twice.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let (package, params) = head(value)?;
-        let clean = is_token(package) && !params.has_twice(&["id"]);
+        let clean = is_token(package) && !params.has_twice(["id"]);
         clean.then(|| Self { package, id: params.get("id").unwrap_or_default() })
     }
 }

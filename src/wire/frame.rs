@@ -84,7 +84,7 @@ impl Framer {
         if let Some(fault) = found.fault {
             return self.broken(octets, fault);
         }
-        let Some(length) = length_of(octets, &found) else {
+        let Ok(Some(length)) = found.content_length(octets) else {
             return self.broken(octets, Fault::ContentLength);
         };
         let whole = head.saturating_add(length);
@@ -110,16 +110,6 @@ impl Framer {
         let found = scan::scan(octets.get(..scan::HEAD_MAX).unwrap_or(&octets));
         Framed::Broken(Malformed { fault, rest: Message::index(octets, found).map(Box::new) })
     }
-}
-
-/// The one Content-Length of a scanned head.
-fn length_of(octets: &[u8], found: &scan::Scan) -> Option<usize> {
-    let mut rows = found.fields.iter().filter(|field| field.name == super::Name::ContentLength);
-    let value = rows.next()?.value.of(octets);
-    if rows.next().is_some() {
-        return None;
-    }
-    super::split::number(value).and_then(|number| u32::try_from(number).ok()).map(|n| n as usize)
 }
 
 #[cfg(test)]

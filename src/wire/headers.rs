@@ -33,27 +33,27 @@ impl<'a> CSeq<'a> {
 impl Message {
     /// The topmost Via.
     pub fn top_via(&self) -> Option<Via<'_>> {
-        self.values(Name::Via).next().and_then(Via::parse)
+        Some(self.marks().via?.read(self.octets()))
     }
 
     /// From.
     pub fn from(&self) -> Option<Address<'_>> {
-        self.first(Name::From).and_then(Address::parse)
+        Some(self.marks().from?.read(self.octets()))
     }
 
     /// To.
     pub fn to(&self) -> Option<Address<'_>> {
-        self.first(Name::To).and_then(Address::parse)
+        Some(self.marks().to?.read(self.octets()))
     }
 
     /// The tag of From; empty if there is none (RFC 3261 section 12.1.1 allows that).
     pub fn from_tag(&self) -> &[u8] {
-        self.from().and_then(|from| from.tag()).unwrap_or_default()
+        self.marks().from.as_ref().map(|from| from.tag(self.octets())).unwrap_or_default()
     }
 
     /// The tag of To; empty if there is none.
     pub fn to_tag(&self) -> &[u8] {
-        self.to().and_then(|to| to.tag()).unwrap_or_default()
+        self.marks().to.as_ref().map(|to| to.tag(self.octets())).unwrap_or_default()
     }
 
     /// Call-ID; empty if there is none.
@@ -63,17 +63,18 @@ impl Message {
 
     /// CSeq.
     pub fn cseq(&self) -> Option<CSeq<'_>> {
-        self.first(Name::CSeq).and_then(CSeq::parse)
+        let marks = self.marks().cseq.as_ref()?;
+        Some(CSeq { number: marks.number, method: marks.method.of(self.octets()) })
     }
 
     /// The method that CSeq names: for a response, the method of its request.
     pub fn cseq_method(&self) -> Method {
-        self.cseq().map_or(Method::Other, |cseq| Method::of(cseq.method))
+        self.marks().cseq.as_ref().map_or(Method::Other, |cseq| cseq.known)
     }
 
     /// The Request-URI.
     pub fn uri(&self) -> Option<Uri<'_>> {
-        Uri::parse(self.request_uri())
+        Some(self.marks().uri?.read(self.octets()))
     }
 
     /// Max-Forwards: `None` if it is not there; over 255 was refused by `check`.

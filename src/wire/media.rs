@@ -30,7 +30,7 @@ impl<'a> MediaType<'a> {
         let (kind, subtype) = (trim(kind), trim(subtype.get(1..)?));
         let params = Params::parse(params)?;
         let clean =
-            is_token(kind) && is_token(subtype) && !params.has_twice(&["boundary", "charset"]);
+            is_token(kind) && is_token(subtype) && !params.has_twice(["boundary", "charset"]);
         clean.then_some(Self { kind, subtype, params })
     }
 

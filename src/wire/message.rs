@@ -7,11 +7,14 @@
 //!          the well-formed part, so that it can be answered.
 //! Sources: RFC 3261 sections 7, 18.3 and 20.14; `TR-03`, `TR-04`, `TR-07`, `TR-15` of the conformance tests.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::names::{Method, Name};
 use super::scan::{self, Field, Scan, Start};
+use super::marks::Marks;
 use super::{Fault, Span, split};
 
 /// Longest message on a flow that nobody has authenticated: 64 KiB.
@@ -20,13 +23,24 @@ pub const MESSAGE_MAX: usize = 64 * 1024;
 pub const MESSAGE_MAX_KNOWN: usize = 256 * 1024;
 
 /// A request or a response: what arrived, unchanged, with an index.
+///
+/// A copy costs two reference counts.
 #[derive(Clone, Debug)]
 pub struct Message {
     octets: Bytes,
+    index: Arc<Index>,
+}
+
+/// Where everything is.
+#[derive(Debug)]
+struct Index {
     start: Start,
     fields: SmallVec<[Field; 24]>,
+    /// The names that are there, by [`Name::bit`].
+    present: u128,
     blank: usize,
     body: Span,
+    marks: Marks,
 }
 
 /// Octets that are no message, and what is wrong with them.
@@ -49,35 +63,39 @@ impl Message {
     pub fn from_datagram(octets: Bytes) -> Result<Self, Malformed> {
         let scan = scan::scan(&octets);
         let too_long = (octets.len() > MESSAGE_MAX_KNOWN).then_some(Fault::MessageTooLong);
-        let fault = too_long.or(scan.fault);
-        let Some(mut message) = Self::index(octets, scan) else {
-            return Err(Malformed { fault: fault.unwrap_or(Fault::StartLine), rest: None });
-        };
-        let fault = fault.or_else(|| match message.content_length() {
-            Ok(None) => None,
-            Ok(Some(length)) => message.cut_body(length).err(),
-            Err(fault) => Some(fault),
-        });
-        match fault {
-            None => Ok(message),
-            Some(fault) => Err(Malformed { fault, rest: Some(Box::new(message)) }),
+        let (mut octets, mut fault) = (octets, too_long.or(scan.fault));
+        if fault.is_none() {
+            match scan.content_length(&octets) {
+                Ok(None) => {}
+                Ok(Some(length)) => match scan.body.checked_add(length) {
+                    Some(end) if end <= octets.len() => octets.truncate(end),
+                    _ => fault = Some(Fault::BodyShort),
+                },
+                Err(wrong) => fault = Some(wrong),
+            }
+        }
+        match (Self::index(octets, scan), fault) {
+            (Some(message), None) => Ok(message),
+            (rest, fault) => {
+                let fault = fault.unwrap_or(Fault::StartLine);
+                Err(Malformed { fault, rest: rest.map(Box::new) })
+            }
         }
     }
 
     /// Indexes octets that were just scanned; `None` if there was no start line.
     pub(super) fn index(octets: Bytes, scan: Scan) -> Option<Self> {
         let Scan { start, fields, blank, body, .. } = scan;
-        let body = Span::new(body, octets.len());
-        start.map(|start| Self { octets, start, fields, blank, body })
+        let (start, body) = (start?, Span::new(body, octets.len()));
+        let present = fields.iter().fold(0, |names, field| names | field.name.bit());
+        let marks = Marks::find(&octets, start, &fields);
+        let index = Arc::new(Index { start, fields, present, blank, body, marks });
+        Some(Self { octets, index })
     }
 
-    /// Ends the body after `length` octets, and the message with it.
-    pub(super) fn cut_body(&mut self, length: usize) -> Result<(), Fault> {
-        let end = self.body.start().checked_add(length).filter(|end| *end <= self.octets.len());
-        let Some(end) = end else { return Err(Fault::BodyShort) };
-        self.body = Span::new(self.body.start(), end);
-        self.octets.truncate(end);
-        Ok(())
+    /// What was parsed once.
+    pub(super) fn marks(&self) -> &Marks {
+        &self.index.marks
     }
 
     /// The value of Content-Length, in octets.
@@ -86,13 +104,17 @@ impl Message {
     ///
     /// [`Fault::ContentLength`] if it is there more than once, or not one decimal number below 2^32.
     pub fn content_length(&self) -> Result<Option<usize>, Fault> {
-        let mut fields = self.fields_named(Name::ContentLength);
-        let Some(value) = fields.next() else { return Ok(None) };
-        if fields.next().is_some() {
-            return Err(Fault::ContentLength);
-        }
-        let number = split::number(value).and_then(|number| u32::try_from(number).ok());
-        number.map(|number| Some(number as usize)).ok_or(Fault::ContentLength)
+        scan::content_length(self.rows(Name::ContentLength), &self.octets)
+    }
+
+    /// Whether a header of that name is there.
+    pub fn has(&self, name: Name) -> bool {
+        self.index.present & name.bit() != 0
+    }
+
+    /// Whether one of the headers in `names`, a union of [`Name::bit`]s, is there.
+    pub(crate) fn has_any(&self, names: u128) -> bool {
+        self.index.present & names != 0
     }
 
     /// All its octets.
@@ -102,17 +124,17 @@ impl Message {
 
     /// The first line.
     pub fn start(&self) -> Start {
-        self.start
+        self.index.start
     }
 
     /// Whether it is a request.
     pub fn is_request(&self) -> bool {
-        matches!(self.start, Start::Request { .. })
+        matches!(self.index.start, Start::Request { .. })
     }
 
     /// The method of a request; `None` for a response.
     pub fn method(&self) -> Option<Method> {
-        match self.start {
+        match self.index.start {
             Start::Request { method, .. } => Some(method),
             Start::Response { .. } => None,
         }
@@ -120,7 +142,7 @@ impl Message {
 
     /// The octets of the method; empty for a response.
     pub fn method_octets(&self) -> &[u8] {
-        match self.start {
+        match self.index.start {
             Start::Request { method_span, .. } => method_span.of(&self.octets),
             Start::Response { .. } => b"",
         }
@@ -133,7 +155,7 @@ impl Message {
 
     /// Where the Request-URI is; empty for a response.
     pub fn request_uri_span(&self) -> Span {
-        match self.start {
+        match self.index.start {
             Start::Request { uri, .. } => uri,
             Start::Response { .. } => Span::default(),
         }
@@ -141,7 +163,7 @@ impl Message {
 
     /// The status code of a response; `None` for a request.
     pub fn status(&self) -> Option<u16> {
-        match self.start {
+        match self.index.start {
             Start::Request { .. } => None,
             Start::Response { status, .. } => Some(status),
         }
@@ -149,7 +171,7 @@ impl Message {
 
     /// All fields, in order.
     pub fn fields(&self) -> &[Field] {
-        &self.fields
+        &self.index.fields
     }
 
     /// The values of all fields of that name, one for each row; `name` must not be `Other`.
@@ -159,7 +181,8 @@ impl Message {
 
     /// All rows of that name.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &Field> + Clone {
-        self.fields.iter().filter(move |field| field.name == name)
+        let fields: &[Field] = if self.has(name) { &self.index.fields } else { &[] };
+        fields.iter().filter(move |field| field.name == name)
     }
 
     /// The value of the first field of that name.
@@ -184,22 +207,22 @@ impl Message {
 
     /// The body, exactly as it came.
     pub fn body(&self) -> &[u8] {
-        self.body.of(&self.octets)
+        self.index.body.of(&self.octets)
     }
 
     /// Where the blank line begins: fields are added there.
     pub fn head_end(&self) -> usize {
-        self.blank
+        self.index.blank
     }
 
     /// Where the first field begins, behind the start line.
     pub fn head_start(&self) -> usize {
-        self.fields.first().map_or(self.blank, |field| field.line.start())
+        self.index.fields.first().map_or(self.index.blank, |field| field.line.start())
     }
 
     /// The reason phrase of a response, as written; empty for a request.
     pub fn reason(&self) -> &[u8] {
-        match self.start {
+        match self.index.start {
             Start::Request { .. } => b"",
             Start::Response { reason, .. } => reason.of(&self.octets),
         }

@@ -15,6 +15,7 @@ pub mod edit;
 pub mod features;
 pub mod frame;
 pub mod headers;
+mod marks;
 pub mod media;
 pub mod message;
 pub mod names;

@@ -1,12 +1,11 @@
 //! Stage 2, octets: which octet may stand where, and the few words that all grammars share.
 //!
 //! Takes:   single octets, or a value.
-//! Gives:   class tests by one table look-up; trimmed values; tokens, quoted strings and white space as `nom` parsers.
+//! Gives:   class tests by one table look-up; trimmed values; quoted strings as a `nom` parser.
 //! Keeps:   nothing.
 //! Refuses: nothing by itself.
 //! Sources: RFC 3261 section 25.1.
 
-use nom::bytes::complete::{take_while, take_while1};
 use nom::error::{Error, ErrorKind};
 use nom::{Err, IResult};
 
@@ -131,19 +130,11 @@ pub fn trim(octets: &[u8]) -> &[u8] {
     rest.get(..end).unwrap_or_default()
 }
 
-/// Any white space.
-pub(super) fn lws(octets: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while(is_space)(octets)
-}
-
-/// At least one white space.
-pub(super) fn lws1(octets: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while1(is_space)(octets)
-}
-
-/// A token.
-pub(super) fn token(octets: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while1(is_token_octet)(octets)
+/// `octets` without white space in front.
+pub(super) fn trim_start(octets: &[u8]) -> &[u8] {
+    let from = octets.iter().position(|octet| !is_space(*octet)).unwrap_or(octets.len());
+    steps::count(from);
+    octets.get(from..).unwrap_or_default()
 }
 
 /// A quoted string, both quotes included and nothing opened.

@@ -6,15 +6,7 @@
 //! Refuses: a name that is no token, a semicolon with nothing behind it, quotes that do not close, text after a value.
 //! Sources: RFC 3261 section 25.1 (generic-param, gen-value).
 
-use nom::IResult;
-use nom::Parser as _;
-use nom::branch::alt;
-use nom::bytes::complete::take_while;
-use nom::character::complete::char as octet;
-use nom::combinator::opt;
-use nom::sequence::{delimited, preceded};
-
-use super::octets::{is_generic_octet, lws, quoted, token};
+use super::octets::{is_generic_octet, is_token_octet, quoted, trim_start};
 use super::steps;
 
 /// A name and its value, if it has one; quotes are part of the value.
@@ -29,18 +21,41 @@ pub struct Params<'a> {
 impl<'a> Params<'a> {
     /// Parses `octets`, which are empty or begin with a semicolon; `None` if they are no parameters.
     pub fn parse(octets: &'a [u8]) -> Option<Self> {
-        let mut rest = lws(octets).ok()?.0;
+        Self::parse_with(octets, []).map(|(params, _)| params)
+    }
+
+    /// The same, and the values of the parameters in `names`, of which each may be there once: two readers might
+    /// take different ones.
+    pub(super) fn parse_with<const N: usize>(
+        octets: &'a [u8],
+        names: [&str; N],
+    ) -> Option<(Self, [Option<&'a [u8]>; N])> {
+        let mut found = [None; N];
+        let mut rest = trim_start(octets);
         while !rest.is_empty() {
-            rest = param(rest).ok()?.0;
+            let (tail, (name, value)) = param(rest)?;
+            rest = tail;
+            for (slot, wanted) in found.iter_mut().zip(names) {
+                if name.eq_ignore_ascii_case(wanted.as_bytes())
+                    && slot.replace(value.unwrap_or_default()).is_some()
+                {
+                    return None;
+                }
+            }
         }
-        Some(Self { octets })
+        Some((Self { octets }, found))
+    }
+
+    /// Octets that were parsed before.
+    pub(super) fn known(octets: &'a [u8]) -> Self {
+        Self { octets }
     }
 
     /// Name and value of each, in order.
     pub fn iter(self) -> impl Iterator<Item = Param<'a>> + Clone {
         let mut rest = self.octets;
         std::iter::from_fn(move || {
-            let (tail, found) = param(rest).ok()?;
+            let (tail, found) = param(rest)?;
             rest = tail;
             Some(found)
         })
@@ -53,19 +68,9 @@ impl<'a> Params<'a> {
             .map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// Whether one of `names` is there more than once: two readers might take different ones.
-    pub fn has_twice(self, names: &[&str]) -> bool {
-        let named = |name: &&str, found: &[u8]| found.eq_ignore_ascii_case(name.as_bytes());
-        let mut seen = 0_u32;
-        for (found, _) in self.iter() {
-            let Some(at) = names.iter().position(|name| named(name, found)) else { continue };
-            let bit = u32::try_from(at).ok().and_then(|at| 1_u32.checked_shl(at)).unwrap_or(0);
-            if seen & bit != 0 {
-                return true;
-            }
-            seen |= bit;
-        }
-        false
+    /// Whether one of `names` is there more than once.
+    pub fn has_twice<const N: usize>(self, names: [&str; N]) -> bool {
+        Self::parse_with(self.octets, names).is_none()
     }
 
     /// The octets as they stand, first semicolon included.
@@ -74,16 +79,34 @@ impl<'a> Params<'a> {
     }
 }
 
-/// `SEMI token [ EQUAL gen-value ]`. An empty value is let through: it reads as no value.
-fn param(octets: &[u8]) -> IResult<&[u8], Param<'_>> {
-    let value = alt((quoted, take_while(is_generic_octet)));
-    let equal = delimited(lws, octet('='), lws);
-    let (rest, found) =
-        (preceded(delimited(lws, octet(';'), lws), token), opt(preceded(equal, value)))
-            .parse(octets)?;
-    let (rest, _) = lws(rest)?;
+/// `SEMI token [ EQUAL gen-value ]`, and what is left. An empty value is let through: it reads as no value.
+fn param(octets: &[u8]) -> Option<(&[u8], Param<'_>)> {
+    let rest = trim_start(trim_start(octets).strip_prefix(b";")?);
+    let (name, rest) = split_while(rest, is_token_octet);
+    if name.is_empty() {
+        return None;
+    }
+    let rest = trim_start(rest);
+    let (value, rest) = match rest.strip_prefix(b"=").map(trim_start) {
+        None => (None, rest),
+        Some(rest) if rest.starts_with(b"\"") => {
+            let (rest, value) = quoted(rest).ok()?;
+            (Some(value), rest)
+        }
+        Some(rest) => {
+            let (value, rest) = split_while(rest, is_generic_octet);
+            (Some(value), rest)
+        }
+    };
+    let rest = trim_start(rest);
     steps::count(octets.len().saturating_sub(rest.len()));
-    Ok((rest, found))
+    Some((rest, (name, value)))
+}
+
+/// The octets of a class in front, and the others.
+fn split_while(octets: &[u8], class: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let end = octets.iter().position(|octet| !class(*octet)).unwrap_or(octets.len());
+    octets.split_at_checked(end).unwrap_or((octets, b""))
 }
 
 #[cfg(test)]
@@ -105,8 +128,9 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(params.get("b"), Some(&b""[..]));
         assert_eq!(params.get("d"), None);
-        assert!(!params.has_twice(&["a", "b"]));
-        assert!(Params::parse(b";tag=1;x;TAG=2").expect("parameters").has_twice(&["tag"]));
+        let (_, found) = Params::parse_with(b";b;a=1", ["a", "b", "c"]).expect("parameters");
+        assert_eq!(found, [Some(&b"1"[..]), Some(b""), None]);
+        assert!(Params::parse_with(b";tag=1;x;TAG=2", ["tag"]).is_none());
     }
 
     #[test]

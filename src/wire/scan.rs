@@ -73,6 +73,30 @@ pub struct Scan {
     pub fault: Option<Fault>,
 }
 
+impl Scan {
+    /// The value of Content-Length, in octets; as [`content_length`].
+    pub(super) fn content_length(&self, octets: &[u8]) -> Result<Option<usize>, Fault> {
+        content_length(self.fields.iter().filter(|field| field.name == Name::ContentLength), octets)
+    }
+}
+
+/// The one number that rows of Content-Length say.
+///
+/// # Errors
+///
+/// [`Fault::ContentLength`] if there is more than one row, or it is no decimal number below 2^32.
+pub(super) fn content_length<'f>(
+    mut rows: impl Iterator<Item = &'f Field>,
+    octets: &[u8],
+) -> Result<Option<usize>, Fault> {
+    let Some(row) = rows.next() else { return Ok(None) };
+    let number = super::split::number(row.value.of(octets)).and_then(|it| u32::try_from(it).ok());
+    match number {
+        Some(number) if rows.next().is_none() => Ok(Some(number as usize)),
+        _ => Err(Fault::ContentLength),
+    }
+}
+
 /// Walks `octets` from the first octet of the start line to the blank line.
 pub fn scan(octets: &[u8]) -> Scan {
     let mut walk = Walk { octets, at: 0, fault: None };

@@ -39,6 +39,15 @@ pub fn parts(value: &[u8], mark: u8) -> impl Iterator<Item = &[u8]> + Clone {
 
 /// The first `mark` outside quoted strings and angle brackets.
 pub fn find(value: &[u8], mark: u8) -> Option<usize> {
+    // Most values have none, or nothing in front of it that could hide it.
+    let at = memchr::memchr(mark, value).inspect(|at| steps::count(*at))?;
+    match memchr::memchr2(b'"', b'<', value.get(..at)?) {
+        Some(_) => find_outside(value, mark),
+        None => Some(at),
+    }
+}
+
+fn find_outside(value: &[u8], mark: u8) -> Option<usize> {
     let (mut quoted, mut escaped, mut angled) = (false, false, false);
     for (at, octet) in value.iter().enumerate() {
         if escaped {

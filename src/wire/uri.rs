@@ -44,19 +44,23 @@ pub enum Scheme {
 /// A URI, borrowed from the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Uri<'a> {
-    octets: &'a [u8],
-    scheme: Scheme,
-    user: Option<&'a [u8]>,
-    host: &'a [u8],
-    port: Option<u16>,
-    params: &'a [u8],
-    headers: &'a [u8],
+    pub(super) octets: &'a [u8],
+    pub(super) scheme: Scheme,
+    pub(super) user: Option<&'a [u8]>,
+    pub(super) host: &'a [u8],
+    pub(super) port: Option<u16>,
+    pub(super) params: &'a [u8],
+    pub(super) headers: &'a [u8],
 }
 
 impl<'a> Uri<'a> {
     /// Parses `octets`, which must be one URI and nothing else; `None` if they are not.
     pub fn parse(octets: &'a [u8]) -> Option<Self> {
         steps::count(octets.len());
+        // As most of them begin.
+        if let Some(rest) = octets.strip_prefix(b"sip:") {
+            return Self::parse_sip(octets, Scheme::Sip, rest);
+        }
         let (rest, name) = scheme(octets).ok()?;
         if name.eq_ignore_ascii_case(b"sip") {
             Self::parse_sip(octets, Scheme::Sip, rest)

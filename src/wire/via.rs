@@ -9,12 +9,7 @@
 
 use std::net::IpAddr;
 
-use nom::bytes::complete::{tag, tag_no_case, take_till};
-use nom::character::complete::char as octet;
-use nom::sequence::delimited;
-use nom::{IResult, Parser as _};
-
-use super::octets::{lws, lws1, token, trim};
+use super::octets::{is_space, is_token_octet, trim, trim_start};
 use super::params::{Param, Params};
 use super::{split, steps, uri};
 
@@ -22,33 +17,29 @@ use super::{split, steps, uri};
 pub const COOKIE: &[u8] = b"z9hG4bK";
 
 /// Parameters that decide where the answer goes and to which transaction: each at most once.
-const ROUTING_PARAMS: [&str; 5] = ["branch", "received", "rport", "maddr", "ttl"];
+const ROUTING_PARAMS: [&str; 5] = ["branch", "rport", "received", "maddr", "ttl"];
 
 /// One Via value.
 #[derive(Clone, Copy, Debug)]
 pub struct Via<'a> {
-    transport: &'a [u8],
-    host: &'a [u8],
-    port: Option<u16>,
-    sent_by: &'a [u8],
-    params: Params<'a>,
+    pub(super) transport: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) port: Option<u16>,
+    pub(super) sent_by: &'a [u8],
+    pub(super) params: Params<'a>,
+    pub(super) branch: Option<&'a [u8]>,
+    pub(super) rport: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
     /// Parses one value; `None` if it is not a Via.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let (params, (transport, sent_by)) = head(value).ok()?;
+        let (transport, sent_by, params) = head(value)?;
         steps::count(value.len());
-        let sent_by = trim(sent_by);
         let (host, port) = sent_by_parts(sent_by)?;
-        let params = Params::parse(params)?;
-        (!params.has_twice(&ROUTING_PARAMS)).then_some(Self {
-            transport,
-            host,
-            port,
-            sent_by,
-            params,
-        })
+        let (params, routing) = Params::parse_with(params, ROUTING_PARAMS)?;
+        let [branch, rport, ..] = routing;
+        Some(Self { transport, host, port, sent_by, params, branch, rport })
     }
 
     /// The transport token as written.
@@ -78,7 +69,7 @@ impl<'a> Via<'a> {
 
     /// The branch; empty if there is none.
     pub fn branch(&self) -> &'a [u8] {
-        self.param("branch").unwrap_or_default()
+        self.branch.unwrap_or_default()
     }
 
     /// Whether the branch identifies a transaction: the cookie, and something behind it.
@@ -104,13 +95,27 @@ impl<'a> Via<'a> {
     }
 }
 
-/// Transport and sent-by, with the parameters left over.
-fn head(value: &[u8]) -> IResult<&[u8], (&[u8], &[u8])> {
-    let slash = || delimited(lws, octet('/'), lws);
-    let mut protocol = (lws, tag_no_case("SIP"), slash(), tag("2.0"), slash(), token, lws1);
-    let (rest, (.., transport, _)) = protocol.parse(value)?;
-    let (rest, sent_by) = take_till(|octet| octet == b';')(rest)?;
-    Ok((rest, (transport, sent_by)))
+/// Transport and sent-by, and the parameters behind them.
+fn head(value: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (head, params) = match memchr::memchr(b';', value) {
+        Some(at) => value.split_at_checked(at)?,
+        None => (value, &b""[..]),
+    };
+    let rest = match head.strip_prefix(b"SIP/2.0/") {
+        Some(rest) => rest, // as most of them begin
+        None => {
+            let (name, rest) = trim_start(head).split_at_checked(3)?;
+            let rest = trim_start(rest).strip_prefix(b"/")?;
+            let rest = trim_start(rest).strip_prefix(b"2.0")?;
+            let rest = trim_start(rest).strip_prefix(b"/")?;
+            name.eq_ignore_ascii_case(b"SIP").then_some(rest)?
+        }
+    };
+    let rest = trim_start(rest);
+    let end = rest.iter().position(|octet| !is_token_octet(*octet)).filter(|end| *end > 0)?;
+    let (transport, sent_by) = rest.split_at_checked(end)?;
+    let spaced = sent_by.first().is_some_and(|octet| is_space(*octet));
+    spaced.then_some((transport, trim(sent_by), params))
 }
 
 /// `host [ COLON port ]`, where white space may stand around the colon (RFC 3261 section 25.1).
