@@ -52,6 +52,8 @@ pub struct Plan {
     pub routes: Vec<(String, GroupId)>,
     /// The group of other domains.
     pub default_route: Option<GroupId>,
+    /// Groups that may speak as RFC 2543 did.
+    pub rfc2543: HashSet<GroupId>,
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
@@ -121,6 +123,7 @@ impl Plan {
             domains: Vec::new(),
             routes: Vec::new(),
             default_route: None,
+            rfc2543: HashSet::new(),
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
@@ -214,6 +217,7 @@ impl Plan {
             routes: self.routes,
             default_route: self.default_route,
             domains: self.domains.into_iter().collect(),
+            rfc2543: self.rfc2543,
             timings: self.timings,
             path_strict: self.path_strict,
             headers: self.headers,

@@ -151,7 +151,7 @@ impl Journey {
         if self.proxy.absorb(message, &arrival.flow, now) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
-        let key = self.proxy.key_of(message, &arrival.flow);
+        let key = self.proxy.key_of(message, &arrival);
         if key.is_some_and(|key| self.waiting_keys.contains(&key)) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
@@ -233,7 +233,7 @@ impl Journey {
             Outcome::Waits,
             0,
         )));
-        let key = self.proxy.key_of(message, &arrival.flow);
+        let key = self.proxy.key_of(message, arrival);
         self.waiting_keys.extend(key);
         let others = self.waiting.entry(lookup.clone()).or_default();
         if others.is_empty() {

@@ -93,6 +93,8 @@ pub struct Settings {
     pub default_route: Option<GroupId>,
     /// Domains served here.
     pub domains: HashSet<String>,
+    /// Peer groups that may send branches without cookie (`TX-08`).
+    pub rfc2543: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).

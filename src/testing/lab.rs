@@ -10,7 +10,7 @@
 //! 198.51.100.2:5060; the core is one group at 203.0.113.10:5060, known by its address. UE keys are those of
 //! bsf.example.net; `ue1` is alice, `ue2` is bob.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -146,6 +146,7 @@ impl Default for LabSettings {
                 routes: vec![("example.net".into(), GroupId(0))],
                 default_route: Some(GroupId(0)),
                 domains: ["example.net".into()].into(),
+                rfc2543: HashSet::new(),
                 timings: Timings::default(),
                 path_strict: false,
                 headers: asserted::Settings::default(),
