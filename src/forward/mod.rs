@@ -120,6 +120,14 @@ pub trait Resolved: Send + Sync {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>>;
 }
 
+/// Which connections are open.
+///
+/// What an attacker gains if an implementation errs: nothing; a request is tried on a closed connection first.
+pub trait Connections: Send + Sync {
+    /// Whether the connection of a flow is open.
+    fn is_open(&self, flow: &Flow) -> bool;
+}
+
 /// What all workers share.
 pub struct Shared {
     /// Stages 3 to 6.
@@ -130,6 +138,8 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Addresses of peers.
     pub resolved: Arc<dyn Resolved>,
+    /// Connections.
+    pub connections: Arc<dyn Connections>,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -146,9 +156,16 @@ impl Shared {
         bindings: Bindings,
         tokens: Tokens,
         resolved: Arc<dyn Resolved>,
+        connections: Arc<dyn Connections>,
         settings: Settings,
     ) -> Self {
-        Self { gate, bindings, tokens, resolved, settings: RwLock::new(Arc::new(settings)) }
+        let settings = RwLock::new(Arc::new(settings));
+        Self { gate, bindings, tokens, resolved, connections, settings }
+    }
+
+    /// Whether a flow may still lead somewhere: datagrams always may.
+    pub fn is_open(&self, flow: &Flow) -> bool {
+        flow.connection.is_none() || self.connections.is_open(flow)
     }
 
     /// The settings now; a request keeps those it began with.

@@ -6,7 +6,7 @@
 //! Refuses: a Route that leads past the core; a maddr; a domain without route; a token that does not open, or whose
 //!          flow is gone; a SIPS request without a secure hop.
 //! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
-//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`.
+//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`, `OB-04`.
 
 use smallvec::SmallVec;
 
@@ -166,9 +166,10 @@ fn to_ue(
     now: Now,
 ) -> Result<Way, Refusal> {
     if let Ruling::Inside(inside) = bound.ruling() {
-        let flow = *inside.anchors.last().ok_or(Refusal::FlowGone)?;
-        let way: SmallVec<[Destination; 2]> =
-            inside.anchors.iter().rev().copied().map(Destination::Flow).collect();
+        // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
+        let open = inside.anchors.iter().rev().copied().filter(|flow| shared.is_open(flow));
+        let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
+        let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.
         let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
         return Ok((way, Sent::Ue(flow, nobody)));

@@ -27,7 +27,7 @@ use crate::authentication::{
 };
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
 use crate::forward::{
-    self, Bindings, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
+    self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
     timers::Timings,
 };
 use crate::gate::{Gate, Lookup};
@@ -239,6 +239,15 @@ impl Sent {
     }
 }
 
+#[derive(Debug, Default)]
+struct ClosedOnes(Mutex<HashSet<Flow>>);
+
+impl Connections for ClosedOnes {
+    fn is_open(&self, flow: &Flow) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(flow)
+    }
+}
+
 struct OneCore;
 
 impl Resolved for OneCore {
@@ -264,6 +273,7 @@ pub struct Lab {
     pub asked: Vec<Lookup>,
     /// Flows it wanted closed.
     pub closed: Vec<Flow>,
+    gone: Arc<ClosedOnes>,
     journey: Journey,
 }
 
@@ -312,17 +322,19 @@ impl Lab {
             enablers: Enablers::new(Arc::new(settings.reg), Arc::new(settings.sip), 10_000),
             tag_key: [4; 16],
         };
+        let gone = Arc::new(ClosedOnes::default());
         let shared = Arc::new(Shared::new(
             Arc::new(gate),
             Bindings::new(10_000, 1),
             Tokens::new([5; 32]),
             Arc::new(OneCore),
+            Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
         ));
         let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now, decisions, asked, closed, journey }
+        Self { shared, keys, now, decisions, asked, closed, gone, journey }
     }
 
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
@@ -363,6 +375,7 @@ impl Lab {
 
     /// The peer's connection was closed.
     pub fn close(&mut self, peer: &Peer) {
+        self.gone.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.flow());
         self.journey.closed(&peer.flow(), self.now);
         self.drain();
     }

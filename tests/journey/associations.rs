@@ -11,6 +11,22 @@ use crate::scene::{call, in_dialog, request, respond, status_to, to_core};
 const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
 
+/// A request of bob's, inside the call, as the core sends it.
+fn from_bob(method: &str, number: u32) -> String {
+    format!(
+        "{method} sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore{number}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>;tag=alice
+Call-ID: call
+CSeq: {number} {method}
+Route: <sip:edge.example.net:5060;lr>
+Content-Length: 0
+"
+    )
+}
+
 #[test]
 fn a_call_over_udp_is_made_and_the_bye_is_challenged_once() {
     let mut lab = Lab::default();
@@ -97,18 +113,44 @@ fn the_owner_moves_to_a_new_flow_with_credentials() {
     to_core(&lab.receive(&moved, &info));
     assert_eq!(lab.decisions.last().map(|d| d.rule), Some(2));
 
-    let bye = "BYE sip:alice@192.0.2.10:5060 SIP/2.0
-Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore1
-Max-Forwards: 70
-From: <sip:bob@example.net>;tag=b
-To: <sip:alice@example.net>;tag=alice
-Call-ID: call
-CSeq: 1 BYE
-Route: <sip:edge.example.net:5060;lr>
-Content-Length: 0
-";
-    let sent = lab.receive(&Peer::core(), bye);
+    let sent = lab.receive(&Peer::core(), &from_bob("BYE", 1));
     assert_eq!(sent[0].to, moved.flow().remote, "the newest anchor");
+}
+
+#[test]
+fn a_closed_connection_is_no_way_to_the_owner_and_without_another_it_is_430() {
+    let mut lab = Lab::default();
+    let (first, second) = (Peer::tcp("192.0.2.10:41000", 1), Peer::tcp("192.0.2.10:42000", 2));
+    let (moved, mut key) = (Peer::udp("192.0.2.10:61000"), lab.ue1());
+    call(&mut lab, &first, &mut key);
+    let core = Peer::core();
+    for (number, flow) in [(2, &second), (3, &moved)] {
+        let info = in_dialog("INFO", BOB, "alice", "b", "call", number, Some(&mut key), "");
+        to_core(&lab.receive(flow, &info));
+    }
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 4, Some(&mut key), "");
+    to_core(&lab.receive(&second, &info));
+    lab.close(&second);
+    let sent = lab.receive(&core, &from_bob("INFO", 1));
+    assert_eq!(sent[0].to, moved.flow().remote, "OB-04: the newest that is open");
+
+    let mut lab = Lab::default();
+    let mut key = lab.ue1();
+    call(&mut lab, &first, &mut key);
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), "");
+    to_core(&lab.receive(&second, &info));
+    lab.close(&second);
+    let sent = lab.receive(&core, &from_bob("INFO", 1));
+    assert_eq!(sent[0].to, first.flow().remote);
+    lab.close(&first);
+    let sent = lab.receive(&core, &from_bob("BYE", 2));
+    assert_eq!(status_to(&sent, &core), Some(430));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::FlowGone), "rule 11");
+    let third = Peer::tcp("192.0.2.10:43000", 3);
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 3, Some(&mut key), "");
+    to_core(&lab.receive(&third, &info));
+    let sent = lab.receive(&core, &from_bob("BYE", 3));
+    assert_eq!(sent[0].to, third.flow().remote, "the owner is back");
 }
 
 #[test]
