@@ -5,8 +5,8 @@
 //! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s.
 //! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
-//! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
-//!          to 28, 30 and 31.
+//! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2, 4.2.1.4 and 4.4.1; rules 1 to 8, 15,
+//!          25 to 28, 30 and 31.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,10 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::dialog::{Association, DialogKey, Keyer, LINGER, Leg, Owner, SUBSCRIPTIONS_MAX, State};
+use super::dialog::{
+    Association, DialogKey, Keyer, LINGER, LOOKS_MAX, Leg, NEVER, Owner, SUBSCRIPTIONS_MAX, State,
+    Subscription,
+};
 use super::expiry::Expiry;
 use super::judge::judge;
 use super::{Bound, Inside, Ruling};
@@ -24,7 +27,7 @@ use crate::identity::Principal;
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
-use crate::wire::{Message, Method, Name, split};
+use crate::wire::{Message, Method, Name, SubscriptionState};
 
 /// What stage 5 is told.
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ pub struct Track {
     sender: Side,
     method: Method,
     event: u64,
+    /// Whether its sender was proved, so that what it says of a subscription counts.
+    verified: bool,
     /// Whether the request itself brought the subscription of `event` to a dialog that had none.
     subscribes: bool,
 }
@@ -205,7 +210,7 @@ impl Associations {
             Side::Ue => self.keyer.dialog(call_id, b"", tag),
         };
         let Some(entry) = self.dialogs.get(&forming) else { return Err(unknown.into()) };
-        if entry.state != State::Forming || !entry.subscriptions.contains(&event) {
+        if entry.state != State::Forming || !entry.subscribes(event) {
             return Err(unknown.into());
         }
         judge(&entry, &found, event)?;
@@ -242,7 +247,8 @@ impl Associations {
                     _ => self.keyer.numbered(association.id),
                 };
                 self.insert(key, association);
-                Some(Track { key, forms: true, sender, method, event, subscribes: false })
+                let (forms, verified, subscribes) = (true, true, false);
+                Some(Track { key, forms, sender, method, event, verified, subscribes })
             }
             Ruling::Inside(inside) => {
                 if let Some(forming) = inside.forming {
@@ -263,11 +269,12 @@ impl Associations {
                 }
                 let subscribes = matches!(method, Method::Subscribe | Method::Refer);
                 let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                let subscribes = subscribes && room && !entry.subscriptions.contains(&event);
+                let subscribes = subscribes && room && !entry.subscribes(event);
                 if subscribes {
-                    entry.subscriptions.push(event);
+                    entry.subscriptions.push(Subscription { event, until: NEVER });
                 }
-                Some(Track { key: inside.key, forms: false, sender, method, event, subscribes })
+                let (key, forms, verified) = (inside.key, false, inside.verified);
+                Some(Track { key, forms, sender, method, event, verified, subscribes })
             }
         }
     }
@@ -300,7 +307,7 @@ impl Associations {
         let secure = ue_flow.is_some_and(|flow| flow.transport.is_secure());
         let mut subscriptions = SmallVec::new();
         if matches!(method, Method::Subscribe | Method::Refer) {
-            subscriptions.push(self.event(message));
+            subscriptions.push(Subscription { event: self.event(message), until: NEVER });
         }
         Some(Association {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
@@ -315,6 +322,8 @@ impl Associations {
             invite: method == Method::Invite,
             subscriptions,
             deadline: now.mono + FORMING,
+            look: NEVER,
+            looks: 0,
             children: SmallVec::new(),
         })
     }
@@ -338,6 +347,9 @@ impl Associations {
         let refreshes = track.method == Method::Subscribe && ENDS_SUBSCRIPTION.contains(&status);
         if refreshes || track.subscribes && status >= 300 {
             self.unsubscribe(track, now);
+        }
+        if track.method == Method::Subscribe && matches!(status, 200..=299) {
+            self.grant(track.key, track.event, response.expires(), now);
         }
         Ok(())
     }
@@ -366,6 +378,9 @@ impl Associations {
                 State::Early => self.rings_on(&[track.key, child], now),
                 State::Forming | State::Bound | State::Released => {}
             }
+            if confirms && track.method == Method::Subscribe {
+                self.grant(child, track.event, response.expires(), now);
+            }
             return Ok(());
         }
         let Some(mut forming) = self.dialogs.get_mut(&track.key) else { return Ok(()) };
@@ -381,6 +396,9 @@ impl Associations {
         self.insert(child, association);
         if confirms {
             self.confirm(track.key, child, now);
+            if track.method == Method::Subscribe {
+                self.grant(child, track.event, response.expires(), now);
+            }
         }
         Ok(())
     }
@@ -418,7 +436,7 @@ impl Associations {
         let siblings = match self.dialogs.get_mut(&forming) {
             Some(mut entry) => {
                 entry.deadline = now.mono + LINGER;
-                self.expiry.push(forming, entry.deadline);
+                self.look(forming, &mut entry);
                 let mut made = entry.clone();
                 let fresh = !entry.children.contains(&child);
                 let room = entry.children.len() < self.settings.early_max;
@@ -445,7 +463,7 @@ impl Associations {
                 && entry.state == State::Early
             {
                 entry.deadline = now.mono + LINGER;
-                self.expiry.push(sibling, entry.deadline);
+                self.look(sibling, &mut entry);
             }
         }
     }
@@ -460,19 +478,42 @@ impl Associations {
         }
     }
 
-    /// Notes that a forwarded NOTIFY ended its subscription.
-    pub fn end_subscription(&self, track: &Track, notify: &Message, now: Now) {
-        let state = notify.first(Name::SubscriptionState).unwrap_or_default();
-        let word = split::semicolons(state).next().unwrap_or_default();
-        if track.method != Method::Notify || !word.eq_ignore_ascii_case(b"terminated") {
+    /// Notes what a forwarded NOTIFY says of its subscription: that it ended, or how long it still is.
+    pub fn note_subscription(&self, track: &Track, notify: &Message, now: Now) {
+        if track.method != Method::Notify || !track.verified {
             return;
         }
-        self.unsubscribe(track, now);
+        let state = notify.first(Name::SubscriptionState).and_then(SubscriptionState::parse);
+        match state {
+            Some(state) if state.is_terminated() => self.unsubscribe(track, now),
+            Some(state) => self.grant(track.key, track.event, state.expires(), now),
+            None => {}
+        }
+    }
+
+    /// A subscription was granted for so many seconds from now (RFC 6665 sections 4.1.2.1 and 4.2.1.4).
+    fn grant(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
+        let Some(seconds) = seconds else { return };
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
+        if entry.grant(event, until) && entry.looks < LOOKS_MAX {
+            self.look(key, &mut entry);
+        }
+    }
+
+    /// Sees to it that a dialog is looked at when something of it ends.
+    fn look(&self, key: DialogKey, entry: &mut Association) {
+        let at = entry.next_end();
+        if at < entry.look {
+            self.expiry.push(key, at);
+            entry.look = at;
+            entry.looks = entry.looks.saturating_add(1);
+        }
     }
 
     fn unsubscribe(&self, track: &Track, now: Now) {
         let Some(mut entry) = self.dialogs.get_mut(&track.key) else { return };
-        entry.subscriptions.retain(|event| *event != track.event);
+        entry.subscriptions.retain(|known| known.event != track.event);
         let over = !entry.has_usage();
         drop(entry);
         if over {
@@ -487,25 +528,35 @@ impl Associations {
         }
         self.count_down(&entry);
         entry.release(now.mono);
-        self.expiry.push(key, entry.deadline);
+        self.look(key, &mut entry);
     }
 
     /// Ends what is due.
     pub fn expire(&self, now: Now) {
         while let Some(key) = self.expiry.pop(now.mono) {
-            let Some(entry) = self.dialogs.get(&key) else { continue };
-            let (deadline, state) = (entry.deadline, entry.state);
+            let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
+            entry.looks = entry.looks.saturating_sub(1);
+            if entry.look > now.mono {
+                continue;
+            }
+            entry.look = NEVER;
+            let state = entry.state;
+            let lapsed = state == State::Bound && entry.lapse(now.mono) && !entry.has_usage();
+            let due = entry.deadline <= now.mono;
+            if !due && !lapsed {
+                self.look(key, &mut entry);
+                continue;
+            }
             drop(entry);
-            if deadline > now.mono {
-                self.expiry.push(key, deadline);
-            } else if matches!(state, State::Released | State::Forming) {
+            if matches!(state, State::Released | State::Forming) {
                 if let Some((_, entry)) = self.dialogs.remove(&key)
                     && state == State::Forming
                 {
                     self.count_down(&entry);
                 }
             } else {
-                self.release(key, now, |_| true);
+                let over = |entry: &Association| entry.deadline <= now.mono || !entry.has_usage();
+                self.release(key, now, over);
             }
         }
     }
@@ -525,12 +576,14 @@ impl Associations {
         self.dialogs.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    fn insert(&self, key: DialogKey, association: Association) {
+    fn insert(&self, key: DialogKey, mut association: Association) {
         if let Owner::Caller(principal) = &association.ue.owner {
             let mut count = self.of_caller.entry(principal.clone()).or_default();
             *count = count.saturating_add(1);
         }
-        self.expiry.push(key, association.deadline);
+        // What it was made from has its own place there.
+        (association.look, association.looks) = (NEVER, 0);
+        self.look(key, &mut association);
         if let Some(old) = self.dialogs.insert(key, association)
             && old.state != State::Released
         {

@@ -65,7 +65,7 @@ impl Proxy {
         let server_key = self.keys.server_any(message, &flow).map(|key| (key, flow));
         let track = self.shared.gate.associations.commit(bound, &route.sent, now);
         if let Some(track) = &track {
-            self.shared.gate.associations.end_subscription(track, message, now);
+            self.shared.gate.associations.note_subscription(track, message, now);
         }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
