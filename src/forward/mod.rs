@@ -14,6 +14,7 @@ pub mod precheck;
 pub mod proxy;
 mod requests;
 mod responses;
+pub mod resting;
 pub mod returning;
 pub mod route;
 pub mod timers;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 pub use bindings::{Binding, Bindings};
 pub use precheck::Check;
 pub use proxy::Proxy;
+pub use resting::Resting;
 pub use token::Tokens;
 
 use crate::gate::Gate;
@@ -140,6 +142,8 @@ pub struct Shared {
     pub resolved: Arc<dyn Resolved>,
     /// Connections.
     pub connections: Arc<dyn Connections>,
+    /// Servers that asked for a pause.
+    pub resting: Resting,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -160,7 +164,8 @@ impl Shared {
         settings: Settings,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { gate, bindings, tokens, resolved, connections, settings }
+        let resting = Resting::default();
+        Self { gate, bindings, tokens, resolved, connections, resting, settings }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

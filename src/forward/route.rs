@@ -94,7 +94,9 @@ fn to_core(
     if let Ruling::Inside(inside) = bound.ruling() {
         let group = inside.group.ok_or(Refusal::NoRoute)?;
         let first = inside.server.clone();
-        return towards(shared, group, first);
+        // An ACK is no new transaction: it goes where the dialog is.
+        let pauses = bound.method() != Method::Ack;
+        return towards(shared, group, first, pauses.then_some(now));
     }
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
@@ -104,7 +106,7 @@ fn to_core(
         check_preloaded(bound, shared, others, now)?;
     }
     let group = settings.route(uri.host()).ok_or(Refusal::DomainForeign)?;
-    towards(shared, group, None)
+    towards(shared, group, None, Some(now))
 }
 
 /// A Route beyond ours must be the Service-Route that this caller's registrar gave.
@@ -133,11 +135,13 @@ fn check_preloaded<'m>(
     }
 }
 
-/// The members of a group, the one that already knows the dialog first.
+/// The members of a group, the one that already knows the dialog first; those that asked for a pause which is not
+/// over `now` only where there is no other.
 fn towards(
     shared: &Shared,
     group: GroupId,
     first: Option<crate::transport::Target>,
+    now: Option<Now>,
 ) -> Result<Way, Refusal> {
     let targets = shared.resolved.targets(group);
     let mut way: SmallVec<[Destination; 2]> =
@@ -149,6 +153,12 @@ fn towards(
             .cloned()
             .map(Destination::Target),
     );
+    if let Some(now) = now {
+        let rests = |to: &Destination| shared.resting.rests(to, now.mono);
+        if way.iter().any(rests) && !way.iter().all(rests) {
+            way.retain(|to| !rests(to));
+        }
+    }
     match way.first() {
         Some(Destination::Target(target)) => {
             let sent = Sent::Core(target.clone());

@@ -88,6 +88,8 @@ pub struct LabSettings {
     pub sip: Sip,
     /// Stage 7.
     pub forward: forward::Settings,
+    /// Addresses of the core's servers, in order.
+    pub core: Vec<&'static str>,
 }
 
 /// FQDN of the laboratory's NAF and edge.
@@ -155,6 +157,7 @@ impl Default for LabSettings {
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,
             },
+            core: vec!["203.0.113.10:5060"],
         }
     }
 }
@@ -183,7 +186,12 @@ impl Peer {
 
     /// The server of the core.
     pub fn core() -> Self {
-        let mut core = Self::new(Transport::Udp, "203.0.113.10:5060", Side::Core, 2, None);
+        Self::core_at("203.0.113.10:5060")
+    }
+
+    /// Another server of the core.
+    pub fn core_at(address: &str) -> Self {
+        let mut core = Self::new(Transport::Udp, address, Side::Core, 2, None);
         core.arrival.group = Some(Group { id: GroupId(0), by_certificate: false });
         core
     }
@@ -248,13 +256,16 @@ impl Connections for ClosedOnes {
     }
 }
 
-struct OneCore;
+struct Core(Vec<&'static str>);
 
-impl Resolved for OneCore {
+impl Resolved for Core {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
-        let address = "203.0.113.10:5060".parse().expect("an address");
-        let domain = "core.example.net".into();
-        Arc::new(vec![Target { transport: Transport::Udp, address, domain, group }])
+        let target = |address: &&str| {
+            let address = address.parse().expect("an address");
+            let (transport, domain) = (Transport::Udp, "core.example.net".into());
+            Target { transport, address, domain, group }
+        };
+        Arc::new(self.0.iter().map(target).collect())
     }
 }
 
@@ -327,7 +338,7 @@ impl Lab {
             Arc::new(gate),
             Bindings::new(10_000, 1),
             Tokens::new([5; 32]),
-            Arc::new(OneCore),
+            Arc::new(Core(settings.core)),
             Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
         ));
