@@ -32,6 +32,7 @@ use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
 use crate::journey::{Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::telemetry::trace;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
@@ -389,7 +390,9 @@ impl Worker {
                     self.seat.spec.watch.fault(Fault::MailFull);
                 }
             }
-            None => self.with(|journey| journey.message(message, arrival, clock::now())),
+            None => trace::request(&arrival, &message).in_scope(|| {
+                self.with(|journey| journey.message(message, arrival, clock::now()));
+            }),
         }
     }
 
