@@ -5,8 +5,8 @@
 //! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s.
 //! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
-//! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2, 4.2.1.4 and 4.4.1; rules 1 to 8, 15,
-//!          25 to 28, 30 and 31.
+//! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
+//!          to 28, 30 and 31.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::dialog::{
-    Association, DialogKey, Keyer, LINGER, LOOKS_MAX, Leg, NEVER, Owner, SUBSCRIPTIONS_MAX, State,
+    Association, DialogKey, Keyer, LINGER, Leg, NEVER, Owner, SUBSCRIPTIONS_MAX, State,
     Subscription,
 };
 use super::expiry::Expiry;
@@ -24,10 +24,10 @@ use super::{Bound, Inside, Ruling};
 use crate::authentication::{Authenticated, Kind};
 use crate::gate::Halt;
 use crate::identity::Principal;
-use crate::instant::{Instant, Now};
+use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
-use crate::wire::{Message, Method, Name, SubscriptionState};
+use crate::wire::{Message, Method};
 
 /// What stage 5 is told.
 #[derive(Clone, Debug)]
@@ -80,15 +80,15 @@ pub struct Responder {
 /// A forwarded request whose responses matter to a dialog.
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
-    key: DialogKey,
+    pub(super) key: DialogKey,
     forms: bool,
     sender: Side,
-    method: Method,
-    event: u64,
+    pub(super) method: Method,
+    pub(super) event: u64,
     /// Whether its sender was proved, so that what it says of a subscription counts.
-    verified: bool,
+    pub(super) verified: bool,
     /// Whether the request itself brought the subscription of `event` to a dialog that had none.
-    subscribes: bool,
+    pub(super) subscribes: bool,
 }
 
 /// All dialogs.
@@ -96,9 +96,9 @@ pub struct Track {
 pub struct Associations {
     settings: Settings,
     keyer: Keyer,
-    dialogs: DashMap<DialogKey, Association>,
+    pub(super) dialogs: DashMap<DialogKey, Association>,
     of_caller: DashMap<Principal, u32>,
-    expiry: Expiry,
+    pub(super) expiry: Expiry,
     next_id: AtomicU64,
 }
 
@@ -344,13 +344,7 @@ impl Associations {
         if ends_invite || ends_all {
             self.end_invite(track.key, now);
         }
-        let refreshes = track.method == Method::Subscribe && ENDS_SUBSCRIPTION.contains(&status);
-        if refreshes || track.subscribes && status >= 300 {
-            self.unsubscribe(track, now);
-        }
-        if track.method == Method::Subscribe && matches!(status, 200..=299) {
-            self.grant(track.key, track.event, response.expires(), now);
-        }
+        self.note_refresh(track, response, status, now);
         Ok(())
     }
 
@@ -468,104 +462,6 @@ impl Associations {
         }
     }
 
-    fn end_invite(&self, key: DialogKey, now: Now) {
-        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        entry.invite = false;
-        let over = !entry.has_usage();
-        drop(entry);
-        if over {
-            self.release(key, now, |_| true);
-        }
-    }
-
-    /// Notes what a forwarded NOTIFY says of its subscription: that it ended, or how long it still is.
-    pub fn note_subscription(&self, track: &Track, notify: &Message, now: Now) {
-        if track.method != Method::Notify || !track.verified {
-            return;
-        }
-        let state = notify.first(Name::SubscriptionState).and_then(SubscriptionState::parse);
-        match state {
-            Some(state) if state.is_terminated() => self.unsubscribe(track, now),
-            Some(state) => self.grant(track.key, track.event, state.expires(), now),
-            None => {}
-        }
-    }
-
-    /// A subscription was granted for so many seconds from now (RFC 6665 sections 4.1.2.1 and 4.2.1.4).
-    fn grant(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
-        let Some(seconds) = seconds else { return };
-        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
-        if entry.grant(event, until) && entry.looks < LOOKS_MAX {
-            self.look(key, &mut entry);
-        }
-    }
-
-    /// Sees to it that a dialog is looked at when something of it ends.
-    fn look(&self, key: DialogKey, entry: &mut Association) {
-        let at = entry.next_end();
-        if at < entry.look {
-            self.expiry.push(key, at);
-            entry.look = at;
-            entry.looks = entry.looks.saturating_add(1);
-        }
-    }
-
-    fn unsubscribe(&self, track: &Track, now: Now) {
-        let Some(mut entry) = self.dialogs.get_mut(&track.key) else { return };
-        entry.subscriptions.retain(|known| known.event != track.event);
-        let over = !entry.has_usage();
-        drop(entry);
-        if over {
-            self.release(track.key, now, |_| true);
-        }
-    }
-
-    fn release(&self, key: DialogKey, now: Now, if_so: impl Fn(&Association) -> bool) {
-        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        if entry.state == State::Released || !if_so(&entry) {
-            return;
-        }
-        self.count_down(&entry);
-        entry.release(now.mono);
-        self.look(key, &mut entry);
-    }
-
-    /// Ends what is due.
-    pub fn expire(&self, now: Now) {
-        while let Some(key) = self.expiry.pop(now.mono) {
-            let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
-            entry.looks = entry.looks.saturating_sub(1);
-            if entry.look > now.mono {
-                continue;
-            }
-            entry.look = NEVER;
-            let state = entry.state;
-            let lapsed = state == State::Bound && entry.lapse(now.mono) && !entry.has_usage();
-            let due = entry.deadline <= now.mono;
-            if !due && !lapsed {
-                self.look(key, &mut entry);
-                continue;
-            }
-            drop(entry);
-            if matches!(state, State::Released | State::Forming) {
-                if let Some((_, entry)) = self.dialogs.remove(&key)
-                    && state == State::Forming
-                {
-                    self.count_down(&entry);
-                }
-            } else {
-                let over = |entry: &Association| entry.deadline <= now.mono || !entry.has_usage();
-                self.release(key, now, over);
-            }
-        }
-    }
-
-    /// When [`Associations::expire`] is to be called next.
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.expiry.next()
-    }
-
     /// Dialogs held, ended ones included.
     pub fn footprint(&self) -> usize {
         self.dialogs.len()
@@ -591,7 +487,7 @@ impl Associations {
         }
     }
 
-    fn count_down(&self, association: &Association) {
+    pub(super) fn count_down(&self, association: &Association) {
         let Owner::Caller(principal) = &association.ue.owner else { return };
         if let Some(mut count) = self.of_caller.get_mut(principal) {
             *count = count.saturating_sub(1);
@@ -646,7 +542,5 @@ fn other(side: Side) -> Side {
     }
 }
 
-/// What ends a subscription when it answers its refresh (RFC 6665 section 4.1.2.2).
-const ENDS_SUBSCRIPTION: [u16; 12] = [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 604];
 /// How long a request that may form a dialog is waited for.
 const FORMING: Duration = Duration::from_secs(600);
