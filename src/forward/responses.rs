@@ -57,14 +57,14 @@ impl Proxy {
         if !fits(&branch.to, &from) {
             return Err(Refusal::ResponseAstray);
         }
-        if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
-            let pause = response.retry_after().unwrap_or(0);
-            self.shared.resting.rest(target, pause, now.mono);
-        }
         let cancel = branch.cancel;
         // One without a Via below ours would go nowhere, and end a transaction that still has hope.
         if !cancel && response.values(Name::Via).nth(1).is_none() {
             return Err(Refusal::ResponseAstray);
+        }
+        if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
+            let pause = response.retry_after().unwrap_or(0);
+            self.shared.resting.rest(target, pause, now.mono);
         }
         let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
         if cancel {

@@ -136,7 +136,7 @@ fn check_preloaded<'m>(
 }
 
 /// The members of a group, the one that already knows the dialog first; those that asked for a pause which is not
-/// over `now` only where there is no other.
+/// over `now` behind all others.
 fn towards(
     shared: &Shared,
     group: GroupId,
@@ -155,8 +155,8 @@ fn towards(
     );
     if let Some(now) = now {
         let rests = |to: &Destination| shared.resting.rests(to, now.mono);
-        if way.iter().any(rests) && !way.iter().all(rests) {
-            way.retain(|to| !rests(to));
+        if way.iter().any(rests) {
+            way.sort_by_key(rests);
         }
     }
     match way.first() {

@@ -359,4 +359,10 @@ fn a_server_that_asks_for_a_pause_gets_it_unless_it_is_the_only_one() {
     assert_eq!((servers, heard), (vec![FIRST.into(), SECOND.into()], Some(500)), "PX-12");
     let (servers, heard) = asked(&mut lab, 2, well);
     assert_eq!((servers, heard), (vec![FIRST.into()], Some(200)), "no other is left");
+
+    let mut lab = edge();
+    asked(&mut lab, 1, first_is_busy("Retry-After: 30\n"));
+    let second_is_busy = |server: &str| if server == SECOND { (503, "") } else { (200, "") };
+    let (servers, heard) = asked(&mut lab, 2, second_is_busy);
+    assert_eq!((servers, heard), (vec![SECOND.into(), FIRST.into()], Some(200)), "the last resort");
 }
