@@ -19,13 +19,15 @@ use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
-use crate::forward::{self, Bindings, Listener, Resolved, Shared, Tokens, asserted};
+use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
 use crate::identity::Realm;
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::tls::ClientTls;
-use crate::transport::{Bound, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target};
+use crate::transport::{
+    Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target,
+};
 
 /// A peer group.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct Plan {
     pub routes: Vec<(String, GroupId)>,
     /// The group of other domains.
     pub default_route: Option<GroupId>,
+    /// Groups that may speak as RFC 2543 did.
+    pub rfc2543: HashSet<GroupId>,
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
@@ -121,6 +125,7 @@ impl Plan {
             domains: Vec::new(),
             routes: Vec::new(),
             default_route: None,
+            rfc2543: HashSet::new(),
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
@@ -153,7 +158,12 @@ impl Plan {
     }
 
     /// Puts the stages together for listeners that are bound.
-    fn shared(self, bound: &[Arc<Bound>], keys: &Arc<NafCache>) -> (Arc<Shared>, Vec<GroupSpec>) {
+    fn shared(
+        self,
+        bound: &[Arc<Bound>],
+        keys: &Arc<NafCache>,
+        flows: &Arc<Flows>,
+    ) -> (Arc<Shared>, Vec<GroupSpec>) {
         let mut realms = Vec::new();
         let naf = self.naf.map(|(naf, _)| naf);
         let naf_realm = naf.as_ref().map(|naf| naf.realm().to_owned());
@@ -214,6 +224,7 @@ impl Plan {
             routes: self.routes,
             default_route: self.default_route,
             domains: self.domains.into_iter().collect(),
+            rfc2543: self.rfc2543,
             timings: self.timings,
             path_strict: self.path_strict,
             headers: self.headers,
@@ -227,7 +238,9 @@ impl Plan {
         let resolved = self.resolved.unwrap_or_else(|| Arc::new(Fixed(targets)));
         let bindings = Bindings::new(200_000, number());
         let tokens = Tokens::new(clock::random());
-        (Arc::new(Shared::new(Arc::new(gate), bindings, tokens, resolved, forward)), known)
+        let connections: Arc<dyn Connections> = Arc::<Flows>::clone(flows);
+        let gate = Arc::new(gate);
+        (Arc::new(Shared::new(gate, bindings, tokens, resolved, connections, forward)), known)
     }
 
     /// Binds the listeners and starts the edge.
@@ -245,7 +258,7 @@ impl Plan {
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
         let (patience, client_tls) = (self.patience, self.client_tls.clone());
-        let (shared, groups) = self.shared(&bound, &keys);
+        let (shared, groups) = self.shared(&bound, &keys, &flows);
         let edge = Edge::start(EdgeSpec {
             sockets,
             listeners: bound,
@@ -286,6 +299,12 @@ pub struct Running {
     pub keys: Arc<NafCache>,
     /// Its connections.
     pub flows: Arc<Flows>,
+}
+
+impl Connections for Flows {
+    fn is_open(&self, flow: &Flow) -> bool {
+        self.is_open(flow)
+    }
 }
 
 /// Peers whose addresses are written down.

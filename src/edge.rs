@@ -33,6 +33,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::telemetry::trace;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
@@ -413,7 +414,9 @@ impl Worker {
                     self.seat.spec.watch.fault(Fault::MailFull);
                 }
             }
-            None => self.with(|journey, now| journey.message(message, arrival, now)),
+            None => trace::request(&arrival, &message).in_scope(|| {
+                self.with(|journey, now| journey.message(message, arrival, now));
+            }),
         }
     }
 
@@ -474,7 +477,9 @@ impl Receiver for Worker {
         let arrival = self.arrival(flow, self.side_of(flow.listener), local, None);
         match Message::from_datagram(octets) {
             Ok(message) => self.take(message, arrival),
-            Err(malformed) => self.with(|journey, now| journey.malformed(&malformed, &arrival, now)),
+            Err(malformed) => {
+                self.with(|journey, now| journey.malformed(&malformed, &arrival, now))
+            }
         }
     }
 

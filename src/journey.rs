@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::association::{Responder, Ruling};
 use crate::authentication::Kind;
+use crate::enabler::Class;
 use crate::forward::context::reply_flow;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared};
@@ -65,6 +66,10 @@ pub struct Decision {
     pub rule: u8,
     /// What enforcing a rule that is only observed would have refused.
     pub would: Option<Refusal>,
+    /// The number of its dialog in traces, where it went on inside one.
+    pub dialog: Option<u64>,
+    /// Its class, where it went on.
+    pub class: Option<Class>,
 }
 
 /// What was done with a message.
@@ -151,7 +156,7 @@ impl Journey {
         if self.proxy.absorb(message, &arrival.flow, now) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
-        let key = self.proxy.key_of(message, &arrival.flow);
+        let key = self.proxy.key_of(message, &arrival);
         if key.is_some_and(|key| self.waiting_keys.contains(&key)) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
@@ -180,13 +185,15 @@ impl Journey {
         now: Now,
     ) {
         let bound = permitted.bound();
-        let rule = match bound.ruling() {
-            Ruling::Inside(inside) => inside.rule,
-            Ruling::Alone | Ruling::Forms => 0,
+        let (rule, dialog) = match bound.ruling() {
+            Ruling::Inside(inside) => (inside.rule, Some(inside.id)),
+            Ruling::Alone | Ruling::Forms => (0, None),
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),
             would: bound.would(),
+            dialog,
+            class: Some(bound.class()),
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
         };
         match self.proxy.forward(permitted, now) {
@@ -233,7 +240,7 @@ impl Journey {
             Outcome::Waits,
             0,
         )));
-        let key = self.proxy.key_of(message, &arrival.flow);
+        let key = self.proxy.key_of(message, arrival);
         self.waiting_keys.extend(key);
         let others = self.waiting.entry(lookup.clone()).or_default();
         if others.is_empty() {
@@ -363,5 +370,7 @@ fn decision(message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule
         evidence: Kind::None,
         rule,
         would: None,
+        dialog: None,
+        class: None,
     }
 }

@@ -300,6 +300,16 @@ fn problems_of_accounts_stand_beside_those_of_the_configuration() {
 }
 
 #[test]
+fn a_peer_speaks_as_rfc_2543_did_only_where_it_is_said() {
+    let lab = Lab::new("rfc2543");
+    for expected in [false, true] {
+        let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+        assert_eq!(config.peers[0].rfc2543, expected, "TX-08");
+        lab.edit("sipward.toml", "[[peer]]\n", "[[peer]]\nrfc2543 = true\n");
+    }
+}
+
+#[test]
 fn nothing_secret_is_in_the_debug_form() {
     let lab = Lab::new("debug");
     let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");

@@ -4,7 +4,7 @@
 //! Gives:   [`Association`], the record that a request inside the dialog is judged by.
 //! Keeps:   under 1 KiB: two legs with at most 4 anchors each, at most 8 subscriptions.
 //! Refuses: nothing; `table` judges.
-//! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 section 4.4.1.
+//! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 sections 4.1.2 and 4.4.1.
 
 use std::hash::Hasher as _;
 use std::time::Duration;
@@ -148,6 +148,15 @@ impl Leg {
     }
 }
 
+/// A subscription of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its event package, by keyed hash.
+    pub event: u64,
+    /// When it is over unless it is refreshed: what was granted, and 64*T1; [`NEVER`] while nobody has said.
+    pub until: Instant,
+}
+
 /// One dialog, or one that may become one.
 #[derive(Clone, Debug)]
 pub struct Association {
@@ -171,10 +180,14 @@ pub struct Association {
     pub secure: bool,
     /// Whether there is an INVITE usage.
     pub invite: bool,
-    /// Event packages subscribed to, by keyed hash.
-    pub subscriptions: SmallVec<[u64; 2]>,
+    /// Subscriptions, one for each event package.
+    pub subscriptions: SmallVec<[Subscription; 2]>,
     /// When the state ends by itself.
     pub deadline: Instant,
+    /// When it is looked at next.
+    pub look: Instant,
+    /// How often it stands in the table of expiry.
+    pub looks: u8,
     /// Dialogs that the forming request made, by key; of a Forming entry alone.
     pub children: SmallVec<[DialogKey; 1]>,
 }
@@ -206,9 +219,34 @@ impl Association {
                 self.invite && !callee_early
             }
             Method::Prack | Method::Update | Method::Info => self.invite,
-            Method::Notify => self.subscriptions.contains(&event) || self.invite && event == 0,
+            Method::Notify => self.subscribes(event) || self.invite && event == 0,
             _ => true,
         }
+    }
+
+    /// Whether it has a subscription of that event.
+    pub fn subscribes(&self, event: u64) -> bool {
+        self.subscriptions.iter().any(|known| known.event == event)
+    }
+
+    /// Sets the end of a subscription; `false` if there is none of that event.
+    pub fn grant(&mut self, event: u64, until: Instant) -> bool {
+        let known = self.subscriptions.iter_mut().find(|known| known.event == event);
+        known.map(|known| known.until = until).is_some()
+    }
+
+    /// Takes away the subscriptions that were over by `now`; whether any was.
+    pub fn lapse(&mut self, now: Instant) -> bool {
+        let before = self.subscriptions.len();
+        self.subscriptions.retain(|known| known.until > now);
+        self.subscriptions.len() < before
+    }
+
+    /// When something of it ends next. Subscriptions end by themselves in confirmed dialogs alone.
+    pub fn next_end(&self) -> Instant {
+        let ends = self.subscriptions.iter().map(|known| known.until);
+        let ends = ends.filter(|_| self.state == State::Bound);
+        ends.fold(self.deadline, Instant::min)
     }
 
     /// Whether anything keeps it alive.
@@ -223,5 +261,26 @@ impl Association {
     }
 }
 
-/// 64*T1: how long a dialog that ended is remembered.
+/// No time at all.
+pub const NEVER: Instant = Instant::from_micros(u64::MAX);
+/// How often a dialog stands in the table of expiry, at most, for the sake of its subscriptions.
+pub const LOOKS_MAX: u8 = 8;
+/// 64*T1: how long a dialog that ended is remembered, and a subscription that was not refreshed.
 pub const LINGER: Duration = Duration::from_secs(32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that one dialog can make us keep: its record, what spills out of it, its places in the table of
+    /// expiry. Names are shared with the caller's record.
+    #[test]
+    fn a_dialog_is_under_one_kibibyte_with_everything() {
+        let anchors = ANCHORS_MAX * size_of::<Flow>();
+        let subscriptions = SUBSCRIPTIONS_MAX * size_of::<Subscription>();
+        let looks = usize::from(LOOKS_MAX) * (size_of::<Instant>() + 2 * size_of::<DialogKey>());
+        let record = size_of::<DialogKey>() + size_of::<Association>();
+        let all = record + anchors + subscriptions + looks;
+        assert!(all <= 1024, "{record} + {anchors} + {subscriptions} + {looks} = {all}");
+    }
+}

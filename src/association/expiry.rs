@@ -2,7 +2,7 @@
 //!
 //! Takes:   deadlines, as dialogs get them.
 //! Gives:   keys whose deadline may have passed; the table looks and, if it moved, hands them back.
-//! Keeps:   a heap with a few entries for each dialog.
+//! Keeps:   a heap with a few entries for each dialog: a dialog counts its own.
 //! Refuses: nothing.
 //! Sources: RFC 3261 section 13.2.2.4; RFC 6665 section 4.1.2.4.
 

@@ -10,6 +10,7 @@ pub mod dialog;
 pub mod expiry;
 pub mod judge;
 pub mod table;
+mod usages;
 
 use std::sync::Arc;
 

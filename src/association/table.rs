@@ -14,17 +14,20 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::dialog::{Association, DialogKey, Keyer, LINGER, Leg, Owner, SUBSCRIPTIONS_MAX, State};
+use super::dialog::{
+    Association, DialogKey, Keyer, LINGER, Leg, NEVER, Owner, SUBSCRIPTIONS_MAX, State,
+    Subscription,
+};
 use super::expiry::Expiry;
 use super::judge::judge;
 use super::{Bound, Inside, Ruling};
 use crate::authentication::{Authenticated, Kind};
 use crate::gate::Halt;
 use crate::identity::Principal;
-use crate::instant::{Instant, Now};
+use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
-use crate::wire::{Message, Method, Name, split};
+use crate::wire::{Message, Method};
 
 /// What stage 5 is told.
 #[derive(Clone, Debug)]
@@ -77,13 +80,15 @@ pub struct Responder {
 /// A forwarded request whose responses matter to a dialog.
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
-    key: DialogKey,
+    pub(super) key: DialogKey,
     forms: bool,
     sender: Side,
-    method: Method,
-    event: u64,
+    pub(super) method: Method,
+    pub(super) event: u64,
+    /// Whether its sender was proved, so that what it says of a subscription counts.
+    pub(super) verified: bool,
     /// Whether the request itself brought the subscription of `event` to a dialog that had none.
-    subscribes: bool,
+    pub(super) subscribes: bool,
 }
 
 /// All dialogs.
@@ -91,9 +96,9 @@ pub struct Track {
 pub struct Associations {
     settings: Settings,
     keyer: Keyer,
-    dialogs: DashMap<DialogKey, Association>,
+    pub(super) dialogs: DashMap<DialogKey, Association>,
     of_caller: DashMap<Principal, u32>,
-    expiry: Expiry,
+    pub(super) expiry: Expiry,
     next_id: AtomicU64,
 }
 
@@ -205,7 +210,7 @@ impl Associations {
             Side::Ue => self.keyer.dialog(call_id, b"", tag),
         };
         let Some(entry) = self.dialogs.get(&forming) else { return Err(unknown.into()) };
-        if entry.state != State::Forming || !entry.subscriptions.contains(&event) {
+        if entry.state != State::Forming || !entry.subscribes(event) {
             return Err(unknown.into());
         }
         judge(&entry, &found, event)?;
@@ -242,7 +247,8 @@ impl Associations {
                     _ => self.keyer.numbered(association.id),
                 };
                 self.insert(key, association);
-                Some(Track { key, forms: true, sender, method, event, subscribes: false })
+                let (forms, verified, subscribes) = (true, true, false);
+                Some(Track { key, forms, sender, method, event, verified, subscribes })
             }
             Ruling::Inside(inside) => {
                 if let Some(forming) = inside.forming {
@@ -263,11 +269,12 @@ impl Associations {
                 }
                 let subscribes = matches!(method, Method::Subscribe | Method::Refer);
                 let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                let subscribes = subscribes && room && !entry.subscriptions.contains(&event);
+                let subscribes = subscribes && room && !entry.subscribes(event);
                 if subscribes {
-                    entry.subscriptions.push(event);
+                    entry.subscriptions.push(Subscription { event, until: NEVER });
                 }
-                Some(Track { key: inside.key, forms: false, sender, method, event, subscribes })
+                let (key, forms, verified) = (inside.key, false, inside.verified);
+                Some(Track { key, forms, sender, method, event, verified, subscribes })
             }
         }
     }
@@ -300,7 +307,7 @@ impl Associations {
         let secure = ue_flow.is_some_and(|flow| flow.transport.is_secure());
         let mut subscriptions = SmallVec::new();
         if matches!(method, Method::Subscribe | Method::Refer) {
-            subscriptions.push(self.event(message));
+            subscriptions.push(Subscription { event: self.event(message), until: NEVER });
         }
         Some(Association {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
@@ -315,6 +322,8 @@ impl Associations {
             invite: method == Method::Invite,
             subscriptions,
             deadline: now.mono + FORMING,
+            look: NEVER,
+            looks: 0,
             children: SmallVec::new(),
         })
     }
@@ -335,10 +344,7 @@ impl Associations {
         if ends_invite || ends_all {
             self.end_invite(track.key, now);
         }
-        let refreshes = track.method == Method::Subscribe && ENDS_SUBSCRIPTION.contains(&status);
-        if refreshes || track.subscribes && status >= 300 {
-            self.unsubscribe(track, now);
-        }
+        self.note_refresh(track, response, status, now);
         Ok(())
     }
 
@@ -366,6 +372,9 @@ impl Associations {
                 State::Early => self.rings_on(&[track.key, child], now),
                 State::Forming | State::Bound | State::Released => {}
             }
+            if confirms && track.method == Method::Subscribe {
+                self.grant(child, track.event, response.expires(), now);
+            }
             return Ok(());
         }
         let Some(mut forming) = self.dialogs.get_mut(&track.key) else { return Ok(()) };
@@ -381,6 +390,9 @@ impl Associations {
         self.insert(child, association);
         if confirms {
             self.confirm(track.key, child, now);
+            if track.method == Method::Subscribe {
+                self.grant(child, track.event, response.expires(), now);
+            }
         }
         Ok(())
     }
@@ -418,7 +430,7 @@ impl Associations {
         let siblings = match self.dialogs.get_mut(&forming) {
             Some(mut entry) => {
                 entry.deadline = now.mono + LINGER;
-                self.expiry.push(forming, entry.deadline);
+                self.look(forming, &mut entry);
                 let mut made = entry.clone();
                 let fresh = !entry.children.contains(&child);
                 let room = entry.children.len() < self.settings.early_max;
@@ -445,74 +457,9 @@ impl Associations {
                 && entry.state == State::Early
             {
                 entry.deadline = now.mono + LINGER;
-                self.expiry.push(sibling, entry.deadline);
+                self.look(sibling, &mut entry);
             }
         }
-    }
-
-    fn end_invite(&self, key: DialogKey, now: Now) {
-        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        entry.invite = false;
-        let over = !entry.has_usage();
-        drop(entry);
-        if over {
-            self.release(key, now, |_| true);
-        }
-    }
-
-    /// Notes that a forwarded NOTIFY ended its subscription.
-    pub fn end_subscription(&self, track: &Track, notify: &Message, now: Now) {
-        let state = notify.first(Name::SubscriptionState).unwrap_or_default();
-        let word = split::semicolons(state).next().unwrap_or_default();
-        if track.method != Method::Notify || !word.eq_ignore_ascii_case(b"terminated") {
-            return;
-        }
-        self.unsubscribe(track, now);
-    }
-
-    fn unsubscribe(&self, track: &Track, now: Now) {
-        let Some(mut entry) = self.dialogs.get_mut(&track.key) else { return };
-        entry.subscriptions.retain(|event| *event != track.event);
-        let over = !entry.has_usage();
-        drop(entry);
-        if over {
-            self.release(track.key, now, |_| true);
-        }
-    }
-
-    fn release(&self, key: DialogKey, now: Now, if_so: impl Fn(&Association) -> bool) {
-        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        if entry.state == State::Released || !if_so(&entry) {
-            return;
-        }
-        self.count_down(&entry);
-        entry.release(now.mono);
-        self.expiry.push(key, entry.deadline);
-    }
-
-    /// Ends what is due.
-    pub fn expire(&self, now: Now) {
-        while let Some(key) = self.expiry.pop(now.mono) {
-            let Some(entry) = self.dialogs.get(&key) else { continue };
-            let (deadline, state) = (entry.deadline, entry.state);
-            drop(entry);
-            if deadline > now.mono {
-                self.expiry.push(key, deadline);
-            } else if matches!(state, State::Released | State::Forming) {
-                if let Some((_, entry)) = self.dialogs.remove(&key)
-                    && state == State::Forming
-                {
-                    self.count_down(&entry);
-                }
-            } else {
-                self.release(key, now, |_| true);
-            }
-        }
-    }
-
-    /// When [`Associations::expire`] is to be called next.
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.expiry.next()
     }
 
     /// Dialogs held, ended ones included.
@@ -525,12 +472,14 @@ impl Associations {
         self.dialogs.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    fn insert(&self, key: DialogKey, association: Association) {
+    fn insert(&self, key: DialogKey, mut association: Association) {
         if let Owner::Caller(principal) = &association.ue.owner {
             let mut count = self.of_caller.entry(principal.clone()).or_default();
             *count = count.saturating_add(1);
         }
-        self.expiry.push(key, association.deadline);
+        // What it was made from has its own place there.
+        (association.look, association.looks) = (NEVER, 0);
+        self.look(key, &mut association);
         if let Some(old) = self.dialogs.insert(key, association)
             && old.state != State::Released
         {
@@ -538,7 +487,7 @@ impl Associations {
         }
     }
 
-    fn count_down(&self, association: &Association) {
+    pub(super) fn count_down(&self, association: &Association) {
         let Owner::Caller(principal) = &association.ue.owner else { return };
         if let Some(mut count) = self.of_caller.get_mut(principal) {
             *count = count.saturating_sub(1);
@@ -593,7 +542,5 @@ fn other(side: Side) -> Side {
     }
 }
 
-/// What ends a subscription when it answers its refresh (RFC 6665 section 4.1.2.2).
-const ENDS_SUBSCRIPTION: [u16; 12] = [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 604];
 /// How long a request that may form a dialog is waited for.
 const FORMING: Duration = Duration::from_secs(600);

@@ -11,7 +11,7 @@
 //! Refuses: a clock before the build, a file with problems.
 //! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -445,6 +445,11 @@ fn routes(config: &Config) -> Vec<(String, GroupId)> {
     config.routes.domains.iter().map(|(domain, group)| (domain.to_string(), *group)).collect()
 }
 
+fn rfc2543(config: &Config) -> HashSet<GroupId> {
+    let groups = (0..).map(GroupId).zip(&config.peers);
+    groups.filter(|(_, peer)| peer.rfc2543).map(|(group, _)| group).collect()
+}
+
 fn headers(forward: &config::Forward) -> asserted::Settings {
     let mut settings = asserted::Settings {
         pai_to_ue: forward.pai_to_ue,
@@ -516,6 +521,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         domains: config.edge.domains.iter().map(ToString::to_string).collect(),
         routes: routes(config),
         default_route: config.routes.default,
+        rfc2543: rfc2543(config),
         accounts: config
             .authentication
             .digest

@@ -5,7 +5,8 @@
 //! Keeps:   nothing.
 //! Refuses: members that are no SIP URI, trust by certificate without TLS, without a name or without an issuer;
 //!          routes to peers that do not exist; a domain twice; two opinions on whom to trust.
-//! Sources: RFC 3263 section 4; RFC 5922 sections 4 and 7; `DNS-05`, `DNS-08`, `CR-04`.
+//! Sources: RFC 3263 section 4; RFC 5922 sections 4 and 7; `DNS-05`, `DNS-08`, `CR-04`,
+//!          `TX-08`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// SIP domains of its certificates, lower case.
     pub identities: Vec<Arc<str>>,
+    /// Whether its requests may have branches as RFC 2543 knew them, or none.
+    pub rfc2543: bool,
 }
 
 /// One server of a group.
@@ -128,6 +131,7 @@ fn one(
     let by_certificate = section.word("trust", &[("certificate", true), ("address", false)]);
     let written = section.maybe::<Vec<IpAddr>>("addresses");
     let identities = section.maybe::<Vec<String>>("identity");
+    let rfc2543 = section.or("rfc2543", false);
     let mut table = section.table("tls");
     let trusts = table.has("ca");
     let dialling = dialling(&mut table, folder);
@@ -159,6 +163,7 @@ fn one(
         by_certificate,
         addresses,
         identities,
+        rfc2543,
     };
     Some((peer, dialling))
 }

@@ -3,8 +3,8 @@
 //! Takes:   REGISTER from the UE side.
 //! Gives:   the right to have it forwarded.
 //! Keeps:   nothing.
-//! Refuses: an address of record that is not the caller's (From too, unless third parties may register); more
-//!          than 8 Contacts, or `*` in other company than its own Expires: 0.
+//! Refuses: a To that is no SIP or SIPS URI; an address of record that is not the caller's (From too, unless third
+//!          parties may register); more than 8 Contacts, or `*` in other company than its own Expires: 0.
 //! Sources: RFC 3261 section 10.3; `RG-02`, `RG-05`.
 
 use super::{Demands, EnablerPolicy};
@@ -12,7 +12,8 @@ use crate::admission::Rate;
 use crate::association::Bound;
 use crate::refusal::Refusal;
 use crate::transport::Side;
-use crate::wire::Name;
+use crate::wire::uri::Scheme;
+use crate::wire::{Fault, Name};
 
 /// Most Contacts in one REGISTER.
 pub const CONTACTS_MAX: usize = 8;
@@ -47,6 +48,13 @@ impl EnablerPolicy for Reg {
         let message = bound.message();
         let to = message.to().map(|to| to.uri().identity()).unwrap_or_default();
         let from = message.from().map(|from| from.uri().identity()).unwrap_or_default();
+        let addresses = message.to().is_some_and(|to| match to.uri().scheme() {
+            Scheme::Sip | Scheme::Sips => true,
+            Scheme::Tel | Scheme::Other => false,
+        });
+        if !addresses {
+            return Err(Refusal::Malformed(Fault::AddressMalformed));
+        }
         let owns = bound.caller().is_some_and(|caller| caller.owns(&to));
         if !owns || (from != to && !self.third_party) {
             return Err(Refusal::IdentityForeign);

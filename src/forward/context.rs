@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::outgoing::Printed;
 use super::timers::{TimerKey, Timings};
+use super::transaction::key::has_cookie;
 use super::transaction::{
     Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput, ServerInvite,
     ServerKey, ServerOutput,
@@ -45,6 +46,19 @@ pub(super) struct Context {
     /// Whether the last flow that was tried is gone.
     pub(super) unreachable: bool,
     pub(super) timer: Option<(TimerKey, Instant)>,
+}
+
+impl Context {
+    /// Whether an ACK that matched by its key acknowledges what was answered: by the second procedure of RFC 3261
+    /// section 17.2.3 its To tag must be the response's.
+    pub(super) fn acknowledged_by(&self, ack: &Message) -> bool {
+        if ack.top_via().is_some_and(|via| has_cookie(via.branch())) {
+            return true;
+        }
+        let Some(AnyServer::Invite(server)) = &self.server else { return false };
+        Message::from_datagram(server.response().clone())
+            .is_ok_and(|response| response.to_tag().eq_ignore_ascii_case(ack.to_tag()))
+    }
 }
 
 /// What a 2xx to a REGISTER is noted for.

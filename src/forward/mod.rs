@@ -14,6 +14,7 @@ pub mod precheck;
 pub mod proxy;
 mod requests;
 mod responses;
+pub mod resting;
 pub mod returning;
 pub mod route;
 pub mod timers;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 pub use bindings::{Binding, Bindings};
 pub use precheck::Check;
 pub use proxy::Proxy;
+pub use resting::Resting;
 pub use token::Tokens;
 
 use crate::gate::Gate;
@@ -93,6 +95,8 @@ pub struct Settings {
     pub default_route: Option<GroupId>,
     /// Domains served here.
     pub domains: HashSet<String>,
+    /// Peer groups that may send branches without cookie (`TX-08`).
+    pub rfc2543: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).
@@ -118,6 +122,14 @@ pub trait Resolved: Send + Sync {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>>;
 }
 
+/// Which connections are open.
+///
+/// What an attacker gains if an implementation errs: nothing; a request is tried on a closed connection first.
+pub trait Connections: Send + Sync {
+    /// Whether the connection of a flow is open.
+    fn is_open(&self, flow: &Flow) -> bool;
+}
+
 /// What all workers share.
 pub struct Shared {
     /// Stages 3 to 6.
@@ -128,6 +140,10 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Addresses of peers.
     pub resolved: Arc<dyn Resolved>,
+    /// Connections.
+    pub connections: Arc<dyn Connections>,
+    /// Servers that asked for a pause.
+    pub resting: Resting,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -144,9 +160,17 @@ impl Shared {
         bindings: Bindings,
         tokens: Tokens,
         resolved: Arc<dyn Resolved>,
+        connections: Arc<dyn Connections>,
         settings: Settings,
     ) -> Self {
-        Self { gate, bindings, tokens, resolved, settings: RwLock::new(Arc::new(settings)) }
+        let settings = RwLock::new(Arc::new(settings));
+        let resting = Resting::default();
+        Self { gate, bindings, tokens, resolved, connections, resting, settings }
+    }
+
+    /// Whether a flow may still lead somewhere: datagrams always may.
+    pub fn is_open(&self, flow: &Flow) -> bool {
+        flow.connection.is_none() || self.connections.is_open(flow)
     }
 
     /// The settings now; a request keeps those it began with.

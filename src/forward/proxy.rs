@@ -107,13 +107,13 @@ impl Proxy {
     /// Hands a retransmission, or an ACK to a final response other than 2xx, to its transaction; `false` if
     /// the request is none.
     pub fn absorb(&mut self, message: &Message, flow: &Flow, now: Now) -> bool {
-        let Some(key) = self.keys.server(message, flow) else { return false };
+        let Some(key) = self.keys.server_any(message, flow) else { return false };
         let Some(id) = self.servers.get(&(key, *flow)).copied() else { return false };
         let Some(mut context) = self.contexts.remove(&id) else { return false };
         let ack = message.method() == Some(Method::Ack);
         let accepted = matches!(&context.server, Some(AnyServer::Invite(server))
             if server.state() == super::transaction::server_invite::State::Accepted);
-        let absorbed = !(ack && accepted);
+        let absorbed = !(ack && (accepted || !context.acknowledged_by(message)));
         if absorbed {
             let input = if ack { ServerInput::Ack } else { ServerInput::Retransmission };
             self.tell_server(&mut context, input, now);
@@ -138,14 +138,14 @@ impl Proxy {
         }
         let other = OTHERS.iter().any(|method| {
             self.keys
-                .target(message, method.as_bytes(), Some(flow))
+                .target_any(message, method.as_bytes(), flow)
                 .is_some_and(|key| self.servers.contains_key(&(key, *flow)))
         });
         if other { Pending::Other } else { Pending::None }
     }
 
     pub(super) fn cancelled_by(&self, message: &Message, flow: &Flow) -> Option<&Context> {
-        let key = self.keys.target(message, b"INVITE", Some(flow))?;
+        let key = self.keys.target_any(message, b"INVITE", flow)?;
         let id = self.servers.get(&(key, *flow))?;
         self.contexts.get(id).map(|context| &**context)
     }
@@ -341,9 +341,16 @@ impl Proxy {
         self.wheel.next()
     }
 
-    /// The key by which a request is known to be the same one again; `None` if its branch has no cookie.
-    pub fn key_of(&self, message: &Message, flow: &Flow) -> Option<(ServerKey, Flow)> {
-        self.keys.server(message, flow).map(|key| (key, *flow))
+    /// The key by which a request is known to be the same one again; `None` if its branch has no cookie, and its
+    /// sender is in no group that may do without (`TX-08`).
+    pub fn key_of(&self, message: &Message, arrival: &Arrival) -> Option<(ServerKey, Flow)> {
+        let flow = &arrival.flow;
+        let key = self.keys.server(message, flow).or_else(|| {
+            let group = arrival.group?.id;
+            let allowed = self.shared.settings().rfc2543.contains(&group);
+            allowed.then(|| self.keys.server_old(message, flow))?
+        });
+        key.map(|key| (key, *flow))
     }
 
     /// Contexts held.

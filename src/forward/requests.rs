@@ -62,10 +62,10 @@ impl Proxy {
         };
         let printed = outgoing::print(bound, edits, &plan)
             .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
-        let server_key = self.keys.server(message, &flow).map(|key| (key, flow));
+        let server_key = self.keys.server_any(message, &flow).map(|key| (key, flow));
         let track = self.shared.gate.associations.commit(bound, &route.sent, now);
         if let Some(track) = &track {
-            self.shared.gate.associations.end_subscription(track, message, now);
+            self.shared.gate.associations.note_subscription(track, message, now);
         }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
@@ -155,7 +155,7 @@ impl Proxy {
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
         let settings = self.shared.settings();
-        let own = self.keys.server(message, &flow).map(|key| (key, flow));
+        let own = self.keys.server_any(message, &flow).map(|key| (key, flow));
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let mut context = Box::new(Context {
@@ -185,7 +185,7 @@ impl Proxy {
         if arrival.pending != Pending::Invite {
             return Ok(());
         }
-        let key = self.keys.target(message, b"INVITE", Some(&flow));
+        let key = self.keys.target_any(message, b"INVITE", &flow);
         let invite = key.and_then(|key| self.servers.get(&(key, flow)).copied());
         let Some((id, mut context)) = invite.and_then(|id| Some((id, self.contexts.remove(&id)?)))
         else {

@@ -5,7 +5,7 @@
 //! Keeps:   nothing beside the context.
 //! Refuses: responses without a transaction, from elsewhere than the request went (rule 16), beyond the bound of
 //!          early dialogs (rule 27).
-//! Sources: RFC 3261 sections 16.7 and 17.1.3; RFC 3263 section 4.3; RFC 4320 section 4.2; RFC 6026 section 7.3;
+//! Sources: RFC 3261 sections 16.7, 17.1.3 and 21.5.4; RFC 3263 section 4.3; RFC 4320 section 4.2; RFC 6026 section 7.3;
 //!          `PX-12`, `PX-13`, `DNS-03`, `RG-06`.
 
 use bytes::Bytes;
@@ -61,6 +61,10 @@ impl Proxy {
         // One without a Via below ours would go nowhere, and end a transaction that still has hope.
         if !cancel && response.values(Name::Via).nth(1).is_none() {
             return Err(Refusal::ResponseAstray);
+        }
+        if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
+            let pause = response.retry_after().unwrap_or(0);
+            self.shared.resting.rest(target, pause, now.mono);
         }
         let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
         if cancel {
@@ -129,7 +133,8 @@ impl Proxy {
         if context.remaining.is_empty() || context.cancelled {
             return false;
         }
-        let to = context.remaining.remove(0);
+        let ready = |to: &Destination| !self.shared.resting.rests(to, now.mono);
+        let to = context.remaining.remove(context.remaining.iter().position(ready).unwrap_or(0));
         let (Some(printed), Some(request)) = (&context.printed, &context.request) else {
             return false;
         };

@@ -6,7 +6,7 @@
 //! Refuses: a Route that leads past the core; a maddr; a domain without route; a token that does not open, or whose
 //!          flow is gone; a SIPS request without a secure hop.
 //! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
-//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`.
+//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`, `OB-04`.
 
 use smallvec::SmallVec;
 
@@ -94,7 +94,9 @@ fn to_core(
     if let Ruling::Inside(inside) = bound.ruling() {
         let group = inside.group.ok_or(Refusal::NoRoute)?;
         let first = inside.server.clone();
-        return towards(shared, group, first);
+        // An ACK is no new transaction: it goes where the dialog is.
+        let pauses = bound.method() != Method::Ack;
+        return towards(shared, group, first, pauses.then_some(now));
     }
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
@@ -104,7 +106,7 @@ fn to_core(
         check_preloaded(bound, shared, others, now)?;
     }
     let group = settings.route(uri.host()).ok_or(Refusal::DomainForeign)?;
-    towards(shared, group, None)
+    towards(shared, group, None, Some(now))
 }
 
 /// A Route beyond ours must be the Service-Route that this caller's registrar gave.
@@ -133,11 +135,13 @@ fn check_preloaded<'m>(
     }
 }
 
-/// The members of a group, the one that already knows the dialog first.
+/// The members of a group, the one that already knows the dialog first; those that asked for a pause which is not
+/// over `now` behind all others.
 fn towards(
     shared: &Shared,
     group: GroupId,
     first: Option<crate::transport::Target>,
+    now: Option<Now>,
 ) -> Result<Way, Refusal> {
     let targets = shared.resolved.targets(group);
     let mut way: SmallVec<[Destination; 2]> =
@@ -149,6 +153,12 @@ fn towards(
             .cloned()
             .map(Destination::Target),
     );
+    if let Some(now) = now {
+        let rests = |to: &Destination| shared.resting.rests(to, now.mono);
+        if way.iter().any(rests) {
+            way.sort_by_key(rests);
+        }
+    }
     match way.first() {
         Some(Destination::Target(target)) => {
             let sent = Sent::Core(target.clone());
@@ -166,9 +176,10 @@ fn to_ue(
     now: Now,
 ) -> Result<Way, Refusal> {
     if let Ruling::Inside(inside) = bound.ruling() {
-        let flow = *inside.anchors.last().ok_or(Refusal::FlowGone)?;
-        let way: SmallVec<[Destination; 2]> =
-            inside.anchors.iter().rev().copied().map(Destination::Flow).collect();
+        // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
+        let open = inside.anchors.iter().rev().copied().filter(|flow| shared.is_open(flow));
+        let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
+        let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.
         let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
         return Ok((way, Sent::Ue(flow, nobody)));

@@ -12,6 +12,7 @@ pub mod log;
 #[cfg(feature = "http")]
 pub mod page;
 pub mod redact;
+pub mod trace;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -270,6 +271,7 @@ impl Watch for Metrics {
             class => add(&self.responses, pair(class - 1)),
         }
         add(&self.outcomes, outcome_index(outcome));
+        trace::decided(decision);
         if rule != 0 && status == 0 {
             self.ruled(rule, 0, decision);
         }
@@ -364,7 +366,8 @@ mod tests {
         let flow =
             Flow { transport: Transport::Udp, listener: ListenerId(0), remote, connection: None };
         let (side, evidence) = (Side::Ue, Kind::None);
-        Decision { method, status, side, flow, outcome, evidence, rule: 0, would: None }
+        let (rule, would, dialog, class) = (0, None, None, None);
+        Decision { method, status, side, flow, outcome, evidence, rule, would, dialog, class }
     }
 
     #[test]

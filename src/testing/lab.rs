@@ -10,7 +10,7 @@
 //! 198.51.100.2:5060; the core is one group at 203.0.113.10:5060, known by its address. UE keys are those of
 //! bsf.example.net; `ue1` is alice, `ue2` is bob.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::authentication::{
 };
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
 use crate::forward::{
-    self, Bindings, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
+    self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
     timers::Timings,
 };
 use crate::gate::{Gate, Lookup};
@@ -88,6 +88,8 @@ pub struct LabSettings {
     pub sip: Sip,
     /// Stage 7.
     pub forward: forward::Settings,
+    /// Addresses of the core's servers, in order.
+    pub core: Vec<&'static str>,
 }
 
 /// FQDN of the laboratory's NAF and edge.
@@ -146,6 +148,7 @@ impl Default for LabSettings {
                 routes: vec![("example.net".into(), GroupId(0))],
                 default_route: Some(GroupId(0)),
                 domains: ["example.net".into()].into(),
+                rfc2543: HashSet::new(),
                 timings: Timings::default(),
                 path_strict: false,
                 headers: asserted::Settings::default(),
@@ -154,6 +157,7 @@ impl Default for LabSettings {
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,
             },
+            core: vec!["203.0.113.10:5060"],
         }
     }
 }
@@ -182,7 +186,12 @@ impl Peer {
 
     /// The server of the core.
     pub fn core() -> Self {
-        let mut core = Self::new(Transport::Udp, "203.0.113.10:5060", Side::Core, 2, None);
+        Self::core_at("203.0.113.10:5060")
+    }
+
+    /// Another server of the core.
+    pub fn core_at(address: &str) -> Self {
+        let mut core = Self::new(Transport::Udp, address, Side::Core, 2, None);
         core.arrival.group = Some(Group { id: GroupId(0), by_certificate: false });
         core
     }
@@ -238,13 +247,25 @@ impl Sent {
     }
 }
 
-struct OneCore;
+#[derive(Debug, Default)]
+struct ClosedOnes(Mutex<HashSet<Flow>>);
 
-impl Resolved for OneCore {
+impl Connections for ClosedOnes {
+    fn is_open(&self, flow: &Flow) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(flow)
+    }
+}
+
+struct Core(Vec<&'static str>);
+
+impl Resolved for Core {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
-        let address = "203.0.113.10:5060".parse().expect("an address");
-        let domain = "core.example.net".into();
-        Arc::new(vec![Target { transport: Transport::Udp, address, domain, group }])
+        let target = |address: &&str| {
+            let address = address.parse().expect("an address");
+            let (transport, domain) = (Transport::Udp, "core.example.net".into());
+            Target { transport, address, domain, group }
+        };
+        Arc::new(self.0.iter().map(target).collect())
     }
 }
 
@@ -263,6 +284,7 @@ pub struct Lab {
     pub asked: Vec<Lookup>,
     /// Flows it wanted closed.
     pub closed: Vec<Flow>,
+    gone: Arc<ClosedOnes>,
     journey: Journey,
 }
 
@@ -320,17 +342,19 @@ impl Lab {
             enablers: Enablers::new(Arc::new(settings.reg), Arc::new(settings.sip), 10_000),
             tag_key: [4; 16],
         };
+        let gone = Arc::new(ClosedOnes::default());
         let shared = Arc::new(Shared::new(
             Arc::new(gate),
             Bindings::new(10_000, 1),
             Tokens::new([5; 32]),
-            Arc::new(OneCore),
+            Arc::new(Core(settings.core)),
+            Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
         ));
         let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now, decisions, asked, closed, journey }
+        Self { shared, keys, now, decisions, asked, closed, gone, journey }
     }
 
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
@@ -371,6 +395,7 @@ impl Lab {
 
     /// The peer's connection was closed.
     pub fn close(&mut self, peer: &Peer) {
+        self.gone.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.flow());
         self.journey.closed(&peer.flow(), self.now);
         self.drain();
     }

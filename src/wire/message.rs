@@ -12,9 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::marks::Marks;
 use super::names::{Method, Name};
 use super::scan::{self, Field, Scan, Start};
-use super::marks::Marks;
 use super::{Fault, Span, split};
 
 /// Longest message on a flow that nobody has authenticated: 64 KiB.

@@ -20,6 +20,7 @@ mod sip_edge_tx_link;
 mod sip_edge_via;
 mod threats_wire;
 mod torture;
+mod torture_edge;
 mod ts33220;
 mod ts33220_ub;
 mod ts35206;

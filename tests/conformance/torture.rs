@@ -60,23 +60,44 @@ pub(crate) fn read(octets: &[u8]) -> Result<Message, Malformed> {
 }
 
 impl Case {
-    fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.expect
             .get(key)
             .map(|value| value.as_str().unwrap_or_else(|| panic!("{}: {key}", self.name)))
     }
 
-    fn flag(&self, key: &str, default: bool) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.expect.contains_key(key)
+    }
+
+    /// A word, or a status as one; what the wire says where the edge is not asked.
+    pub(crate) fn verdict(&self, key: &str) -> String {
+        match self.expect.get(key).unwrap_or(&self.expect["wire"]) {
+            Value::String(word) => word.clone(),
+            Value::Integer(status) => status.to_string(),
+            other => panic!("{}: {key} = {other}", self.name),
+        }
+    }
+
+    pub(crate) fn flag(&self, key: &str, default: bool) -> bool {
         self.expect.get(key).and_then(Value::as_bool).unwrap_or(default)
     }
 
     /// All that stands in `expect` for the wire.
     pub(crate) fn run(&self) {
         let name = &self.name;
-        let known =
-            ["at", "wire", "fault", "branch", "cut", "stream", "answered", "edge", "rfc2543"];
+        let known = [
+            "at", "wire", "fault", "branch", "cut", "stream", "answered", "edge", "by", "rfc2543",
+            "answer",
+        ];
         assert!(self.expect.keys().all(|key| known.contains(&key.as_str())), "{name}: unknown key");
-        let edge = self.expect.contains_key("edge");
+        let edge = self.has("edge");
+        assert_eq!(edge, self.has("by"), "{name}: who sends what the edge decides");
+        assert_eq!(
+            edge,
+            self.verdict("wire") == "forward",
+            "{name}: what goes on is decided later"
+        );
         assert_eq!(self.text("at"), Some(if edge { "edge" } else { "wire" }), "{name}: at");
         match (read(&self.octets), &self.expect["wire"]) {
             (Ok(message), Value::String(verdict)) if verdict == "forward" => {

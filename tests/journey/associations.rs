@@ -4,12 +4,28 @@ use std::time::Duration;
 
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
-use sipward::testing::{Lab, Peer};
+use sipward::testing::{Lab, Peer, Signer};
 
 use crate::scene::{call, in_dialog, request, respond, status_to, to_core};
 
 const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
+
+/// A request of bob's, inside the call, as the core sends it.
+fn from_bob(method: &str, number: u32) -> String {
+    format!(
+        "{method} sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore{number}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>;tag=alice
+Call-ID: call
+CSeq: {number} {method}
+Route: <sip:edge.example.net:5060;lr>
+Content-Length: 0
+"
+    )
+}
 
 #[test]
 fn a_call_over_udp_is_made_and_the_bye_is_challenged_once() {
@@ -97,18 +113,44 @@ fn the_owner_moves_to_a_new_flow_with_credentials() {
     to_core(&lab.receive(&moved, &info));
     assert_eq!(lab.decisions.last().map(|d| d.rule), Some(2));
 
-    let bye = "BYE sip:alice@192.0.2.10:5060 SIP/2.0
-Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore1
-Max-Forwards: 70
-From: <sip:bob@example.net>;tag=b
-To: <sip:alice@example.net>;tag=alice
-Call-ID: call
-CSeq: 1 BYE
-Route: <sip:edge.example.net:5060;lr>
-Content-Length: 0
-";
-    let sent = lab.receive(&Peer::core(), bye);
+    let sent = lab.receive(&Peer::core(), &from_bob("BYE", 1));
     assert_eq!(sent[0].to, moved.flow().remote, "the newest anchor");
+}
+
+#[test]
+fn a_closed_connection_is_no_way_to_the_owner_and_without_another_it_is_430() {
+    let mut lab = Lab::default();
+    let (first, second) = (Peer::tcp("192.0.2.10:41000", 1), Peer::tcp("192.0.2.10:42000", 2));
+    let (moved, mut key) = (Peer::udp("192.0.2.10:61000"), lab.ue1());
+    call(&mut lab, &first, &mut key);
+    let core = Peer::core();
+    for (number, flow) in [(2, &second), (3, &moved)] {
+        let info = in_dialog("INFO", BOB, "alice", "b", "call", number, Some(&mut key), "");
+        to_core(&lab.receive(flow, &info));
+    }
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 4, Some(&mut key), "");
+    to_core(&lab.receive(&second, &info));
+    lab.close(&second);
+    let sent = lab.receive(&core, &from_bob("INFO", 1));
+    assert_eq!(sent[0].to, moved.flow().remote, "OB-04: the newest that is open");
+
+    let mut lab = Lab::default();
+    let mut key = lab.ue1();
+    call(&mut lab, &first, &mut key);
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), "");
+    to_core(&lab.receive(&second, &info));
+    lab.close(&second);
+    let sent = lab.receive(&core, &from_bob("INFO", 1));
+    assert_eq!(sent[0].to, first.flow().remote);
+    lab.close(&first);
+    let sent = lab.receive(&core, &from_bob("BYE", 2));
+    assert_eq!(status_to(&sent, &core), Some(430));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::FlowGone), "rule 11");
+    let third = Peer::tcp("192.0.2.10:43000", 3);
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 3, Some(&mut key), "");
+    to_core(&lab.receive(&third, &info));
+    let sent = lab.receive(&core, &from_bob("BYE", 3));
+    assert_eq!(sent[0].to, third.flow().remote, "the owner is back");
 }
 
 #[test]
@@ -256,4 +298,101 @@ fn early_dialogs_have_a_bound_and_the_call_goes_on() {
     assert_eq!(lab.last(), Outcome::Dropped(Refusal::TooManyEarlyDialogs), "rule 27");
     let back = lab.receive(&Peer::core(), &respond(&invite, 200, "t3", ""));
     assert_eq!(status_to(&back, &alice), Some(200));
+}
+
+/// Alice subscribes to bob's presence, and is granted ten minutes.
+fn subscribed(lab: &mut Lab, alice: &Peer, key: &mut Signer) {
+    let event = "Event: presence\nExpires: 3600\n";
+    let uri = "sip:bob@example.net";
+    let text = in_dialog("SUBSCRIBE", uri, "alice", "", "call", 1, Some(key), event);
+    let subscribe = to_core(&lab.receive(alice, &text)).clone();
+    lab.receive(&Peer::core(), &respond(&subscribe, 200, "b", "Expires: 600\n"));
+}
+
+/// Bob's server notifies.
+fn notified(lab: &mut Lab, number: u32, state: &str) -> Outcome {
+    let rows = format!("Event: presence\nSubscription-State: {state}\nContent-Length");
+    let notify = from_bob("NOTIFY", number).replace("Content-Length", &rows);
+    lab.receive(&Peer::core(), &notify);
+    lab.last()
+}
+
+fn states(lab: &Lab) -> Vec<&'static str> {
+    let mut states: Vec<_> =
+        lab.shared.gate.associations.snapshot().iter().map(|a| a.state.as_str()).collect();
+    states.sort_unstable();
+    states
+}
+
+#[test]
+fn a_subscription_that_nobody_refreshes_ends_when_its_time_and_64_t1_are_over() {
+    let second = Duration::from_secs;
+    for (what, states_told, length) in [
+        ("the 2xx alone", &[][..], 632),
+        ("a NOTIFY says less", &["active;expires=60"][..], 92),
+        ("a NOTIFY says more", &["pending;expires=1200"][..], 1232),
+        ("a NOTIFY says nothing of it", &["active"][..], 632),
+        ("the last one counts", &["active;expires=60", "active;expires=900"][..], 932),
+    ] {
+        let mut lab = Lab::default();
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        subscribed(&mut lab, &alice, &mut key);
+        for (number, state) in (1..).zip(states_told) {
+            assert_eq!(notified(&mut lab, number, state), Outcome::Forwarded, "{what}");
+        }
+        lab.advance(second(length - 1));
+        assert_eq!(states(&lab), ["bound"], "{what}");
+        lab.advance(second(1));
+        assert_eq!(states(&lab), ["released"], "{what}");
+        let late = notified(&mut lab, 9, "active;expires=60");
+        assert_eq!(late, Outcome::Refused(Refusal::DialogEnded), "{what}: rule 31");
+        lab.advance(second(32));
+        assert_eq!(states(&lab), [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn a_refresh_prolongs_a_subscription_and_expires_zero_ends_it() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    subscribed(&mut lab, &alice, &mut key);
+    for (number, granted, length) in [(2, 600, 300), (3, 600, 500), (4, 0, 31)] {
+        let event = format!("Event: presence\nExpires: {granted}\n");
+        key = lab.ue1();
+        let text =
+            in_dialog("SUBSCRIBE", BOB, "alice", "b", "call", number, Some(&mut key), &event);
+        let sent = lab.receive(&alice, &text);
+        let refresh = to_core(&sent).clone();
+        let granted = format!("Expires: {granted}\n");
+        lab.receive(&Peer::core(), &respond(&refresh, 200, "b", &granted));
+        lab.advance(Duration::from_secs(length));
+        assert_eq!(states(&lab), ["bound"], "after {number}");
+    }
+    lab.advance(Duration::from_secs(1));
+    assert_eq!(states(&lab), ["released"]);
+}
+
+#[test]
+fn a_subscription_inside_a_call_ends_and_the_call_goes_on() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    call(&mut lab, &alice, &mut key);
+    let event = "Event: presence\nExpires: 60\n";
+    let text = in_dialog("SUBSCRIBE", BOB, "alice", "b", "call", 2, Some(&mut key), event);
+    let subscribe = to_core(&lab.receive(&alice, &text)).clone();
+    lab.receive(&Peer::core(), &respond(&subscribe, 200, "b", "Expires: 60\n"));
+    // However often its end moves, the table of expiry does not grow with it.
+    for number in 1..100 {
+        let state = format!("active;expires={}", 3600 - 36 * number);
+        assert_eq!(notified(&mut lab, number, &state), Outcome::Forwarded);
+    }
+    let associations = lab.shared.gate.associations.snapshot();
+    assert!(associations.iter().all(|a| a.looks <= 8), "{associations:?}");
+    assert_eq!(notified(&mut lab, 100, "active;expires=60"), Outcome::Forwarded);
+    lab.advance(Duration::from_secs(3600));
+    assert_eq!(states(&lab), ["bound"]);
+    let late = notified(&mut lab, 101, "active;expires=60");
+    assert_eq!(late, Outcome::Refused(Refusal::MethodUnfit), "rule 30");
+    let sent = lab.receive(&Peer::core(), &from_bob("BYE", 102));
+    assert_eq!(sent[0].to, alice.flow().remote);
 }

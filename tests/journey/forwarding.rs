@@ -301,3 +301,68 @@ fn a_flood_without_credentials_makes_no_transaction_and_is_bounded() {
     assert!(lab.shared.gate.associations.snapshot().is_empty());
     assert!(lab.shared.gate.footprint() < 20_000, "{}", lab.shared.gate.footprint());
 }
+
+/// Alice writes to bob, and a server answers; gives the servers that were asked, in order, and what alice heard.
+fn asked(
+    lab: &mut Lab,
+    number: u32,
+    answer: impl Fn(&str) -> (u16, &'static str),
+) -> (Vec<String>, Option<u16>) {
+    let alice = Peer::udp("192.0.2.10:5060");
+    let mut key = lab.ue1();
+    let call = format!("m{number}");
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", &call, 1, Some(&mut key));
+    let (mut sent, mut asked) = (lab.receive(&alice, &text), Vec::new());
+    while let Some(to_core) = sent.iter().find(|sent| sent.message.is_request()).cloned() {
+        let server = to_core.to.to_string();
+        let (status, more) = answer(&server);
+        sent = lab.receive(&Peer::core_at(&server), &respond(&to_core, status, "b", more));
+        asked.push(server);
+    }
+    (asked, status_to(&sent, &alice))
+}
+
+#[test]
+fn a_server_that_asks_for_a_pause_gets_it_unless_it_is_the_only_one() {
+    const FIRST: &str = "203.0.113.10:5060";
+    const SECOND: &str = "203.0.113.11:5060";
+    let edge = || {
+        let core = vec![FIRST, SECOND];
+        Lab::new(LabSettings { core, ..LabSettings::default() })
+    };
+    let first_is_busy = |retry: &'static str| {
+        move |server: &str| if server == FIRST { (503, retry) } else { (200, "") }
+    };
+    let well = |_: &str| (200, "");
+    for (retry, pause) in [
+        ("Retry-After: 20 (in a while)\n", 20),
+        ("Retry-After: 86400\n", 60),
+        ("Retry-After: 0\n", 0),
+        ("", 0),
+    ] {
+        let mut lab = edge();
+        let (servers, heard) = asked(&mut lab, 1, first_is_busy(retry));
+        assert_eq!((servers, heard), (vec![FIRST.into(), SECOND.into()], Some(200)), "{retry}");
+        if pause > 0 {
+            lab.advance(Duration::from_secs(pause - 1));
+            let (servers, heard) = asked(&mut lab, 2, well);
+            assert_eq!((servers, heard), (vec![SECOND.into()], Some(200)), "{retry}");
+            lab.advance(Duration::from_secs(1));
+        }
+        let (servers, _) = asked(&mut lab, 3, well);
+        assert_eq!(servers, [FIRST], "{retry}: it is back");
+    }
+
+    let mut lab = edge();
+    let busy = |_: &str| (503, "Retry-After: 30\n");
+    let (servers, heard) = asked(&mut lab, 1, busy);
+    assert_eq!((servers, heard), (vec![FIRST.into(), SECOND.into()], Some(500)), "PX-12");
+    let (servers, heard) = asked(&mut lab, 2, well);
+    assert_eq!((servers, heard), (vec![FIRST.into()], Some(200)), "no other is left");
+
+    let mut lab = edge();
+    asked(&mut lab, 1, first_is_busy("Retry-After: 30\n"));
+    let second_is_busy = |server: &str| if server == SECOND { (503, "") } else { (200, "") };
+    let (servers, heard) = asked(&mut lab, 2, second_is_busy);
+    assert_eq!((servers, heard), (vec![SECOND.into(), FIRST.into()], Some(200)), "the last resort");
+}

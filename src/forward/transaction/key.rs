@@ -3,7 +3,7 @@
 //! Takes:   a message that passed `wire::check`, and the flow it came on.
 //! Gives:   [`ServerKey`] and [`ClientKey`], to be looked up in tables without strings.
 //! Keeps:   the key of the hash, drawn once by the shell, so that nobody outside can make two messages collide.
-//! Refuses: a top Via whose branch has no cookie (no key), but for the `_old` functions.
+//! Refuses: a top Via whose branch has no cookie (no key), but for the `_old` and `_any` functions.
 //! Sources: RFC 3261 sections 17.1.3, 17.2.3 and 9.2; `TX-07`, `TX-08`. Branch and sent-by compare without case,
 //!          methods with case (RFC 3261 section 7.3.1).
 
@@ -99,6 +99,17 @@ impl Keys {
     /// it. `None` if the request has no CSeq or Via.
     pub fn server_old(&self, request: &Message, flow: &Flow) -> Option<ServerKey> {
         self.target_old(request, owner_method(request), Some(flow))
+    }
+
+    /// [`Keys::server`], by the second procedure where the branch has no cookie: for what was let in already.
+    pub fn server_any(&self, request: &Message, flow: &Flow) -> Option<ServerKey> {
+        self.server(request, flow).or_else(|| self.server_old(request, flow))
+    }
+
+    /// [`Keys::target`], by the second procedure where the branch has no cookie.
+    pub fn target_any(&self, request: &Message, method: &[u8], flow: &Flow) -> Option<ServerKey> {
+        let key = self.target(request, method, Some(flow));
+        key.or_else(|| self.target_old(request, method, Some(flow)))
     }
 
     /// [`Keys::target`] by the second procedure.

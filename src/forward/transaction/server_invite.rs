@@ -83,6 +83,11 @@ impl ServerInvite {
         self.state
     }
 
+    /// The last response, while it may be repeated.
+    pub fn response(&self) -> &Bytes {
+        &self.response
+    }
+
     /// One input; drain [`ServerInvite::poll_output`] afterwards.
     pub fn handle(&mut self, input: ServerInput, now: Instant) {
         self.outputs.clear();
