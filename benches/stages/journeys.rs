@@ -28,16 +28,7 @@ pub(crate) const BENCHES: &[Bench] = &[
             let mut edge = Edge::new();
             Box::new(move |meter| {
                 let (number, whose) = edge.begin(meter);
-                let request = text::invite(edge.ue(whose), number);
-                edge.from_ue(meter, whose, &request);
-                let seen = edge.forwarded();
-                for status in [180, 200] {
-                    edge.from_core(meter, &text::response(&seen, status, &text::callee(status)));
-                    edge.forwarded();
-                }
-                let ack = text::inside(edge.ue(whose), "ACK", number);
-                edge.from_ue(meter, whose, &ack);
-                edge.forwarded();
+                edge.answered_call(meter, number, whose);
                 let bye = text::inside(edge.ue(whose), "BYE", number);
                 round(&mut edge, meter, whose, &bye);
                 1
