@@ -67,7 +67,7 @@ pub(crate) const BENCHES: &[Bench] = &[
             let seen = answered(&mut edge).1;
             let response = text::response(&seen, 200, "").replacen("z9hG4bK00", "z9hG4bK00f", 1);
             Box::new(move |meter| {
-                edge.from_core(meter, &response);
+                edge.core_sends(meter, &response);
                 edge.dropped();
                 1
             })

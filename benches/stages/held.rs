@@ -30,7 +30,9 @@ pub(crate) const HELD: &[Held] = &[
         octets: || {
             let mut edge = Edge::new();
             messages(&mut edge, 1);
-            grown(&mut edge, |edge| messages(edge, MANY))
+            let octets = grown(&mut edge, |edge| messages(edge, MANY));
+            assert_eq!(edge.lab.transactions(), MANY + 1, "all of them linger");
+            octets
         },
     },
     Held {
@@ -42,10 +44,13 @@ pub(crate) const HELD: &[Held] = &[
             messages(&mut edge, MANY);
             gate::calls(&mut edge, 1);
             edge.settle(Duration::from_secs(100));
-            grown(&mut edge, |edge| {
+            let octets = grown(&mut edge, |edge| {
                 drop(gate::calls(edge, MANY));
                 edge.settle(Duration::from_secs(100));
-            })
+            });
+            let dialogs = edge.lab.shared.gate.associations.footprint();
+            assert_eq!((edge.lab.transactions(), dialogs), (0, MANY + 1), "dialogs, nothing else");
+            octets
         },
     },
 ];

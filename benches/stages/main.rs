@@ -9,14 +9,15 @@
 //!     cargo bench --bench stages -- --list                        names and questions
 //!
 //! Messages, credentials and answers of the other side are made outside the count, which takes in nothing but the
-//! calls of the crate. Time is the median of rounds, `least` the quickest one; on a machine with other work
-//! believe `least`, and the instructions before either. Those are what callgrind counts, user mode alone, and
-//! differ between two runs of one binary by some parts in ten thousand, since the maps of the standard library
-//! draw their hash keys from the system. Where a bench was counted, `callgrind_annotate target/stages/NAME.callgrind`
-//! says where they went.
+//! calls of the crate. Time is the median of rounds, `least` the quickest round; each datagram of a journey adds
+//! some 25 ns of clock to both. On a machine with other work believe `least`, and the instructions before it.
+//! They are those of user mode, and differ between two runs of one binary by a few parts in ten thousand, since
+//! the maps of the standard library draw their hash keys from the system. `target/stages/NAME.callgrind` has them
+//! by function, for `callgrind_annotate`; nothing but the instructions needs valgrind.
 //!
-//! Valgrind shows programs a processor without SHA and without VAES, so that SHA-256 is counted as software, which
-//! takes many more instructions than it takes time on a processor that has them.
+//! Valgrind 3.19 shows programs a processor with AES, AVX and AVX2, and without SHA and VAES. So SHA-256 is counted
+//! as software, some 3300 instructions a block, where a processor that has the instructions takes a small part of
+//! that: what is left of a count without `sha2::sha256::soft` is nearer to what such a processor executes.
 
 mod authentication;
 mod floods;
@@ -133,6 +134,9 @@ fn run() -> Result<(), String> {
         benches.for_each(|bench| report::question(bench.name, bench.about));
         held.for_each(|held| report::question(held.name, held.about));
         return Ok(());
+    }
+    if wishes.instructions {
+        instructions::available()?;
     }
     let before = wishes.against.as_deref().map(Report::load).transpose()?;
     let mut report = Report::default();

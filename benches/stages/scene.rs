@@ -134,13 +134,13 @@ impl Edge {
     }
 
     /// A UE sends.
-    pub(crate) fn from_ue(&mut self, meter: &mut Meter, whose: usize, text: &str) {
+    pub(crate) fn ue_sends(&mut self, meter: &mut Meter, whose: usize, text: &str) {
         let arrival = self.arrival(whose);
         self.receive(meter, arrival, octets_of(text));
     }
 
     /// The core sends.
-    pub(crate) fn from_core(&mut self, meter: &mut Meter, text: &str) {
+    pub(crate) fn core_sends(&mut self, meter: &mut Meter, text: &str) {
         let arrival = self.core.arrival();
         self.receive(meter, arrival, octets_of(text));
     }
@@ -160,14 +160,14 @@ impl Edge {
     /// A call up to its ACK: INVITE, 180, 200.
     pub(crate) fn answered_call(&mut self, meter: &mut Meter, number: usize, whose: usize) {
         let request = text::invite(self.ue(whose), number);
-        self.from_ue(meter, whose, &request);
+        self.ue_sends(meter, whose, &request);
         let seen = self.forwarded();
         for status in [180, 200] {
-            self.from_core(meter, &text::response(&seen, status, &text::callee(status)));
+            self.core_sends(meter, &text::response(&seen, status, &text::callee(status)));
             self.forwarded();
         }
         let ack = text::inside(self.ue(whose), "ACK", number);
-        self.from_ue(meter, whose, &ack);
+        self.ue_sends(meter, whose, &ack);
         self.forwarded();
     }
 
@@ -241,9 +241,9 @@ fn ue(lab: &Lab, number: usize) -> Ue {
 
 /// A request of a UE and its 200 from the core; gives the request as the core saw it.
 pub(crate) fn round(edge: &mut Edge, meter: &mut Meter, whose: usize, request: &str) -> String {
-    edge.from_ue(meter, whose, request);
+    edge.ue_sends(meter, whose, request);
     let seen = edge.forwarded();
-    edge.from_core(meter, &text::response(&seen, 200, ""));
+    edge.core_sends(meter, &text::response(&seen, 200, ""));
     edge.forwarded();
     seen
 }
