@@ -11,9 +11,9 @@
 //! Messages, credentials and answers of the other side are made outside the count, which takes in nothing but the
 //! calls of the crate. Time is the median of rounds, `least` the quickest round; each datagram of a journey adds
 //! some 25 ns of clock to both. On a machine with other work believe `least`, and the instructions before it.
-//! They are those of user mode, and differ between two runs of one binary by a few parts in ten thousand, since
-//! the maps of the standard library draw their hash keys from the system. `target/stages/NAME.callgrind` has them
-//! by function, for `callgrind_annotate`; nothing but the instructions needs valgrind.
+//! They are those of user mode. Two runs of one binary differ by less than half a per cent, most by some parts in
+//! ten thousand, since the maps of the standard library draw their hash keys from the system.
+//! `target/stages/NAME.callgrind` has them by function, for `callgrind_annotate`; nothing else needs valgrind.
 //!
 //! Valgrind 3.19 shows programs a processor with AES, AVX and AVX2, and without SHA and VAES. So SHA-256 is counted
 //! as software, some 3300 instructions a block, where a processor that has the instructions takes a small part of
