@@ -7,6 +7,15 @@ use std::process::{Command, Stdio};
 use crate::Bench;
 use crate::meter::COUNTED;
 
+/// Fails where valgrind is not to be had, which nothing but the instructions needs.
+pub(crate) fn available() -> Result<(), String> {
+    let answer = Command::new("valgrind").arg("--version").output();
+    match answer {
+        Ok(answer) if answer.status.success() => Ok(()),
+        _ => Err("--instructions wants valgrind (on Debian: apt-get install valgrind)".into()),
+    }
+}
+
 /// Instructions of one operation.
 pub(crate) fn count(bench: &Bench) -> Result<f64, String> {
     let file = file(bench.name)?;
@@ -19,7 +28,7 @@ pub(crate) fn count(bench: &Bench) -> Result<f64, String> {
         .args(["--watched", bench.name])
         .stdin(Stdio::null())
         .output()
-        .map_err(|why| format!("--instructions wants valgrind (Debian: valgrind): {why}"))?;
+        .map_err(|why| format!("valgrind: {why}"))?;
     if !output.status.success() {
         return Err(format!("{}: {}", bench.name, String::from_utf8_lossy(&output.stderr)));
     }

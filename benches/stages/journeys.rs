@@ -28,16 +28,7 @@ pub(crate) const BENCHES: &[Bench] = &[
             let mut edge = Edge::new();
             Box::new(move |meter| {
                 let (number, whose) = edge.begin(meter);
-                let request = text::invite(edge.ue(whose), number);
-                edge.from_ue(meter, whose, &request);
-                let seen = edge.forwarded();
-                for status in [180, 200] {
-                    edge.from_core(meter, &text::response(&seen, status, &text::callee(status)));
-                    edge.forwarded();
-                }
-                let ack = text::inside(edge.ue(whose), "ACK", number);
-                edge.from_ue(meter, whose, &ack);
-                edge.forwarded();
+                edge.answered_call(meter, number, whose);
                 let bye = text::inside(edge.ue(whose), "BYE", number);
                 round(&mut edge, meter, whose, &bye);
                 1
@@ -56,9 +47,9 @@ pub(crate) const BENCHES: &[Bench] = &[
                 let request = text::subscribe(edge.ue(whose), number);
                 round(&mut edge, meter, whose, &request);
                 let notify = text::notify(edge.ue(whose), number);
-                edge.from_core(meter, &notify);
+                edge.core_sends(meter, &notify);
                 let seen = edge.forwarded();
-                edge.from_ue(meter, whose, &text::response(&seen, 200, ""));
+                edge.ue_sends(meter, whose, &text::response(&seen, 200, ""));
                 edge.forwarded();
                 1
             })
@@ -74,15 +65,15 @@ pub(crate) const BENCHES: &[Bench] = &[
             Box::new(move |meter| {
                 let (number, whose) = edge.begin(meter);
                 let bare = text::register(edge.ue(whose), number, false);
-                edge.from_ue(meter, whose, &bare);
+                edge.ue_sends(meter, whose, &bare);
                 let challenge = edge.answered(407);
                 edge.ue(whose).challenged(&challenge);
                 let signed = text::register(edge.ue(whose), number, true);
-                edge.from_ue(meter, whose, &signed);
+                edge.ue_sends(meter, whose, &signed);
                 let seen = edge.forwarded();
                 let contact = seen.lines().find(|line| line.starts_with("Contact:"));
                 let granted = format!("{};expires=600\n", contact.expect("a Contact"));
-                edge.from_core(meter, &text::response(&seen, 200, &granted));
+                edge.core_sends(meter, &text::response(&seen, 200, &granted));
                 edge.forwarded();
                 1
             })
@@ -98,7 +89,7 @@ pub(crate) const BENCHES: &[Bench] = &[
             Box::new(move |meter| {
                 let (number, whose) = edge.begin(meter);
                 let request = text::options(edge.ue(whose), number);
-                edge.from_ue(meter, whose, &request);
+                edge.ue_sends(meter, whose, &request);
                 edge.answered(200);
                 1
             })

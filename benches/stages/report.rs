@@ -7,8 +7,6 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bench;
-
 /// What one operation costs.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -97,8 +95,8 @@ fn written(figure: f64) -> String {
 }
 
 /// Prints a name and its question.
-pub(crate) fn name(bench: &Bench) {
-    println!("{:<28} {}", bench.name, bench.about);
+pub(crate) fn question(name: &str, about: &str) {
+    println!("{name:<28} {about}");
 }
 
 /// Prints how many operations were counted, for who started this run.

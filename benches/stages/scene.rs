@@ -122,18 +122,25 @@ impl Edge {
         (self.begun, whose)
     }
 
+    /// A UE; the one after the last is the first.
     pub(crate) fn ue(&mut self, whose: usize) -> &mut Ue {
-        &mut self.ues[whose]
+        let many = self.ues.len();
+        &mut self.ues[whose % many]
+    }
+
+    /// The facts about what it sends.
+    pub(crate) fn arrival(&self, whose: usize) -> Arrival {
+        self.ues[whose % self.ues.len()].peer.arrival()
     }
 
     /// A UE sends.
-    pub(crate) fn from_ue(&mut self, meter: &mut Meter, whose: usize, text: &str) {
-        let arrival = self.ues[whose].peer.arrival();
+    pub(crate) fn ue_sends(&mut self, meter: &mut Meter, whose: usize, text: &str) {
+        let arrival = self.arrival(whose);
         self.receive(meter, arrival, octets_of(text));
     }
 
     /// The core sends.
-    pub(crate) fn from_core(&mut self, meter: &mut Meter, text: &str) {
+    pub(crate) fn core_sends(&mut self, meter: &mut Meter, text: &str) {
         let arrival = self.core.arrival();
         self.receive(meter, arrival, octets_of(text));
     }
@@ -148,6 +155,20 @@ impl Edge {
             lab.journey().datagram(octets, arrival, now);
             drain(lab, actions);
         });
+    }
+
+    /// A call up to its ACK: INVITE, 180, 200.
+    pub(crate) fn answered_call(&mut self, meter: &mut Meter, number: usize, whose: usize) {
+        let request = text::invite(self.ue(whose), number);
+        self.ue_sends(meter, whose, &request);
+        let seen = self.forwarded();
+        for status in [180, 200] {
+            self.core_sends(meter, &text::response(&seen, status, &text::callee(status)));
+            self.forwarded();
+        }
+        let ack = text::inside(self.ue(whose), "ACK", number);
+        self.ue_sends(meter, whose, &ack);
+        self.forwarded();
     }
 
     /// The latest message that the latest step sent, which was let through.
@@ -218,10 +239,11 @@ fn ue(lab: &Lab, number: usize) -> Ue {
     }
 }
 
-/// A request and its 200, from a UE to the core.
-pub(crate) fn round(edge: &mut Edge, meter: &mut Meter, whose: usize, request: &str) {
-    edge.from_ue(meter, whose, request);
+/// A request of a UE and its 200 from the core; gives the request as the core saw it.
+pub(crate) fn round(edge: &mut Edge, meter: &mut Meter, whose: usize, request: &str) -> String {
+    edge.ue_sends(meter, whose, request);
     let seen = edge.forwarded();
-    edge.from_core(meter, &text::response(&seen, 200, ""));
+    edge.core_sends(meter, &text::response(&seen, 200, ""));
     edge.forwarded();
+    seen
 }

@@ -1,0 +1,71 @@
+//! What stays in memory: octets in use after many of a kind, less those before, for each.
+//!
+//! Tables double when they are full, so that their share for one entry differs by up to two with the number of
+//! entries. The numbers here are powers of two, each with the tables just grown.
+
+use std::time::Duration;
+
+use crate::heap::Heap;
+use crate::meter::Meter;
+use crate::scene::{Edge, round};
+use crate::{gate, text};
+
+/// Entries.
+const MANY: usize = 4096;
+
+/// What stays of one operation.
+pub(crate) struct Held {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// The question.
+    pub(crate) about: &'static str,
+    /// Finds out.
+    pub(crate) octets: fn() -> f64,
+}
+
+pub(crate) const HELD: &[Held] = &[
+    Held {
+        name: "held/transaction",
+        about: "octets that an answered MESSAGE holds while it lingers",
+        octets: || {
+            let mut edge = Edge::new();
+            messages(&mut edge, 1);
+            let octets = grown(&mut edge, |edge| messages(edge, MANY));
+            assert_eq!(edge.lab.transactions(), MANY + 1, "all of them linger");
+            octets
+        },
+    },
+    Held {
+        name: "held/dialog",
+        about: "octets that an answered call holds once its transactions are over",
+        octets: || {
+            let mut edge = Edge::new();
+            // The tables of transactions have grown to what the calls need for a while.
+            messages(&mut edge, MANY);
+            gate::calls(&mut edge, 1);
+            edge.settle(Duration::from_secs(100));
+            let octets = grown(&mut edge, |edge| {
+                drop(gate::calls(edge, MANY));
+                edge.settle(Duration::from_secs(100));
+            });
+            let dialogs = edge.lab.shared.gate.associations.footprint();
+            assert_eq!((edge.lab.transactions(), dialogs), (0, MANY + 1), "dialogs, nothing else");
+            octets
+        },
+    },
+];
+
+fn grown(edge: &mut Edge, act: impl FnOnce(&mut Edge)) -> f64 {
+    let before = Heap::now().live();
+    act(edge);
+    (Heap::now().live() as f64 - before as f64) / MANY as f64
+}
+
+fn messages(edge: &mut Edge, many: usize) {
+    for _ in 0..many {
+        let (number, whose) = edge.next();
+        let request = text::message(edge.ue(whose), number);
+        round(edge, &mut Meter::idle(), whose, &request);
+    }
+    edge.settle(Duration::ZERO);
+}
