@@ -66,6 +66,24 @@ impl Edge {
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
     }
 
+    /// How many answers it gives to so many requests of one flow.
+    fn answers(&self, request: &str, count: usize) -> usize {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..count {
+            socket.send_to(request.as_bytes(), self.ue).unwrap();
+        }
+        let mut answer = [0; 4096];
+        let wait = |seconds| socket.set_read_timeout(Some(Duration::from_millis(seconds))).unwrap();
+        wait(20_000);
+        let mut heard = 0;
+        while heard < count && socket.recv(&mut answer).is_ok() {
+            heard += 1;
+            // The first has come: the others were sent with it.
+            wait(500);
+        }
+        heard
+    }
+
     /// What it answers to a datagram.
     fn ask(&self, request: &str) -> String {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -118,6 +136,30 @@ fn what_init_wrote_serves_reloads_and_ends() {
     edge.signal("-TERM");
     let status = edge.child.wait().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn policy_changes_while_it_serves_and_what_has_to_wait_is_named() {
+    let mut edge = Edge::start("policy");
+    let register = MESSAGE.replace("MESSAGE", "REGISTER");
+    assert!(edge.ask(&register).starts_with("SIP/2.0 407 "));
+    assert_eq!(edge.answers(&register, 3), 3);
+
+    edge.edit("sipward.toml", "challenge = \"407\"", "challenge = \"401\"");
+    edge.edit("sipward.toml", "# flow_rate = \"1000/s\"", "flow_rate = \"1/min\"");
+    edge.edit("sipward.toml", "address = \"127.0.0.1:0\"", "address = \"127.0.0.2:0\"");
+    edge.edit("sipward.toml", "# workers = 4", "workers = 128");
+    edge.signal("-HUP");
+    let heard = edge.until("needs a restart: ");
+    assert!(heard.contains("reloaded: register.challenge, admission.flow_rate"), "{heard}");
+    assert!(heard.contains("needs a restart: edge.workers, listen[0].address"), "{heard}");
+    assert!(edge.ask(&register).starts_with("SIP/2.0 401 "), "a new flow is challenged otherwise");
+    assert_eq!(edge.answers(&register, 3), 1, "admission.flow_rate");
+
+    edge.edit("sipward.toml", "flow_rate = \"1/min\"", "flow_rate = \"often\"");
+    edge.signal("-HUP");
+    edge.until("not reloaded");
+    assert_eq!(edge.answers(&register, 3), 1, "V-147: the old one stays");
 }
 
 #[test]

@@ -12,7 +12,10 @@ pub mod rate;
 pub mod recent;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 pub use limits::{FailureLimits, Failures, Standing};
 pub use overload::{Load, Overload};
@@ -53,7 +56,7 @@ impl Default for Settings {
 /// Stage 3.
 #[derive(Debug)]
 pub struct Admission {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     failures: Failures,
     flows: Recent<Flow, Bucket>,
     answers: Recent<IpAddr, Bucket>,
@@ -107,13 +110,20 @@ impl Admission {
     pub fn new(settings: Settings) -> Self {
         let minute = Duration::from_secs(60);
         Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             failures: Failures::new(settings.failures),
             flows: Recent::new(settings.max, minute),
             answers: Recent::new(settings.max, minute),
             verified: Recent::new(settings.max, minute.saturating_mul(10)),
             overload: Overload::default(),
         }
+    }
+
+    /// Puts other limits in the place of the present ones; what is remembered of sources stays, and so do the
+    /// sizes of tables.
+    pub fn replace_settings(&self, settings: Settings) {
+        self.failures.set_ban(settings.failures.ban);
+        self.settings.store(Arc::new(settings));
     }
 
     /// Admits one request.
@@ -137,7 +147,7 @@ impl Admission {
             Standing::Doubtful => admitted.doubtful = true,
             Standing::Good => {}
         }
-        let rate = self.settings.flow_rate;
+        let rate = self.settings.load().flow_rate;
         if !self.flows.with(arrival.flow, now.mono, |bucket, _| bucket.take(rate, now.mono)) {
             return Err(Refusal::SourceLimited.into());
         }
@@ -171,7 +181,7 @@ impl Admission {
         {
             return true;
         }
-        let rate = self.settings.answer_rate;
+        let rate = self.settings.load().answer_rate;
         let place = limits::wide_network(flow.remote.ip());
         self.answers.with(place, now.mono, |bucket, _| bucket.take(rate, now.mono))
     }
@@ -192,7 +202,7 @@ impl Admission {
     /// Notes a refusal; those that count as failures count against flow and address.
     pub fn note_refusal(&self, flow: &Flow, refusal: Refusal, now: Now) {
         if refusal.counts_as_failure() {
-            self.failures.note(flow, now.mono);
+            self.failures.note(&self.settings.load().failures, flow, now.mono);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
-//! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all.
+//! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
+//!    what has to wait for a restart is named.
 //! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
 //!
 //! Takes:   a configuration file.
@@ -291,11 +292,7 @@ impl Service {
                 }
                 writeln!(errors, "reloaded: {}", list(&report.changed))?;
                 if !report.restart.is_empty() {
-                    writeln!(
-                        errors,
-                        "changed, but in force only after a restart: {}",
-                        list(&report.restart)
-                    )?;
+                    writeln!(errors, "needs a restart: {}", list(&report.restart))?;
                 }
             }
             Err(problems) => {
@@ -330,13 +327,17 @@ impl Service {
     }
 }
 
-fn list(parts: &[&str]) -> String {
+fn list(parts: &[String]) -> String {
     if parts.is_empty() { "nothing had changed".into() } else { parts.join(", ") }
 }
 
 impl Live {
     /// Puts another configuration in force, as far as it can be while the edge serves.
     fn apply(&self, new: &Config) -> Result<(), String> {
+        // First of all: it refuses certificates that cannot be used.
+        let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
+        let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
+        let plan = plan.map_err(|why| why.to_string())?;
         if let (Some((bsf, state)), Some(of)) = (&self.bsf, &new.bsf) {
             let mut list = file::load(&of.subscribers).map_err(|problems| {
                 problems.first().map_or_else(String::new, ToString::to_string)
@@ -358,21 +359,9 @@ impl Live {
         if let Some(log) = &self.log {
             log.set(&new.telemetry.log);
         }
-        let Some(running) = &self.running else { return Ok(()) };
-        let accounts = Arc::clone(&new.authentication.accounts);
-        running.shared.gate.authentication.replace_accounts(accounts);
-        let old = running.shared.settings();
-        let mut forward = (*old).clone();
-        forward.headers = headers(&new.forward);
-        forward.path_strict = new.register.path_strict;
-        forward.route_check = new.forward.route_check;
-        forward.mirror_tls_param = new.forward.mirror_tls_param;
-        forward.timings = new.forward.timings;
-        forward.transactions_max = new.forward.transactions_max;
-        forward.transactions_of_flow_max = new.forward.transactions_of_flow_max;
-        forward.routes = routes(new);
-        forward.default_route = new.routes.default;
-        running.shared.replace_settings(forward);
+        if let (Some(running), Some(plan)) = (&self.running, plan) {
+            running.replace_policy(&plan);
+        }
         Ok(())
     }
 }
