@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use limits::{FailureLimits, Failures, Standing};
-pub use overload::{Load, Overload};
+pub use overload::{Load, Overload, Strain};
 pub use rate::{Bucket, Rate};
 pub use recent::Recent;
 
@@ -26,7 +26,7 @@ use crate::enabler::Class;
 use crate::gate::Halt;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Flow, Side, Transport};
+use crate::transport::{Arrival, Flow, Pending, Side, Transport};
 use crate::wire::{Message, Method, Name};
 
 /// What stage 3 is told to allow.
@@ -130,7 +130,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`].
+    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`], [`Refusal::NoTime`].
     pub fn admit<'m>(
         &self,
         message: &'m Message,
@@ -155,20 +155,21 @@ impl Admission {
         Ok(admitted)
     }
 
+    /// Lets go what there is no time for; a CANCEL of what is under way makes less work, not more.
     fn shed(&self, admitted: &Admitted<'_>) -> Result<(), Halt> {
+        let Admitted { message, arrival, .. } = *admitted;
         let load = self.overload.load();
-        if load == Load::Normal || admitted.in_dialog() {
+        if load == Load::Normal || admitted.in_dialog() || arrival.pending != Pending::None {
             return Ok(());
         }
-        let message = admitted.message;
         let names = [Name::Authorization, Name::ProxyAuthorization];
-        let proves_nothing = admitted.arrival.channel.is_none()
-            && names.into_iter().all(|name| message.first(name).is_none())
-            && !matches!(admitted.method(), Method::Ack | Method::Cancel);
-        if proves_nothing || load == Load::Severe {
-            return Err(Refusal::Overloaded.into());
+        let proves_nothing = arrival.channel.is_none()
+            && names.into_iter().all(|name| message.first(name).is_none());
+        match load {
+            _ if proves_nothing => Err(Refusal::Overloaded.into()),
+            Load::Severe => Err(Refusal::NoTime.into()),
+            Load::Normal | Load::High => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether an answer may go to a source that has proved nothing; it is counted.

@@ -207,6 +207,12 @@ impl Service {
             metrics.gauge("sipward_associations", about, &[], move || {
                 shared.gate.associations.footprint() as u64
             });
+            let shared = Arc::clone(&running.shared);
+            let about =
+                "Load: 0 normal, 1 what proves nothing is dropped, 2 new dialogs are refused";
+            metrics.gauge("sipward_load", about, &[], move || {
+                shared.gate.admission.overload().load() as u64
+            });
             let flows = Arc::clone(&running.flows);
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
                 flows.open_count() as u64

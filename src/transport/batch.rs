@@ -13,9 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 
 use bytes::Bytes;
-use nix::sys::socket::{
-    MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,
-};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use smallvec::SmallVec;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
