@@ -432,6 +432,11 @@ fn every_part_is_compared() {
         assert_eq!(found.restart, restart.into_iter().collect::<Vec<_>>(), "{to}");
         lab.write("sipward.toml", &text);
     }
+    lab.edit("sipward.toml", "# [aka] ", "[aka] ");
+    let found = diff(&old, &load());
+    assert_eq!(found.live, Vec::<String>::new());
+    assert_eq!(found.restart, ["authentication.schemes", "aka"], "a part is told of as a whole");
+    lab.edit("sipward.toml", "[aka] ", "# [aka] ");
     lab.edit("subscribers.toml", "impus = [\"sip:ue2@", "impus = [\"sip:ue3@");
     assert_eq!(diff(&old, &load()).live, ["subscribers"]);
 }

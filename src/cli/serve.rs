@@ -23,18 +23,18 @@ use clap::Args as Clap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{GOOD, NO, USAGE};
+use super::{GOOD, NO, USAGE, auc};
 use crate::assembly::{Group, Plan, Running};
-use crate::authentication::Naf;
+use crate::authentication::{Naf, aka_realm};
 use crate::config::reload::Reloader;
 use crate::config::{self, Config};
 use crate::edge::{GroupSpec, Watch};
 use crate::enabler::{reg::Reg, sip::Sip};
 use crate::forward::{Resolved, asserted};
-use crate::keys::KeySource;
-use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
+use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
 use crate::keys::subscribers::{file, state::SqnState};
+use crate::keys::{KeySource, VectorSource};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
@@ -131,6 +131,7 @@ impl Signals {
 /// What runs.
 pub struct Service {
     running: Option<Arc<Running>>,
+    /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
     bsf: Option<(Arc<Bsf>, SqnState)>,
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
@@ -165,7 +166,7 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let bsf = config.bsf.as_ref().map(|bsf| start_bsf(&config, bsf)).transpose()?;
+        let bsf = config.subscribers().map(|list| auc::start(&config, list)).transpose()?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
@@ -344,8 +345,8 @@ impl Live {
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
         let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
         let plan = plan.map_err(|why| why.to_string())?;
-        if let (Some((bsf, state)), Some(of)) = (&self.bsf, &new.bsf) {
-            let mut list = file::load(&of.subscribers).map_err(|problems| {
+        if let (Some((bsf, state)), Some(path)) = (&self.bsf, new.subscribers()) {
+            let mut list = file::load(path).map_err(|problems| {
                 problems.first().map_or_else(String::new, ToString::to_string)
             })?;
             state.lift(&mut list).map_err(|why| why.to_string())?;
@@ -379,36 +380,6 @@ impl Resolved for Groups {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
         self.0.get(usize::from(group.0)).map(|group| group.targets()).unwrap_or_default()
     }
-}
-
-fn start_bsf(config: &Config, of: &config::Bsf) -> io::Result<(Arc<Bsf>, SqnState)> {
-    let mut subscribers = file::load(&of.subscribers).map_err(|problems| {
-        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let state = SqnState::beside(&of.subscribers);
-    state.lift(&mut subscribers)?;
-    let settings = BsfConfig {
-        realm: of.realm.clone(),
-        path: Arc::clone(&of.path),
-        key_lifetime: of.key_lifetime,
-        tmpi: of.tmpi,
-        source_rate: of.source_rate,
-        max_sessions: of.max_sessions,
-        accept_auth: config.danger.bsf_accepts_auth,
-        reveal_unknown: config.danger.bsf_reveals_unknown,
-        ..BsfConfig::new(&of.name)
-    };
-    let grants = config.naf.iter().map(|naf| NafGrant {
-        host: Arc::clone(&naf.fqdn),
-        fqdns: vec![Arc::clone(&naf.fqdn)],
-        protocols: naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).collect(),
-        sees_impi: true,
-        sees_identities: true,
-    });
-    let bsf = Bsf::new(settings, subscribers, grants.collect(), clock::random())
-        .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
-    state.keep(&bsf)?;
-    Ok((Arc::new(bsf), state))
 }
 
 fn peer_groups(config: &Config) -> Vec<Arc<PeerGroup>> {
@@ -490,6 +461,16 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         targets: Vec::new(),
     });
     let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let aka = match (&config.aka, &bsf) {
+        (Some(aka), Some(bsf)) if config.authentication.aka => {
+            let mut settings = aka_realm::Settings::new(aka.realm.clone());
+            settings.algorithms.clone_from(&aka.algorithms);
+            settings.max_challenges = aka.max_challenges;
+            let source: Arc<dyn VectorSource> = Arc::<Bsf>::clone(bsf);
+            Some((settings, source))
+        }
+        _ => None,
+    };
     let naf = match (&config.naf, bsf) {
         (Some(naf), Some(bsf)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
@@ -516,6 +497,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .digest
             .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
         naf,
+        aka,
         bsf_names,
         algorithms: config.digest.algorithms.clone(),
         algorithms_of: of_listener

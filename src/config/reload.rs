@@ -10,6 +10,7 @@
 //! Sources: V-147; SEC_CF 1.1 SEC-003.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -102,6 +103,8 @@ struct Key {
     name: &'static str,
     /// The value as it is printed: printed forms hold everything but secrets, whose files are compared.
     shown: fn(&Config) -> String,
+    /// Whether the part it belongs to is there, if that need not be.
+    part: Option<fn(&Config) -> bool>,
     /// Takes the value over; `None` if it waits for a restart.
     take: Option<fn(&mut Config, &Config)>,
 }
@@ -111,6 +114,7 @@ macro_rules! keys {
         &[$(Key {
             name: $name,
             shown: |config| keys!(@shown config $($part).+ $(=> $field)?),
+            part: keys!(@part $($part).+ $(=> $field)?),
             take: keys!(@$when $($part).+),
         }),*]
     };
@@ -118,6 +122,8 @@ macro_rules! keys {
     (@shown $config:ident $($part:ident).+ => $field:ident) => {
         format!("{:?}", $config.$($part).+.as_ref().map(|part| &part.$field))
     };
+    (@part $($part:ident).+) => { None };
+    (@part $($part:ident).+ => $field:ident) => { Some(|config| config.$($part).+.is_some()) };
     (@live $($part:ident).+) => { Some(|to, from| to.$($part).+.clone_from(&from.$($part).+)) };
     (@waits $($part:ident).+) => { None };
 }
@@ -130,6 +136,7 @@ const KEYS: &[Key] = keys! {
     live "edge.drain" edge.drain;
     waits "authentication.schemes" authentication.gba;
     waits "authentication.schemes" authentication.digest;
+    waits "authentication.schemes" authentication.aka;
     live "authentication.nonce_lifetime" authentication.nonce_lifetime;
     live "authentication.nonce_scope" authentication.nonce_per_dialog;
     waits "authentication.max_windows" authentication.max_windows;
@@ -149,6 +156,9 @@ const KEYS: &[Key] = keys! {
     waits "bsf.tmpi" bsf => tmpi;
     waits "bsf.source_rate" bsf => source_rate;
     waits "bsf.max_sessions" bsf => max_sessions;
+    waits "aka.realm" aka => realm;
+    waits "aka.algorithms" aka => algorithms;
+    waits "aka.max_challenges" aka => max_challenges;
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
@@ -186,13 +196,18 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
     found.files(&mut merged, new);
     found.routes(&mut merged, new);
     for key in KEYS.iter().filter(|key| (key.shown)(old) != (key.shown)(new)) {
-        match key.take {
-            Some(take) => take(&mut merged, new),
-            None if found.restart.iter().any(|told| told == key.name) => continue,
-            None => {}
+        if let Some(take) = key.take {
+            take(&mut merged, new);
+            found.live.push(key.name.to_owned());
+            continue;
         }
-        let list = if key.take.is_some() { &mut found.live } else { &mut found.restart };
-        list.push(key.name.to_owned());
+        // A part that comes or goes is told of as a whole, and once.
+        let whole = key.part.is_some_and(|is_there| is_there(old) != is_there(new));
+        let part = key.name.split('.').next().unwrap_or(key.name);
+        let told = if whole { part } else { key.name };
+        if !found.restart.iter().any(|name| name == told) {
+            found.restart.push(told.to_owned());
+        }
     }
     found.listeners(&mut merged, new);
     found.peers(&merged, new);
@@ -243,6 +258,15 @@ impl Difference {
             && self.live(bsf.fingerprint != newer.fingerprint, "subscribers")
         {
             bsf.fingerprint = newer.fingerprint;
+        }
+        if let (Some(aka), Some(newer)) = (&mut merged.aka, &new.aka) {
+            let path = |list: &Option<(PathBuf, _)>| list.as_ref().map(|(path, _)| path.clone());
+            let differs = aka.subscribers != newer.subscribers;
+            if path(&aka.subscribers) != path(&newer.subscribers) {
+                self.restart(differs, "aka.subscribers");
+            } else if self.live(differs, "subscribers") {
+                aka.subscribers.clone_from(&newer.subscribers);
+            }
         }
     }
 
