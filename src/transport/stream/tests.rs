@@ -20,6 +20,8 @@ struct Desk {
 }
 
 impl Receiver for Desk {
+    fn turn(&self) {}
+
     fn datagram(&self, _: Flow, _: SocketAddr, _: Bytes) {}
 
     fn message(&self, stream: &Arc<StreamFacts>, message: Message) {
