@@ -17,7 +17,7 @@ use crate::authentication::digest::Hash;
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
-use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
@@ -157,6 +157,71 @@ impl Plan {
         }
     }
 
+    /// What stage 4 is told, for listeners that are bound.
+    fn authentication(&self, bound: &[Arc<Bound>]) -> authentication::Settings {
+        let mut realms = Vec::new();
+        let naf = self.naf.as_ref().map(|(naf, _)| naf.clone());
+        let naf_realm = naf.as_ref().map(|naf| naf.realm().to_owned());
+        let account_realm = self.accounts.as_ref().map(|(realm, _)| realm.as_str().to_owned());
+        let ordered =
+            if self.naf_first { [naf_realm, account_realm] } else { [account_realm, naf_realm] };
+        realms.extend(ordered.into_iter().flatten());
+        let mut served: HashSet<String> =
+            self.domains.iter().map(|d| d.to_ascii_lowercase()).collect();
+        for listener in bound {
+            served.insert(listener.spec.name.to_ascii_lowercase());
+            served.insert(listener.local.ip().to_string());
+        }
+        authentication::Settings {
+            offer: Offer {
+                realms,
+                algorithms: self.algorithms.clone(),
+                of_listener: self.algorithms_of.clone(),
+                register_with_401: self.register_with_401,
+            },
+            account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
+            naf,
+            aka: self.aka.as_ref().map(|(settings, _)| settings.clone()),
+            served,
+            uri_strict: self.uri_strict,
+            algorithm_lock: self.algorithm_lock,
+            secure_flow_anchor: self.secure_flow_anchor,
+            max_flows: 200_000,
+            principals_max: self.principals_max,
+        }
+    }
+
+    /// What stage 7 is told.
+    fn forward(&self, bound: &[Arc<Bound>]) -> forward::Settings {
+        let listener = |bound: &Arc<Bound>| Listener {
+            id: bound.spec.id,
+            side: bound.spec.side,
+            name: bound.spec.name.to_string(),
+            address: bound.local,
+            transports: bound.spec.transports.clone(),
+            force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
+        };
+        forward::Settings {
+            listeners: bound.iter().map(listener).collect(),
+            routes: self.routes.clone(),
+            default_route: self.default_route,
+            domains: self.domains.iter().cloned().collect(),
+            rfc2543: self.rfc2543.clone(),
+            timings: self.timings,
+            path_strict: self.path_strict,
+            headers: self.headers.clone(),
+            route_check: self.route_check,
+            transactions_max: self.transactions_max / self.workers,
+            transactions_of_flow_max: self.transactions_of_flow_max,
+            mirror_tls_param: self.mirror_tls_param,
+        }
+    }
+
+    /// What stage 6 is told.
+    fn policies(&self) -> Policies {
+        Policies { reg: Arc::new(self.reg), sip: Arc::new(self.sip) }
+    }
+
     /// Puts the stages together for listeners that are bound.
     fn shared(
         self,
@@ -164,37 +229,9 @@ impl Plan {
         keys: &Arc<NafCache>,
         flows: &Arc<Flows>,
     ) -> (Arc<Shared>, Vec<GroupSpec>) {
-        let mut realms = Vec::new();
-        let naf = self.naf.map(|(naf, _)| naf);
-        let naf_realm = naf.as_ref().map(|naf| naf.realm().to_owned());
-        let account_realm = self.accounts.as_ref().map(|(realm, _)| realm.as_str().to_owned());
-        let ordered =
-            if self.naf_first { [naf_realm, account_realm] } else { [account_realm, naf_realm] };
-        realms.extend(ordered.into_iter().flatten());
-        let (realm, accounts) = self.accounts.unzip();
-        let mut served: HashSet<String> =
-            self.domains.iter().map(|d| d.to_ascii_lowercase()).collect();
-        for listener in bound {
-            served.insert(listener.spec.name.to_ascii_lowercase());
-            served.insert(listener.local.ip().to_string());
-        }
-        let settings = authentication::Settings {
-            offer: Offer {
-                realms,
-                algorithms: self.algorithms,
-                of_listener: self.algorithms_of,
-                register_with_401: self.register_with_401,
-            },
-            account_realm: realm,
-            naf,
-            aka: self.aka.map(|(settings, _)| settings),
-            served,
-            uri_strict: self.uri_strict,
-            algorithm_lock: self.algorithm_lock,
-            secure_flow_anchor: self.secure_flow_anchor,
-            max_flows: 200_000,
-            principals_max: self.principals_max,
-        };
+        let (settings, forward) = (self.authentication(bound), self.forward(bound));
+        let Policies { reg, sip } = self.policies();
+        let accounts = self.accounts.map(|(_, accounts)| accounts);
         let number = || u64::from_be_bytes(clock::random());
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
@@ -208,30 +245,8 @@ impl Plan {
                 clock::random(),
             ),
             associations: Arc::new(Associations::new(self.association, clock::random(), number())),
-            enablers: Enablers::new(Arc::new(self.reg), Arc::new(self.sip), 1_000_000),
+            enablers: Enablers::new(reg, sip, 1_000_000),
             tag_key: clock::random(),
-        };
-        let listener = |bound: &Arc<Bound>| Listener {
-            id: bound.spec.id,
-            side: bound.spec.side,
-            name: bound.spec.name.to_string(),
-            address: bound.local,
-            transports: bound.spec.transports.clone(),
-            force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
-        };
-        let forward = forward::Settings {
-            listeners: bound.iter().map(listener).collect(),
-            routes: self.routes,
-            default_route: self.default_route,
-            domains: self.domains.into_iter().collect(),
-            rfc2543: self.rfc2543,
-            timings: self.timings,
-            path_strict: self.path_strict,
-            headers: self.headers,
-            route_check: self.route_check,
-            transactions_max: self.transactions_max / self.workers,
-            transactions_of_flow_max: self.transactions_of_flow_max,
-            mirror_tls_param: self.mirror_tls_param,
         };
         let (known, targets): (Vec<_>, Vec<_>) =
             self.groups.into_iter().map(|group| (group.known, Arc::new(group.targets))).unzip();
@@ -304,6 +319,23 @@ pub struct Running {
 impl Connections for Flows {
     fn is_open(&self, flow: &Flow) -> bool {
         self.is_open(flow)
+    }
+}
+
+impl Running {
+    /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
+    /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
+    pub fn replace_policy(&self, plan: &Plan) {
+        let (gate, bound) = (&self.shared.gate, self.edge.listeners());
+        gate.admission.replace_settings(plan.admission);
+        gate.authentication.nonces().replace_settings(plan.nonces, clock::now());
+        gate.authentication.replace_settings(plan.authentication(bound));
+        if let Some((_, accounts)) = &plan.accounts {
+            gate.authentication.replace_accounts(Arc::clone(accounts));
+        }
+        gate.associations.replace_settings(plan.association.clone());
+        gate.enablers.replace_policies(plan.policies());
+        self.shared.replace_settings(plan.forward(bound));
     }
 }
 

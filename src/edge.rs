@@ -5,6 +5,8 @@
 //! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
+//! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
+//!    since when a UDP socket was not found empty. Stage 3 makes a load of it.
 //!
 //! Takes:   listeners, what all workers share, and the sources of keys and vectors.
 //! Gives:   a running edge; [`Edge::stop`] drains it.
@@ -27,6 +29,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
+use crate::admission::{Load, Strain};
 use crate::clock;
 use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
@@ -47,6 +50,9 @@ pub const MAIL_MAX: usize = 4096;
 const MAIL_OF_A_TURN: usize = 64;
 /// Most lookups under way.
 pub const LOOKUPS_MAX: usize = 1024;
+
+/// How often a worker that has work looks how far behind it is.
+pub const PULSE: Duration = Duration::from_millis(100);
 
 /// Who watches an edge: counters, traces, the ladder of a demonstration.
 pub trait Watch: Send + Sync {
@@ -290,6 +296,11 @@ struct Worker {
     /// The earliest deadline changed.
     rearm: Notify,
     armed: Cell<Option<Instant>>,
+    /// When it looks next how far behind it is; `None` while there is nothing to do.
+    pulse: Cell<Option<Instant>>,
+    /// Whether it did anything since it looked last.
+    busy: Cell<bool>,
+    strain: Cell<Strain>,
 }
 
 impl Worker {
@@ -303,6 +314,9 @@ impl Worker {
             now: Cell::new(None),
             rearm: Notify::new(),
             armed: Cell::new(None),
+            pulse: Cell::new(None),
+            busy: Cell::new(false),
+            strain: Cell::default(),
         }
     }
 
@@ -313,6 +327,7 @@ impl Worker {
             tokio::select! {
                 letter = mail.recv() => self.open(letter, &mut mail),
                 () = sleep_until(deadline) => self.with(Journey::expire),
+                () = sleep_until(self.pulse.get()) => self.feel(),
                 () = self.rearm.notified() => continue,
             }
             self.turn();
@@ -339,10 +354,23 @@ impl Worker {
         }
     }
 
+    /// Looks how far behind this worker is; again after a while, if there is work.
+    fn feel(&self) {
+        let now = clock::mono();
+        let late = now.since(self.pulse.get().unwrap_or(now));
+        let mut strain = self.strain.get();
+        let node = self.seat.spec.shared.gate.admission.overload();
+        let load = strain.sample(late.max(self.transports.behind(now)), now, node);
+        self.strain.set(strain);
+        let again = self.busy.replace(false) || load != Load::Normal;
+        self.pulse.set(again.then(|| now + PULSE));
+    }
+
     /// Runs one step of the journey and does what it wants done. Datagrams go out when the turn ends.
     fn with(&self, step: impl FnOnce(&mut Journey, Now)) {
         let now = self.now.get().unwrap_or_else(clock::now);
         self.now.set(Some(now));
+        self.busy.set(true);
         let mut journey = self.journey.borrow_mut();
         step(&mut journey, now);
         while let Some(action) = journey.poll_action() {
@@ -468,7 +496,11 @@ impl Receiver for Worker {
         self.now.set(None);
         let deadline = self.journey.borrow().poll_timeout();
         let armed = self.armed.get();
-        if deadline.is_some() && armed.is_none_or(|armed| deadline < Some(armed)) {
+        let idle = self.pulse.get().is_none() && self.busy.get();
+        if idle {
+            self.pulse.set(Some(clock::mono() + PULSE));
+        }
+        if idle || deadline.is_some() && armed.is_none_or(|armed| deadline < Some(armed)) {
             self.rearm.notify_one();
         }
     }

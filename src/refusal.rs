@@ -50,8 +50,10 @@ refusals! {
     ExtensionUnsupported = None;
     /// The source sends more than its rate, and proves nothing.
     SourceLimited = None;
-    /// More work than can be done; those who prove nothing are turned away first.
+    /// More work than can be done: it proves nothing, so it goes first.
     Overloaded = None;
+    /// Far more work than can be done: it brings credentials, and is told to come back later.
+    NoTime = None;
     /// The flow failed too often: rule 22.
     TooManyFailures = Some(22);
     /// No evidence of anyone, and the method may be challenged.
@@ -172,9 +174,10 @@ impl Refusal {
             Self::HopsSpent => Answer::Status(483),
             Self::SequenceLow => Answer::Status(500),
             Self::RateExceeded => Answer::Later(500),
-            Self::KeySourceUnavailable | Self::TableFull | Self::TransactionsFull => {
-                Answer::Later(503)
-            }
+            Self::NoTime
+            | Self::KeySourceUnavailable
+            | Self::TableFull
+            | Self::TransactionsFull => Answer::Later(503),
             Self::Overloaded
             | Self::SourceLimited
             | Self::TooManyFailures

@@ -349,8 +349,8 @@ fn a_reload_takes_what_may_change_and_tells_what_may_not() {
     lab.edit("sipward.toml", "0.0.0.0:5060", "0.0.0.0:5062");
     lab.edit("sipward.toml", "mode = \"observe\"", "mode = \"enforce\"");
     let report = reloader.reload().expect("good");
-    assert_eq!(report.changed, ["certificates", "accounts", "routes"]);
-    assert_eq!(report.restart, ["listen", "association"]);
+    assert_eq!(report.changed, ["certificates", "accounts", "routes", "association.mode"]);
+    assert_eq!(report.restart, ["listen[0].address"]);
     let now = reloader.current();
     assert!(now.authentication.accounts.identities("example.net", "bob").is_some());
     assert!(
@@ -359,7 +359,7 @@ fn a_reload_takes_what_may_change_and_tells_what_may_not() {
     );
     assert_eq!(now.routes.default, None);
     assert_eq!(now.listeners[0].address.port(), 5060, "sockets wait for a restart");
-    assert!(now.association.observe);
+    assert!(!now.association.observe);
     assert_eq!(*applied.lock().unwrap(), 2);
 
     lab.edit("sipward.toml", "foreign = \"refuse\"", "foreign = \"nobody\"");
@@ -391,36 +391,62 @@ fn every_part_is_compared() {
         (
             "domains = [\"example.net\"]",
             "domains = [\"example.net\", \"example.org\"]",
-            Some("routes"),
-            Some("edge"),
+            &["routes", "edge.domains"][..],
+            None,
         ),
-        ("identity = \"127.0.0.1\"", "identity = \"127.0.0.2\"", None, Some("listen")),
-        (":5070;", ":5071;", None, Some("peer")),
-        ("challenge = \"407\"", "challenge = \"401\"", None, Some("register")),
-        ("key_lifetime = \"12h\"", "key_lifetime = \"1h\"", None, Some("bsf")),
-        ("rate = \"6/min\"", "rate = \"7/min\"", None, Some("enabler")),
-        ("log = \"info\"", "log = \"debug\"", Some("telemetry.log"), None),
-        ("json = false", "json = true", None, Some("telemetry")),
-        ("[admission]", "[admission]\nflow_rate = \"5/s\"", None, Some("admission")),
-        ("[forward]", "[forward]\nt1 = \"100ms\"", Some("forward"), None),
-        ("[digest]", "[digest]\nlock = false", None, Some("digest")),
-        ("[naf] ", "[danger]\nbsf_accepts_auth = true\n[naf] ", None, Some("danger")),
-        ("[naf] ", "[path]\nstrict = true\n[naf] ", Some("register.path_strict"), None),
+        ("identity = \"127.0.0.1\"", "identity = \"127.0.0.2\"", &[], Some("listen[2].identity")),
+        ("0.0.0.0:5061", "0.0.0.0:5062", &[], Some("listen[1].address")),
+        (
+            "identity = \"127.0.0.1\"",
+            "identity = \"127.0.0.1\"\nforce_rport = false",
+            &["listen[2].force_rport"],
+            None,
+        ),
+        (":5070;", ":5071;", &[], Some("peer[0].members")),
+        ("challenge = \"407\"", "challenge = \"401\"", &["register.challenge"], None),
+        ("key_lifetime = \"12h\"", "key_lifetime = \"1h\"", &[], Some("bsf.key_lifetime")),
+        ("rate = \"6/min\"", "rate = \"7/min\"", &["enabler.reg"], None),
+        ("mode = \"observe\"", "mode = \"enforce\"", &["association.mode"], None),
+        ("# max_per_caller = 64", "max_per_caller = 2", &["association.max_per_caller"], None),
+        ("# workers = 4", "workers = 128", &[], Some("edge.workers")),
+        ("[admission]", "[admission]\nmax = 1000", &[], Some("admission.max")),
+        ("log = \"info\"", "log = \"debug\"", &["telemetry.log"], None),
+        ("json = false", "json = true", &[], Some("telemetry.json")),
+        ("[admission]", "[admission]\nflow_rate = \"5/s\"", &["admission.flow_rate"], None),
+        ("[forward]", "[forward]\nt1 = \"100ms\"", &["forward"], None),
+        ("[digest]", "[digest]\nlock = false", &["digest.lock"], None),
+        (
+            "[naf] ",
+            "[danger]\nbsf_accepts_auth = true\n[naf] ",
+            &[],
+            Some("danger.bsf_accepts_auth"),
+        ),
+        ("[naf] ", "[path]\nstrict = true\n[naf] ", &["path.strict"], None),
         (
             "accounts = \"accounts.toml\"",
             "accounts = \"accounts.toml\"\nnonce_lifetime = \"60s\"",
+            &["authentication.nonce_lifetime"],
             None,
-            Some("authentication"),
         ),
-        ("fqdn = \"edge", "association_lifetime = \"1h\"\nfqdn = \"edge", None, Some("naf")),
+        (
+            "fqdn = \"edge",
+            "association_lifetime = \"1h\"\nfqdn = \"edge",
+            &[],
+            Some("naf.association_lifetime"),
+        ),
     ] {
         let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
         lab.edit("sipward.toml", from, to);
         let found = diff(&old, &load());
-        assert_eq!(found.live, live.into_iter().collect::<Vec<_>>(), "{to}");
+        assert_eq!(found.live, live, "{to}");
         assert_eq!(found.restart, restart.into_iter().collect::<Vec<_>>(), "{to}");
         lab.write("sipward.toml", &text);
     }
+    lab.edit("sipward.toml", "# [aka] ", "[aka] ");
+    let found = diff(&old, &load());
+    assert_eq!(found.live, Vec::<String>::new());
+    assert_eq!(found.restart, ["authentication.schemes", "aka"], "a part is told of as a whole");
+    lab.edit("sipward.toml", "[aka] ", "# [aka] ");
     lab.edit("subscribers.toml", "impus = [\"sip:ue2@", "impus = [\"sip:ue3@");
     assert_eq!(diff(&old, &load()).live, ["subscribers"]);
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use sipward::admission::Load;
 use sipward::authentication::digest::Hash;
 use sipward::journey::Outcome;
 use sipward::keys::KeyAnswer;
@@ -155,11 +156,11 @@ impl Run {
         }
         if let Some(load) = &given.load {
             let load = match load.as_str() {
-                "high" => sipward::admission::Load::High,
-                "severe" => sipward::admission::Load::Severe,
+                "high" => Load::High,
+                "severe" => Load::Severe,
                 other => panic!("no load {other:?}"),
             };
-            lab.shared.gate.admission.overload().set(load);
+            lab.shared.gate.admission.overload().change(Load::Normal, load);
         }
         let signers = BTreeMap::from([
             ("ue1".to_owned(), lab.ue1()),

@@ -7,7 +7,17 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use sipward::authentication::digest::Hash;
+use sipward::client::answer::Credential;
+use sipward::client::ue::{Ue, UeSettings};
+use sipward::identity::Impi;
+use sipward::keys::sqn::SqnWindow;
+use sipward::keys::subscribers::file;
+use sipward::keys::usim::Usim;
+use sipward::transport::Transport;
 
 /// A running edge on ports of its own.
 struct Edge {
@@ -20,6 +30,11 @@ struct Edge {
 
 impl Edge {
     fn start(name: &str) -> Self {
+        Self::start_with(name, |text| text)
+    }
+
+    /// With a configuration that is not quite what `init` wrote.
+    fn start_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
         let _ = fs::remove_dir_all(&folder);
         let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();
@@ -33,7 +48,7 @@ impl Edge {
             .replace("address = \"127.0.0.1:5080\"", "address = \"127.0.0.1:0\"")
             .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
             .replace("metrics = \"127.0.0.1:9090\"", "");
-        fs::write(&config, text).unwrap();
+        fs::write(&config, change(text)).unwrap();
         let mut command = sipward();
         command.arg("serve").arg("-c").arg(&config);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -66,6 +81,24 @@ impl Edge {
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
     }
 
+    /// How many answers it gives to so many requests of one flow.
+    fn answers(&self, request: &str, count: usize) -> usize {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..count {
+            socket.send_to(request.as_bytes(), self.ue).unwrap();
+        }
+        let mut answer = [0; 4096];
+        let wait = |seconds| socket.set_read_timeout(Some(Duration::from_millis(seconds))).unwrap();
+        wait(20_000);
+        let mut heard = 0;
+        while heard < count && socket.recv(&mut answer).is_ok() {
+            heard += 1;
+            // The first has come: the others were sent with it.
+            wait(500);
+        }
+        heard
+    }
+
     /// What it answers to a datagram.
     fn ask(&self, request: &str) -> String {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -87,6 +120,108 @@ impl Drop for Edge {
 
 fn sipward() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sipward"))
+}
+
+/// A server behind the edge that says 200 to everything, and what it heard.
+struct Core {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Core {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let core = Self { address: socket.local_addr().unwrap(), heard: Arc::default() };
+        let heard = Arc::clone(&core.heard);
+        // It ends with the process.
+        std::thread::spawn(move || {
+            let mut octets = [0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut octets) {
+                let request = String::from_utf8(octets[..length].to_vec()).unwrap();
+                let copied: String = request
+                    .split("\r\n")
+                    .filter(|line| {
+                        ["Via:", "From:", "Call-ID:", "CSeq:", "Contact:"]
+                            .iter()
+                            .any(|name| line.starts_with(name))
+                    })
+                    .map(|line| format!("{line}\r\n"))
+                    .collect();
+                let to = request.split("\r\n").find(|line| line.starts_with("To:")).unwrap();
+                heard.lock().unwrap().push(request.clone());
+                let answer =
+                    format!("SIP/2.0 200 OK\r\n{copied}{to};tag=core\r\nContent-Length: 0\r\n\r\n");
+                socket.send_to(answer.as_bytes(), from).unwrap();
+            }
+        });
+        core
+    }
+}
+
+/// Registers the first subscriber of `folder` with its card.
+fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Result<u16, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let credential = Credential::Card { impi: impi.clone(), realm: None, card: Arc::clone(card) };
+    let settings = UeSettings {
+        edge,
+        edge_name: "edge.example.net".into(),
+        transport: Transport::Udp,
+        identity: "sip:ue1@example.net".into(),
+        credentials: vec![credential],
+        floor: Hash::Md5,
+        tls: None,
+        local: Some("127.0.0.1:0".parse().unwrap()),
+        trace: None,
+    };
+    runtime.block_on(async {
+        let ue = Ue::connect(settings).await.map_err(|why| why.to_string())?;
+        let answer = ue.register(600).await.map_err(|why| why.to_string())?;
+        Ok(answer.status().unwrap())
+    })
+}
+
+#[test]
+fn a_card_registers_with_and_without_a_bootstrapping_server() {
+    for alone in [false, true] {
+        let core = Core::start();
+        let mut edge = Edge::start_with(if alone { "card" } else { "card-bsf" }, |text| {
+            let peer = format!("sip:{};transport=udp", core.address);
+            let text = text.replace("sip:127.0.0.1:5070;transport=tcp", &peer);
+            let aka = "[aka]\nrealm = \"ims.example.net\"\nalgorithms = [\"AKAv2-SHA-256\"]\n";
+            if !alone {
+                return format!("{text}\n{aka}");
+            }
+            let (before, rest) = text.split_once("[naf]").unwrap();
+            let (_, after) = rest.split_once("[register]").unwrap();
+            format!("{before}{aka}subscribers = \"subscribers.toml\"\n[register]{after}")
+        });
+        let list = edge.folder.join("subscribers.toml");
+        let subscriber = file::load(&list).unwrap().remove(0);
+        // Used elsewhere before: the network has to be told where its sequence numbers stand.
+        let window = SqnWindow::default().with_seen([500; 32]);
+        let card = Arc::new(Mutex::new(Usim::new(subscriber.algorithms, window)));
+        for time in ["out of step", "in step"] {
+            let answer = register_with(&card, &subscriber.impi, edge.ue);
+            assert_eq!(answer, Ok(200), "alone: {alone}, {time}");
+        }
+        let heard = core.heard.lock().unwrap().clone();
+        assert_eq!(heard.len(), 2, "challenges are ours: {heard:?}");
+        for register in heard {
+            assert!(register.contains("P-Asserted-Identity: <sip:ue1@example.net>"), "{register}");
+            assert!(!register.contains("Authorization"), "{register}");
+        }
+        let numbers = fs::read_to_string(edge.folder.join("subscribers.toml.sqn")).unwrap();
+        let seq = numbers.lines().find_map(|line| line.strip_suffix(subscriber.impi.as_str()));
+        assert!(seq.unwrap().trim().parse::<u64>().unwrap() > 500, "{numbers}");
+
+        edge.edit("subscribers.toml", "impus = ", "barred = true\nimpus = ");
+        edge.signal("-HUP");
+        edge.until("reloaded: subscribers");
+        let refused = register_with(&card, &subscriber.impi, edge.ue).unwrap_err();
+        assert!(refused.contains("the card does not take the challenge"), "{refused}");
+        edge.signal("-TERM");
+        assert_eq!(edge.child.wait().unwrap().code(), Some(0));
+    }
 }
 
 const MESSAGE: &str = "MESSAGE sip:bob@example.net SIP/2.0\r\n\
@@ -118,6 +253,30 @@ fn what_init_wrote_serves_reloads_and_ends() {
     edge.signal("-TERM");
     let status = edge.child.wait().unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn policy_changes_while_it_serves_and_what_has_to_wait_is_named() {
+    let mut edge = Edge::start("policy");
+    let register = MESSAGE.replace("MESSAGE", "REGISTER");
+    assert!(edge.ask(&register).starts_with("SIP/2.0 407 "));
+    assert_eq!(edge.answers(&register, 3), 3);
+
+    edge.edit("sipward.toml", "challenge = \"407\"", "challenge = \"401\"");
+    edge.edit("sipward.toml", "# flow_rate = \"1000/s\"", "flow_rate = \"1/min\"");
+    edge.edit("sipward.toml", "address = \"127.0.0.1:0\"", "address = \"127.0.0.2:0\"");
+    edge.edit("sipward.toml", "# workers = 4", "workers = 128");
+    edge.signal("-HUP");
+    let heard = edge.until("needs a restart: ");
+    assert!(heard.contains("reloaded: register.challenge, admission.flow_rate"), "{heard}");
+    assert!(heard.contains("needs a restart: edge.workers, listen[0].address"), "{heard}");
+    assert!(edge.ask(&register).starts_with("SIP/2.0 401 "), "a new flow is challenged otherwise");
+    assert_eq!(edge.answers(&register, 3), 1, "admission.flow_rate");
+
+    edge.edit("sipward.toml", "flow_rate = \"1/min\"", "flow_rate = \"often\"");
+    edge.signal("-HUP");
+    edge.until("not reloaded");
+    assert_eq!(edge.answers(&register, 3), 1, "V-147: the old one stays");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Takes:   failures that later stages report, by flow and by address.
 //! Gives:   [`Standing`], before anything dear is done for a message.
-//! Keeps:   one bucket for each failing flow and address, bounded, forgotten after 10 minutes.
+//! Keeps:   one bucket for each failing flow and address, bounded, forgotten when a ban would end.
 //! Refuses: a flow over 10 failures in 60 s; an address over 100 loses what proves nothing.
 //!          Limits never count against the name that was claimed, so nobody can lock a victim out.
 //! Sources: rule 22; RFC 3261 section 26.3.2.4.
@@ -59,7 +59,6 @@ struct Failing {
 /// Failures by flow and by address.
 #[derive(Debug)]
 pub struct Failures {
-    limits: FailureLimits,
     flows: Recent<Flow, Failing>,
     addresses: Recent<IpAddr, Failing>,
 }
@@ -69,15 +68,20 @@ impl Failures {
     pub fn new(limits: FailureLimits) -> Self {
         let table_max = limits.max;
         Self {
-            limits,
             flows: Recent::new(table_max, limits.ban),
             addresses: Recent::new(table_max, limits.ban),
         }
     }
 
+    /// Remembers failures for as long as a ban lasts by these limits.
+    pub fn set_ban(&self, ban: Duration) {
+        self.flows.set_period(ban);
+        self.addresses.set_period(ban);
+    }
+
     /// Notes that `flow` failed.
-    pub fn note(&self, flow: &Flow, now: Instant) {
-        let FailureLimits { flow: each, address, ban, .. } = self.limits;
+    pub fn note(&self, limits: &FailureLimits, flow: &Flow, now: Instant) {
+        let FailureLimits { flow: each, address, ban, .. } = *limits;
         self.flows.with(*flow, now, |failing, _| failing.note(each, ban, now));
         let place = network(flow.remote.ip());
         self.addresses.with(place, now, |failing, _| failing.note(address, ban, now));

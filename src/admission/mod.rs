@@ -12,10 +12,13 @@ pub mod rate;
 pub mod recent;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 pub use limits::{FailureLimits, Failures, Standing};
-pub use overload::{Load, Overload};
+pub use overload::{Load, Overload, Strain};
 pub use rate::{Bucket, Rate};
 pub use recent::Recent;
 
@@ -23,7 +26,7 @@ use crate::enabler::Class;
 use crate::gate::Halt;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Flow, Side, Transport};
+use crate::transport::{Arrival, Flow, Pending, Side, Transport};
 use crate::wire::{Message, Method, Name};
 
 /// What stage 3 is told to allow.
@@ -53,7 +56,7 @@ impl Default for Settings {
 /// Stage 3.
 #[derive(Debug)]
 pub struct Admission {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     failures: Failures,
     flows: Recent<Flow, Bucket>,
     answers: Recent<IpAddr, Bucket>,
@@ -107,7 +110,7 @@ impl Admission {
     pub fn new(settings: Settings) -> Self {
         let minute = Duration::from_secs(60);
         Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             failures: Failures::new(settings.failures),
             flows: Recent::new(settings.max, minute),
             answers: Recent::new(settings.max, minute),
@@ -116,11 +119,18 @@ impl Admission {
         }
     }
 
+    /// Puts other limits in the place of the present ones; what is remembered of sources stays, and so do the
+    /// sizes of tables.
+    pub fn replace_settings(&self, settings: Settings) {
+        self.failures.set_ban(settings.failures.ban);
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Admits one request.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`].
+    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`], [`Refusal::NoTime`].
     pub fn admit<'m>(
         &self,
         message: &'m Message,
@@ -137,7 +147,7 @@ impl Admission {
             Standing::Doubtful => admitted.doubtful = true,
             Standing::Good => {}
         }
-        let rate = self.settings.flow_rate;
+        let rate = self.settings.load().flow_rate;
         if !self.flows.with(arrival.flow, now.mono, |bucket, _| bucket.take(rate, now.mono)) {
             return Err(Refusal::SourceLimited.into());
         }
@@ -145,20 +155,21 @@ impl Admission {
         Ok(admitted)
     }
 
+    /// Lets go what there is no time for; a CANCEL of what is under way makes less work, not more.
     fn shed(&self, admitted: &Admitted<'_>) -> Result<(), Halt> {
+        let Admitted { message, arrival, .. } = *admitted;
         let load = self.overload.load();
-        if load == Load::Normal || admitted.in_dialog() {
+        if load == Load::Normal || admitted.in_dialog() || arrival.pending != Pending::None {
             return Ok(());
         }
-        let message = admitted.message;
         let names = [Name::Authorization, Name::ProxyAuthorization];
-        let proves_nothing = admitted.arrival.channel.is_none()
-            && names.into_iter().all(|name| message.first(name).is_none())
-            && !matches!(admitted.method(), Method::Ack | Method::Cancel);
-        if proves_nothing || load == Load::Severe {
-            return Err(Refusal::Overloaded.into());
+        let proves_nothing = arrival.channel.is_none()
+            && names.into_iter().all(|name| message.first(name).is_none());
+        match load {
+            _ if proves_nothing => Err(Refusal::Overloaded.into()),
+            Load::Severe => Err(Refusal::NoTime.into()),
+            Load::Normal | Load::High => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether an answer may go to a source that has proved nothing; it is counted.
@@ -171,7 +182,7 @@ impl Admission {
         {
             return true;
         }
-        let rate = self.settings.answer_rate;
+        let rate = self.settings.load().answer_rate;
         let place = limits::wide_network(flow.remote.ip());
         self.answers.with(place, now.mono, |bucket, _| bucket.take(rate, now.mono))
     }
@@ -192,7 +203,7 @@ impl Admission {
     /// Notes a refusal; those that count as failures count against flow and address.
     pub fn note_refusal(&self, flow: &Flow, refusal: Refusal, now: Now) {
         if refusal.counts_as_failure() {
-            self.failures.note(flow, now.mono);
+            self.failures.note(&self.settings.load().failures, flow, now.mono);
         }
     }
 

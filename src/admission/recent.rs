@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ const SHARDS: usize = 64;
 pub struct Recent<K, V> {
     shards: Vec<Mutex<Shard<K, V>>>,
     hasher: RandomState,
-    period: Duration,
+    /// In microseconds.
+    period: AtomicU64,
     max_each: usize,
 }
 
@@ -50,9 +52,14 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hasher: RandomState::new(),
-            period,
+            period: AtomicU64::new(micros(period)),
             max_each: (max / SHARDS / 2).max(1),
         }
+    }
+
+    /// Lets entries live at least `period` from now on. What was forgotten already does not come back.
+    pub fn set_period(&self, period: Duration) {
+        self.period.store(micros(period), Ordering::Relaxed);
     }
 
     /// Runs `act` on the entry of `key`, made by default if it is not there. The second argument is the
@@ -98,9 +105,10 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
         #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
         let mut shard = self.shards[place].lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.since(shard.since);
-        if age >= self.period {
+        let period = Duration::from_micros(self.period.load(Ordering::Relaxed));
+        if age >= period {
             shard.old = std::mem::take(&mut shard.young);
-            if age >= self.period.saturating_mul(2) {
+            if age >= period.saturating_mul(2) {
                 shard.old.clear();
             }
             shard.since = now;
@@ -111,6 +119,10 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
         }
         shard
     }
+}
+
+fn micros(period: Duration) -> u64 {
+    u64::try_from(period.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -127,6 +139,16 @@ mod tests {
         assert_eq!(look(9), Some(1));
         assert_eq!(look(10), Some(1));
         assert_eq!(look(20), None);
+    }
+
+    #[test]
+    fn a_longer_period_keeps_what_is_there() {
+        let table: Recent<u32, u32> = Recent::new(1_000_000, 10 * SECOND);
+        table.with(7, Instant::START, |value, _| *value = 1);
+        table.set_period(100 * SECOND);
+        assert_eq!(table.get(&7, Instant::START + 99 * SECOND, |value| *value), Some(1));
+        table.set_period(SECOND);
+        assert_eq!(table.get(&7, Instant::START + 102 * SECOND, |value| *value), None);
     }
 
     #[test]

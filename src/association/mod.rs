@@ -9,6 +9,7 @@
 pub mod dialog;
 pub mod expiry;
 pub mod judge;
+pub mod settings;
 pub mod table;
 mod usages;
 
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 pub use dialog::{Association, DialogKey, Owner, State};
-pub use table::{Associations, Responder, Sent, Settings, Track};
+pub use settings::Settings;
+pub use table::{Associations, Responder, Sent, Track};
 
 use crate::authentication::{Authenticated, Caller, Evidence};
 use crate::enabler::Class;

@@ -8,9 +8,11 @@
 //! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
 //!          to 28, 30 and 31.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
@@ -20,7 +22,7 @@ use super::dialog::{
 };
 use super::expiry::Expiry;
 use super::judge::judge;
-use super::{Bound, Inside, Ruling};
+use super::{Bound, Inside, Ruling, Settings};
 use crate::authentication::{Authenticated, Kind};
 use crate::gate::Halt;
 use crate::identity::Principal;
@@ -28,36 +30,6 @@ use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
 use crate::wire::{Message, Method};
-
-/// What stage 5 is told.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Most dialogs, ended ones included.
-    pub max: usize,
-    /// Most dialogs of one caller.
-    pub max_per_caller: u32,
-    /// Most early dialogs of one INVITE.
-    pub early_max: usize,
-    /// A dialog without a verified request for so long is over.
-    pub max_idle: Duration,
-    /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
-    pub observe: bool,
-    /// Rules that are enforced although others are observed.
-    pub enforce: Vec<u8>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max: 250_000,
-            max_per_caller: 64,
-            early_max: 16,
-            max_idle: Duration::from_secs(12 * 3600),
-            observe: false,
-            enforce: Vec::new(),
-        }
-    }
-}
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
@@ -94,7 +66,7 @@ pub struct Track {
 /// All dialogs.
 #[derive(Debug)]
 pub struct Associations {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     keyer: Keyer,
     pub(super) dialogs: DashMap<DialogKey, Association>,
     of_caller: DashMap<Principal, u32>,
@@ -106,13 +78,18 @@ impl Associations {
     /// No dialogs. `key` is any secret octets, `first_id` where numbering begins.
     pub fn new(settings: Settings, key: [u8; 16], first_id: u64) -> Self {
         Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
             dialogs: DashMap::new(),
             of_caller: DashMap::new(),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }
+    }
+
+    /// Puts other settings in the place of the present ones; dialogs stay, more of them than now may be too.
+    pub fn replace_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Ties a request to its dialog.
@@ -139,10 +116,11 @@ impl Associations {
             return Ok(alone(found, None));
         }
         self.judge_forming(&found)?;
-        let room = self.dialogs.len() < self.settings.max
+        let settings = self.settings.load();
+        let room = self.dialogs.len() < settings.max
             && found.evidence().caller().is_none_or(|caller| {
                 let held = self.of_caller.get(&caller.principal).map_or(0, |count| *count);
-                held < self.settings.max_per_caller
+                held < settings.max_per_caller
             });
         if !room {
             return Err(Refusal::TableFull.into());
@@ -214,7 +192,7 @@ impl Associations {
             return Err(unknown.into());
         }
         judge(&entry, &found, event)?;
-        if entry.children.len() >= self.settings.early_max {
+        if entry.children.len() >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
         let mut inside = Inside::of(&entry, key, 25, true);
@@ -226,9 +204,8 @@ impl Associations {
     fn only_observed(&self, refusal: Refusal) -> bool {
         const OBSERVABLE: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
         let rule = refusal.rule().unwrap_or(0);
-        self.settings.observe
-            && OBSERVABLE.contains(&rule)
-            && !self.settings.enforce.contains(&rule)
+        let settings = self.settings.load();
+        settings.observe && OBSERVABLE.contains(&rule) && !settings.enforce.contains(&rule)
     }
 
     /// Notes that a request was forwarded: the dialog it may form, or the anchor, count and NOTIFY of the
@@ -265,7 +242,7 @@ impl Associations {
                     if sender == Side::Ue && method != Method::Ack {
                         leg.anchor(arrival.flow);
                     }
-                    entry.deadline = now.mono + self.settings.max_idle;
+                    entry.deadline = now.mono + self.settings.load().max_idle;
                 }
                 let subscribes = matches!(method, Method::Subscribe | Method::Refer);
                 let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
@@ -378,7 +355,7 @@ impl Associations {
             return Ok(());
         }
         let Some(mut forming) = self.dialogs.get_mut(&track.key) else { return Ok(()) };
-        if forming.children.len() >= self.settings.early_max {
+        if forming.children.len() >= self.settings.load().early_max {
             return Err(Refusal::TooManyEarlyDialogs);
         }
         forming.children.push(child);
@@ -433,7 +410,7 @@ impl Associations {
                 self.look(forming, &mut entry);
                 let mut made = entry.clone();
                 let fresh = !entry.children.contains(&child);
-                let room = entry.children.len() < self.settings.early_max;
+                let room = entry.children.len() < self.settings.load().early_max;
                 if fresh && room {
                     entry.children.push(child);
                 }
@@ -450,7 +427,7 @@ impl Associations {
             && entry.state != State::Released
         {
             entry.state = State::Bound;
-            entry.deadline = now.mono + self.settings.max_idle;
+            entry.deadline = now.mono + self.settings.load().max_idle;
         }
         for sibling in siblings.into_iter().flatten().filter(|key| *key != child) {
             if let Some(mut entry) = self.dialogs.get_mut(&sibling)

@@ -7,6 +7,7 @@
 //! Sources: RFC 5626 section 7 (flows that end); RFC 5922 section 8.1.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -31,13 +32,19 @@ struct Entry {
 pub struct ProvedFlows {
     flows: DashMap<Flow, SmallVec<[Entry; 1]>>,
     max: usize,
-    principals_max: usize,
+    principals_max: AtomicUsize,
 }
 
 impl ProvedFlows {
     /// No flows yet; `max` at most.
     pub fn new(max: usize, principals_max: usize) -> Self {
+        let principals_max = AtomicUsize::new(principals_max);
         Self { flows: DashMap::new(), max, principals_max }
+    }
+
+    /// Lets a flow speak for so many principals from now on.
+    pub fn set_principals_max(&self, most: usize) {
+        self.principals_max.store(most, Ordering::Relaxed);
     }
 
     /// Notes that `caller` gave evidence on a secure flow.
@@ -82,7 +89,7 @@ impl ProvedFlows {
                 return;
             }
             entries.retain(|entry| entry.until > now.mono);
-            if entries.len() <= self.principals_max {
+            if entries.len() <= self.principals_max.load(Ordering::Relaxed) {
                 entries.push(Entry { caller: Arc::clone(caller), until, registered });
             }
             return;
@@ -99,7 +106,8 @@ impl ProvedFlows {
             return SmallVec::new();
         }
         let found = self.live(flow, now, |_| true);
-        if found.len() > self.principals_max { SmallVec::new() } else { found }
+        let most = self.principals_max.load(Ordering::Relaxed);
+        if found.len() > most { SmallVec::new() } else { found }
     }
 
     /// Callers registered from a flow.

@@ -23,9 +23,10 @@ pub mod nonce;
 pub mod tls_identity;
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 pub use accounts::Accounts;
@@ -38,7 +39,6 @@ pub use info::ServerProof;
 pub use nonce::Nonces;
 
 use crate::admission::{Admitted, Recent};
-use crate::enabler::Class;
 use crate::gate::{Halt, Lookup};
 use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::instant::Now;
@@ -77,8 +77,8 @@ pub struct Settings {
 
 /// Stage 4.
 pub struct Authentication {
-    settings: Settings,
-    accounts: RwLock<Arc<Accounts>>,
+    settings: ArcSwap<Settings>,
+    accounts: ArcSwap<Accounts>,
     keys: Arc<dyn KeySource>,
     nonces: Nonces,
     aka: Option<AkaRealm>,
@@ -92,6 +92,25 @@ pub struct Authentication {
 impl std::fmt::Debug for Authentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authentication").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Whether a digest-uri is the Request-URI, or names a domain or address served here.
+    fn serves(&self, digest_uri: &[u8], message: &Message) -> bool {
+        if digest_uri == message.request_uri() {
+            return true;
+        }
+        if self.uri_strict {
+            return false;
+        }
+        let Some(uri) = Uri::parse(digest_uri) else { return false };
+        let host = uri.host().strip_suffix(b".").unwrap_or(uri.host()).to_ascii_lowercase();
+        let host = match host_address(&host) {
+            Some(address) => address.to_string(),
+            None => String::from_utf8(host).unwrap_or_default(),
+        };
+        self.served.contains(&host)
     }
 }
 
@@ -139,12 +158,25 @@ impl Authentication {
         let best = Recent::new(settings.max_flows, Duration::from_secs(24 * 3600));
         let key = decoy.first_chunk::<16>().copied().unwrap_or_default();
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
-        Self { settings, accounts: RwLock::new(accounts), keys, nonces, aka, flows, best, decoy }
+        let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
+        Self { settings, accounts, keys, nonces, aka, flows, best, decoy }
     }
 
     /// Puts other accounts in the place of the present ones.
     pub fn replace_accounts(&self, accounts: Arc<Accounts>) {
-        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = accounts;
+        self.accounts.store(accounts);
+    }
+
+    /// Puts other settings in the place of the present ones; flows, nonces and challenges stay. How many flows are
+    /// remembered and the realm of cards are not changed by it.
+    pub fn replace_settings(&self, settings: Settings) {
+        self.flows.set_principals_max(settings.principals_max);
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The nonces handed out.
+    pub fn nonces(&self) -> &Nonces {
+        &self.nonces
     }
 
     /// What was proved on flows.
@@ -161,7 +193,7 @@ impl Authentication {
         now: Now,
     ) -> Challenge {
         let mut challenge =
-            self.settings.offer.challenge(message, arrival, &self.nonces, stale, now);
+            self.settings.load().offer.challenge(message, arrival, &self.nonces, stale, now);
         challenge.rows.extend(self.aka.iter().flat_map(|aka| aka.rows(None)));
         challenge
     }
@@ -169,7 +201,7 @@ impl Authentication {
     /// The challenge to a request that asked for the realm of cards, with the vector that came for it.
     pub fn challenge_aka(&self, message: &Message, nonce: &AkaNonce) -> Challenge {
         let rows = self.aka.iter().flat_map(|aka| aka.rows(Some(nonce))).collect();
-        Challenge { status: self.settings.offer.status(message), rows }
+        Challenge { status: self.settings.load().offer.status(message), rows }
     }
 
     /// The realm of cards.
@@ -179,9 +211,10 @@ impl Authentication {
 
     /// Whether `realm` is one whose credentials are consumed here.
     pub fn is_own_realm(&self, realm: &[u8]) -> bool {
-        let account = self.settings.account_realm.as_ref();
+        let settings = self.settings.load();
+        let account = settings.account_realm.as_ref();
         account.is_some_and(|own| own.as_str().as_bytes() == realm)
-            || self.settings.naf.as_ref().is_some_and(|naf| naf.is_realm(realm))
+            || settings.naf.as_ref().is_some_and(|naf| naf.is_realm(realm))
             || self.aka.as_ref().is_some_and(|aka| aka.is_realm(realm))
     }
 
@@ -206,7 +239,7 @@ impl Authentication {
         evidence.peer = None;
         evidence.channel = arrival.channel.clone();
         evidence.registered = self.flows.registered(&arrival.flow, now);
-        if self.settings.secure_flow_anchor {
+        if self.settings.load().secure_flow_anchor {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);
         }
         let mut found = Authenticated { admitted, evidence, failure: None, proof: None };
@@ -257,13 +290,14 @@ impl Authentication {
         now: Now,
     ) -> Result<Right, Halt> {
         let (message, arrival) = (admitted.message(), admitted.arrival());
+        let settings = &**self.settings.load();
         let bad = || Halt::from(Refusal::BadCredentials);
         if let Some(aka) = self.aka.as_ref().filter(|aka| aka.takes(row)) {
             return self.verify_aka(aka, row, admitted, now);
         }
         let algorithm = row.param("algorithm").unwrap_or(b"MD5");
         let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
-        if !self.settings.offer.algorithms(arrival.flow.listener).contains(&hash) {
+        if !settings.offer.algorithms(arrival.flow.listener).contains(&hash) {
             return Err(bad());
         }
         let qop = match row.or_empty("qop") {
@@ -272,11 +306,11 @@ impl Authentication {
             _ => return Err(bad()),
         };
         let count = row.nonce_count().ok_or_else(bad)?;
-        if row.or_empty("cnonce").is_empty() || !self.serves(row.or_empty("uri"), message) {
+        if row.or_empty("cnonce").is_empty() || !settings.serves(row.or_empty("uri"), message) {
             return Err(bad());
         }
         let seal = self.nonces.open(row.or_empty("nonce"), now).ok_or(Refusal::NonceUnknown)?;
-        let (known, ha1) = self.secret(row, hash, admitted.class(), now)?;
+        let (known, ha1) = self.secret(settings, row, hash, now)?;
         let inputs = Inputs {
             hash,
             session,
@@ -289,11 +323,11 @@ impl Authentication {
         };
         let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
         let caller = known.filter(|_| right).ok_or_else(bad)?;
-        self.hold_to_best(&caller, hash, now)?;
+        self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
         }
-        let stands_in = self.settings.offer.status(message) == 401;
+        let stands_in = settings.offer.status(message) == 401;
         let proof = stands_in.then(|| {
             let ageing = self.nonces.is_ageing(&seal, now);
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
@@ -311,11 +345,12 @@ impl Authentication {
         now: Now,
     ) -> Result<Right, Halt> {
         let message = admitted.message();
-        if !self.serves(row.or_empty("uri"), message) {
+        let settings = self.settings.load();
+        if !settings.serves(row.or_empty("uri"), message) {
             return Err(Refusal::BadCredentials.into());
         }
         let found = aka.verify(row, message, admitted.in_dialog(), now)?;
-        let stands_in = self.settings.offer.status(message) == 401;
+        let stands_in = settings.offer.status(message) == 401;
         let aka_realm::Verified { caller, ha1, algorithm } = found;
         let proof =
             stands_in.then(|| ServerProof::new(row, ha1, algorithm.hash, algorithm.session, None));
@@ -325,15 +360,18 @@ impl Authentication {
     /// The caller that a row names and his HA1; a decoy for names that are not known.
     fn secret(
         &self,
+        settings: &Settings,
         row: &Credentials<'_>,
         hash: Hash,
-        _class: Class,
         now: Now,
     ) -> Result<(Option<Arc<Caller>>, Ha1), Halt> {
         let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
         let decoy = || (None, Ha1::new(hash, username, realm, &self.decoy));
-        let Some(naf) = self.settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
-            return Ok(self.account(username, hash).unwrap_or_else(decoy));
+        let Some(naf) = settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
+            let realm = settings.account_realm.as_ref();
+            return Ok(realm
+                .and_then(|realm| self.account(realm, username, hash))
+                .unwrap_or_else(decoy));
         };
         let Some(btid) = naf.btid(username) else { return Ok(decoy()) };
         match self.keys.naf_key(&btid, &naf.naf_id(), now) {
@@ -348,10 +386,14 @@ impl Authentication {
         }
     }
 
-    fn account(&self, username: &[u8], hash: Hash) -> Option<(Option<Arc<Caller>>, Ha1)> {
-        let realm = self.settings.account_realm.as_ref()?;
+    fn account(
+        &self,
+        realm: &Realm,
+        username: &[u8],
+        hash: Hash,
+    ) -> Option<(Option<Arc<Caller>>, Ha1)> {
         let username = std::str::from_utf8(username).ok()?;
-        let accounts = Arc::clone(&self.accounts.read().unwrap_or_else(PoisonError::into_inner));
+        let accounts = self.accounts.load();
         let ha1 = accounts.ha1(realm.as_str(), username, hash)?;
         let caller = Caller {
             principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
@@ -363,31 +405,14 @@ impl Authentication {
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
-    fn hold_to_best(&self, caller: &Caller, hash: Hash, now: Now) -> Result<(), Halt> {
+    fn hold_to_best(&self, caller: &Caller, hash: Hash, lock: bool, now: Now) -> Result<(), Halt> {
         let rank: u8 = if hash == Hash::Md5 { 1 } else { 2 };
         let held = self.best.with(Arc::clone(&caller.key_name), now.mono, |best, _| {
-            let held = self.settings.algorithm_lock && rank < *best;
+            let held = lock && rank < *best;
             *best = rank.max(*best);
             held
         });
         if held { Err(Refusal::BadCredentials.into()) } else { Ok(()) }
-    }
-
-    /// Whether a digest-uri is the Request-URI, or names a domain or address served here.
-    fn serves(&self, digest_uri: &[u8], message: &Message) -> bool {
-        if digest_uri == message.request_uri() {
-            return true;
-        }
-        if self.settings.uri_strict {
-            return false;
-        }
-        let Some(uri) = Uri::parse(digest_uri) else { return false };
-        let host = uri.host().strip_suffix(b".").unwrap_or(uri.host()).to_ascii_lowercase();
-        let host = match host_address(&host) {
-            Some(address) => address.to_string(),
-            None => String::from_utf8(host).unwrap_or_default(),
-        };
-        self.settings.served.contains(&host)
     }
 
     /// Windows, flows, algorithms and challenges of cards held.

@@ -10,9 +10,11 @@
 //!
 //! Octets: version 1, issue time (Unix seconds) 7, number 8, scope 4, MAC 16; base64url without padding.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -45,16 +47,22 @@ impl Default for Settings {
 
 /// Makes nonces and opens them again.
 pub struct Nonces {
-    settings: Settings,
+    terms: ArcSwap<Terms>,
     mac: Hmac<Sha256>,
     next: AtomicU64,
-    started: WallTime,
     windows: Recent<u64, Window>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    settings: Settings,
+    /// A nonce issued before this is stale: nothing is known of its counts any more.
+    since: WallTime,
 }
 
 impl std::fmt::Debug for Nonces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Nonces").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Nonces").field("terms", &self.terms).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +88,18 @@ impl Nonces {
         let windows = Recent::new(settings.max_windows, settings.lifetime);
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
-        Self { settings, mac, next: AtomicU64::new(start), started: now.wall, windows }
+        let terms = ArcSwap::from_pointee(Terms { settings, since: now.wall });
+        Self { terms, mac, next: AtomicU64::new(start), windows }
+    }
+
+    /// Puts other settings in the place of the present ones; nonces and their windows stay. A longer lifetime does
+    /// not bring back what has lapsed: its windows may be gone, and then its counts would pass twice.
+    pub fn replace_settings(&self, settings: Settings, now: Now) {
+        let Terms { settings: old, since } = **self.terms.load();
+        let ago = now.wall.as_unix().saturating_sub(old.lifetime.as_secs());
+        let since = since.max(WallTime::from_unix(ago));
+        self.windows.set_period(settings.lifetime);
+        self.terms.store(Arc::new(Terms { settings, since }));
     }
 
     /// A new nonce for a request with that Call-ID.
@@ -127,8 +146,9 @@ impl Nonces {
     /// response was right, so that nobody else can spend it.
     pub fn spend(&self, seal: &Seal, count: u32, call_id: &[u8], now: Now) -> bool {
         let age = now.wall.since(seal.issued);
+        let terms = self.terms.load();
         let elsewhere = seal.scope != 0 && seal.scope != self.scope(call_id);
-        if age > self.settings.lifetime || seal.issued < self.started || elsewhere {
+        if age > terms.settings.lifetime || seal.issued < terms.since || elsewhere {
             return false;
         }
         self.windows.with(seal.number, now.mono, |window, floor| {
@@ -143,7 +163,7 @@ impl Nonces {
 
     /// Whether a nonce has passed half its life, so that a new one should go out with the answer.
     pub fn is_ageing(&self, seal: &Seal, now: Now) -> bool {
-        now.wall.since(seal.issued).saturating_mul(2) > self.settings.lifetime
+        now.wall.since(seal.issued).saturating_mul(2) > self.terms.load().settings.lifetime
     }
 
     /// Windows held.
@@ -152,7 +172,7 @@ impl Nonces {
     }
 
     fn scope(&self, call_id: &[u8]) -> u32 {
-        if !self.settings.per_dialog {
+        if !self.terms.load().settings.per_dialog {
             return 0;
         }
         let hash = Sha256::digest(call_id);
@@ -195,6 +215,22 @@ mod tests {
             mono: Instant::from_micros(seconds * 1_000_000),
             wall: WallTime::from_unix(1_790_000_000 + seconds),
         }
+    }
+
+    #[test]
+    fn other_settings_keep_what_was_spent_and_bring_back_nothing_that_lapsed() {
+        let minute = Settings { lifetime: Duration::from_secs(60), ..Settings::default() };
+        let nonces = nonces(minute);
+        let [lapsed, good] = [1, 100].map(|time| {
+            let nonce = nonces.issue(b"c", at(time));
+            let seal = nonces.open(nonce.as_bytes(), at(time)).expect("ours");
+            assert!(nonces.spend(&seal, 1, b"c", at(time)));
+            seal
+        });
+        nonces.replace_settings(Settings::default(), at(150));
+        assert!(!nonces.spend(&good, 1, b"c", at(200)), "its count was seen before");
+        assert!(nonces.spend(&good, 2, b"c", at(200)), "it lives on, and longer than before");
+        assert!(!nonces.spend(&lapsed, 2, b"c", at(200)), "its window may be gone");
     }
 
     fn nonces(settings: Settings) -> Nonces {

@@ -19,7 +19,7 @@ use crate::transport::peer::ClientCertificate;
 use crate::transport::{Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 10] = [
+const NOT_OFFERED: [&str; 9] = [
     "PSK-TLS",
     "DTLS",
     "WebSocket",
@@ -29,7 +29,6 @@ const NOT_OFFERED: [&str; 10] = [
     "classes cpm, locsip and push",
     "key servers of others (Zn)",
     "shared state",
-    "AKA towards the edge",
 ];
 
 /// The arguments of `sipward check`.
@@ -210,6 +209,12 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
         let accounts = if count == 1 { "1 account".into() } else { format!("{count} accounts") };
         schemes
             .push(("digest", format!("{accounts} in realm {}, {algorithms}", config.edge.realm)));
+    }
+    if let Some(aka) = config.aka.as_ref().filter(|_| config.authentication.aka) {
+        let algorithms = aka.algorithms.iter().map(|algorithm| algorithm.as_str());
+        let algorithms = algorithms.collect::<Vec<_>>().join(", ");
+        let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
+        schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
     }
     let asking = config.listeners_of(Side::Ue).filter(|listener| asks(listener) != "not asked for");
     let asking: Vec<&str> = asking.map(|listener| &*listener.name).collect();

@@ -6,6 +6,7 @@
 //! Refuses: what `clap` does not know. A reader that went away ends a command quietly: nobody is left to be told.
 //! Sources: none.
 
+mod auc;
 pub mod check;
 pub mod demo;
 pub mod init;

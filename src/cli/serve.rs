@@ -2,7 +2,8 @@
 //!
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
-//! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all.
+//! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
+//!    what has to wait for a restart is named.
 //! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
 //!
 //! Takes:   a configuration file.
@@ -22,18 +23,18 @@ use clap::Args as Clap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{GOOD, NO, USAGE};
+use super::{GOOD, NO, USAGE, auc};
 use crate::assembly::{Group, Plan, Running};
-use crate::authentication::Naf;
+use crate::authentication::{Naf, aka_realm};
 use crate::config::reload::Reloader;
 use crate::config::{self, Config};
 use crate::edge::{GroupSpec, Watch};
 use crate::enabler::{reg::Reg, sip::Sip};
 use crate::forward::{Resolved, asserted};
-use crate::keys::KeySource;
-use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
+use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
 use crate::keys::subscribers::{file, state::SqnState};
+use crate::keys::{KeySource, VectorSource};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
@@ -130,6 +131,7 @@ impl Signals {
 /// What runs.
 pub struct Service {
     running: Option<Arc<Running>>,
+    /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
     bsf: Option<(Arc<Bsf>, SqnState)>,
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
@@ -164,7 +166,7 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let bsf = config.bsf.as_ref().map(|bsf| start_bsf(&config, bsf)).transpose()?;
+        let bsf = config.subscribers().map(|list| auc::start(&config, list)).transpose()?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
@@ -205,6 +207,12 @@ impl Service {
             let about = "Dialogs held, ended ones included";
             metrics.gauge("sipward_associations", about, &[], move || {
                 shared.gate.associations.footprint() as u64
+            });
+            let shared = Arc::clone(&running.shared);
+            let about =
+                "Load: 0 normal, 1 what proves nothing is dropped, 2 new dialogs are refused";
+            metrics.gauge("sipward_load", about, &[], move || {
+                shared.gate.admission.overload().load() as u64
             });
             let flows = Arc::clone(&running.flows);
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
@@ -291,11 +299,7 @@ impl Service {
                 }
                 writeln!(errors, "reloaded: {}", list(&report.changed))?;
                 if !report.restart.is_empty() {
-                    writeln!(
-                        errors,
-                        "changed, but in force only after a restart: {}",
-                        list(&report.restart)
-                    )?;
+                    writeln!(errors, "needs a restart: {}", list(&report.restart))?;
                 }
             }
             Err(problems) => {
@@ -330,15 +334,19 @@ impl Service {
     }
 }
 
-fn list(parts: &[&str]) -> String {
+fn list(parts: &[String]) -> String {
     if parts.is_empty() { "nothing had changed".into() } else { parts.join(", ") }
 }
 
 impl Live {
     /// Puts another configuration in force, as far as it can be while the edge serves.
     fn apply(&self, new: &Config) -> Result<(), String> {
-        if let (Some((bsf, state)), Some(of)) = (&self.bsf, &new.bsf) {
-            let mut list = file::load(&of.subscribers).map_err(|problems| {
+        // First of all: it refuses certificates that cannot be used.
+        let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
+        let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
+        let plan = plan.map_err(|why| why.to_string())?;
+        if let (Some((bsf, state)), Some(path)) = (&self.bsf, new.subscribers()) {
+            let mut list = file::load(path).map_err(|problems| {
                 problems.first().map_or_else(String::new, ToString::to_string)
             })?;
             state.lift(&mut list).map_err(|why| why.to_string())?;
@@ -358,21 +366,9 @@ impl Live {
         if let Some(log) = &self.log {
             log.set(&new.telemetry.log);
         }
-        let Some(running) = &self.running else { return Ok(()) };
-        let accounts = Arc::clone(&new.authentication.accounts);
-        running.shared.gate.authentication.replace_accounts(accounts);
-        let old = running.shared.settings();
-        let mut forward = (*old).clone();
-        forward.headers = headers(&new.forward);
-        forward.path_strict = new.register.path_strict;
-        forward.route_check = new.forward.route_check;
-        forward.mirror_tls_param = new.forward.mirror_tls_param;
-        forward.timings = new.forward.timings;
-        forward.transactions_max = new.forward.transactions_max;
-        forward.transactions_of_flow_max = new.forward.transactions_of_flow_max;
-        forward.routes = routes(new);
-        forward.default_route = new.routes.default;
-        running.shared.replace_settings(forward);
+        if let (Some(running), Some(plan)) = (&self.running, plan) {
+            running.replace_policy(&plan);
+        }
         Ok(())
     }
 }
@@ -384,36 +380,6 @@ impl Resolved for Groups {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
         self.0.get(usize::from(group.0)).map(|group| group.targets()).unwrap_or_default()
     }
-}
-
-fn start_bsf(config: &Config, of: &config::Bsf) -> io::Result<(Arc<Bsf>, SqnState)> {
-    let mut subscribers = file::load(&of.subscribers).map_err(|problems| {
-        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let state = SqnState::beside(&of.subscribers);
-    state.lift(&mut subscribers)?;
-    let settings = BsfConfig {
-        realm: of.realm.clone(),
-        path: Arc::clone(&of.path),
-        key_lifetime: of.key_lifetime,
-        tmpi: of.tmpi,
-        source_rate: of.source_rate,
-        max_sessions: of.max_sessions,
-        accept_auth: config.danger.bsf_accepts_auth,
-        reveal_unknown: config.danger.bsf_reveals_unknown,
-        ..BsfConfig::new(&of.name)
-    };
-    let grants = config.naf.iter().map(|naf| NafGrant {
-        host: Arc::clone(&naf.fqdn),
-        fqdns: vec![Arc::clone(&naf.fqdn)],
-        protocols: naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).collect(),
-        sees_impi: true,
-        sees_identities: true,
-    });
-    let bsf = Bsf::new(settings, subscribers, grants.collect(), clock::random())
-        .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
-    state.keep(&bsf)?;
-    Ok((Arc::new(bsf), state))
 }
 
 fn peer_groups(config: &Config) -> Vec<Arc<PeerGroup>> {
@@ -500,6 +466,16 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         targets: Vec::new(),
     });
     let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let aka = match (&config.aka, &bsf) {
+        (Some(aka), Some(bsf)) if config.authentication.aka => {
+            let mut settings = aka_realm::Settings::new(aka.realm.clone());
+            settings.algorithms.clone_from(&aka.algorithms);
+            settings.max_challenges = aka.max_challenges;
+            let source: Arc<dyn VectorSource> = Arc::<Bsf>::clone(bsf);
+            Some((settings, source))
+        }
+        _ => None,
+    };
     let naf = match (&config.naf, bsf) {
         (Some(naf), Some(bsf)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
@@ -527,6 +503,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .digest
             .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
         naf,
+        aka,
         bsf_names,
         algorithms: config.digest.algorithms.clone(),
         algorithms_of: of_listener

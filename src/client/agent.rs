@@ -1,6 +1,6 @@
 //! The UE, agent: everything a phone does, without a socket.
 //!
-//! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale.
+//! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale, a card's as it goes.
 //! 2. A 2xx to an INVITE is acknowledged and makes a dialog; so does the 2xx to a SUBSCRIBE.
 //! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE.
 //! 4. All of it is told as [`Event`]s.
@@ -258,7 +258,10 @@ impl Agent {
         response: &Message,
         now: Now,
     ) {
-        if matches!(status, 401 | 407) && tries < 2 && draft.method != "CANCEL" {
+        if matches!(status, 401 | 407)
+            && tries < self.answerer.challenges_max()
+            && draft.method != "CANCEL"
+        {
             match self.answerer.challenged(response) {
                 Ok(()) => {
                     draft.cseq = draft.cseq.saturating_add(1);

@@ -1,21 +1,28 @@
 //! The UE, answers: from a challenge to credentials, and from Authentication-Info to trust in the server.
 //!
+//! With a card, each request takes three: one that names the realm and the user, if it is asked to; one that answers
+//! the challenge of the card; before that, one with AUTS, if the card is out of step with the network.
+//!
 //! Takes:   401 and 407 responses, the credentials of the user, the name that was dialled.
 //! Gives:   Authorization and Proxy-Authorization rows; whether the server proved itself.
 //! Keeps:   the nonce of each realm and the count used on it.
 //! Refuses: a bootstrapping realm of another host than was dialled; algorithms below the user's floor; a second
-//!          challenge without `stale` to credentials that were sent; a wrong `rspauth`.
-//! Sources: RFC 7616 sections 3.3 to 3.6; RFC 8760 section 2.4; TS 24.109 clause 5.2 and annex B.3; TS 33.222
+//!          challenge without `stale` to credentials that were sent; a wrong `rspauth`; a challenge that was not made
+//!          with the card's key.
+//! Sources: RFC 7616 sections 3.3 to 3.6; RFC 8760 section 2.4; RFC 3310 section 3; TS 24.109 clause 5.2 and annex B.3; TS 33.222
 //!          clause 5.3 (name check).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
 use super::bootstrap::Bootstrapped;
+use crate::authentication::aka::{AkaAlgorithm, AkaNonce, print_auts};
 use crate::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
 use crate::authentication::gba::PREFIX;
+use crate::identity::Impi;
+use crate::keys::usim::{CardAnswer, Usim};
 use crate::keys::{NafId, UaId};
 use crate::wire::{Challenge, Message, Method, Name, Text, auth, split};
 
@@ -38,6 +45,15 @@ pub enum Credential {
         /// For which protocol the NAF key is.
         ua: UaId,
     },
+    /// A card that proves itself over SIP. Write its window down when the UE ends.
+    Card {
+        /// The private identity.
+        impi: Impi,
+        /// The realm; whichever asks if `None`.
+        realm: Option<String>,
+        /// The card.
+        card: Arc<Mutex<Usim>>,
+    },
 }
 
 impl fmt::Debug for Credential {
@@ -45,6 +61,7 @@ impl fmt::Debug for Credential {
         match self {
             Self::Account { username, .. } => write!(f, "Account({username})"),
             Self::Gba { keys, .. } => write!(f, "Gba({})", keys.btid),
+            Self::Card { impi, .. } => write!(f, "Card({impi})"),
         }
     }
 }
@@ -64,6 +81,8 @@ pub enum Unanswerable {
     Malformed,
     /// The server's own proof is wrong.
     ServerUnproved,
+    /// The challenge was not made with the card's key, or its sequence number is not taken over.
+    CardRefuses,
 }
 
 impl fmt::Display for Unanswerable {
@@ -81,6 +100,7 @@ impl fmt::Display for Unanswerable {
             Self::ServerUnproved => {
                 f.write_str("the server does not know the key: its rspauth is wrong")
             }
+            Self::CardRefuses => f.write_str("the card does not take the challenge"),
         }
     }
 }
@@ -102,6 +122,25 @@ struct Space {
     proxy: bool,
     /// Whether credentials on this nonce were sent.
     tried: bool,
+    /// Set for the realm of a card.
+    aka: Option<Aka>,
+}
+
+/// Where a card's realm stands.
+#[derive(Clone, Debug)]
+struct Aka {
+    algorithm: AkaAlgorithm,
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// The user is named; a challenge is due.
+    Named,
+    /// The card's sequence number is told.
+    Resync(String),
+    /// The card has answered.
+    Answered,
 }
 
 /// Answers challenges for one user.
@@ -119,6 +158,12 @@ impl Answerer {
     /// random text without quotes.
     pub fn new(credentials: Vec<Credential>, host: &str, floor: Hash, cnonce: String) -> Self {
         Self { credentials, host: host.to_ascii_lowercase(), floor, cnonce, spaces: Vec::new() }
+    }
+
+    /// How many challenges to one request may be answered.
+    pub fn challenges_max(&self) -> u8 {
+        let has_card = self.credentials.iter().any(|c| matches!(c, Credential::Card { .. }));
+        if has_card { 4 } else { 2 }
     }
 
     /// Takes in a challenge: the first row, from the top, for which there are credentials.
@@ -146,6 +191,9 @@ impl Answerer {
         let text =
             |name| challenge.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let algorithm = challenge.param("algorithm").unwrap_or(b"MD5");
+        if let Some(algorithm) = AkaAlgorithm::of(algorithm) {
+            return self.take_aka(challenge, algorithm, proxy);
+        }
         let (hash, session) = Hash::of(algorithm).ok_or(Unanswerable::NoCredentials)?;
         if session {
             return Err(Unanswerable::NoCredentials);
@@ -174,10 +222,79 @@ impl Answerer {
             count: 0,
             proxy,
             tried: false,
+            aka: None,
             realm: realm.clone(),
         };
         self.spaces.retain(|space| space.realm != realm);
         self.spaces.push(space);
+        Ok(())
+    }
+
+    /// The same for the realm of a card.
+    fn take_aka(
+        &mut self,
+        challenge: &Challenge<'_>,
+        algorithm: AkaAlgorithm,
+        proxy: bool,
+    ) -> Result<(), Unanswerable> {
+        let text =
+            |name| challenge.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let realm = text("realm").ok_or(Unanswerable::Malformed)?;
+        let held = self.credentials.iter().find_map(|credential| match credential {
+            Credential::Card { impi, realm: own, card } => {
+                let fits = own.as_ref().is_none_or(|own| *own == realm);
+                fits.then(|| (impi.to_string(), Arc::clone(card)))
+            }
+            Credential::Account { .. } | Credential::Gba { .. } => None,
+        });
+        let (username, card) =
+            held.filter(|_| !algorithm.session).ok_or(Unanswerable::NoCredentials)?;
+        if algorithm.hash < self.floor {
+            return Err(Unanswerable::TooWeak);
+        }
+        let before = self.spaces.iter().find(|space| space.realm == realm && space.tried);
+        let before = before.and_then(|space| space.aka.as_ref()).map(|aka| &aka.step);
+        let nonce = text("nonce").unwrap_or_default();
+        let (step, password) = if nonce.is_empty() {
+            if before.is_some() {
+                return Err(Unanswerable::Refused);
+            }
+            (Step::Named, Zeroizing::default())
+        } else {
+            if before == Some(&Step::Answered) {
+                return Err(Unanswerable::Refused);
+            }
+            let parsed = AkaNonce::parse(nonce.as_bytes()).ok_or(Unanswerable::Malformed)?;
+            let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
+            match card.authenticate(&parsed.rand, &parsed.autn) {
+                Ok(CardAnswer::Good(answers)) => {
+                    let password =
+                        algorithm.password(answers.res.expose(), &answers.ck, &answers.ik);
+                    (Step::Answered, password.ok_or(Unanswerable::Malformed)?)
+                }
+                Ok(CardAnswer::OutOfStep(auts)) if !matches!(before, Some(Step::Resync(_))) => {
+                    (Step::Resync(print_auts(&auts)), Zeroizing::default())
+                }
+                Ok(CardAnswer::OutOfStep(_)) | Err(_) => return Err(Unanswerable::CardRefuses),
+            }
+        };
+        let qops = challenge.param("qop").unwrap_or_default();
+        let offers_auth = split::commas(qops).any(|qop| qop.eq_ignore_ascii_case(b"auth"));
+        let ha1 = Ha1::new(algorithm.hash, username.as_bytes(), realm.as_bytes(), &password);
+        self.spaces.retain(|space| space.realm != realm);
+        self.spaces.push(Space {
+            username,
+            ha1,
+            hash: algorithm.hash,
+            nonce,
+            opaque: text("opaque"),
+            int: !offers_auth,
+            count: 0,
+            proxy,
+            tried: false,
+            aka: Some(Aka { algorithm, step }),
+            realm,
+        });
         Ok(())
     }
 
@@ -208,7 +325,7 @@ impl Answerer {
                     let fits = realm.as_ref().map_or(!bootstrapping, |realm| realm == offered);
                     fits.then(|| (offered.to_owned(), username.clone(), password.clone()))
                 }
-                Credential::Gba { .. } => None,
+                Credential::Gba { .. } | Credential::Card { .. } => None,
             })
             .ok_or(Unanswerable::NoCredentials)
     }
@@ -219,6 +336,11 @@ impl Answerer {
             return;
         }
         for space in &mut self.spaces {
+            if let Some(aka) = space.aka.as_mut().filter(|_| space.count > 0) {
+                // A card's challenge is good for one answer: the next request asks for another.
+                aka.step = Step::Named;
+                (space.nonce, space.count) = (String::new(), 0);
+            }
             space.count = space.count.saturating_add(1);
             space.tried = true;
             let name = if space.proxy { "Proxy-Authorization" } else { "Authorization" };
@@ -278,17 +400,27 @@ impl Space {
 
     fn put(&self, text: &mut Text, method: &str, uri: &str, body: &[u8], cnonce: &str) {
         let Self { realm, username, nonce, hash, .. } = self;
+        let algorithm = self.aka.as_ref().map_or(hash.as_str(), |aka| aka.algorithm.as_str());
+        if nonce.is_empty() && self.aka.is_some() {
+            text.put(format!(
+                "Digest username=\"{username}\", realm=\"{realm}\", nonce=\"\", uri=\"{uri}\", \
+                 algorithm={algorithm}, response=\"\""
+            ));
+            return;
+        }
         let response = self.response(method, uri, body, cnonce);
         text.put(format!(
             "Digest username=\"{username}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
-             algorithm={}, qop={}, nc={:08x}, cnonce=\"{cnonce}\", response=\"",
-            hash.as_str(),
+             algorithm={algorithm}, qop={}, nc={:08x}, cnonce=\"{cnonce}\", response=\"",
             if self.int { "auth-int" } else { "auth" },
             self.count
         ));
         text.put(response.as_hex()).put("\"");
         if let Some(opaque) = &self.opaque {
             text.put(", opaque=\"").put(opaque).put("\"");
+        }
+        if let Some(Step::Resync(auts)) = self.aka.as_ref().map(|aka| &aka.step) {
+            text.put(", auts=\"").put(auts).put("\"");
         }
     }
 }

@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::admission::Rate;
+use crate::authentication::aka::AkaAlgorithm;
 use crate::authentication::digest::Hash;
 use crate::keys::UaId;
 
@@ -309,6 +310,23 @@ impl Field for Hash {
                 ..Wrong::new::<Self>("is not offered")
             }),
             None => Err(Wrong::new::<Self>("is not a digest algorithm")),
+        }
+    }
+}
+
+impl Field for AkaAlgorithm {
+    const WHY: &'static str =
+        "algorithms are called AKAv1-MD5, AKAv1-SHA-256, AKAv2-SHA-256 and so on";
+    const EXAMPLE: &'static str = "\"AKAv1-MD5\"";
+
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match Self::of(text::<Self>(value)?.as_bytes()) {
+            Some(algorithm) if !algorithm.session => Ok(algorithm),
+            Some(_) => Err(Wrong {
+                why: "the -sess forms are verified wherever their hash is, but not offered",
+                ..Wrong::new::<Self>("is not offered")
+            }),
+            None => Err(Wrong::new::<Self>("is not an AKA algorithm")),
         }
     }
 }

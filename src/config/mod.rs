@@ -7,6 +7,7 @@
 //! Sources: each part its own; V-147, V-151.
 
 pub mod accounts;
+pub mod aka;
 pub mod field;
 pub mod files;
 pub mod listen;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use aka::Aka;
 pub use listen::{Listener, ListenerTls};
 pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
@@ -59,6 +61,8 @@ pub struct Config {
     pub naf: Option<Naf>,
     /// The bootstrapping server.
     pub bsf: Option<Bsf>,
+    /// The edge as the server of a realm of cards.
+    pub aka: Option<Aka>,
     /// Registration.
     pub register: Register,
     /// Dialogs.
@@ -132,6 +136,13 @@ impl Config {
         }
     }
 
+    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards.
+    pub fn subscribers(&self) -> Option<&Path> {
+        let own = self.aka.as_ref().and_then(|aka| aka.subscribers.as_ref());
+        let of_bsf = self.bsf.as_ref().map(|bsf| &bsf.subscribers);
+        of_bsf.or(own.map(|(path, _)| path)).map(PathBuf::as_path)
+    }
+
     /// Listeners of `side`.
     pub fn listeners_of(&self, side: Side) -> impl Iterator<Item = &Listener> {
         self.listeners.iter().filter(move |listener| listener.side == side)
@@ -167,7 +178,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let domain = domains.first().map_or("invalid", |domain| &**domain);
     let home = accounts::Home { realm: &realm, domain };
     let required = naf.as_ref().is_some_and(|naf| naf.required);
-    let needs = proof::Needs { naf: root.has("naf"), required };
+    let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
+    let aka = aka::read(&mut root, &folder, &realm);
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge, notes);
@@ -191,6 +203,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         digest,
         naf,
         bsf,
+        aka,
         register,
         association,
         enablers,
@@ -286,9 +299,9 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
 fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: &Notes) {
     let place = root.place_of("authentication");
     let certificates = notes.has_problems();
-    if wanted && !certificates && !(proofs.gba || proofs.digest) {
+    if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
         let why = "no caller could ever prove who he is";
-        let fix = "[naf] with fqdn, or authentication.accounts = \"accounts.toml\"";
+        let fix = "[naf] with fqdn, [aka], or authentication.accounts = \"accounts.toml\"";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
     if root.has("naf") && !root.has("bsf") {

@@ -32,6 +32,8 @@ pub struct Authentication {
     pub gba: bool,
     /// Accounts.
     pub digest: bool,
+    /// Cards.
+    pub aka: bool,
     /// The accounts, empty without a file.
     pub accounts: Arc<Accounts>,
     /// Where they were read from.
@@ -200,18 +202,7 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
         }
         spot.value
     });
-    let subscribers = section.need::<PathBuf>(
-        "subscribers",
-        "who may bootstrap, and with what",
-        "\"subscribers.toml\"",
-    );
-    let mut sum = Sum::new();
-    if let Some(spot) = &subscribers
-        && let Some(octets) = folder.read(spot, Secrecy::Secret, TABLE_MAX, notes)
-    {
-        sum.add(&octets);
-        notes.adopt(judge_subscribers(&folder.resolve(&spot.value), &octets));
-    }
+    let subscribers = subscribers(&mut section, folder, "who may bootstrap, and with what");
     let hour = Duration::from_secs(3600);
     let key_lifetime = section.within("key_lifetime", hour * 12, hour / 60..=hour * 24 * 7);
     let tmpi = section.or("tmpi", true);
@@ -219,18 +210,36 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
     let source_rate = section.or("source_rate", per_minute);
     let max_sessions = section.within("max_sessions", 400_000, 16..=10_000_000);
     section.finish();
+    let (subscribers, fingerprint) = subscribers?;
     Some(Bsf {
         name: name?.into(),
         realm,
         listen,
         path: path.into(),
-        subscribers: folder.resolve(&subscribers?.value),
-        fingerprint: sum.fingerprint(),
+        subscribers,
+        fingerprint,
         key_lifetime,
         tmpi,
         source_rate,
         max_sessions,
     })
+}
+
+/// Reads the key `subscribers`, and judges the file that it names.
+pub(super) fn subscribers(
+    section: &mut Section<'_>,
+    folder: &Folder,
+    why: &'static str,
+) -> Option<(PathBuf, Fingerprint)> {
+    let notes = section.notes();
+    let spot = section.need::<PathBuf>("subscribers", why, "\"subscribers.toml\"")?;
+    let path = folder.resolve(&spot.value);
+    let mut sum = Sum::new();
+    if let Some(octets) = folder.read(&spot, Secrecy::Secret, TABLE_MAX, notes) {
+        sum.add(&octets);
+        notes.adopt(judge_subscribers(&path, &octets));
+    }
+    Some((path, sum.fingerprint()))
 }
 
 /// What is wrong with a list of subscribers.
@@ -278,13 +287,15 @@ pub(super) fn digest(root: &mut Section<'_>, wanted: bool, passwords: bool) -> D
     Digest { algorithms, lock, uri_strict }
 }
 
-/// What `[naf]` says of other schemes.
+/// What `[naf]` and `[aka]` say of schemes.
 #[derive(Clone, Copy)]
 pub(super) struct Needs {
     /// Whether it was written.
     pub(super) naf: bool,
     /// Whether nothing else is offered.
     pub(super) required: bool,
+    /// Whether `[aka]` was written.
+    pub(super) aka: bool,
 }
 
 /// Reads `[authentication]`; the schemes are checked against what there is for them.
@@ -296,7 +307,7 @@ pub(super) fn authentication(
 ) -> Authentication {
     let mut section = root.table("authentication");
     let notes = section.notes();
-    let Needs { naf, required } = needs;
+    let Needs { naf, required, aka: cards } = needs;
     let mut sum = Sum::new();
     let accounts_spot = section.maybe::<PathBuf>("accounts");
     let accounts = accounts_spot.as_ref().and_then(|spot| {
@@ -308,28 +319,30 @@ pub(super) fn authentication(
         Some(accounts)
     });
     let written = section.maybe::<Vec<String>>("schemes");
-    let given = [("gba", naf), ("digest", accounts_spot.is_some())];
+    let given = [("gba", naf), ("digest", accounts_spot.is_some()), ("aka", cards)];
     let chosen = |scheme: &str| match &written {
         // Who is required to bootstrap is offered nothing else (V-101).
         None if required && scheme != "gba" => false,
         Some(spot) => spot.value.iter().any(|word| word == scheme),
         None => given.iter().any(|(word, given)| *word == scheme && *given),
     };
-    let (gba, digest) = (chosen("gba"), chosen("digest"));
+    let (gba, digest, aka) = (chosen("gba"), chosen("digest"), chosen("aka"));
     if let Some(Spot { value, place }) = &written {
         for word in value.iter().filter(|word| !given.iter().any(|(known, _)| known == word)) {
             let what = format!("holds {word:?}, which is not offered");
-            let why = "what is: \"gba\", \"digest\"";
+            let why = "what is: \"gba\", \"digest\", \"aka\"";
             notes.problem(place, &what, why, "[\"gba\", \"digest\"]");
         }
         let needs = [
             (gba && !naf, "gba", "[naf]", "keys are derived for a NAF"),
+            (aka && !cards, "aka", "[aka]", "cards are asked in a realm"),
             (
                 digest && required,
                 "digest",
                 "naf.required = false",
                 "everybody is required to bootstrap",
             ),
+            (aka && required, "aka", "naf.required = false", "everybody is required to bootstrap"),
             (
                 digest && accounts_spot.is_none(),
                 "digest",
@@ -350,6 +363,7 @@ pub(super) fn authentication(
     Authentication {
         gba,
         digest,
+        aka,
         accounts: Arc::new(accounts.unwrap_or_default()),
         fingerprint: sum.fingerprint(),
         accounts_file: accounts_spot.map(|spot| folder.resolve(&spot.value)),

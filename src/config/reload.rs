@@ -1,5 +1,8 @@
 //! Configuration, reload: another file in the place of the present one, while the edge serves.
 //!
+//! [`KEYS`] says of each key whether it waits for a restart: sockets, threads, sources of keys and the sizes of
+//! tables do. Whatever may change is taken over where it is told of, so that no report can differ from the deed.
+//!
 //! Takes:   the word that the file may have changed.
 //! Gives:   [`Report`]: what is now in force, and what waits for a restart.
 //! Keeps:   the configuration in force, one snapshot that readers take whole; never a mixture (V-147).
@@ -7,11 +10,12 @@
 //! Sources: V-147; SEC_CF 1.1 SEC-003.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Config, Problem, Warning};
+use super::{Config, Listener, Peer, Problem, Warning};
 
 /// The configuration in force, and where it came from.
 pub struct Reloader {
@@ -21,7 +25,7 @@ pub struct Reloader {
     apply: Box<Apply>,
 }
 
-/// Puts a checked configuration in the place of the present one, in every part that [`diff`] calls live.
+/// Puts a checked configuration in the place of the present one, in every key that [`diff`] calls live.
 ///
 /// # Errors
 ///
@@ -31,10 +35,10 @@ pub type Apply = dyn Fn(&Config) -> Result<(), String> + Send + Sync;
 /// What a reload did.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Parts that changed and are in force.
-    pub changed: Vec<&'static str>,
-    /// Parts that changed in the file but stay as they were until a restart.
-    pub restart: Vec<&'static str>,
+    /// Keys that changed and are in force; files that are named in the configuration, by what they hold.
+    pub changed: Vec<String>,
+    /// Keys that changed in the file but stay as they were until a restart.
+    pub restart: Vec<String>,
     /// What should be known of the new configuration.
     pub warnings: Vec<Warning>,
 }
@@ -69,8 +73,7 @@ impl Reloader {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.current();
         let (new, warnings) = Config::load(&old.file)?;
-        let Difference { live, restart } = diff(&old, &new);
-        let merged = merge(&old, new);
+        let (Difference { live, restart }, merged) = take(&old, &new);
         (self.apply)(&merged).map_err(|what| {
             let file = old.file.display().to_string().into();
             let why = "the old configuration stays in force".into();
@@ -84,115 +87,254 @@ impl Reloader {
 /// In what two configurations differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Parts that may change while the edge serves.
-    pub live: Vec<&'static str>,
-    /// Parts that need a restart: sockets, threads and the sizes of tables.
-    pub restart: Vec<&'static str>,
+    /// Keys that may change while the edge serves.
+    pub live: Vec<String>,
+    /// Keys that need a restart.
+    pub restart: Vec<String>,
 }
 
-/// Compares two configurations, part by part.
+/// Compares two configurations, key by key.
 pub fn diff(old: &Config, new: &Config) -> Difference {
-    // Printed forms stand for the values: they hold everything but secrets, whose files are compared.
-    let print = |part: &dyn fmt::Debug| format!("{part:?}");
-    let same = |one: &dyn fmt::Debug, other: &dyn fmt::Debug| print(one) == print(other);
-    let certificates = |config: &Config| {
-        let of_listeners = config
-            .listeners
-            .iter()
-            .map(|listener| listener.tls.as_ref().map(|tls| tls.fingerprint));
-        let dialling = config.dialling.as_ref().map(|dialling| dialling.fingerprint);
-        of_listeners.chain([dialling]).collect::<Vec<_>>()
-    };
-    let sockets = |config: &Config| {
-        let of = |listener: &super::Listener| {
-            let super::Listener { name, side, address, transports, identity, .. } = listener;
-            format!(
-                "{name} {side:?} {address} {transports:?} {identity} {}",
-                listener.tls.is_some()
-            )
-        };
-        config.listeners.iter().map(of).collect::<Vec<_>>()
-    };
-    let listener_policy = |config: &Config| {
-        let of = |listener: &super::Listener| (listener.force_rport, listener.algorithms.clone());
-        config.listeners.iter().map(of).collect::<Vec<_>>()
-    };
-    let subscribers = |config: &Config| config.bsf.as_ref().map(|bsf| bsf.fingerprint);
-    let bsf = |config: &Config| {
-        config.bsf.clone().map(|mut bsf| {
-            // The file is compared by itself.
-            bsf.fingerprint = old.authentication.fingerprint;
-            bsf
-        })
-    };
-    let mut found = Difference::default();
-    for (name, equal) in [
-        ("certificates", certificates(old) == certificates(new)),
-        ("accounts", old.authentication.fingerprint == new.authentication.fingerprint),
-        ("subscribers", subscribers(old) == subscribers(new)),
-        ("routes", old.routes == new.routes),
-        ("register.path_strict", old.register.path_strict == new.register.path_strict),
-        ("forward", same(&old.forward, &new.forward)),
-        ("telemetry.log", old.telemetry.log == new.telemetry.log),
-    ] {
-        if !equal {
-            found.live.push(name);
-        }
-    }
-    let proofs = |config: &Config| {
-        let p = &config.authentication;
-        (p.gba, p.digest, p.nonce_lifetime, p.nonce_per_dialog, p.max_windows)
-    };
-    let register = |config: &Config| (config.register.with_401, config.register.third_party);
-    let page = |config: &Config| (config.telemetry.metrics, config.telemetry.json);
-    for (name, equal) in [
-        ("edge", old.edge == new.edge),
-        ("listen", sockets(old) == sockets(new) && listener_policy(old) == listener_policy(new)),
-        ("peer", same(&old.peers, &new.peers)),
-        ("authentication", proofs(old) == proofs(new)),
-        ("digest", old.digest == new.digest),
-        ("naf", old.naf == new.naf),
-        ("bsf", bsf(old) == bsf(new)),
-        ("register", register(old) == register(new)),
-        ("association", old.association == new.association),
-        ("enabler", same(&old.enablers, &new.enablers)),
-        ("admission", old.admission == new.admission),
-        ("telemetry", page(old) == page(new)),
-        ("danger", old.danger == new.danger),
-    ] {
-        if !equal {
-            found.restart.push(name);
-        }
-    }
-    found
+    take(old, new).0
 }
 
-/// The old configuration with those parts of the new one that may change while the edge serves.
-fn merge(old: &Config, new: Config) -> Config {
+/// One key.
+struct Key {
+    name: &'static str,
+    /// The value as it is printed: printed forms hold everything but secrets, whose files are compared.
+    shown: fn(&Config) -> String,
+    /// Whether the part it belongs to is there, if that need not be.
+    part: Option<fn(&Config) -> bool>,
+    /// Takes the value over; `None` if it waits for a restart.
+    take: Option<fn(&mut Config, &Config)>,
+}
+
+macro_rules! keys {
+    ($($when:ident $name:literal $($part:ident).+ $(=> $field:ident)?;)*) => {
+        &[$(Key {
+            name: $name,
+            shown: |config| keys!(@shown config $($part).+ $(=> $field)?),
+            part: keys!(@part $($part).+ $(=> $field)?),
+            take: keys!(@$when $($part).+),
+        }),*]
+    };
+    (@shown $config:ident $($part:ident).+) => { format!("{:?}", $config.$($part).+) };
+    (@shown $config:ident $($part:ident).+ => $field:ident) => {
+        format!("{:?}", $config.$($part).+.as_ref().map(|part| &part.$field))
+    };
+    (@part $($part:ident).+) => { None };
+    (@part $($part:ident).+ => $field:ident) => { Some(|config| config.$($part).+.is_some()) };
+    (@live $($part:ident).+) => { Some(|to, from| to.$($part).+.clone_from(&from.$($part).+)) };
+    (@waits $($part:ident).+) => { None };
+}
+
+/// Every key outside of lists. A part that need not be there is compared by its fields.
+const KEYS: &[Key] = keys! {
+    waits "edge.workers" edge.workers;
+    live "edge.domains" edge.domains;
+    live "edge.realm" edge.realm;
+    live "edge.drain" edge.drain;
+    waits "authentication.schemes" authentication.gba;
+    waits "authentication.schemes" authentication.digest;
+    waits "authentication.schemes" authentication.aka;
+    live "authentication.nonce_lifetime" authentication.nonce_lifetime;
+    live "authentication.nonce_scope" authentication.nonce_per_dialog;
+    waits "authentication.max_windows" authentication.max_windows;
+    live "digest.algorithms" digest.algorithms;
+    live "digest.lock" digest.lock;
+    live "digest.uri_check" digest.uri_strict;
+    waits "naf.fqdn" naf => fqdn;
+    waits "naf.ua_ids" naf => ua_ids;
+    waits "naf.association_lifetime" naf => association_lifetime;
+    waits "naf.required" naf => required;
+    waits "bsf.name" bsf => name;
+    waits "bsf.realm" bsf => realm;
+    waits "bsf.listen" bsf => listen;
+    waits "bsf.path" bsf => path;
+    waits "bsf.subscribers" bsf => subscribers;
+    waits "bsf.key_lifetime" bsf => key_lifetime;
+    waits "bsf.tmpi" bsf => tmpi;
+    waits "bsf.source_rate" bsf => source_rate;
+    waits "bsf.max_sessions" bsf => max_sessions;
+    waits "aka.realm" aka => realm;
+    waits "aka.algorithms" aka => algorithms;
+    waits "aka.max_challenges" aka => max_challenges;
+    live "register.challenge" register.with_401;
+    live "register.third_party" register.third_party;
+    live "path.strict" register.path_strict;
+    live "association.mode" association.observe;
+    live "association.enforce" association.enforce;
+    live "association.max" association.max;
+    live "association.max_per_caller" association.max_per_caller;
+    live "association.early_max" association.early_max;
+    live "association.max_idle" association.max_idle;
+    live "association.digest_anchor" association.secure_flow_anchor;
+    live "association.secure_flow_max_principals" association.secure_flow_max_principals;
+    live "enabler.reg" enablers.reg;
+    live "enabler.sip" enablers.sip;
+    live "admission.flow_rate" admission.flow_rate;
+    live "admission.answer_rate" admission.answer_rate;
+    live "admission.failures.flow" admission.flow_failures;
+    live "admission.failures.address" admission.address_failures;
+    live "admission.failures.ban" admission.ban;
+    waits "admission.max" admission.max;
+    waits "admission.connections_of_address" admission.connections_of_address;
+    waits "admission.connections" admission.connections;
+    live "forward" forward;
+    waits "telemetry.metrics" telemetry.metrics;
+    live "telemetry.log" telemetry.log;
+    waits "telemetry.json" telemetry.json;
+    waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
+    waits "danger.bsf_accepts_auth" danger.bsf_accepts_auth;
+    waits "danger.bsf_reveals_unknown" danger.bsf_reveals_unknown;
+};
+
+/// In what they differ, and the old configuration with everything of the new one that may change while it serves.
+fn take(old: &Config, new: &Config) -> (Difference, Config) {
+    let mut found = Difference::default();
     let mut merged = old.clone();
-    let same_listeners = old.listeners.len() == new.listeners.len();
-    for (listener, newer) in merged.listeners.iter_mut().zip(new.listeners) {
-        let same = listener.name == newer.name && listener.identity == newer.identity;
-        if same_listeners && same && listener.tls.is_some() && newer.tls.is_some() {
-            listener.tls = newer.tls;
+    found.files(&mut merged, new);
+    found.routes(&mut merged, new);
+    for key in KEYS.iter().filter(|key| (key.shown)(old) != (key.shown)(new)) {
+        if let Some(take) = key.take {
+            take(&mut merged, new);
+            found.live.push(key.name.to_owned());
+            continue;
+        }
+        // A part that comes or goes is told of as a whole, and once.
+        let whole = key.part.is_some_and(|is_there| is_there(old) != is_there(new));
+        let part = key.name.split('.').next().unwrap_or(key.name);
+        let told = if whole { part } else { key.name };
+        if !found.restart.iter().any(|name| name == told) {
+            found.restart.push(told.to_owned());
         }
     }
-    if old.dialling.is_some() && new.dialling.is_some() {
-        merged.dialling = new.dialling;
+    found.listeners(&mut merged, new);
+    found.peers(&merged, new);
+    (found, merged)
+}
+
+impl Difference {
+    fn live(&mut self, differs: bool, name: impl Into<String>) -> bool {
+        if differs {
+            self.live.push(name.into());
+        }
+        differs
     }
-    merged.authentication.accounts = new.authentication.accounts;
-    merged.authentication.fingerprint = new.authentication.fingerprint;
-    if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf) {
-        bsf.fingerprint = newer.fingerprint;
+
+    fn restart(&mut self, differs: bool, name: impl Into<String>) {
+        if differs {
+            self.restart.push(name.into());
+        }
     }
-    // Groups are known by their places: routes of another list of peers would lead elsewhere.
-    let names =
-        |peers: &[super::Peer]| peers.iter().map(|peer| Arc::clone(&peer.name)).collect::<Vec<_>>();
-    if names(&old.peers) == names(&new.peers) {
-        merged.routes = new.routes;
+
+    /// What stands in other files.
+    fn files(&mut self, merged: &mut Config, new: &Config) {
+        let mut renewed = false;
+        for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
+            let (Some(tls), Some(other)) = (&listener.tls, &newer.tls) else { continue };
+            let differs = tls.fingerprint != other.fingerprint || tls.spec.asks != other.spec.asks;
+            if is_same(listener, newer) && differs {
+                listener.tls.clone_from(&newer.tls);
+                renewed = true;
+            }
+        }
+        if let (Some(dialling), Some(newer)) = (&merged.dialling, &new.dialling)
+            && dialling.fingerprint != newer.fingerprint
+        {
+            merged.dialling.clone_from(&new.dialling);
+            renewed = true;
+        }
+        self.live(renewed, "certificates");
+        let (proofs, newer) = (&mut merged.authentication, &new.authentication);
+        if self.live(proofs.fingerprint != newer.fingerprint, "accounts") {
+            proofs.fingerprint = newer.fingerprint;
+            proofs.accounts_file.clone_from(&newer.accounts_file);
+        }
+        // Who is who in them may have changed with the realm.
+        proofs.accounts = Arc::clone(&newer.accounts);
+        if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf)
+            && bsf.subscribers == newer.subscribers
+            && self.live(bsf.fingerprint != newer.fingerprint, "subscribers")
+        {
+            bsf.fingerprint = newer.fingerprint;
+        }
+        if let (Some(aka), Some(newer)) = (&mut merged.aka, &new.aka) {
+            let path = |list: &Option<(PathBuf, _)>| list.as_ref().map(|(path, _)| path.clone());
+            let differs = aka.subscribers != newer.subscribers;
+            if path(&aka.subscribers) != path(&newer.subscribers) {
+                self.restart(differs, "aka.subscribers");
+            } else if self.live(differs, "subscribers") {
+                aka.subscribers.clone_from(&newer.subscribers);
+            }
+        }
     }
-    merged.register.path_strict = new.register.path_strict;
-    merged.forward = new.forward;
-    merged.telemetry.log = new.telemetry.log;
-    merged
+
+    /// Groups are known by their places: routes of another list of peers would lead elsewhere.
+    fn routes(&mut self, merged: &mut Config, new: &Config) {
+        if merged.routes == new.routes {
+            return;
+        }
+        let names = |peers: &[Peer]| peers.iter().map(|peer| Arc::clone(&peer.name)).collect();
+        let (before, after): (Vec<_>, Vec<_>) = (names(&merged.peers), names(&new.peers));
+        if self.live(before == after, "routes") {
+            merged.routes = new.routes.clone();
+        } else {
+            self.restart(true, "route");
+        }
+    }
+
+    fn listeners(&mut self, merged: &mut Config, new: &Config) {
+        let shorter = merged.listeners.len().min(new.listeners.len());
+        for at in shorter..merged.listeners.len().max(new.listeners.len()) {
+            self.restart(true, format!("listen[{at}]"));
+        }
+        for (at, (old, new)) in merged.listeners.iter_mut().zip(&new.listeners).enumerate() {
+            for (key, differs) in [
+                ("name", old.name != new.name),
+                ("side", old.side != new.side),
+                ("address", old.address != new.address),
+                ("transports", old.transports != new.transports),
+                ("identity", old.identity != new.identity),
+                ("tls", old.tls.is_some() != new.tls.is_some()),
+            ] {
+                self.restart(differs, format!("listen[{at}].{key}"));
+            }
+            if !is_same(old, new) {
+                continue;
+            }
+            let differs = old.algorithms != new.algorithms;
+            if self.live(differs, format!("listen[{at}].digest.algorithms")) {
+                old.algorithms.clone_from(&new.algorithms);
+            }
+            let differs = old.force_rport != new.force_rport;
+            if self.live(differs, format!("listen[{at}].force_rport")) {
+                old.force_rport = new.force_rport;
+            }
+        }
+    }
+
+    fn peers(&mut self, old: &Config, new: &Config) {
+        let shorter = old.peers.len().min(new.peers.len());
+        for at in shorter..old.peers.len().max(new.peers.len()) {
+            self.restart(true, format!("peer[{at}]"));
+        }
+        for (at, (old, new)) in old.peers.iter().zip(&new.peers).enumerate() {
+            let members = |peer: &Peer| format!("{:?} {:?}", peer.members, peer.addresses);
+            for (key, differs) in [
+                ("name", old.name != new.name),
+                ("members", members(old) != members(new)),
+                ("trust", old.by_certificate != new.by_certificate),
+                ("identity", old.identities != new.identities),
+            ] {
+                self.restart(differs, format!("peer[{at}].{key}"));
+            }
+        }
+        self.restart(old.dialling.is_some() != new.dialling.is_some(), "peer.tls");
+    }
+}
+
+/// Whether two listeners in one place are the same one, whatever else it is told.
+fn is_same(old: &Listener, new: &Listener) -> bool {
+    old.name == new.name && old.identity == new.identity
 }

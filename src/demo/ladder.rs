@@ -164,7 +164,10 @@ fn word(decision: &Decision) -> Option<String> {
 fn stage(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Malformed(_) => "wire",
-        Refusal::SourceLimited | Refusal::Overloaded | Refusal::TooManyFailures => "admission",
+        Refusal::SourceLimited
+        | Refusal::Overloaded
+        | Refusal::NoTime
+        | Refusal::TooManyFailures => "admission",
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
         | Refusal::NonceStale

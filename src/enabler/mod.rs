@@ -12,6 +12,8 @@ pub mod sip;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::admission::{Bucket, Rate, Recent};
 use crate::association::Bound;
 use crate::gate::Halt;
@@ -79,9 +81,33 @@ pub trait EnablerPolicy: Send + Sync {
 
 /// Stage 6.
 pub struct Enablers {
-    reg: Arc<dyn EnablerPolicy>,
-    sip: Arc<dyn EnablerPolicy>,
+    policies: ArcSwap<Policies>,
     callers: Recent<(Principal, Class), Bucket>,
+}
+
+/// The policy of each class.
+#[derive(Clone)]
+pub struct Policies {
+    /// Of registration.
+    pub reg: Arc<dyn EnablerPolicy>,
+    /// Of any other SIP.
+    pub sip: Arc<dyn EnablerPolicy>,
+}
+
+impl Policies {
+    /// The policy of a class.
+    pub fn of(&self, class: Class) -> &dyn EnablerPolicy {
+        match class {
+            Class::Reg => &*self.reg,
+            Class::Sip => &*self.sip,
+        }
+    }
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policies").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Enablers {
@@ -111,15 +137,13 @@ impl<'m> Permitted<'m> {
 impl Enablers {
     /// Stage 6 with these policies; at most `max` callers are remembered for their rates.
     pub fn new(reg: Arc<dyn EnablerPolicy>, sip: Arc<dyn EnablerPolicy>, max: usize) -> Self {
-        Self { reg, sip, callers: Recent::new(max, Duration::from_secs(120)) }
+        let policies = ArcSwap::from_pointee(Policies { reg, sip });
+        Self { policies, callers: Recent::new(max, Duration::from_secs(120)) }
     }
 
-    /// The policy of a class.
-    pub fn policy(&self, class: Class) -> &dyn EnablerPolicy {
-        match class {
-            Class::Reg => &*self.reg,
-            Class::Sip => &*self.sip,
-        }
+    /// Puts other policies in the place of the present ones; how much each caller has sent stays counted.
+    pub fn replace_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
     }
 
     /// Permits one request.
@@ -130,7 +154,8 @@ impl Enablers {
     /// [`Refusal::RateExceeded`], and what the policy's own check says.
     pub fn permit<'m>(&self, bound: Bound<'m>, now: Now) -> Result<Permitted<'m>, Halt> {
         let (class, side) = (bound.class(), bound.arrival().side);
-        let policy = self.policy(class);
+        let policies = self.policies.load();
+        let policy = policies.of(class);
         if !policy.allows_direction(side) {
             return Err(Refusal::DirectionForbidden.into());
         }

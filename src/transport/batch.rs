@@ -54,9 +54,9 @@ impl Inbox {
             recvmmsg(descriptor, headers, slices, MsgFlags::MSG_DONTWAIT, None)
                 .map_err(io::Error::from)
         };
-        let mut count = 0;
+        let mut count = 0_usize;
         for datagram in socket.try_io(Interest::READABLE, read)? {
-            count += 1;
+            count = count.saturating_add(1);
             let octets = datagram.iovs().next().unwrap_or_default();
             if let Some(from) = datagram.address.and_then(address) {
                 each(octets, from);

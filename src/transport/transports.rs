@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, UdpSocket};
@@ -174,6 +175,12 @@ impl Transports {
         for port in &self.ports {
             port.flush(shop, &mut failed);
         }
+    }
+
+    /// How long a datagram that is read now may have waited: since when some socket was not found empty.
+    pub fn behind(&self, now: Instant) -> Duration {
+        let since = self.ports.iter().filter_map(|port| port.behind_since.get()).min();
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// The flow to `target`: the connection that was dialled for it if that is still open, else a new one, on which

@@ -7,7 +7,7 @@
 //!          bound is dropped and counted: datagrams may be lost.
 //! Sources: RFC 3261 sections 18.1.1 and 18.3; RFC 5626 section 8; `TR-09`, `TR-12`, `TR-14`, `TR-16`, `KA-02`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,12 +21,14 @@ use tokio::sync::Notify;
 
 pub use super::batch::{WAITING_MAX, WAITING_OCTETS};
 
-use super::batch::{Inbox, Outbox};
+use super::batch::{BATCH, Inbox, Outbox};
 use super::demux::{self, Kind};
 use super::flows::SendError;
 use super::listen::Bound;
 use super::transports::Shop;
 use super::{Flow, Transport, stun};
+use crate::clock;
+use crate::instant::Instant;
 
 /// Most octets of a datagram over IPv4.
 pub const DATAGRAM_MAX: usize = 65_507;
@@ -42,11 +44,19 @@ pub(super) struct Port {
     outbox: RefCell<Outbox>,
     /// The system took less than there was.
     held_up: Notify,
+    /// When this worker had read the first of the full batches between which the socket was not found empty.
+    pub(super) behind_since: Cell<Option<Instant>>,
 }
 
 impl Port {
     pub(super) fn new(socket: UdpSocket, bound: Arc<Bound>) -> Self {
-        Self { socket, bound, outbox: RefCell::new(Outbox::new()), held_up: Notify::new() }
+        Self {
+            socket,
+            bound,
+            outbox: RefCell::new(Outbox::new()),
+            held_up: Notify::new(),
+            behind_since: Cell::new(None),
+        }
     }
 
     /// Queues one datagram, which goes out with the next [`Port::flush`].
@@ -115,12 +125,15 @@ impl Port {
 
     /// Reads one batch.
     fn receive(&self, shop: &Shop, inbox: &mut Inbox) -> io::Result<()> {
-        let count = inbox.read(&self.socket, |octets, from| {
+        let read = inbox.read(&self.socket, |octets, from| {
             let handled = catch_unwind(AssertUnwindSafe(|| self.handle(shop, octets, from)));
             if handled.is_err() {
                 shop.flows.tally().panicked.add(1);
             }
-        })?;
+        });
+        let full = matches!(read, Ok(BATCH));
+        self.behind_since.set(full.then(|| self.behind_since.get().unwrap_or_else(clock::mono)));
+        let count = read?;
         shop.flows.tally().datagrams.add(count as u64);
         shop.receiver.turn();
         Ok(())

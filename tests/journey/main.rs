@@ -4,4 +4,5 @@ mod adversary;
 mod associations;
 mod credentials;
 mod forwarding;
+mod policy;
 mod scene;
