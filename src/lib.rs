@@ -84,6 +84,7 @@ pub mod forward;
 pub mod gate;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod hashing;
 pub mod identity;
 pub mod instant;
 #[cfg_attr(

@@ -7,13 +7,15 @@
 //!          when entries may be missing.
 //! Sources: none.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher as _, Hash};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::hashing::{Seeded, seeded};
 use crate::instant::Instant;
 
 const SHARDS: usize = 64;
@@ -22,7 +24,9 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub struct Recent<K, V> {
     shards: Vec<Mutex<Shard<K, V>>>,
-    hasher: RandomState,
+    hasher: Seeded,
+    /// Whether anything was ever put in: most tables of trouble never see any.
+    used: AtomicBool,
     /// In microseconds.
     period: AtomicU64,
     max_each: usize,
@@ -30,12 +34,20 @@ pub struct Recent<K, V> {
 
 #[derive(Debug)]
 struct Shard<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashTable<Slot<K, V>>,
+    old: HashTable<Slot<K, V>>,
     /// When `young` was begun.
     since: Instant,
     /// Entries made before this may have been dropped early.
     floor: Instant,
+}
+
+/// An entry with the hash of its key, so that a table grows without hashing anew.
+#[derive(Debug)]
+struct Slot<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
 }
 
 impl<K: Eq + Hash, V: Default> Recent<K, V> {
@@ -43,15 +55,16 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
     pub fn new(max: usize, period: Duration) -> Self {
         let shard = || {
             Mutex::new(Shard {
-                young: HashMap::new(),
-                old: HashMap::new(),
+                young: HashTable::new(),
+                old: HashTable::new(),
                 since: Instant::START,
                 floor: Instant::START,
             })
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: seeded(),
+            used: AtomicBool::new(false),
             period: AtomicU64::new(micros(period)),
             max_each: (max / SHARDS / 2).max(1),
         }
@@ -65,25 +78,45 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
     /// Runs `act` on the entry of `key`, made by default if it is not there. The second argument is the
     /// floor: an entry that was made before it may have been forgotten.
     pub fn with<R>(&self, key: K, now: Instant, act: impl FnOnce(&mut V, Instant) -> R) -> R {
-        let mut shard = self.shard(&key, now);
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        let hash = self.hasher.hash_one(&key);
+        let mut shard = self.shard(hash, now);
         let Shard { young, old, floor, .. } = &mut *shard;
-        let kept = old.remove(&key);
-        let entry = young.entry(key).or_insert_with(|| kept.unwrap_or_default());
-        act(entry, *floor)
+        let mut entry = match young.entry(hash, |slot| slot.key == key, |slot| slot.hash) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(place) => {
+                let kept = old.find_entry(hash, |slot| slot.key == key).ok();
+                let value = kept.map(|entry| entry.remove().0.value).unwrap_or_default();
+                place.insert(Slot { hash, key, value })
+            }
+        };
+        act(&mut entry.get_mut().value, *floor)
     }
 
     /// Runs `look` on the entry of `key`, if there is one.
     pub fn get<R>(&self, key: &K, now: Instant, look: impl FnOnce(&mut V) -> R) -> Option<R> {
-        let mut shard = self.shard(key, now);
+        if !self.used.load(Ordering::Relaxed) {
+            return None;
+        }
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash, now);
         let Shard { young, old, .. } = &mut *shard;
-        young.get_mut(key).or_else(|| old.get_mut(key)).map(look)
+        let slot = young.find_mut(hash, |slot| slot.key == *key);
+        let slot = slot.or_else(|| old.find_mut(hash, |slot| slot.key == *key));
+        slot.map(|slot| look(&mut slot.value))
     }
 
     /// Takes the entry of `key` out.
     pub fn remove(&self, key: &K, now: Instant) -> Option<V> {
-        let mut shard = self.shard(key, now);
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash, now);
         let Shard { young, old, .. } = &mut *shard;
-        young.remove(key).or_else(|| old.remove(key))
+        [young, old].into_iter().find_map(|table| {
+            let entry = table.find_entry(hash, |slot| slot.key == *key).ok()?;
+            Some(entry.remove().0.value)
+        })
     }
 
     /// How many entries there are.
@@ -100,8 +133,9 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
         self.len() == 0
     }
 
-    fn shard(&self, key: &K, now: Instant) -> MutexGuard<'_, Shard<K, V>> {
-        let place = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
+    fn shard(&self, hash: u64, now: Instant) -> MutexGuard<'_, Shard<K, V>> {
+        // Neither the lowest bits nor the highest: by those a table finds its way inside.
+        let place = usize::try_from(hash >> 40).unwrap_or(0) % SHARDS;
         #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
         let mut shard = self.shards[place].lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.since(shard.since);

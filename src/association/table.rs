@@ -25,6 +25,7 @@ use super::judge::judge;
 use super::{Bound, Inside, Ruling, Settings};
 use crate::authentication::{Authenticated, Kind};
 use crate::gate::Halt;
+use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
@@ -68,8 +69,8 @@ pub struct Track {
 pub struct Associations {
     settings: ArcSwap<Settings>,
     keyer: Keyer,
-    pub(super) dialogs: DashMap<DialogKey, Association>,
-    of_caller: DashMap<Principal, u32>,
+    pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
+    of_caller: DashMap<Principal, u32, Seeded>,
     pub(super) expiry: Expiry,
     next_id: AtomicU64,
 }
@@ -80,8 +81,8 @@ impl Associations {
         Self {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
-            dialogs: DashMap::new(),
-            of_caller: DashMap::new(),
+            dialogs: DashMap::with_hasher(Hashed::default()),
+            of_caller: DashMap::with_hasher(seeded()),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }

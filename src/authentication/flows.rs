@@ -14,6 +14,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::caller::Caller;
+use crate::hashing::{Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::transport::Flow;
 
@@ -30,7 +31,7 @@ struct Entry {
 /// Flows on which something was proved.
 #[derive(Debug)]
 pub struct ProvedFlows {
-    flows: DashMap<Flow, SmallVec<[Entry; 1]>>,
+    flows: DashMap<Flow, SmallVec<[Entry; 1]>, Seeded>,
     max: usize,
     principals_max: AtomicUsize,
 }
@@ -39,7 +40,7 @@ impl ProvedFlows {
     /// No flows yet; `max` at most.
     pub fn new(max: usize, principals_max: usize) -> Self {
         let principals_max = AtomicUsize::new(principals_max);
-        Self { flows: DashMap::new(), max, principals_max }
+        Self { flows: DashMap::with_hasher(seeded()), max, principals_max }
     }
 
     /// Lets a flow speak for so many principals from now on.

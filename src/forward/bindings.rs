@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use crate::authentication::Caller;
+use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::{Instant, Now};
 use crate::transport::Flow;
@@ -43,9 +44,9 @@ type Owned = (Flow, Principal, Arc<[u8]>);
 /// All registrations of this node.
 #[derive(Debug)]
 pub struct Bindings {
-    by_number: DashMap<u64, Binding>,
-    by_owner: DashMap<Owned, u64>,
-    by_flow: DashMap<Flow, SmallVec<[u64; 1]>>,
+    by_number: DashMap<u64, Binding, Hashed>,
+    by_owner: DashMap<Owned, u64, Seeded>,
+    by_flow: DashMap<Flow, SmallVec<[u64; 1]>, Seeded>,
     next: AtomicU64,
     max: usize,
 }
@@ -54,9 +55,9 @@ impl Bindings {
     /// None yet; `max` at most. `first` is where numbering begins, different in each process.
     pub fn new(max: usize, first: u64) -> Self {
         Self {
-            by_number: DashMap::new(),
-            by_owner: DashMap::new(),
-            by_flow: DashMap::new(),
+            by_number: DashMap::with_hasher(Hashed::default()),
+            by_owner: DashMap::with_hasher(seeded()),
+            by_flow: DashMap::with_hasher(seeded()),
             next: AtomicU64::new(first),
             max,
         }

@@ -30,6 +30,7 @@ use super::transaction::{
     ServerOutput,
 };
 use super::{Destination, Output, Shared};
+use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending, Side};
@@ -43,10 +44,10 @@ pub struct Proxy {
     pub(super) loop_key: [u8; 16],
     pub(super) rng: ChaCha12Rng,
     pub(super) wheel: Wheel<u64>,
-    pub(super) contexts: HashMap<u64, Box<Context>>,
-    pub(super) servers: HashMap<(ServerKey, Flow), u64>,
-    pub(super) clients: HashMap<ClientKey, u64>,
-    pub(super) unanswered: HashMap<Flow, usize>,
+    pub(super) contexts: HashMap<u64, Box<Context>, Hashed>,
+    pub(super) servers: HashMap<(ServerKey, Flow), u64, Seeded>,
+    pub(super) clients: HashMap<ClientKey, u64, Hashed>,
+    pub(super) unanswered: HashMap<Flow, usize, Seeded>,
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
 }
@@ -80,10 +81,10 @@ impl Proxy {
             loop_key,
             rng,
             wheel: Wheel::new(),
-            contexts: HashMap::new(),
-            servers: HashMap::new(),
-            clients: HashMap::new(),
-            unanswered: HashMap::new(),
+            contexts: HashMap::default(),
+            servers: HashMap::with_hasher(seeded()),
+            clients: HashMap::default(),
+            unanswered: HashMap::with_hasher(seeded()),
             next: 0,
             outputs: VecDeque::new(),
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::{KeyAnswer, KeySource, NafId, NafKey};
+use crate::hashing::{Seeded, seeded};
 use crate::identity::Btid;
 use crate::instant::{Instant, Now};
 
@@ -41,7 +42,7 @@ pub struct NafCache {
     bounds: CacheBounds,
     /// The servers that we know; lower case.
     servers: Vec<Arc<str>>,
-    table: DashMap<Name, Entry>,
+    table: DashMap<Name, Entry, Seeded>,
     order: Mutex<Order>,
 }
 
@@ -81,7 +82,7 @@ impl NafCache {
     /// A cache for keys of `servers`, the names that stand behind the `@` of a B-TID.
     pub fn new<'a>(bounds: CacheBounds, servers: impl IntoIterator<Item = &'a str>) -> Self {
         let servers = servers.into_iter().map(|name| name.to_ascii_lowercase().into()).collect();
-        Self { bounds, servers, table: DashMap::new(), order: Mutex::default() }
+        Self { bounds, servers, table: DashMap::with_hasher(seeded()), order: Mutex::default() }
     }
 
     /// Takes in the answer of a key server; what the waiting request gets to see.
