@@ -51,8 +51,8 @@ name! {
     Impi
 }
 name! {
-    /// A public identity: the URI by which others reach the user, `sip:alice@example.net` or `tel:+1...`.
-    Impu
+    /// Text that may be any of these names.
+    Name
 }
 name! {
     /// A digest realm.
@@ -70,11 +70,43 @@ impl Btid {
     }
 }
 
+/// A public identity: the URI by which others reach the user, `sip:alice@example.net` or `tel:+1...`. The form in
+/// which it is compared is made with it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Impu {
+    text: Arc<str>,
+    key: Arc<[u8]>,
+}
+
 impl Impu {
+    /// Takes `text` as such an identity; `None` if it cannot be one.
+    pub fn new(text: &str) -> Option<Self> {
+        let Name(text) = Name::new(text)?;
+        let uri = crate::wire::Uri::parse(text.as_bytes());
+        let key = uri.map_or_else(|| text.as_bytes().into(), |uri| uri.identity().into());
+        Some(Self { text, key })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The form in which identities are compared; see [`crate::wire::Uri::identity`].
-    pub fn key(&self) -> Vec<u8> {
-        crate::wire::Uri::parse(self.0.as_bytes())
-            .map_or_else(|| self.0.as_bytes().to_vec(), |uri| uri.identity())
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl fmt::Display for Impu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Impu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Impu({})", self.text)
     }
 }
 

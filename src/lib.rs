@@ -82,9 +82,9 @@ pub mod forward;
     )
 )]
 pub mod gate;
+pub mod hashing;
 #[cfg(feature = "http")]
 pub mod http;
-pub mod hashing;
 pub mod identity;
 pub mod instant;
 #[cfg_attr(

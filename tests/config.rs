@@ -249,13 +249,13 @@ fn accounts_in_csv_are_quoted_as_rfc_4180_says() {
         ["sip:alice@example.net", "tel:+15550100"]
     );
     let mufasa = "http-auth@example.org";
-    assert!(accounts.ha1(mufasa, "Mufasa", Hash::Md5).is_some());
+    assert!(accounts.user(mufasa, "Mufasa", Hash::Md5).is_some());
     assert!(
-        accounts.ha1(mufasa, "Mufasa", Hash::Sha256).is_some(),
+        accounts.user(mufasa, "Mufasa", Hash::Sha256).is_some(),
         "digits in upper case are folded"
     );
-    assert!(accounts.ha1(mufasa, "Mufasa", Hash::Sha512_256).is_none());
-    assert!(accounts.ha1("lab", "mallory", Hash::Md5).is_none(), "disabled");
+    assert!(accounts.user(mufasa, "Mufasa", Hash::Sha512_256).is_none());
+    assert!(accounts.user("lab", "mallory", Hash::Md5).is_none(), "disabled");
     let gina = accounts.identities("lab", "gina").expect("gina");
     assert_eq!(gina[0].as_str(), "sip:gina@example.net", "the domain, not the realm");
     assert!(accounts.has_passwords());

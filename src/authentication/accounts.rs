@@ -1,7 +1,7 @@
 //! Stage 4, accounts: users with a password, for whom no bootstrapping server is needed.
 //!
 //! Takes:   accounts, as the configuration read them.
-//! Gives:   HA1 of a user for a hash, and the user's public identities.
+//! Gives:   HA1 of a user for a hash, and the caller he is.
 //! Keeps:   one entry for each user, `ACCOUNTS_MAX` at most; passwords and HA1 are zeroed on drop.
 //! Refuses: a username with a colon, since A1 would be ambiguous; an account twice; an HA1 of the wrong length.
 //! Sources: RFC 7616 section 3.4.2; RFC 8760 section 2; V-96 of the conformance tests.
@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::caller::Caller;
 use super::digest::{Ha1, Hash};
-use crate::identity::{Impu, NAME_MAX};
+use super::ready::Ready;
+use crate::hashing::{Seeded, seeded};
+use crate::identity::{Impu, NAME_MAX, Principal, Proof};
 
 /// Most accounts.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
@@ -57,8 +60,14 @@ pub enum AccountUnfit {
 /// Users by realm and name.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    realms: HashMap<Box<str>, HashMap<Box<str>, Account>>,
+    realms: HashMap<Box<str>, HashMap<Box<str>, Entry, Seeded>>,
     count: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    account: Account,
+    ready: Ready,
 }
 
 impl Accounts {
@@ -80,34 +89,42 @@ impl Accounts {
         if self.count >= ACCOUNTS_MAX {
             return Err(AccountUnfit::Full);
         }
-        let users = self.realms.entry(realm.into()).or_default();
+        let users = self.realms.entry(realm.into());
+        let users = users.or_insert_with(|| HashMap::with_hasher(seeded()));
         if users.contains_key(username) {
             return Err(AccountUnfit::Twice);
         }
-        users.insert(username.into(), account);
+        users.insert(username.into(), Entry { account, ready: Ready::default() });
         self.count = self.count.saturating_add(1);
         Ok(())
     }
 
-    /// HA1 of a user; `None` if there is no such user, he is disabled, or no HA1 of that hash is stored.
-    pub fn ha1(&self, realm: &str, username: &str, hash: Hash) -> Option<Ha1> {
-        match &self.find(realm, username)?.secret {
-            Secret::Password(password) => {
-                Some(Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes()))
-            }
+    /// The caller a user is, and his HA1 for `hash`; `None` if there is no such user, he is disabled, or no HA1 of
+    /// that hash is stored.
+    pub fn user(&self, realm: &str, username: &str, hash: Hash) -> Option<(Arc<Caller>, Ha1)> {
+        let found = self.realms.get(realm)?.get(username);
+        let Entry { account, ready } = found.filter(|entry| !entry.account.disabled)?;
+        let ha1 = match &account.secret {
+            Secret::Password(password) => ready.ha1(hash, || {
+                Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes())
+            }),
             Secret::Ha1(stored) => {
-                stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())
+                stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())?
             }
-        }
+        };
+        let caller = ready.caller(|| Caller {
+            principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
+            identities: Arc::clone(&account.identities),
+            key_name: username.into(),
+            expires: None,
+        });
+        Some((caller, ha1))
     }
 
-    /// Public identities of a user.
+    /// Public identities of a user; `None` as in [`Accounts::user`].
     pub fn identities(&self, realm: &str, username: &str) -> Option<Arc<[Impu]>> {
-        self.find(realm, username).map(|account| Arc::clone(&account.identities))
-    }
-
-    fn find(&self, realm: &str, username: &str) -> Option<&Account> {
-        self.realms.get(realm)?.get(username).filter(|account| !account.disabled)
+        let found = self.realms.get(realm)?.get(username);
+        found.map(|entry| &entry.account).filter(|it| !it.disabled).map(|it| it.identities.clone())
     }
 
     /// How many there are.
@@ -123,7 +140,7 @@ impl Accounts {
     /// Whether any account is kept as a password rather than as HA1.
     pub fn has_passwords(&self) -> bool {
         let mut users = self.realms.values().flat_map(HashMap::values);
-        users.any(|account| matches!(account.secret, Secret::Password(_)))
+        users.any(|entry| matches!(entry.account.secret, Secret::Password(_)))
     }
 }
 
@@ -145,11 +162,11 @@ mod tests {
             Secret::Ha1(vec![(Hash::Md5, Ha1::from_hex(Hash::Md5, md5).expect("32 digits"))]);
         accounts.add("sip.example.com", "bob", account(stored)).expect("fits");
         for hash in [Hash::Md5, Hash::Sha256, Hash::Sha512_256] {
-            assert!(accounts.ha1("sip.example.com", "alice", hash).is_some(), "{hash:?}");
+            assert!(accounts.user("sip.example.com", "alice", hash).is_some(), "{hash:?}");
         }
-        assert!(accounts.ha1("sip.example.com", "bob", Hash::Md5).is_some());
-        assert!(accounts.ha1("sip.example.com", "bob", Hash::Sha256).is_none());
-        assert!(accounts.ha1("other.example.com", "alice", Hash::Md5).is_none());
+        assert!(accounts.user("sip.example.com", "bob", Hash::Md5).is_some());
+        assert!(accounts.user("sip.example.com", "bob", Hash::Sha256).is_none());
+        assert!(accounts.user("other.example.com", "alice", Hash::Md5).is_none());
     }
 
     #[test]
@@ -164,6 +181,6 @@ mod tests {
         let mut disabled = secret();
         disabled.disabled = true;
         assert_eq!(accounts.add("r", "d", disabled), Ok(()));
-        assert!(accounts.ha1("r", "d", Hash::Md5).is_none(), "disabled");
+        assert!(accounts.user("r", "d", Hash::Md5).is_none(), "disabled");
     }
 }

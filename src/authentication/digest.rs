@@ -11,7 +11,6 @@ use std::fmt;
 
 use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512_256};
-use smallvec::SmallVec;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
 
@@ -72,12 +71,29 @@ impl Hash {
 }
 
 /// Lower-case hex digits of one hash: 32 or 64 octets.
-pub type Hex = SmallVec<[u8; 64]>;
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hex {
+    digits: [u8; 64],
+    length: u8,
+}
+
+impl std::ops::Deref for Hex {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.digits.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
 
 fn hex(octets: &[u8]) -> Hex {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+    let mut hex = Hex { digits: [0; 64], length: 0 };
+    for (pair, octet) in hex.digits.chunks_exact_mut(2).zip(octets) {
+        pair.copy_from_slice(&[digit(octet >> 4), digit(octet & 15)]);
+        hex.length = hex.length.saturating_add(2);
+    }
+    hex
 }
 
 /// H(username ":" realm ":" password), hex: as good as the password in its realm.
@@ -94,13 +110,15 @@ impl Ha1 {
     pub fn from_hex(hash: Hash, digits: &[u8]) -> Option<Self> {
         let length = if hash == Hash::Md5 { 32 } else { 64 };
         let clean = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        (digits.len() == length && clean).then(|| Self(SmallVec::from_slice(digits)))
+        let mut hex = Hex { digits: [0; 64], length: u8::try_from(digits.len()).ok()? };
+        hex.digits.get_mut(..digits.len())?.copy_from_slice(digits);
+        (digits.len() == length && clean).then_some(Self(hex))
     }
 }
 
 impl Drop for Ha1 {
     fn drop(&mut self) {
-        self.0.as_mut_slice().zeroize();
+        self.0.digits.zeroize();
     }
 }
 
@@ -174,7 +192,7 @@ impl Response {
 
     /// Whether `claimed` is this response, in constant time; upper-case digits are not.
     pub fn verify(&self, claimed: &[u8]) -> bool {
-        self.0.as_slice().ct_eq(claimed).into()
+        (*self.0).ct_eq(claimed).into()
     }
 }
 

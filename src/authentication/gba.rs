@@ -21,6 +21,7 @@ pub struct Naf {
     realm: Arc<str>,
     /// Protocol identifier of the key for each class; today one for all.
     pub ua: UaId,
+    id: NafId,
     bsfs: Arc<[Arc<str>]>,
 }
 
@@ -29,6 +30,7 @@ impl Naf {
     pub fn new(fqdn: &str, ua: UaId, bsfs: impl IntoIterator<Item = Arc<str>>) -> Self {
         let fqdn = fqdn.to_ascii_lowercase();
         Self {
+            id: NafId::new(&fqdn, ua),
             realm: format!("{PREFIX}{fqdn}").into(),
             fqdn: fqdn.into(),
             ua,
@@ -48,8 +50,8 @@ impl Naf {
     }
 
     /// The key that credentials are judged by: our FQDN, never one from the message.
-    pub fn naf_id(&self) -> NafId {
-        NafId::new(&self.fqdn, self.ua)
+    pub fn naf_id(&self) -> &NafId {
+        &self.id
     }
 
     /// The B-TID in `username`, if its server is one of ours: no other is ever asked.

@@ -19,6 +19,7 @@ pub mod flows;
 pub mod gba;
 pub mod info;
 pub mod nonce;
+mod ready;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
 
@@ -37,6 +38,7 @@ pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
 pub use nonce::Nonces;
+pub use ready::Ready;
 
 use crate::admission::{Admitted, Recent};
 use crate::gate::{Halt, Lookup};
@@ -368,40 +370,26 @@ impl Authentication {
         let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
         let decoy = || (None, Ha1::new(hash, username, realm, &self.decoy));
         let Some(naf) = settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
-            let realm = settings.account_realm.as_ref();
-            return Ok(realm
-                .and_then(|realm| self.account(realm, username, hash))
-                .unwrap_or_else(decoy));
+            let user = settings.account_realm.as_ref().and_then(|realm| {
+                let username = std::str::from_utf8(username).ok()?;
+                self.accounts.load().user(realm.as_str(), username, hash)
+            });
+            return Ok(user.map_or_else(decoy, |(caller, ha1)| (Some(caller), ha1)));
         };
         let Some(btid) = naf.btid(username) else { return Ok(decoy()) };
-        match self.keys.naf_key(&btid, &naf.naf_id(), now) {
+        match self.keys.naf_key(&btid, naf.naf_id(), now) {
             KeyAnswer::Known(key) if key.expires > now.wall => {
-                let ha1 = Ha1::new(hash, username, realm, key.password().as_bytes());
-                Ok((Some(Arc::new(bootstrapped(&btid, &key))), ha1))
+                let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
+                // Another spelling of the realm is another HA1.
+                let usual = realm == naf.realm().as_bytes();
+                let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
+                Ok((Some(key.ready.caller(|| bootstrapped(&btid, &key))), ha1))
             }
             KeyAnswer::Known(_) | KeyAnswer::Unknown => Ok(decoy()),
             KeyAnswer::Forbidden => Err(Refusal::KeyForbidden.into()),
-            KeyAnswer::Ask => Err(Halt::Wait(Lookup::NafKey { btid, naf: naf.naf_id() })),
+            KeyAnswer::Ask => Err(Halt::Wait(Lookup::NafKey { btid, naf: naf.naf_id().clone() })),
             KeyAnswer::Unavailable => Err(Refusal::KeySourceUnavailable.into()),
         }
-    }
-
-    fn account(
-        &self,
-        realm: &Realm,
-        username: &[u8],
-        hash: Hash,
-    ) -> Option<(Option<Arc<Caller>>, Ha1)> {
-        let username = std::str::from_utf8(username).ok()?;
-        let accounts = self.accounts.load();
-        let ha1 = accounts.ha1(realm.as_str(), username, hash)?;
-        let caller = Caller {
-            principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
-            identities: accounts.identities(realm.as_str(), username)?,
-            key_name: username.into(),
-            expires: None,
-        };
-        Some((Some(Arc::new(caller)), ha1))
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.

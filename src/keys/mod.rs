@@ -24,6 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::authentication::Ready;
 use crate::identity::{Btid, Impi, Impu};
 use crate::instant::{Now, WallTime};
 
@@ -124,6 +125,8 @@ pub struct NafKey {
     pub expires: WallTime,
     /// When the bootstrapping run was.
     pub created: WallTime,
+    /// What stage 4 checks credentials with.
+    pub ready: Ready,
 }
 
 impl NafKey {

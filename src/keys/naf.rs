@@ -261,6 +261,7 @@ mod tests {
             identities: Arc::from([]),
             expires: WallTime::from_unix(expires),
             created: WallTime::from_unix(0),
+            ready: Default::default(),
         }))
     }
 

@@ -469,6 +469,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
         expires: expires.wall,
         created: WallTime::from_unix(0),
+        ready: Default::default(),
     }
 }
 

@@ -212,6 +212,7 @@ impl Bsf {
             },
             expires: session.expires,
             created: session.created,
+            ready: Default::default(),
         })
     }
 
