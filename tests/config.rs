@@ -403,6 +403,7 @@ fn every_part_is_compared() {
             None,
         ),
         (":5070;", ":5071;", &[], Some("peer[0].members")),
+        ("[[peer]]", "[[peer]]\nrfc2543 = true", &["peer[0].rfc2543"], None),
         ("challenge = \"407\"", "challenge = \"401\"", &["register.challenge"], None),
         ("key_lifetime = \"12h\"", "key_lifetime = \"1h\"", &[], Some("bsf.key_lifetime")),
         ("rate = \"6/min\"", "rate = \"7/min\"", &["enabler.reg"], None),

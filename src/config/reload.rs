@@ -210,7 +210,7 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
         }
     }
     found.listeners(&mut merged, new);
-    found.peers(&merged, new);
+    found.peers(&mut merged, new);
     (found, merged)
 }
 
@@ -314,12 +314,12 @@ impl Difference {
         }
     }
 
-    fn peers(&mut self, old: &Config, new: &Config) {
-        let shorter = old.peers.len().min(new.peers.len());
-        for at in shorter..old.peers.len().max(new.peers.len()) {
+    fn peers(&mut self, merged: &mut Config, new: &Config) {
+        let shorter = merged.peers.len().min(new.peers.len());
+        for at in shorter..merged.peers.len().max(new.peers.len()) {
             self.restart(true, format!("peer[{at}]"));
         }
-        for (at, (old, new)) in old.peers.iter().zip(&new.peers).enumerate() {
+        for (at, (old, new)) in merged.peers.iter_mut().zip(&new.peers).enumerate() {
             let members = |peer: &Peer| format!("{:?} {:?}", peer.members, peer.addresses);
             for (key, differs) in [
                 ("name", old.name != new.name),
@@ -329,8 +329,12 @@ impl Difference {
             ] {
                 self.restart(differs, format!("peer[{at}].{key}"));
             }
+            let differs = old.name == new.name && old.rfc2543 != new.rfc2543;
+            if self.live(differs, format!("peer[{at}].rfc2543")) {
+                old.rfc2543 = new.rfc2543;
+            }
         }
-        self.restart(old.dialling.is_some() != new.dialling.is_some(), "peer.tls");
+        self.restart(merged.dialling.is_some() != new.dialling.is_some(), "peer.tls");
     }
 }
 
