@@ -20,9 +20,10 @@ use bytes::Bytes;
 use crate::association::{Responder, Ruling};
 use crate::authentication::Kind;
 use crate::enabler::Class;
+use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
 use crate::forward::transaction::ServerKey;
-use crate::forward::{Check, Destination, Output, Proxy, Shared};
+use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
 use crate::gate::{Lookup, Paused, Stop};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
@@ -103,7 +104,7 @@ pub struct Journey {
 #[derive(Debug)]
 struct Waiting {
     paused: Box<Paused>,
-    key: Option<(ServerKey, Flow)>,
+    ticket: Ticket,
 }
 
 impl Journey {
@@ -153,38 +154,31 @@ impl Journey {
     }
 
     fn request(&mut self, message: &Message, mut arrival: Arrival, now: Now) {
-        if self.proxy.absorb(message, &arrival.flow, now) {
-            return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
-        }
-        let key = self.proxy.key_of(message, &arrival);
-        if key.is_some_and(|key| self.waiting_keys.contains(&key)) {
-            return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
-        }
-        if key.is_none() {
+        let Some(key) = self.proxy.key_of(message, &arrival) else {
             let refusal = Refusal::Malformed(Fault::BranchOld);
             return self.refuse(message, &arrival, refusal, now);
+        };
+        let waits = !self.waiting_keys.is_empty() && self.waiting_keys.contains(&key);
+        if waits || self.proxy.absorb(message, &key, now) {
+            return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
-        match self.proxy.precheck(message, &arrival) {
-            Ok(Check::GoOn) => {}
+        let ticket = match self.proxy.precheck(message, &arrival) {
+            Ok(Check::GoOn(loop_part)) => Ticket { key, loop_part },
             Ok(Check::AnswerHere) => return self.answer_options(message, &arrival, now),
             Err(refusal) => return self.refuse(message, &arrival, refusal, now),
-        }
+        };
         arrival.pending = self.proxy.pending(message, &arrival.flow);
         let shared = Arc::clone(&self.shared);
         match shared.gate.inspect(message, &arrival, now) {
-            Ok(permitted) => self.forward(permitted, message, &arrival, now),
-            Err(stop) => self.stop(stop, message, &arrival, now),
+            Ok(permitted) => self.forward(permitted, &ticket, now),
+            Err(Stop::Wait(paused, lookup)) => self.wait(Waiting { paused, ticket }, lookup, now),
+            Err(stop) => self.stop(stop, message, &arrival),
         }
     }
 
-    fn forward(
-        &mut self,
-        permitted: crate::enabler::Permitted<'_>,
-        message: &Message,
-        arrival: &Arrival,
-        now: Now,
-    ) {
+    fn forward(&mut self, permitted: Permitted<'_>, ticket: &Ticket, now: Now) {
         let bound = permitted.bound();
+        let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(inside.id)),
             Ruling::Alone | Ruling::Forms => (0, None),
@@ -196,13 +190,13 @@ impl Journey {
             class: Some(bound.class()),
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
         };
-        match self.proxy.forward(permitted, now) {
+        match self.proxy.forward(permitted, ticket, now) {
             Ok(()) => self.actions.push_back(Action::Decided(decision)),
             Err(refusal) => self.refuse(message, arrival, refusal, now),
         }
     }
 
-    fn stop(&mut self, stop: Stop, message: &Message, arrival: &Arrival, now: Now) {
+    fn stop(&mut self, stop: Stop, message: &Message, arrival: &Arrival) {
         match stop {
             Stop::Answer(refusal, octets) => {
                 let rule = refusal.rule().unwrap_or(0);
@@ -217,12 +211,13 @@ impl Journey {
                 let rule = refusal.rule().unwrap_or(0);
                 self.decide(Some(message), arrival, Outcome::Dropped(refusal), rule);
             }
-            Stop::Wait(paused, lookup) => self.wait(paused, lookup, now),
+            // Who was waited for once is not waited for again: see `Gate::resume`.
+            Stop::Wait(..) => {}
         }
     }
 
-    fn wait(&mut self, paused: Box<Paused>, lookup: Lookup, now: Now) {
-        let (message, arrival) = (&paused.message, &paused.arrival);
+    fn wait(&mut self, waiting: Waiting, lookup: Lookup, now: Now) {
+        let (message, arrival) = (&waiting.paused.message, &waiting.paused.arrival);
         if self.waiting_keys.len() >= WAITING_MAX {
             let (message, arrival) = (message.clone(), arrival.clone());
             return self.refuse(&message, &arrival, Refusal::KeySourceUnavailable, now);
@@ -240,27 +235,24 @@ impl Journey {
             Outcome::Waits,
             0,
         )));
-        let key = self.proxy.key_of(message, arrival);
-        self.waiting_keys.extend(key);
+        self.waiting_keys.insert(waiting.ticket.key);
         let others = self.waiting.entry(lookup.clone()).or_default();
         if others.is_empty() {
             self.deadlines.push_back((now.mono + LOOKUP_LIMIT, lookup.clone()));
             self.actions.push_back(Action::Ask(lookup));
         }
-        others.push(Waiting { paused, key });
+        others.push(waiting);
     }
 
     /// A lookup was answered, or has failed: what waited for it goes on.
     pub fn answered(&mut self, lookup: &Lookup, now: Now) {
         let shared = Arc::clone(&self.shared);
-        for Waiting { paused, key } in self.waiting.remove(lookup).unwrap_or_default() {
-            if let Some(key) = key {
-                self.waiting_keys.remove(&key);
-            }
+        for Waiting { paused, ticket } in self.waiting.remove(lookup).unwrap_or_default() {
+            self.waiting_keys.remove(&ticket.key);
             let Paused { message, arrival } = &*paused;
             match shared.gate.resume(&paused, now) {
-                Ok(permitted) => self.forward(permitted, message, arrival, now),
-                Err(stop) => self.stop(stop, message, arrival, now),
+                Ok(permitted) => self.forward(permitted, &ticket, now),
+                Err(stop) => self.stop(stop, message, arrival),
             }
         }
         self.drain();
@@ -304,7 +296,7 @@ impl Journey {
 
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {
         let stop = self.shared.gate.refuse(message, arrival, refusal, now);
-        self.stop(stop, message, arrival, now);
+        self.stop(stop, message, arrival);
     }
 
     fn decide(&mut self, message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) {

@@ -5,12 +5,12 @@
 #[allow(dead_code, reason = "it serves the conformance tests too")]
 mod authority;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ enum Event {
 struct Desk {
     events: RefCell<VecDeque<Event>>,
     told: Notify,
+    /// What is flushed at the end of a turn.
+    transports: OnceCell<Weak<Transports>>,
 }
 
 impl Desk {
@@ -98,7 +100,11 @@ impl Desk {
 }
 
 impl Receiver for Desk {
-    fn turn(&self) {}
+    fn turn(&self) {
+        if let Some(transports) = self.transports.get().and_then(Weak::upgrade) {
+            transports.flush(|_| {});
+        }
+    }
 
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
         assert!(octets != POISON, "a fault of ours, on purpose");
@@ -167,6 +173,7 @@ impl Lab {
             seed: [3; 16],
         });
         let (transports, desk) = (transports.unwrap(), Rc::new(Desk::default()));
+        desk.transports.set(Rc::downgrade(&transports)).unwrap();
         transports.start(desk.clone());
         Self { transports, desk }
     }
@@ -751,6 +758,7 @@ fn a_core_peer_by_udp_is_reached_from_the_core_listener() {
         let flow = lab.transports.connect(&target).unwrap();
         assert_eq!((flow.listener, flow.connection), (ListenerId(1), None));
         lab.transports.send(&flow, Bytes::from_static(REQUEST)).unwrap();
+        lab.transports.flush(|_| {});
         let mut room = [0; 200];
         let (length, from) = core.recv_from(&mut room).await.unwrap();
         assert_eq!((&room[..length], from), (REQUEST, lab.address(1)));

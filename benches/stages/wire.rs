@@ -142,7 +142,7 @@ fn print() -> Run {
             let headers = &settings.headers;
             let edits =
                 asserted::edit_request(&bound, &shared.gate, headers).expect("its caller's");
-            let branch = "z9hG4bK00f81d4fae7dec11d0a76500a0c91e6bf6c0ffee01";
+            let branch = b"z9hG4bK00f81d4fae7dec11d0a76500a0c91e6bf6c0ffee01";
             let (settings, route) = (&*settings, &route);
             let plan = outgoing::Plan { settings, route, path_token: None, branch };
             black_box(outgoing::print(&bound, edits, &plan).expect("it is printed"));

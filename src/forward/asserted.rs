@@ -205,7 +205,11 @@ impl Asserted<'_> {
             _ => Choice::default(),
         };
         let privacy = Privacy::of(message);
-        for field in message.fields() {
+        // With names of the operator's own, any header may have to go.
+        let any = !self.settings.strip_from_ue.is_empty();
+        let looked_at =
+            |field: &&Field| any || TOUCHED & field.name.bit() != 0 || is_strange(message, field);
+        for field in message.fields().iter().filter(looked_at) {
             let foreign = match passage.from {
                 Trust::Foreign => self.fate_from_foreign(message, field),
                 Trust::Ours => self.fate_from_ours(message, field),
@@ -405,6 +409,10 @@ impl Privacy {
 
 /// The caller's own identity that `uri` spells; of two that compare alike the one of the same scheme.
 fn find_own<'i>(identities: &'i [Impu], uri: Uri<'_>) -> Option<&'i Impu> {
+    // Spelt as it is written down, as it mostly is.
+    if let Some(own) = identities.iter().find(|own| own.as_str().as_bytes() == uri.octets()) {
+        return Some(own);
+    }
     let key = uri.identity();
     let is_tel = |text: &[u8]| begins_with(text, b"tel:");
     let mut own = identities.iter().filter(|own| own.key() == key);
@@ -498,6 +506,47 @@ fn put_field(message: &Message, edits: &mut Edits, name: Name, value: impl FnOnc
         text.field(name.as_str(), value);
     });
 }
+
+/// Whether a header of no known name is one that is looked at.
+fn is_strange(message: &Message, field: &Field) -> bool {
+    let name = field.name_span.of(message.octets());
+    field.name == Name::Other
+        && (is_remote_party_id(message, field) || begins_with(name, b"X-3GPP-"))
+}
+
+/// The headers that something may become of, as a set; `is_network_header` and the fates name them one by one.
+const TOUCHED: u128 = Name::PAssertedIdentity.bit()
+    | Name::PPreferredIdentity.bit()
+    | Name::PAssertedService.bit()
+    | Name::PPreferredService.bit()
+    | Name::PAssociatedUri.bit()
+    | Name::PCalledPartyId.bit()
+    | Name::FeatureCaps.bit()
+    | Name::PAccessNetworkInfo.bit()
+    | Name::HistoryInfo.bit()
+    | Name::Diversion.bit()
+    | Name::Path.bit()
+    | Name::ServiceRoute.bit()
+    | Name::AlertInfo.bit()
+    | Name::CallInfo.bit()
+    | Name::AnswerMode.bit()
+    | Name::PrivAnswerMode.bit()
+    | Name::ResourcePriority.bit()
+    | Name::Authorization.bit()
+    | Name::ProxyAuthorization.bit()
+    | Name::SecurityClient.bit()
+    | Name::SecurityVerify.bit()
+    | Name::SecurityServer.bit()
+    | Name::PVisitedNetworkId.bit()
+    | Name::PChargingVector.bit()
+    | Name::PChargingFunctionAddresses.bit()
+    | Name::PChargeInfo.bit()
+    | Name::PServedUser.bit()
+    | Name::PUserDatabase.bit()
+    | Name::PProfileKey.bit()
+    | Name::PPrivateNetworkIndication.bit()
+    | Name::PEarlyMedia.bit()
+    | Name::PRefusedUriList.bit();
 
 /// What no message can do without, whatever is configured.
 const ESSENTIAL: [Name; 10] = [

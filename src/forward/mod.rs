@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 
 pub use bindings::{Binding, Bindings};
-pub use precheck::Check;
+pub use precheck::{Check, Ticket};
 pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;

@@ -35,7 +35,7 @@ pub struct Plan<'p> {
     /// The flow token for Path, in a REGISTER.
     pub path_token: Option<&'p str>,
     /// The branch of our Via.
-    pub branch: &'p str,
+    pub branch: &'p [u8],
 }
 
 /// A printed request, and where its Via is, so that another branch can be put in.
@@ -90,7 +90,7 @@ pub fn reprint(
     settings: &Settings,
     side: Side,
     to: &Destination,
-    branch: &str,
+    branch: &[u8],
 ) -> Result<Printed, Unprintable> {
     let mut via = Text::new();
     put_via(&mut via, settings, side, to, branch);
@@ -120,7 +120,7 @@ fn facing<'s>(settings: &'s Settings, side: Side, to: &Destination) -> Option<&'
     }
 }
 
-fn put_via(text: &mut Text, settings: &Settings, side: Side, to: &Destination, branch: &str) {
+fn put_via(text: &mut Text, settings: &Settings, side: Side, to: &Destination, branch: &[u8]) {
     let Some(listener) = facing(settings, side, to) else { return };
     let transport = to.transport();
     text.field("Via", |value| {

@@ -11,21 +11,33 @@ use std::hash::Hasher as _;
 use siphasher::sip::SipHasher13;
 
 use super::Settings;
+use super::transaction::ServerKey;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Side};
+use crate::transport::{Arrival, Flow, Side};
 use crate::wire::{Message, Method, Name, Via};
 
 /// What to do with a request first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// On to the gate.
-    GoOn,
+    /// On to the gate; if it passes, with this at the end of its branch.
+    GoOn(LoopPart),
     /// OPTIONS for the edge itself: 200.
     AnswerHere,
 }
 
-/// Octets of the loop part at the end of our branches.
+/// The end of our branches: a keyed hash in hex that shows a loop.
+pub type LoopPart = [u8; LOOP_OCTETS];
+/// Octets of the loop part.
 pub const LOOP_OCTETS: usize = 8;
+
+/// What was worked out about a request before it was judged, so that it is not worked out again.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// The server transaction it makes.
+    pub key: (ServerKey, Flow),
+    /// The end of its branch.
+    pub loop_part: LoopPart,
+}
 
 /// Looks at what RFC 3261 section 16.3 has a proxy look at before policy.
 ///
@@ -51,7 +63,8 @@ pub fn precheck(
         return if options { Ok(Check::AnswerHere) } else { Err(Refusal::HopsSpent) };
     }
     let part = loop_part(message, arrival.side, loop_key);
-    let looped = message.values(Name::Via).filter_map(Via::parse).any(|via| {
+    let has_part = |via: &&[u8]| memchr::memmem::find(via, &part).is_some();
+    let looped = message.values(Name::Via).filter(has_part).filter_map(Via::parse).any(|via| {
         let own = settings
             .listeners
             .iter()
@@ -65,7 +78,7 @@ pub fn precheck(
     if message.values(Name::ProxyRequire).next().is_some() && !ours_alone {
         return Err(Refusal::ExtensionUnsupported);
     }
-    Ok(Check::GoOn)
+    Ok(Check::GoOn(part))
 }
 
 fn only_own_routes(message: &Message, settings: &Settings) -> bool {
@@ -77,7 +90,7 @@ fn only_own_routes(message: &Message, settings: &Settings) -> bool {
 /// The part of our branch that shows a loop: a keyed hash of what routing depends on, in hex.
 ///
 /// Source: RFC 5393 section 4.2.1.
-pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> [u8; LOOP_OCTETS] {
+pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> LoopPart {
     let mut hasher = SipHasher13::new_with_key(key);
     hasher.write_u8(u8::from(side == Side::Ue));
     hasher.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
@@ -90,13 +103,18 @@ pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> [u8; LOOP_OCT
     hex8(hasher.finish())
 }
 
-/// The low 32 bits in hex.
-fn hex8(number: u64) -> [u8; LOOP_OCTETS] {
+/// An octet in hex.
+pub(super) fn hex(octet: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [octet >> 4, octet & 15].map(|nibble| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'))
+}
+
+/// The low 32 bits in hex.
+fn hex8(number: u64) -> LoopPart {
+    let [_, _, _, _, low @ ..] = number.to_be_bytes();
     let mut text = [b'0'; LOOP_OCTETS];
-    for (slot, place) in text.iter_mut().zip(0_u32..) {
-        let nibble = usize::try_from(number >> place.saturating_mul(4) & 15).unwrap_or(0);
-        *slot = DIGITS.get(nibble).copied().unwrap_or(b'0');
+    for (slot, octet) in text.chunks_exact_mut(2).zip(low) {
+        slot.copy_from_slice(&hex(octet));
     }
     text
 }

@@ -23,17 +23,17 @@ use smallvec::SmallVec;
 
 use super::context::{AnyClient, AnyServer, Branch, Context};
 use super::outgoing::Printed;
-use super::precheck::{self, Check};
+use super::precheck::{self, Check, LoopPart};
 use super::timers::Wheel;
 use super::transaction::{
-    Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
+    self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
 };
 use super::{Destination, Output, Shared};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Flow, Pending, Side};
+use crate::transport::{Arrival, Flow, Pending};
 use crate::wire::{Message, Method};
 
 /// One worker's stage 7.
@@ -60,6 +60,9 @@ impl std::fmt::Debug for Proxy {
             .finish_non_exhaustive()
     }
 }
+
+/// A branch of ours.
+pub(super) type OwnBranch = SmallVec<[u8; 64]>;
 
 /// What a client transaction told its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +110,12 @@ impl Proxy {
 
     /// Hands a retransmission, or an ACK to a final response other than 2xx, to its transaction; `false` if
     /// the request is none.
-    pub fn absorb(&mut self, message: &Message, flow: &Flow, now: Now) -> bool {
-        let Some(key) = self.keys.server_any(message, flow) else { return false };
-        let Some(id) = self.servers.get(&(key, *flow)).copied() else { return false };
+    pub fn absorb(&mut self, message: &Message, key: &(ServerKey, Flow), now: Now) -> bool {
+        let Some(id) = self.servers.get(key).copied() else { return false };
         let Some(mut context) = self.contexts.remove(&id) else { return false };
         let ack = message.method() == Some(Method::Ack);
         let accepted = matches!(&context.server, Some(AnyServer::Invite(server))
-            if server.state() == super::transaction::server_invite::State::Accepted);
+            if server.state() == transaction::server_invite::State::Accepted);
         let absorbed = !(ack && (accepted || !context.acknowledged_by(message)));
         if absorbed {
             let input = if ack { ServerInput::Ack } else { ServerInput::Retransmission };
@@ -157,7 +159,7 @@ impl Proxy {
         context: &mut Context,
         printed: Printed,
         to: Destination,
-        branch: &str,
+        branch: &[u8],
         now: Now,
     ) {
         let timings = self.shared.settings().timings;
@@ -171,7 +173,7 @@ impl Proxy {
             Some(request) => request.0.method_octets(),
             None => b"",
         };
-        let key = self.keys.client(branch.as_bytes(), method);
+        let key = self.keys.client(branch, method);
         context.printed = (!context.remaining.is_empty()).then_some(printed);
         self.clients.insert(key, id);
         context.clients.push(Branch { key, machine, to, cancel: false });
@@ -365,11 +367,16 @@ impl Proxy {
     }
 
     /// A new branch: cookie, worker, 128 random bits, loop part.
-    pub(super) fn branch(&mut self, message: &Message, side: Side) -> String {
-        let loop_part = precheck::loop_part(message, side, &self.loop_key);
-        let (high, low) = (self.rng.next_u64(), self.rng.next_u64());
-        let loop_part = String::from_utf8_lossy(&loop_part);
-        format!("z9hG4bK{:02x}{high:016x}{low:016x}{loop_part}", self.worker)
+    pub(super) fn branch(&mut self, loop_part: &LoopPart) -> OwnBranch {
+        let mut secret = [0; 16];
+        self.rng.fill_bytes(&mut secret);
+        let mut branch = OwnBranch::new();
+        branch.extend_from_slice(transaction::key::COOKIE);
+        for octet in std::iter::once(self.worker).chain(secret) {
+            branch.extend(precheck::hex(octet));
+        }
+        branch.extend_from_slice(loop_part);
+        branch
     }
 }
 

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::context::{Context, Register, ends_all, new_server, reply_flow};
 use super::outgoing::{self, Plan};
+use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
 use super::{Output, Settings, asserted};
@@ -32,16 +33,26 @@ impl Proxy {
     /// # Errors
     ///
     /// The refusal that it earns; nothing was kept then.
-    pub fn forward(&mut self, permitted: Permitted<'_>, now: Now) -> Result<(), Refusal> {
+    pub fn forward(
+        &mut self,
+        permitted: Permitted<'_>,
+        ticket: &Ticket,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, now),
-            Method::Ack => self.forward_ack(&bound, now),
-            _ => self.forward_request(&bound, now),
+            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Ack => self.forward_ack(&bound, ticket, now),
+            _ => self.forward_request(&bound, ticket, now),
         }
     }
 
-    pub(super) fn forward_request(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+    pub(super) fn forward_request(
+        &mut self,
+        bound: &Bound<'_>,
+        ticket: &Ticket,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let settings = self.shared.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -53,7 +64,7 @@ impl Proxy {
         let mut route = route::route(bound, &self.shared, &settings, now)?;
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
-        let branch = self.branch(message, arrival.side);
+        let branch = self.branch(&ticket.loop_part);
         let plan = Plan {
             settings: &settings,
             route: &route,
@@ -62,7 +73,6 @@ impl Proxy {
         };
         let printed = outgoing::print(bound, edits, &plan)
             .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
-        let server_key = self.keys.server_any(message, &flow).map(|key| (key, flow));
         let track = self.shared.gate.associations.commit(bound, &route.sent, now);
         if let Some(track) = &track {
             self.shared.gate.associations.note_subscription(track, message, now);
@@ -72,7 +82,7 @@ impl Proxy {
         let first = route.destinations.remove(0);
         let method = bound.method();
         let mut context = Box::new(Context {
-            server_key,
+            server_key: Some(ticket.key),
             server: Some(new_server(method, flow.transport, settings.timings, now.mono)),
             clients: SmallVec::new(),
             request: Some(Box::new((message.clone(), arrival.clone()))),
@@ -88,9 +98,7 @@ impl Proxy {
             unreachable: false,
             timer: None,
         });
-        if let Some(key) = server_key {
-            self.servers.insert(key, id);
-        }
+        self.servers.insert(ticket.key, id);
         *self.unanswered.entry(flow).or_default() = held.saturating_add(1);
         if method == Method::Invite {
             self.answer(&mut context, 100, now);
@@ -135,14 +143,19 @@ impl Proxy {
     }
 
     /// An ACK to a 2xx goes the way of its dialog, without a transaction.
-    pub(super) fn forward_ack(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+    pub(super) fn forward_ack(
+        &mut self,
+        bound: &Bound<'_>,
+        ticket: &Ticket,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
         let settings = self.shared.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
-        let branch = self.branch(bound.message(), bound.arrival().side);
+        let branch = self.branch(&ticket.loop_part);
         let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
@@ -151,15 +164,19 @@ impl Proxy {
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.
-    pub(super) fn cancel(&mut self, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+    pub(super) fn cancel(
+        &mut self,
+        bound: &Bound<'_>,
+        ticket: &Ticket,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
         let settings = self.shared.settings();
-        let own = self.keys.server_any(message, &flow).map(|key| (key, flow));
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let mut context = Box::new(Context {
-            server_key: own,
+            server_key: Some(ticket.key),
             server: Some(new_server(Method::Cancel, flow.transport, settings.timings, now.mono)),
             clients: SmallVec::new(),
             request: Some(Box::new((message.clone(), arrival.clone()))),
@@ -175,9 +192,7 @@ impl Proxy {
             unreachable: false,
             timer: None,
         });
-        if let Some(key) = own {
-            self.servers.insert(key, id);
-        }
+        self.servers.insert(ticket.key, id);
         let held = self.unanswered.entry(flow).or_default();
         *held = held.saturating_add(1);
         self.answer(&mut context, 200, now);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::context::{Context, Register, fits};
 use super::outgoing::{self};
 use super::transaction::{ClientInput, ClientKey, ServerInput, ServerKey};
-use super::{Destination, asserted, returning};
+use super::{Destination, asserted, precheck, returning};
 use crate::association::Responder;
 use crate::instant::Now;
 use crate::refusal::Refusal;
@@ -138,7 +138,8 @@ impl Proxy {
         let (Some(printed), Some(request)) = (&context.printed, &context.request) else {
             return false;
         };
-        let branch = self.branch(&request.0, context.side);
+        let part = precheck::loop_part(&request.0, context.side, &self.loop_key);
+        let branch = self.branch(&part);
         let settings = self.shared.settings();
         let side = outgoing::other(context.side);
         let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {

@@ -39,7 +39,7 @@ impl Text {
     /// Adds octets as they are.
     pub fn put(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
         let octets = octets.as_ref();
-        self.unprintable |= octets.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
+        self.unprintable |= octets.iter().any(|octet| ends_line(*octet));
         self.octets.extend_from_slice(octets);
         self
     }
@@ -117,6 +117,11 @@ impl Text {
     }
 }
 
+/// Whether an octet could end a line, or a string in somebody's C. Most octets are above them all.
+fn ends_line(octet: u8) -> bool {
+    octet <= b'\r' && matches!(octet, b'\r' | b'\n' | 0)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Splice {
     /// What goes away; empty for an insertion.
@@ -124,6 +129,9 @@ struct Splice {
     /// What comes, as a span of `Edits::text`.
     new: Span,
 }
+
+/// Octets that the changes of most messages fit into.
+const TEXT_USUAL: usize = 512;
 
 /// The changes one message gets on its way out.
 #[derive(Debug, Default)]
@@ -135,7 +143,8 @@ pub struct Edits {
 impl Edits {
     /// No change.
     pub fn new() -> Self {
-        Self::default()
+        let text = Text { octets: Vec::with_capacity(TEXT_USUAL), unprintable: false };
+        Self { splices: SmallVec::new(), text }
     }
 
     /// Takes `span` out.
@@ -189,6 +198,7 @@ impl Edits {
     ///
     /// [`Unprintable`] if any new text held CR, LF or NUL.
     pub fn apply(mut self, message: &Message) -> Result<Vec<u8>, Unprintable> {
+        // Stable, and without a heap: there are few, and most are in order.
         self.splices.sort_by_key(|splice| splice.old.start());
         let octets = message.octets();
         let mut text = Vec::with_capacity(octets.len().saturating_add(self.text.len()));

@@ -112,11 +112,6 @@ impl Message {
         self.index.present & name.bit() != 0
     }
 
-    /// Whether one of the headers in `names`, a union of [`Name::bit`]s, is there.
-    pub(crate) fn has_any(&self, names: u128) -> bool {
-        self.index.present & names != 0
-    }
-
     /// All its octets.
     pub fn octets(&self) -> &Bytes {
         &self.octets

@@ -116,7 +116,7 @@ impl Name {
     }
 
     /// One bit for each name, so that a set of names is a number.
-    pub(super) const fn bit(self) -> u128 {
+    pub(crate) const fn bit(self) -> u128 {
         1_u128.wrapping_shl(self as u32)
     }
 }

@@ -9,7 +9,7 @@
 //!          apart is given with its fault.
 //! Sources: RFC 3261 sections 7.1 to 7.3.1 and 25.1.
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr2, memrchr};
 use smallvec::SmallVec;
 
 use super::names::{Method, Name};
@@ -143,6 +143,18 @@ impl<'a> Walk<'a> {
     /// The next line without its CRLF, and whether it was clean; the walk stands behind it.
     fn line(&mut self) -> (&'a [u8], bool) {
         let rest = self.rest();
+        // In a clean line, the first CR or LF is the CR that ends it.
+        let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        if rest.get(end..).is_some_and(|tail| tail.starts_with(b"\r\n")) {
+            steps::count(end);
+            self.at = self.at.saturating_add(end).saturating_add(2);
+            return (rest.get(..end).unwrap_or_default(), true);
+        }
+        self.broken_line(rest)
+    }
+
+    /// A line with a bare CR or LF in it, or without an end.
+    fn broken_line(&mut self, rest: &'a [u8]) -> (&'a [u8], bool) {
         let Some(end) = memchr(b'\n', rest) else {
             steps::count(rest.len());
             self.at = self.octets.len();
@@ -152,12 +164,8 @@ impl<'a> Walk<'a> {
         steps::count(end);
         let line = rest.get(..end).unwrap_or_default();
         self.at = self.at.saturating_add(end).saturating_add(1);
-        let (line, ended) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
-        let clean = ended && memchr(b'\r', line).is_none();
-        if !clean {
-            self.note(Fault::BareLineEnd);
-        }
-        (line, clean)
+        self.note(Fault::BareLineEnd);
+        (line.strip_suffix(b"\r").unwrap_or(line), false)
     }
 
     fn start_line(&mut self) -> Option<Start> {
@@ -220,14 +228,10 @@ impl<'a> Walk<'a> {
     fn field(&mut self) -> Option<Field> {
         let from = self.at;
         let (first, mut clean) = self.line();
-        let mut last = first;
         while matches!(self.rest().first(), Some(b' ' | b'\t')) {
-            let (line, line_clean) = self.line();
-            last = line;
-            clean &= line_clean;
+            clean &= self.line().1;
         }
         let line = Span::new(from, self.at);
-        let value_end = Span::within(self.octets, last).end();
         if self.at.saturating_sub(from) > LINE_MAX {
             self.note(Fault::LineTooLong);
             return None;
@@ -245,19 +249,24 @@ impl<'a> Walk<'a> {
             return None;
         };
         let value_from = from.saturating_add(name_length).saturating_add(colon).saturating_add(1);
-        let value = trim(Span::new(value_from, value_end).of(self.octets));
-        let value = if value.is_empty() {
-            Span::new(value_from, value_from)
-        } else {
-            Span::within(self.octets, value)
-        };
-        Some(Field {
-            name: Name::of(name),
-            name_span: Span::within(self.octets, name),
-            value,
-            line,
-        })
+        // The line's own CRLF is behind the value.
+        let value_end = self.at.saturating_sub(2);
+        let value = trimmed(self.octets, value_from, value_end);
+        let name_span = Span::new(from, from.saturating_add(name_length));
+        Some(Field { name: Name::of(name), name_span, value, line })
     }
+}
+
+/// The part of `octets` from `from` to `end` without white space at either end; an empty one lies at `from`.
+fn trimmed(octets: &[u8], from: usize, end: usize) -> Span {
+    let value = octets.get(from..end).unwrap_or_default();
+    let front = value.iter().take_while(|octet| is_space(**octet)).count();
+    let back = value.iter().rev().take_while(|octet| is_space(**octet)).count();
+    steps::count(front.saturating_add(back));
+    if front == value.len() {
+        return Span::new(from, from);
+    }
+    Span::new(from.saturating_add(front), end.saturating_sub(back))
 }
 
 /// `"SIP" "/" 1*DIGIT "." 1*DIGIT`: a version, ours or not.

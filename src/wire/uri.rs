@@ -205,8 +205,12 @@ fn uri_params(octets: &[u8]) -> Option<&[u8]> {
         if !clean {
             return None;
         }
+        let spelt = memchr::memchr(b'%', name).is_some();
         for (seen, routing) in seen.iter_mut().zip(ROUTING_PARAMS) {
-            if same_name(name, routing) && std::mem::replace(seen, true) {
+            if (spelt || name.len() == routing.len())
+                && same_name(name, routing)
+                && std::mem::replace(seen, true)
+            {
                 return None;
             }
         }
@@ -272,18 +276,34 @@ fn is_host(host: &[u8]) -> bool {
     if host.first() == Some(&b'[') {
         return host.last() == Some(&b']') && matches!(host_address(host), Some(IpAddr::V6(_)));
     }
-    if host.is_empty() || host.len() > HOST_MAX || !is_made_of(host, is_host_octet) {
+    if host.is_empty() || host.len() > HOST_MAX {
         return false;
     }
     let named = host.strip_suffix(b".").unwrap_or(host);
-    let last = named.rsplit(|octet| *octet == b'.').next().unwrap_or_default();
+    let (mut label, mut numeric) = (0_usize, true);
+    for octet in named {
+        if *octet == b'.' {
+            if label == 0 {
+                return false;
+            }
+            (label, numeric) = (0, true);
+            continue;
+        }
+        if !is_host_octet(*octet) {
+            return false;
+        }
+        label = label.saturating_add(1);
+        numeric &= octet.is_ascii_digit();
+    }
+    if label == 0 {
+        return false;
+    }
+    let last = named.get(named.len().saturating_sub(label)..).unwrap_or_default();
     // "127.1", "2130706433", "0x7f000001": names to us, addresses to a resolver. They are neither.
-    let numeric = last.iter().all(u8::is_ascii_digit)
-        || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"0x"));
-    if numeric {
+    if numeric || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"0x")) {
         return matches!(host_address(host), Some(IpAddr::V4(_)));
     }
-    named.split(|octet| *octet == b'.').all(|label| !label.is_empty())
+    true
 }
 
 fn scheme(octets: &[u8]) -> nom::IResult<&[u8], &[u8]> {
@@ -305,7 +325,8 @@ fn is_made_of(octets: &[u8], class: impl Fn(u8) -> bool) -> bool {
 
 /// Whether all octets are of the class, and each `%` is followed by two hex digits.
 fn is_escaped(octets: &[u8], class: impl Fn(u8) -> bool) -> bool {
-    let mut rest = octets;
+    let plain = octets.iter().position(|octet| *octet == b'%' || !class(*octet));
+    let Some(mut rest) = plain.map(|at| octets.get(at..).unwrap_or_default()) else { return true };
     while let Some((first, tail)) = rest.split_first() {
         if !class(*first) {
             return false;
