@@ -96,7 +96,7 @@ pub struct Journey {
     shared: Arc<Shared>,
     proxy: Proxy,
     waiting: HashMap<Lookup, Vec<Waiting>>,
-    waiting_keys: HashSet<(ServerKey, Flow)>,
+    waiting_keys: HashSet<ServerKey>,
     deadlines: VecDeque<(Instant, Lookup)>,
     actions: VecDeque<Action>,
 }

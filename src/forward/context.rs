@@ -14,8 +14,8 @@ use super::outgoing::Printed;
 use super::timers::{TimerKey, Timings};
 use super::transaction::key::has_cookie;
 use super::transaction::{
-    Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput, ServerInvite,
-    ServerKey, ServerOutput,
+    self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput,
+    ServerInvite, ServerKey, ServerOutput,
 };
 use super::{Destination, Settings};
 use crate::association::{Responder, Track};
@@ -27,7 +27,9 @@ use crate::wire::{Message, Method, Name};
 /// A request on its way: its server transaction and what became of it downstream.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) server_key: Option<(ServerKey, Flow)>,
+    pub(super) server_key: ServerKey,
+    /// The flow the request came on.
+    pub(super) flow: Flow,
     pub(super) server: Option<AnyServer>,
     pub(super) clients: SmallVec<[Branch; 1]>,
     /// The request as it came, until a final response has gone back.
@@ -118,6 +120,17 @@ impl AnyServer {
 }
 
 impl AnyClient {
+    /// Whether all it still does is not to answer: nothing goes back, and no ACK is repeated.
+    pub(crate) fn only_absorbs(&self) -> bool {
+        matches!(self, Self::Other(machine) if machine.state() == transaction::client::State::Completed)
+    }
+
+    /// Whether it waits for further 2xx.
+    pub(crate) fn is_accepted(&self) -> bool {
+        matches!(self, Self::Invite(machine)
+            if machine.state() == transaction::client_invite::State::Accepted)
+    }
+
     pub(crate) fn handle(&mut self, input: ClientInput<'_>, now: Instant) {
         match self {
             Self::Invite(machine) => machine.handle(input, now),

@@ -9,6 +9,7 @@
 pub mod asserted;
 pub mod bindings;
 pub(crate) mod context;
+mod lingering;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;

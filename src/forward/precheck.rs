@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 use super::Settings;
 use super::transaction::ServerKey;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Flow, Side};
+use crate::transport::{Arrival, Side};
 use crate::wire::{Message, Method, Name, Via};
 
 /// What to do with a request first.
@@ -34,7 +34,7 @@ pub const LOOP_OCTETS: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     /// The server transaction it makes.
-    pub key: (ServerKey, Flow),
+    pub key: ServerKey,
     /// The end of its branch.
     pub loop_part: LoopPart,
 }

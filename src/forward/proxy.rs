@@ -14,6 +14,7 @@
 //! Sources: RFC 3261 sections 9, 16.6 to 16.10 and 17; RFC 6026; RFC 3263 section 4.3; `PX`, `TX`, `DNS-03`.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use smallvec::SmallVec;
 
 use super::context::{AnyClient, AnyServer, Branch, Context};
+use super::lingering::{Accepted, Copy, Lingering};
 use super::outgoing::Printed;
 use super::precheck::{self, Check, LoopPart};
 use super::timers::Wheel;
@@ -45,8 +47,12 @@ pub struct Proxy {
     pub(super) rng: ChaCha12Rng,
     pub(super) wheel: Wheel<u64>,
     pub(super) contexts: HashMap<u64, Box<Context>, Hashed>,
-    pub(super) servers: HashMap<(ServerKey, Flow), u64, Seeded>,
-    pub(super) clients: HashMap<ClientKey, u64, Hashed>,
+    /// Those that are answered, until their copies cannot come any more.
+    pub(super) lingering: Lingering,
+    pub(super) servers: HashMap<ServerKey, Place, Hashed>,
+    pub(super) clients: HashMap<ClientKey, Place, Hashed>,
+    /// Hashes flows into keys.
+    pub(super) flow_hash: Seeded,
     pub(super) unanswered: HashMap<Flow, usize, Seeded>,
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
@@ -59,6 +65,15 @@ impl std::fmt::Debug for Proxy {
             .field("contexts", &self.contexts.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Where a transaction is found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// A context.
+    Live(u64),
+    /// Among those that linger.
+    Lingering(u64),
 }
 
 /// A branch of ours.
@@ -85,8 +100,10 @@ impl Proxy {
             rng,
             wheel: Wheel::new(),
             contexts: HashMap::default(),
-            servers: HashMap::with_hasher(seeded()),
+            lingering: Lingering::default(),
+            servers: HashMap::default(),
             clients: HashMap::default(),
+            flow_hash: seeded(),
             unanswered: HashMap::with_hasher(seeded()),
             next: 0,
             outputs: VecDeque::new(),
@@ -110,10 +127,24 @@ impl Proxy {
 
     /// Hands a retransmission, or an ACK to a final response other than 2xx, to its transaction; `false` if
     /// the request is none.
-    pub fn absorb(&mut self, message: &Message, key: &(ServerKey, Flow), now: Now) -> bool {
-        let Some(id) = self.servers.get(key).copied() else { return false };
-        let Some(mut context) = self.contexts.remove(&id) else { return false };
+    pub fn absorb(&mut self, message: &Message, key: &ServerKey, now: Now) -> bool {
         let ack = message.method() == Some(Method::Ack);
+        let id = match self.servers.get(key) {
+            None => return false,
+            Some(Place::Live(id)) => *id,
+            Some(Place::Lingering(number)) => {
+                return match self.lingering.copy(*number) {
+                    Some(Copy::Answer(flow, octets)) if !ack => {
+                        self.outputs.push_back(Output { to: Destination::Flow(flow), octets });
+                        true
+                    }
+                    Some(Copy::Answer(..)) => true,
+                    Some(Copy::Accepted) => !ack,
+                    None => false,
+                };
+            }
+        };
+        let Some(mut context) = self.contexts.remove(&id) else { return false };
         let accepted = matches!(&context.server, Some(AnyServer::Invite(server))
             if server.state() == transaction::server_invite::State::Accepted);
         let absorbed = !(ack && (accepted || !context.acknowledged_by(message)));
@@ -140,17 +171,24 @@ impl Proxy {
             return if fits { Pending::Invite } else { Pending::None };
         }
         let other = OTHERS.iter().any(|method| {
-            self.keys
-                .target_any(message, method.as_bytes(), flow)
-                .is_some_and(|key| self.servers.contains_key(&(key, *flow)))
+            let key = self.keys.target_any(message, method.as_bytes(), flow);
+            key.is_some_and(|key| self.servers.contains_key(&key.on(self.flow_hash.hash_one(flow))))
         });
         if other { Pending::Other } else { Pending::None }
     }
 
     pub(super) fn cancelled_by(&self, message: &Message, flow: &Flow) -> Option<&Context> {
-        let key = self.keys.target_any(message, b"INVITE", flow)?;
-        let id = self.servers.get(&(key, *flow))?;
-        self.contexts.get(id).map(|context| &**context)
+        let id = self.server_of(message, b"INVITE", flow)?;
+        self.contexts.get(&id).map(|context| &**context)
+    }
+
+    /// The context of the request with that method which a message is about.
+    pub(super) fn server_of(&self, message: &Message, method: &[u8], flow: &Flow) -> Option<u64> {
+        let key = self.keys.target_any(message, method, flow)?;
+        match self.servers.get(&key.on(self.flow_hash.hash_one(flow)))? {
+            Place::Live(id) => Some(*id),
+            Place::Lingering(_) => None,
+        }
     }
 
     pub(super) fn start_client(
@@ -175,7 +213,7 @@ impl Proxy {
         };
         let key = self.keys.client(branch, method);
         context.printed = (!context.remaining.is_empty()).then_some(printed);
-        self.clients.insert(key, id);
+        self.clients.insert(key, Place::Live(id));
         context.clients.push(Branch { key, machine, to, cancel: false });
         let place = context.clients.len().saturating_sub(1);
         self.drain_client(id, context, place, now);
@@ -243,7 +281,7 @@ impl Proxy {
         let key = self.keys.client(via.branch(), b"CANCEL");
         let timings = self.shared.settings().timings;
         let machine = AnyClient::Other(Client::new(octets, to.transport(), timings, now.mono));
-        self.clients.insert(key, id);
+        self.clients.insert(key, Place::Live(id));
         context.clients.push(Branch { key, machine, to, cancel: true });
         let place = context.clients.len().saturating_sub(1);
         self.drain_client(id, context, place, now);
@@ -266,11 +304,9 @@ impl Proxy {
         }
         if over {
             context.server = None;
-            if let Some(key) = context.server_key.take() {
-                self.servers.remove(&key);
-                if context.request.take().is_some() {
-                    self.count_down(&Some(key), &context.reply_to);
-                }
+            self.servers.remove(&context.server_key);
+            if context.request.take().is_some() {
+                self.count_down(&context.flow);
             }
         }
         if trying {
@@ -280,6 +316,11 @@ impl Proxy {
 
     /// Lets time pass.
     pub fn expire(&mut self, now: Now) {
+        let Self { lingering, servers, clients, .. } = self;
+        lingering.expire(now.mono, |server, client| {
+            servers.remove(&server);
+            client.map(|client| clients.remove(&client));
+        });
         let mut due: SmallVec<[u64; 16]> = SmallVec::new();
         self.wheel.expire(now.mono, |id| due.push(id));
         for id in due {
@@ -313,25 +354,68 @@ impl Proxy {
 
     /// Keeps a context that has live transactions, with one timer for the earliest of them.
     pub(super) fn put_back(&mut self, id: u64, mut context: Box<Context>) {
+        self.fold_up(&mut context);
+        if context.server.is_none() && context.clients.is_empty() {
+            if let Some((key, _)) = context.timer {
+                self.wheel.cancel(key);
+            }
+            if context.request.is_some() {
+                self.count_down(&context.flow);
+            }
+            return;
+        }
         let server = context.server.as_ref().and_then(AnyServer::poll_timeout);
         let clients = context.clients.iter().filter_map(|branch| branch.machine.poll_timeout());
         let earliest = clients.chain(server).min();
-        if earliest != context.timer.map(|(_, at)| at) {
+        // A timer that goes off early finds nothing due, so it is set anew only when it would be late.
+        let late = match (earliest, context.timer) {
+            (Some(earliest), Some((_, armed))) => earliest < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if late {
             if let Some((key, _)) = context.timer.take() {
                 self.wheel.cancel(key);
             }
             context.timer = earliest.map(|at| (self.wheel.insert(at, id), at));
         }
-        if context.server.is_some() || !context.clients.is_empty() {
-            self.contexts.insert(id, context);
+        self.contexts.insert(id, context);
+    }
+
+    /// Lets what is answered linger: of a context nothing is kept then but what a copy of the request needs. A
+    /// client transaction that would only absorb copies of a final response ends at once, since a response
+    /// without a transaction is dropped just so.
+    fn fold_up(&mut self, context: &mut Context) {
+        if context.request.is_some() {
             return;
         }
-        if let Some((key, _)) = context.timer {
-            self.wheel.cancel(key);
-        }
-        if context.request.is_some() {
-            self.count_down(&context.server_key, &context.reply_to);
-        }
+        let (key, reply_to) = (context.server_key, context.reply_to);
+        let clients = &mut self.clients;
+        context.clients.retain(|branch| {
+            let keep = !branch.machine.only_absorbs();
+            if !keep {
+                clients.remove(&branch.key);
+            }
+            keep
+        });
+        let place = match (&context.server, context.clients.as_slice()) {
+            (Some(AnyServer::Other(server)), []) => {
+                let Some((answer, until)) = server.completed() else { return };
+                self.lingering.answered(key, reply_to, answer, until)
+            }
+            (Some(AnyServer::Invite(server)), [branch]) if branch.machine.is_accepted() => {
+                let Some(until) = server.accepted_until() else { return };
+                let (client, to) = (branch.key, branch.to.clone());
+                let accepted = Accepted { client, to, side: context.side, track: context.track };
+                let place = self.lingering.accepted(key, reply_to, accepted, until);
+                clients.insert(client, Place::Lingering(place));
+                place
+            }
+            _ => return,
+        };
+        self.servers.insert(key, Place::Lingering(place));
+        context.server = None;
+        context.clients.clear();
     }
 
     /// The next octets to send.
@@ -341,24 +425,24 @@ impl Proxy {
 
     /// When [`Proxy::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wheel.next()
+        [self.wheel.next(), self.lingering.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The key by which a request is known to be the same one again; `None` if its branch has no cookie, and its
     /// sender is in no group that may do without (`TX-08`).
-    pub fn key_of(&self, message: &Message, arrival: &Arrival) -> Option<(ServerKey, Flow)> {
+    pub fn key_of(&self, message: &Message, arrival: &Arrival) -> Option<ServerKey> {
         let flow = &arrival.flow;
         let key = self.keys.server(message, flow).or_else(|| {
             let group = arrival.group?.id;
             let allowed = self.shared.settings().rfc2543.contains(&group);
             allowed.then(|| self.keys.server_old(message, flow))?
         });
-        key.map(|key| (key, *flow))
+        key.map(|key| key.on(self.flow_hash.hash_one(flow)))
     }
 
-    /// Contexts held.
+    /// Transactions held, those included that are answered and linger.
     pub fn footprint(&self) -> usize {
-        self.contexts.len()
+        self.contexts.len().saturating_add(self.lingering.len())
     }
 
     /// Requests that no final response has gone back to.

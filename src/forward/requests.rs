@@ -25,7 +25,7 @@ use crate::refusal::Refusal;
 use crate::transport::{Pending, Side};
 use crate::wire::{Method, Name};
 
-use super::proxy::Proxy;
+use super::proxy::{Place, Proxy};
 
 impl Proxy {
     /// Sends a permitted request on its way.
@@ -58,7 +58,7 @@ impl Proxy {
         let flow = arrival.flow;
         let held = self.unanswered.get(&flow).copied().unwrap_or(0);
         let flow_full = arrival.side == Side::Ue && held >= settings.transactions_of_flow_max;
-        if self.contexts.len() >= settings.transactions_max || flow_full {
+        if self.footprint() >= settings.transactions_max || flow_full {
             return Err(Refusal::TransactionsFull);
         }
         let mut route = route::route(bound, &self.shared, &settings, now)?;
@@ -82,7 +82,8 @@ impl Proxy {
         let first = route.destinations.remove(0);
         let method = bound.method();
         let mut context = Box::new(Context {
-            server_key: Some(ticket.key),
+            server_key: ticket.key,
+            flow,
             server: Some(new_server(method, flow.transport, settings.timings, now.mono)),
             clients: SmallVec::new(),
             request: Some(Box::new((message.clone(), arrival.clone()))),
@@ -98,7 +99,7 @@ impl Proxy {
             unreachable: false,
             timer: None,
         });
-        self.servers.insert(ticket.key, id);
+        self.servers.insert(ticket.key, Place::Live(id));
         *self.unanswered.entry(flow).or_default() = held.saturating_add(1);
         if method == Method::Invite {
             self.answer(&mut context, 100, now);
@@ -176,7 +177,8 @@ impl Proxy {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let mut context = Box::new(Context {
-            server_key: Some(ticket.key),
+            server_key: ticket.key,
+            flow,
             server: Some(new_server(Method::Cancel, flow.transport, settings.timings, now.mono)),
             clients: SmallVec::new(),
             request: Some(Box::new((message.clone(), arrival.clone()))),
@@ -192,7 +194,7 @@ impl Proxy {
             unreachable: false,
             timer: None,
         });
-        self.servers.insert(ticket.key, id);
+        self.servers.insert(ticket.key, Place::Live(id));
         let held = self.unanswered.entry(flow).or_default();
         *held = held.saturating_add(1);
         self.answer(&mut context, 200, now);
@@ -200,8 +202,7 @@ impl Proxy {
         if arrival.pending != Pending::Invite {
             return Ok(());
         }
-        let key = self.keys.target_any(message, b"INVITE", &flow);
-        let invite = key.and_then(|key| self.servers.get(&(key, flow)).copied());
+        let invite = self.server_of(message, b"INVITE", &flow);
         let Some((id, mut context)) = invite.and_then(|id| Some((id, self.contexts.remove(&id)?)))
         else {
             return Ok(());

@@ -12,15 +12,15 @@ use bytes::Bytes;
 
 use super::context::{Context, Register, fits};
 use super::outgoing::{self};
-use super::transaction::{ClientInput, ClientKey, ServerInput, ServerKey};
-use super::{Destination, asserted, precheck, returning};
+use super::transaction::{ClientInput, ClientKey, ServerInput};
+use super::{Destination, Output, asserted, precheck, returning};
 use crate::association::Responder;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Side};
 use crate::wire::{Message, Name};
 
-use super::proxy::{Event, Proxy};
+use super::proxy::{Event, Place, Proxy};
 
 impl Proxy {
     /// Takes a response.
@@ -35,11 +35,39 @@ impl Proxy {
         now: Now,
     ) -> Result<(), Refusal> {
         let key = self.keys.client_of(response).ok_or(Refusal::ResponseAstray)?;
-        let id = self.clients.get(&key).copied().ok_or(Refusal::ResponseAstray)?;
+        let id = match self.clients.get(&key).copied().ok_or(Refusal::ResponseAstray)? {
+            Place::Live(id) => id,
+            Place::Lingering(number) => return self.accept_again(number, response, from, now),
+        };
         let mut context = self.contexts.remove(&id).ok_or(Refusal::ResponseAstray)?;
         let taken = self.take_response(id, &mut context, key, response, from, now);
         self.put_back(id, context);
         taken
+    }
+
+    /// A further 2xx to an INVITE that was accepted, the same or that of another fork, goes back too.
+    fn accept_again(
+        &mut self,
+        number: u64,
+        response: &Message,
+        from: Responder,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (accepted, reply_to) =
+            self.lingering.accepted_at(number).ok_or(Refusal::ResponseAstray)?;
+        let accepts = matches!(response.status(), Some(200..=299));
+        if !accepts || !fits(&accepted.to, &from) || !goes_on(response) {
+            return Err(Refusal::ResponseAstray);
+        }
+        if let Some(track) = &accepted.track {
+            self.shared.gate.associations.respond(track, response, now)?;
+        }
+        let (settings, gate) = (self.shared.settings(), &self.shared.gate);
+        let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers);
+        if let Some(octets) = returning::print(response, edits, None, reply_to.transport) {
+            self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
+        }
+        Ok(())
     }
 
     pub(super) fn take_response(
@@ -59,7 +87,7 @@ impl Proxy {
         }
         let cancel = branch.cancel;
         // One without a Via below ours would go nowhere, and end a transaction that still has hope.
-        if !cancel && response.values(Name::Via).nth(1).is_none() {
+        if !cancel && !goes_on(response) {
             return Err(Refusal::ResponseAstray);
         }
         if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
@@ -193,16 +221,15 @@ impl Proxy {
         self.tell_server(context, ServerInput::Respond { status, octets }, now);
         if status >= 200 && context.request.take().is_some() {
             context.printed = None;
-            self.count_down(&context.server_key, &context.reply_to);
+            self.count_down(&context.flow);
         }
     }
 
-    pub(super) fn count_down(&mut self, key: &Option<(ServerKey, Flow)>, reply_to: &Flow) {
-        let flow = key.as_ref().map_or(*reply_to, |(_, flow)| *flow);
-        if let Some(held) = self.unanswered.get_mut(&flow) {
+    pub(super) fn count_down(&mut self, flow: &Flow) {
+        if let Some(held) = self.unanswered.get_mut(flow) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.unanswered.remove(&flow);
+                self.unanswered.remove(flow);
             }
         }
     }
@@ -241,6 +268,11 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Whether a response has a Via below ours.
+fn goes_on(response: &Message) -> bool {
+    response.values(Name::Via).nth(1).is_some()
 }
 
 /// Whether what is sent to `to` goes to the destination that failed: a server on UDP is known by its address alone.

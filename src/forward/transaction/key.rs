@@ -21,6 +21,19 @@ pub const COOKIE: &[u8] = b"z9hG4bK";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerKey(u128);
 
+impl ServerKey {
+    /// The same transaction on one flow alone, by a keyed hash of that.
+    pub(in crate::forward) fn on(self, flow: u64) -> Self {
+        Self(self.0 ^ (u128::from(flow) << 64 | u128::from(flow)))
+    }
+
+    /// A key for tests.
+    #[cfg(test)]
+    pub(in crate::forward) fn of_number(number: u128) -> Self {
+        Self(number)
+    }
+}
+
 /// Names one client transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(u128);

@@ -75,6 +75,12 @@ impl Server {
         self.state
     }
 
+    /// The final response, and when the last copy of the request is waited for; `None` before there is one.
+    pub fn completed(&self) -> Option<(&Bytes, Instant)> {
+        let end = self.end.filter(|_| self.state == State::Completed)?;
+        Some((&self.response, end))
+    }
+
     /// One input; drain [`Server::poll_output`] afterwards.
     pub fn handle(&mut self, input: ServerInput, now: Instant) {
         self.outputs.clear();

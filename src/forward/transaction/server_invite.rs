@@ -88,6 +88,11 @@ impl ServerInvite {
         &self.response
     }
 
+    /// When the last copy of an INVITE that was accepted is waited for; `None` in other states.
+    pub fn accepted_until(&self) -> Option<Instant> {
+        self.end.filter(|_| self.state == State::Accepted)
+    }
+
     /// One input; drain [`ServerInvite::poll_output`] afterwards.
     pub fn handle(&mut self, input: ServerInput, now: Instant) {
         self.outputs.clear();
