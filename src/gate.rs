@@ -136,7 +136,7 @@ impl Gate {
         let caller = self.authentication.identify(admitted, now)?;
         let bound = self.associations.bind(caller, now)?;
         if bound.caller().is_some() {
-            self.admission.note_verified(&arrival.flow, now);
+            self.admission.note_verified(bound.authenticated().admitted(), now);
         }
         self.enablers.permit(bound, now)
     }

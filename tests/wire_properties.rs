@@ -213,7 +213,7 @@ proptest! {
             prop_assert_eq!(again.start(), message.start());
             prop_assert_eq!(again.body(), message.body());
             let lines = |message: &Message| -> Vec<_> {
-                message.fields().iter().map(|field| (field.name, field.name_span, field.value, field.line)).collect()
+                message.fields().iter().map(|field| (field.name, field.name_span(), field.value(), field.line())).collect()
             };
             prop_assert_eq!(lines(&again), lines(&message));
         }
@@ -225,11 +225,11 @@ proptest! {
         if let Ok(message) = Message::from_datagram(Bytes::from(octets)) {
             let mut at = message.head_start();
             for field in message.fields() {
-                prop_assert_eq!(field.line.start(), at);
-                prop_assert!(field.line.start() <= field.name_span.start());
-                prop_assert!(field.name_span.end() < field.value.start());
-                prop_assert!(field.value.end() < field.line.end());
-                at = field.line.end();
+                prop_assert_eq!(field.line().start(), at);
+                prop_assert!(field.line().start() <= field.name_span().start());
+                prop_assert!(field.name_span().end() < field.value().start());
+                prop_assert!(field.value().end() < field.line().end());
+                at = field.line().end();
             }
             prop_assert_eq!(at, message.head_end());
             prop_assert_eq!(&message.octets()[at..at + 2], b"\r\n");
@@ -244,17 +244,17 @@ proptest! {
         let at = which.index(message.fields().len());
         let field = message.fields()[at];
         let mut edits = Edits::new();
-        let mut expected: Vec<Vec<u8>> = message.fields().iter().map(|field| field.line.of(message.octets()).to_vec()).collect();
+        let mut expected: Vec<Vec<u8>> = message.fields().iter().map(|field| field.line().of(message.octets()).to_vec()).collect();
         match kind {
             0 => {
-                edits.remove(field.line);
+                edits.remove(field.line());
                 expected.remove(at);
             }
             1 => {
-                edits.replace(field.value, |new| { new.put(&text); });
+                edits.replace(field.value(), |new| { new.put(&text); });
                 let line = &mut expected[at];
-                let from = field.value.start() - field.line.start();
-                line.splice(from..field.value.end() - field.line.start(), text.bytes());
+                let from = field.value().start() - field.line().start();
+                line.splice(from..field.value().end() - field.line().start(), text.bytes());
             }
             2 => {
                 edits.insert(message.head_end(), |new| { new.field("X-New", |value| { value.put(&text); }); });
@@ -285,7 +285,7 @@ proptest! {
             prop_assert_eq!(again.values(name).collect::<Vec<_>>(), expected);
             let others = |message: &Message| -> Vec<Vec<u8>> {
                 let rest = message.fields().iter().filter(|field| field.name != name);
-                rest.map(|field| field.line.of(message.octets()).to_vec()).collect()
+                rest.map(|field| field.line().of(message.octets()).to_vec()).collect()
             };
             prop_assert_eq!(others(&again), others(&message));
         }

@@ -24,7 +24,7 @@ pub use recent::Recent;
 
 use crate::enabler::Class;
 use crate::gate::Halt;
-use crate::instant::Now;
+use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending, Side, Transport};
 use crate::wire::{Message, Method, Name};
@@ -58,10 +58,18 @@ impl Default for Settings {
 pub struct Admission {
     settings: ArcSwap<Settings>,
     failures: Failures,
-    flows: Recent<Flow, Bucket>,
+    flows: Recent<Flow, Source>,
     answers: Recent<IpAddr, Bucket>,
     verified: Recent<IpAddr, ()>,
     overload: Overload,
+}
+
+/// What is remembered of one flow.
+#[derive(Debug, Default)]
+struct Source {
+    bucket: Bucket,
+    /// When it was last noted that valid evidence came from its address.
+    noted: Option<Instant>,
 }
 
 /// A message that may be looked at: evidence of stage 3.
@@ -71,6 +79,7 @@ pub struct Admitted<'m> {
     arrival: &'m Arrival,
     class: Class,
     doubtful: bool,
+    noted: bool,
 }
 
 impl<'m> Admitted<'m> {
@@ -138,7 +147,7 @@ impl Admission {
         now: Now,
     ) -> Result<Admitted<'m>, Halt> {
         let class = Class::hint(message, arrival.side);
-        let mut admitted = Admitted { message, arrival, class, doubtful: false };
+        let mut admitted = Admitted { message, arrival, class, doubtful: false, noted: false };
         if arrival.side == Side::Core {
             return Ok(admitted);
         }
@@ -148,9 +157,13 @@ impl Admission {
             Standing::Good => {}
         }
         let rate = self.settings.load().flow_rate;
-        if !self.flows.with(arrival.flow, now.mono, |bucket, _| bucket.take(rate, now.mono)) {
+        let (fits, noted) = self.flows.with(arrival.flow, now.mono, |source, _| {
+            (source.bucket.take(rate, now.mono), source.noted)
+        });
+        if !fits {
             return Err(Refusal::SourceLimited.into());
         }
+        admitted.noted = noted.is_some_and(|noted| now.mono.since(noted) < NOTED_FOR);
         self.shed(&admitted)?;
         Ok(admitted)
     }
@@ -193,10 +206,12 @@ impl Admission {
         flow.transport != Transport::Udp || self.verified.get(&address, now.mono, |()| ()).is_some()
     }
 
-    /// Notes that valid evidence came on `flow`.
-    pub fn note_verified(&self, flow: &Flow, now: Now) {
-        if flow.transport == Transport::Udp {
+    /// Notes that a request brought valid evidence, unless that was just noted.
+    pub fn note_verified(&self, admitted: &Admitted<'_>, now: Now) {
+        let flow = &admitted.arrival.flow;
+        if flow.transport == Transport::Udp && !admitted.noted {
             self.verified.with(limits::network(flow.remote.ip()), now.mono, |(), _| ());
+            self.flows.with(*flow, now.mono, |source, _| source.noted = Some(now.mono));
         }
     }
 
@@ -219,3 +234,6 @@ impl Admission {
         tables.iter().sum()
     }
 }
+
+/// How long it need not be noted again that evidence came from an address; that is remembered for 10 minutes.
+const NOTED_FOR: Duration = Duration::from_secs(60);

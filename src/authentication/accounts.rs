@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -55,6 +56,19 @@ pub enum AccountUnfit {
     Twice,
     /// More than [`ACCOUNTS_MAX`].
     Full,
+}
+
+impl Entry {
+    /// The caller that this user is.
+    fn caller(&self, realm: &str, username: &str) -> Arc<Caller> {
+        self.ready.caller(|| Caller {
+            principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
+            identities: Arc::clone(&self.account.identities),
+            key_name: username.into(),
+            expires: None,
+            strongest: AtomicU8::new(0),
+        })
+    }
 }
 
 /// Users by realm and name.
@@ -112,13 +126,22 @@ impl Accounts {
                 stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())?
             }
         };
-        let caller = ready.caller(|| Caller {
-            principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
-            identities: Arc::clone(&account.identities),
-            key_name: username.into(),
-            expires: None,
-        });
-        Some((caller, ha1))
+        Some((found?.caller(realm, username), ha1))
+    }
+
+    /// Holds each user to the best algorithm that he has used among `before`.
+    pub fn hold_as(&self, before: &Self) {
+        for (realm, users) in &self.realms {
+            let Some(known) = before.realms.get(realm) else { continue };
+            for (username, entry) in users {
+                let used = known.get(username).and_then(|before| before.ready.known_caller());
+                let best = used.map_or(0, |caller| caller.strongest.load(Ordering::Relaxed));
+                if best > 0 {
+                    let caller = entry.caller(realm, username);
+                    caller.strongest.fetch_max(best, Ordering::Relaxed);
+                }
+            }
+        }
     }
 
     /// Public identities of a user; `None` as in [`Accounts::user`].

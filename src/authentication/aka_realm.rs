@@ -16,6 +16,7 @@
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -181,6 +182,7 @@ impl AkaRealm {
             identities,
             key_name: impi.as_str().into(),
             expires: None,
+            strongest: AtomicU8::new(0),
         };
         Ok(Verified { caller: Arc::new(caller), ha1, algorithm })
     }

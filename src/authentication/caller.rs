@@ -7,6 +7,7 @@
 //! Sources: SEC_CF 1.1 AUTH-001; RFC 5922 section 8.1 (one request's digest proves nothing about the next).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use smallvec::SmallVec;
 
@@ -25,6 +26,8 @@ pub struct Caller {
     pub key_name: Arc<str>,
     /// When the evidence ends, whatever the dialog wishes; `None` for accounts.
     pub expires: Option<WallTime>,
+    /// The rank of the best algorithm used with this key: what it is held to.
+    pub strongest: AtomicU8,
 }
 
 impl Caller {

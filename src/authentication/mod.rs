@@ -25,7 +25,7 @@ pub mod tls_identity;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
@@ -40,7 +40,7 @@ pub use info::ServerProof;
 pub use nonce::Nonces;
 pub use ready::Ready;
 
-use crate::admission::{Admitted, Recent};
+use crate::admission::Admitted;
 use crate::gate::{Halt, Lookup};
 use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::instant::Now;
@@ -85,8 +85,6 @@ pub struct Authentication {
     nonces: Nonces,
     aka: Option<AkaRealm>,
     flows: ProvedFlows,
-    /// The best algorithm each principal has used, by account or B-TID.
-    best: Recent<Arc<str>, u8>,
     /// Takes the place of a key that is not known, so that the arithmetic is the same.
     decoy: [u8; 32],
 }
@@ -157,15 +155,15 @@ impl Authentication {
         decoy: [u8; 32],
     ) -> Self {
         let flows = ProvedFlows::new(settings.max_flows, settings.principals_max);
-        let best = Recent::new(settings.max_flows, Duration::from_secs(24 * 3600));
         let key = decoy.first_chunk::<16>().copied().unwrap_or_default();
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
         let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
-        Self { settings, accounts, keys, nonces, aka, flows, best, decoy }
+        Self { settings, accounts, keys, nonces, aka, flows, decoy }
     }
 
-    /// Puts other accounts in the place of the present ones.
+    /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.
     pub fn replace_accounts(&self, accounts: Arc<Accounts>) {
+        accounts.hold_as(&self.accounts.load());
         self.accounts.store(accounts);
     }
 
@@ -325,7 +323,7 @@ impl Authentication {
         };
         let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
         let caller = known.filter(|_| right).ok_or_else(bad)?;
-        self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
+        Self::hold_to_best(&caller, hash, settings.algorithm_lock)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
         }
@@ -393,20 +391,22 @@ impl Authentication {
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
-    fn hold_to_best(&self, caller: &Caller, hash: Hash, lock: bool, now: Now) -> Result<(), Halt> {
+    fn hold_to_best(caller: &Caller, hash: Hash, lock: bool) -> Result<(), Halt> {
         let rank: u8 = if hash == Hash::Md5 { 1 } else { 2 };
-        let held = self.best.with(Arc::clone(&caller.key_name), now.mono, |best, _| {
-            let held = lock && rank < *best;
-            *best = rank.max(*best);
-            held
-        });
-        if held { Err(Refusal::BadCredentials.into()) } else { Ok(()) }
+        let best = caller.strongest.load(Ordering::Relaxed);
+        if lock && rank < best {
+            return Err(Refusal::BadCredentials.into());
+        }
+        if rank > best {
+            caller.strongest.fetch_max(rank, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    /// Windows, flows, algorithms and challenges of cards held.
+    /// Windows, flows and challenges of cards held.
     pub fn footprint(&self) -> usize {
         let aka = self.aka.as_ref().map_or(0, AkaRealm::footprint);
-        [self.nonces.footprint(), self.flows.len(), self.best.len(), aka].iter().sum()
+        [self.nonces.footprint(), self.flows.len(), aka].iter().sum()
     }
 }
 
@@ -420,6 +420,7 @@ fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
         identities: Arc::clone(&key.identities),
         key_name: btid.as_str().into(),
         expires: Some(key.expires),
+        strongest: AtomicU8::new(0),
     }
 }
 

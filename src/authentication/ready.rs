@@ -24,6 +24,11 @@ impl Ready {
         Arc::clone(self.caller.get_or_init(|| Arc::new(make())))
     }
 
+    /// The caller, if he was made.
+    pub(super) fn known_caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.get()
+    }
+
     /// HA1 of `hash`.
     pub fn ha1(&self, hash: Hash, make: impl FnOnce() -> Ha1) -> Ha1 {
         match self.ha1.get(hash as usize) {

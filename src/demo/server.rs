@@ -257,7 +257,7 @@ impl SmallServer {
             }
         }
         for row in message.rows(Name::Route).take(skipped) {
-            edits.remove(row.line);
+            edits.remove(row.line());
         }
         if hops.is_empty() {
             let aor = message.uri().map(|uri| uri.identity()).unwrap_or_default();
@@ -308,7 +308,7 @@ impl SmallServer {
         let mut rows = message.rows(Name::Via);
         let Some(top) = rows.next() else { return };
         let mut edits = Edits::new();
-        edits.remove(top.line);
+        edits.remove(top.line());
         let Some(next) = message.values(Name::Via).nth(1).and_then(crate::wire::Via::parse) else {
             return;
         };

@@ -313,7 +313,7 @@ impl Asserted<'_> {
     fn is_consumed(&self, message: &Message, field: &Field) -> bool {
         match field.name {
             Name::Authorization | Name::ProxyAuthorization => {
-                self.is_own_row(field.value.of(message.octets()))
+                self.is_own_row(field.value().of(message.octets()))
             }
             Name::SecurityClient | Name::SecurityVerify | Name::SecurityServer => {
                 self.settings.sec_agree
@@ -339,7 +339,7 @@ impl Asserted<'_> {
 
     /// Whether a header belongs to those of [`Settings::strip_from_ue`], or is a network's own extension.
     fn is_stripped(&self, message: &Message, field: &Field) -> bool {
-        let name = field.name_span.of(message.octets());
+        let name = field.name_span().of(message.octets());
         if ESSENTIAL.contains(&field.name) {
             return false;
         }
@@ -448,7 +448,7 @@ fn is_network_header(name: Name) -> bool {
 
 /// The elder form of P-Asserted-Identity, which many cores still believe.
 fn is_remote_party_id(message: &Message, field: &Field) -> bool {
-    field.name_span.of(message.octets()).eq_ignore_ascii_case(b"Remote-Party-ID")
+    field.name_span().of(message.octets()).eq_ignore_ascii_case(b"Remote-Party-ID")
 }
 
 /// Whether a P-Access-Network-Info value may come from a UE. The words of the network may not, quoted or not.
@@ -483,18 +483,18 @@ fn begins_with(text: &[u8], part: &[u8]) -> bool {
 fn take_away(message: &Message, field: &Field, fate: Fate, edits: &mut Edits) {
     let wanted = match fate {
         Fate::Keep => return,
-        Fate::Remove => return edits.remove(field.line),
+        Fate::Remove => return edits.remove(field.line()),
         Fate::Pick(wanted) => wanted,
     };
-    let value = field.value.of(message.octets());
+    let value = field.value().of(message.octets());
     if split::commas(value).all(wanted) {
         return;
     }
     let mut kept = split::commas(value).filter(|value| wanted(value)).peekable();
     if kept.peek().is_none() {
-        return edits.remove(field.line);
+        return edits.remove(field.line());
     }
-    edits.replace(field.value, |text| {
+    edits.replace(field.value(), |text| {
         for (number, value) in kept.enumerate() {
             text.put(if number == 0 { "" } else { ", " }).put_unfolded(value);
         }
@@ -509,7 +509,7 @@ fn put_field(message: &Message, edits: &mut Edits, name: Name, value: impl FnOnc
 
 /// Whether a header of no known name is one that is looked at.
 fn is_strange(message: &Message, field: &Field) -> bool {
-    let name = field.name_span.of(message.octets());
+    let name = field.name_span().of(message.octets());
     field.name == Name::Other
         && (is_remote_party_id(message, field) || begins_with(name, b"X-3GPP-"))
 }

@@ -33,7 +33,7 @@ pub(super) struct Context {
     pub(super) server: Option<AnyServer>,
     pub(super) clients: SmallVec<[Branch; 1]>,
     /// The request as it came, until a final response has gone back.
-    pub(super) request: Option<Box<(Message, Arrival)>>,
+    pub(super) request: Option<(Message, Arrival)>,
     /// The request as it left, for the next destination.
     pub(super) printed: Option<Printed>,
     pub(super) remaining: SmallVec<[Destination; 1]>,
@@ -182,7 +182,7 @@ pub(super) fn fits(to: &Destination, from: &Responder) -> bool {
 pub(crate) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settings) -> Flow {
     let mut flow = arrival.flow;
     let force = settings.listener(flow.listener).is_none_or(|listener| listener.force_rport);
-    let asks_rport = message.top_via().is_some_and(|via| via.param("rport").is_some());
+    let asks_rport = message.top_via().is_some_and(|via| via.asks_rport());
     if flow.transport == Transport::Udp && !asks_rport && !(force && arrival.side == Side::Ue) {
         let port = message.top_via().and_then(|via| via.port()).unwrap_or(5060);
         flow.remote.set_port(port);

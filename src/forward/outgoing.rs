@@ -56,16 +56,16 @@ pub fn print(bound: &Bound<'_>, mut edits: Edits, plan: &Plan<'_>) -> Result<Pri
     let (message, arrival) = (bound.message(), bound.arrival());
     let Some(to) = plan.route.destinations.first() else { return Err(Unprintable) };
     let start = message.head_start();
-    let mut via = Text::new();
-    put_via(&mut via, plan.settings, other(arrival.side), to, plan.branch);
-    let via = via.finish()?;
+    let mut via_length = 0;
+    edits.insert(start, |text| {
+        let before = text.len();
+        put_via(text, plan.settings, other(arrival.side), to, plan.branch);
+        via_length = text.len().saturating_sub(before);
+    });
     let head = plan.route.restored_uri.as_ref().map_or(0, Vec::len);
     let shift = head.wrapping_sub(if head == 0 { 0 } else { message.request_uri().len() });
     let via_start = start.wrapping_add(shift);
-    let via_span = Span::new(via_start, via_start.saturating_add(via.len()));
-    edits.insert(start, |text| {
-        text.put_body(&via);
-    });
+    let via_span = Span::new(via_start, via_start.saturating_add(via_length));
     put_record_routes(&mut edits, bound, plan, to);
     put_path(&mut edits, bound, plan);
     if let Some(uri) = &plan.route.restored_uri {
@@ -173,8 +173,8 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
 
 /// Before the first row of that name, so that ours is on top of it; behind the last Via if there is none.
 fn above(message: &Message, name: Name) -> usize {
-    let first = message.rows(name).next().map(|row| row.line.start());
-    let vias = message.rows(Name::Via).last().map(|row| row.line.end());
+    let first = message.rows(name).next().map(|row| row.line().start());
+    let vias = message.rows(Name::Via).last().map(|row| row.line().end());
     first.or(vias).unwrap_or(message.head_start())
 }
 
@@ -194,7 +194,7 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
     let message = bound.message();
     if bound.arrival().side == Side::Ue {
         for row in message.rows(Name::Path) {
-            edits.remove(row.line);
+            edits.remove(row.line());
         }
     }
     let Some(token) = plan.path_token else { return };
@@ -222,7 +222,10 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
 /// `received` and `rport` in the Via that came, whatever its sender wrote there.
 fn stamp_top_via(edits: &mut Edits, message: &Message, source: SocketAddr) {
     if let Some(value) = message.values(Name::Via).next() {
-        edits.replace(message.span_of(value), |text| put_top_via(text, value, Some(source)));
+        let via = message.top_via();
+        edits.replace(message.span_of(value), |text| {
+            put_top_via(text, value, via.as_ref(), Some(source));
+        });
     }
 }
 
@@ -232,7 +235,7 @@ fn remove_routes(edits: &mut Edits, message: &Message, route: &Route) {
     let last = route.restored_uri.as_ref().map(|_| total.saturating_sub(1));
     let mut place: usize = 0;
     for row in message.rows(Name::Route) {
-        let value = row.value.of(message.octets());
+        let value = row.value().of(message.octets());
         let (mut kept, mut gone) = (Text::new(), false);
         for part in split::commas(value) {
             if place < route.own_routes || Some(place) == last {
@@ -246,8 +249,8 @@ fn remove_routes(edits: &mut Edits, message: &Message, route: &Route) {
             place = place.saturating_add(1);
         }
         match kept.finish() {
-            Ok(kept) if gone && kept.is_empty() => edits.remove(row.line),
-            Ok(kept) if gone => edits.replace(row.value, |text| {
+            Ok(kept) if gone && kept.is_empty() => edits.remove(row.line()),
+            Ok(kept) if gone => edits.replace(row.value(), |text| {
                 text.put(&kept);
             }),
             _ => {}
@@ -274,10 +277,10 @@ fn number_or_insert(
     new: impl FnOnce(Option<u64>) -> Option<u64>,
 ) {
     let row = message.rows(name).next();
-    let old = row.and_then(|row| split::number(row.value.of(message.octets())));
+    let old = row.and_then(|row| split::number(row.value().of(message.octets())));
     let Some(number) = new(old) else { return };
     match row {
-        Some(row) => edits.replace(row.value, |text| {
+        Some(row) => edits.replace(row.value(), |text| {
             text.put_number(number);
         }),
         None => edits.insert(message.head_end(), |text| {

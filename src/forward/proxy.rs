@@ -163,7 +163,7 @@ impl Proxy {
         }
         if let Some(context) = self.cancelled_by(message, flow) {
             let fits = context.request.as_ref().is_some_and(|request| {
-                let (invite, _) = &**request;
+                let (invite, _) = request;
                 invite.call_id() == message.call_id()
                     && invite.from_tag().eq_ignore_ascii_case(message.from_tag())
                     && invite.cseq().map(|c| c.number) == message.cseq().map(|c| c.number)

@@ -197,7 +197,7 @@ impl Proxy {
     /// Answers with a response of our own.
     pub(super) fn answer(&mut self, context: &mut Context, status: u16, now: Now) {
         let Some(request) = &context.request else { return };
-        let (message, arrival) = &**request;
+        let (message, arrival) = request;
         let octets = if status == 100 {
             crate::wire::Reply::to(message, 100)
                 .source(arrival.flow.remote)

@@ -25,16 +25,16 @@ pub fn print(
 ) -> Option<Bytes> {
     let mut rows = response.rows(Name::Via);
     let top = rows.next()?;
-    let value = top.value.of(response.octets());
+    let value = top.value().of(response.octets());
     match split::commas(value).nth(1) {
         Some(second) => {
             let second = response.span_of(second);
-            let whole = crate::wire::Span::new(top.value.start(), second.start());
+            let whole = crate::wire::Span::new(top.value().start(), second.start());
             edits.remove(whole);
         }
         None => {
             rows.next()?;
-            edits.remove(top.line);
+            edits.remove(top.line());
         }
     }
     let outbound = response.has_option(Name::Require, "outbound");

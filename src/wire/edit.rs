@@ -6,6 +6,8 @@
 //! Refuses: CR, LF and NUL in new text ([`Unprintable`]): whatever was put in, no line can be added.
 //! Sources: RFC 3261 section 16.6 item 1; `PX-11`.
 
+use std::net::IpAddr;
+
 use smallvec::SmallVec;
 
 use super::octets::is_space;
@@ -36,6 +38,11 @@ impl Text {
         Self::default()
     }
 
+    /// Empty text with room for so many octets.
+    pub fn with_room(octets: usize) -> Self {
+        Self { octets: Vec::with_capacity(octets), unprintable: false }
+    }
+
     /// Adds octets as they are.
     pub fn put(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
         let octets = octets.as_ref();
@@ -58,6 +65,16 @@ impl Text {
         }
         self.octets.extend_from_slice(rest);
         self
+    }
+
+    /// Adds an address, without brackets.
+    pub fn put_address(&mut self, address: IpAddr) -> &mut Self {
+        let [a, b, c, d] = match address {
+            IpAddr::V4(address) => address.octets(),
+            IpAddr::V6(address) => return self.put(address.to_string()),
+        };
+        self.put_number(a.into()).put(b".").put_number(b.into()).put(b".");
+        self.put_number(c.into()).put(b".").put_number(d.into())
     }
 
     /// Adds a decimal number.
@@ -143,8 +160,7 @@ pub struct Edits {
 impl Edits {
     /// No change.
     pub fn new() -> Self {
-        let text = Text { octets: Vec::with_capacity(TEXT_USUAL), unprintable: false };
-        Self { splices: SmallVec::new(), text }
+        Self { splices: SmallVec::new(), text: Text::with_room(TEXT_USUAL) }
     }
 
     /// Takes `span` out.
@@ -168,16 +184,16 @@ impl Edits {
     /// in which all are kept stays as it is. `name` is one whose values are parted by commas.
     pub fn retain(&mut self, message: &Message, name: Name, keep: impl Fn(&[u8]) -> bool) {
         for row in message.rows(name) {
-            let values = split::commas(row.value.of(message.octets()));
+            let values = split::commas(row.value().of(message.octets()));
             let kept = values.clone().filter(|value| keep(value)).count();
             if kept == values.clone().count() && kept > 0 {
                 continue;
             }
             if kept == 0 {
-                self.remove(row.line);
+                self.remove(row.line());
                 continue;
             }
-            self.replace(row.value, |text| {
+            self.replace(row.value(), |text| {
                 for (at, value) in values.filter(|value| keep(value)).enumerate() {
                     text.put(if at == 0 { "" } else { ", " }).put_unfolded(value);
                 }
@@ -188,7 +204,7 @@ impl Edits {
     /// Takes all rows of `name` out.
     pub fn remove_all(&mut self, message: &Message, name: Name) {
         for row in message.rows(name) {
-            self.remove(row.line);
+            self.remove(row.line());
         }
     }
 
@@ -201,8 +217,13 @@ impl Edits {
         // Stable, and without a heap: there are few, and most are in order.
         self.splices.sort_by_key(|splice| splice.old.start());
         let octets = message.octets();
-        let mut text = Vec::with_capacity(octets.len().saturating_add(self.text.len()));
         let new = self.text.finish()?;
+        // Exactly what is needed, as long as no two splices overlap: shared octets need no room to grow.
+        let gone = self.splices.iter().fold(0_usize, |sum, splice| {
+            sum.saturating_add(splice.old.end().saturating_sub(splice.old.start()))
+        });
+        let length = octets.len().saturating_add(new.len()).saturating_sub(gone);
+        let mut text = Vec::with_capacity(length);
         let mut at = 0;
         for Splice { old, new: span } in &self.splices {
             text.extend_from_slice(octets.get(at..old.start()).unwrap_or_default());
@@ -225,7 +246,7 @@ mod tests {
         let octets = Bytes::from_static(b"OPTIONS sip:a SIP/2.0\r\nA: 1\r\nB: 2\r\n\r\nx\r\ny");
         let message = Message::from_datagram(octets).expect("well formed");
         let mut edits = Edits::new();
-        edits.remove(message.fields()[0].line);
+        edits.remove(message.fields()[0].line());
         edits.insert(message.head_end(), |text| {
             text.field("C", |value| {
                 value.put_number(30);

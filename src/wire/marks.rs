@@ -26,7 +26,7 @@ impl Marks {
     /// Finds them.
     pub(super) fn find(octets: &[u8], start: Start, fields: &[Field]) -> Self {
         let first = |name: Name| {
-            fields.iter().find(|field| field.name == name).map(|field| field.value.of(octets))
+            fields.iter().find(|field| field.name == name).map(|field| field.value().of(octets))
         };
         let address = |name| {
             first(name).and_then(Address::parse).map(|address| AddressMarks::of(octets, &address))
@@ -109,6 +109,7 @@ pub(super) struct ViaMarks {
     params: Span,
     branch: Option<Span>,
     rport: Option<Span>,
+    received: Option<Span>,
 }
 
 impl ViaMarks {
@@ -122,6 +123,7 @@ impl ViaMarks {
             params: span(via.params.octets()),
             branch: via.branch.map(span),
             rport: via.rport.map(span),
+            received: via.received.map(span),
         }
     }
 
@@ -135,6 +137,7 @@ impl ViaMarks {
             params: Params::known(self.params.of(octets)),
             branch: self.branch.map(|branch| branch.of(octets)),
             rport: self.rport.map(|rport| rport.of(octets)),
+            received: self.received.map(|received| received.of(octets)),
         }
     }
 }

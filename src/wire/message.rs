@@ -24,16 +24,16 @@ pub const MESSAGE_MAX_KNOWN: usize = 256 * 1024;
 
 /// A request or a response: what arrived, unchanged, with an index.
 ///
-/// A copy costs two reference counts.
+/// A copy costs one reference count.
 #[derive(Clone, Debug)]
 pub struct Message {
-    octets: Bytes,
     index: Arc<Index>,
 }
 
-/// Where everything is.
+/// The octets, and where everything is in them.
 #[derive(Debug)]
 struct Index {
+    octets: Bytes,
     start: Start,
     fields: SmallVec<[Field; 24]>,
     /// The names that are there, by [`Name::bit`].
@@ -89,8 +89,8 @@ impl Message {
         let (start, body) = (start?, Span::new(body, octets.len()));
         let present = fields.iter().fold(0, |names, field| names | field.name.bit());
         let marks = Marks::find(&octets, start, &fields);
-        let index = Arc::new(Index { start, fields, present, blank, body, marks });
-        Some(Self { octets, index })
+        let index = Arc::new(Index { octets, start, fields, present, blank, body, marks });
+        Some(Self { index })
     }
 
     /// What was parsed once.
@@ -104,7 +104,7 @@ impl Message {
     ///
     /// [`Fault::ContentLength`] if it is there more than once, or not one decimal number below 2^32.
     pub fn content_length(&self) -> Result<Option<usize>, Fault> {
-        scan::content_length(self.rows(Name::ContentLength), &self.octets)
+        scan::content_length(self.rows(Name::ContentLength), &self.index.octets)
     }
 
     /// Whether a header of that name is there.
@@ -114,7 +114,7 @@ impl Message {
 
     /// All its octets.
     pub fn octets(&self) -> &Bytes {
-        &self.octets
+        &self.index.octets
     }
 
     /// The first line.
@@ -138,14 +138,14 @@ impl Message {
     /// The octets of the method; empty for a response.
     pub fn method_octets(&self) -> &[u8] {
         match self.index.start {
-            Start::Request { method_span, .. } => method_span.of(&self.octets),
+            Start::Request { method_span, .. } => method_span.of(&self.index.octets),
             Start::Response { .. } => b"",
         }
     }
 
     /// The octets of the Request-URI; empty for a response.
     pub fn request_uri(&self) -> &[u8] {
-        self.request_uri_span().of(&self.octets)
+        self.request_uri_span().of(&self.index.octets)
     }
 
     /// Where the Request-URI is; empty for a response.
@@ -171,7 +171,7 @@ impl Message {
 
     /// The values of all fields of that name, one for each row; `name` must not be `Other`.
     pub fn fields_named(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
-        self.rows(name).map(|field| field.value.of(&self.octets))
+        self.rows(name).map(|field| field.value().of(&self.index.octets))
     }
 
     /// All rows of that name.
@@ -189,9 +189,9 @@ impl Message {
     pub fn fields_called<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m [u8]> + Clone {
         self.rows(Name::Other)
             .filter(move |field| {
-                field.name_span.of(&self.octets).eq_ignore_ascii_case(name.as_bytes())
+                field.name_span().of(&self.index.octets).eq_ignore_ascii_case(name.as_bytes())
             })
-            .map(|field| field.value.of(&self.octets))
+            .map(|field| field.value().of(&self.index.octets))
     }
 
     /// The comma-separated values of all fields of that name, in order, trimmed. Not for Authorization and its
@@ -202,7 +202,7 @@ impl Message {
 
     /// The body, exactly as it came.
     pub fn body(&self) -> &[u8] {
-        self.index.body.of(&self.octets)
+        self.index.body.of(&self.index.octets)
     }
 
     /// Where the blank line begins: fields are added there.
@@ -212,19 +212,19 @@ impl Message {
 
     /// Where the first field begins, behind the start line.
     pub fn head_start(&self) -> usize {
-        self.index.fields.first().map_or(self.index.blank, |field| field.line.start())
+        self.index.fields.first().map_or(self.index.blank, |field| field.line().start())
     }
 
     /// The reason phrase of a response, as written; empty for a request.
     pub fn reason(&self) -> &[u8] {
         match self.index.start {
             Start::Request { .. } => b"",
-            Start::Response { reason, .. } => reason.of(&self.octets),
+            Start::Response { reason, .. } => reason.of(&self.index.octets),
         }
     }
 
     /// The place of `part`, which must have been borrowed from this message.
     pub fn span_of(&self, part: &[u8]) -> Span {
-        Span::within(&self.octets, part)
+        Span::within(&self.index.octets, part)
     }
 }

@@ -57,12 +57,13 @@ impl<'m> Reply<'m> {
         if !answerable(self.request) {
             return None;
         }
-        let mut text = Text::new();
+        let mut text = Text::with_room(USUAL);
         text.put("SIP/2.0 ").put_number(u64::from(self.status)).put(" ").put(reason(self.status));
         text.end_line();
         let mut vias = self.request.values(Name::Via);
         let top = vias.next()?;
-        text.field("Via", |value| put_top_via(value, top, self.source));
+        let via = self.request.top_via();
+        text.field("Via", |value| put_top_via(value, top, via.as_ref(), self.source));
         for via in vias {
             text.field("Via", |value| {
                 value.put_unfolded(via);
@@ -142,28 +143,62 @@ fn is_timestamp(value: &[u8]) -> bool {
 /// `received` is there when sent-by is not the source address, and always beside `rport`.
 ///
 /// Source: RFC 3261 section 18.2.1; RFC 3581 section 4; `VIA-01`, `VIA-02`.
-pub fn put_top_via(text: &mut Text, value: &[u8], source: Option<SocketAddr>) {
-    let (Some(via), Some(source)) = (Via::parse(value), source) else {
+pub fn put_top_via(
+    text: &mut Text,
+    value: &[u8],
+    via: Option<&Via<'_>>,
+    source: Option<SocketAddr>,
+) {
+    let (Some(via), Some(source)) = (via, source) else {
         text.put_unfolded(value);
         return;
     };
-    text.put("SIP/2.0/").put(via.transport()).put(" ").put_unfolded(via.sent_by());
-    for (name, value) in via.params() {
-        if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
-            continue;
+    match without_rport(value, via) {
+        Some((before, after)) => {
+            text.put(before).put(after);
         }
-        put_param(text, name, value);
+        None => put_via_anew(text, via),
     }
-    let rport = via.param("rport").is_some();
     // A socket for both families shows an IPv4 peer as ::ffff:a.b.c.d; its Via says a.b.c.d.
     let address = source.ip().to_canonical();
-    if rport || host_address(via.host()).map(|host| host.to_canonical()) != Some(address) {
-        text.put(";received=").put(address.to_string());
+    let asks = via.asks_rport();
+    if asks || host_address(via.host()).map(|host| host.to_canonical()) != Some(address) {
+        text.put(";received=").put_address(address);
     }
-    if rport {
+    if asks {
         text.put(";rport=").put_number(u64::from(source.port()));
     }
 }
+
+/// What stands before and behind an empty `rport` in a Via that can stay as it is otherwise; most can.
+fn without_rport<'v>(value: &'v [u8], via: &Via<'_>) -> Option<(&'v [u8], &'v [u8])> {
+    const RPORT: &[u8] = b";rport";
+    if via.received.is_some() || memchr::memchr(b'\r', value).is_some() {
+        return None;
+    }
+    match via.rport {
+        None => Some((value, b"")),
+        Some(b"") => {
+            let (before, rest) = value.split_at_checked(memchr::memmem::find(value, RPORT)?)?;
+            let after = rest.get(RPORT.len()..)?;
+            matches!(after.first(), None | Some(b';')).then_some((before, after))
+        }
+        Some(_) => None,
+    }
+}
+
+/// A Via part by part, without what its receiver fills in.
+fn put_via_anew(text: &mut Text, via: &Via<'_>) {
+    text.put("SIP/2.0/").put(via.transport()).put(" ").put_unfolded(via.sent_by());
+    for (name, value) in via.params() {
+        if !name.eq_ignore_ascii_case(b"received") && !name.eq_ignore_ascii_case(b"rport") {
+            put_param(text, name, value);
+        }
+    }
+}
+
+/// Octets that most responses fit into.
+const USUAL: usize = 512;
 
 /// The registered reason phrase.
 pub fn reason(status: u16) -> &'static str {
@@ -370,7 +405,8 @@ mod tests {
             ("SIP/7.0/UDP h", "192.0.2.2:9", "SIP/7.0/UDP h"),
         ] {
             let mut text = Text::new();
-            put_top_via(&mut text, via.as_bytes(), Some(source.parse().expect("an address")));
+            let (value, source) = (via.as_bytes(), source.parse().expect("an address"));
+            put_top_via(&mut text, value, Via::parse(value).as_ref(), Some(source));
             let text = text.finish().expect("printable");
             assert_eq!(String::from_utf8_lossy(&text), printed, "{via} from {source}");
         }

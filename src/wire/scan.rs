@@ -45,17 +45,52 @@ pub enum Start {
     },
 }
 
-/// One header field: its name and where it lies.
+/// One header field: its name and where it lies, in sixteen octets. A field has at most [`LINE_MAX`] of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// The name, compact form or not.
     pub name: Name,
+    start: u32,
+    name_length: u16,
+    /// From `start`.
+    value_start: u16,
+    value_length: u16,
+    line_length: u16,
+}
+
+impl Field {
+    /// The field that begins at `start`; `None` if a part of it is longer than a field may be.
+    fn new(name: Name, start: usize, name_length: usize, value: Span, end: usize) -> Option<Self> {
+        let short = |length: usize| u16::try_from(length).ok();
+        Some(Self {
+            name,
+            start: u32::try_from(start).ok()?,
+            name_length: short(name_length)?,
+            value_start: short(value.start().checked_sub(start)?)?,
+            value_length: short(value.end().checked_sub(value.start())?)?,
+            line_length: short(end.checked_sub(start)?)?,
+        })
+    }
+
+    fn span(&self, from: u16, length: u16) -> Span {
+        let from = (self.start as usize).saturating_add(usize::from(from));
+        Span::new(from, from.saturating_add(usize::from(length)))
+    }
+
     /// The octets of the name.
-    pub name_span: Span,
+    pub fn name_span(&self) -> Span {
+        self.span(0, self.name_length)
+    }
+
     /// The value without white space around it; folds stay inside.
-    pub value: Span,
+    pub fn value(&self) -> Span {
+        self.span(self.value_start, self.value_length)
+    }
+
     /// The whole line or lines, CRLF included.
-    pub line: Span,
+    pub fn line(&self) -> Span {
+        self.span(0, self.line_length)
+    }
 }
 
 /// The places of everything up to the body.
@@ -90,7 +125,7 @@ pub(super) fn content_length<'f>(
     octets: &[u8],
 ) -> Result<Option<usize>, Fault> {
     let Some(row) = rows.next() else { return Ok(None) };
-    let number = super::split::number(row.value.of(octets)).and_then(|it| u32::try_from(it).ok());
+    let number = super::split::number(row.value().of(octets)).and_then(|it| u32::try_from(it).ok());
     match number {
         Some(number) if rows.next().is_none() => Ok(Some(number as usize)),
         _ => Err(Fault::ContentLength),
@@ -231,7 +266,6 @@ impl<'a> Walk<'a> {
         while matches!(self.rest().first(), Some(b' ' | b'\t')) {
             clean &= self.line().1;
         }
-        let line = Span::new(from, self.at);
         if self.at.saturating_sub(from) > LINE_MAX {
             self.note(Fault::LineTooLong);
             return None;
@@ -252,8 +286,7 @@ impl<'a> Walk<'a> {
         // The line's own CRLF is behind the value.
         let value_end = self.at.saturating_sub(2);
         let value = trimmed(self.octets, value_from, value_end);
-        let name_span = Span::new(from, from.saturating_add(name_length));
-        Some(Field { name: Name::of(name), name_span, value, line })
+        Field::new(Name::of(name), from, name_length, value, self.at)
     }
 }
 
@@ -303,7 +336,7 @@ mod tests {
         assert!(matches!(found.start, Some(Start::Request { method: Method::Options, .. })));
         assert_eq!(found.fields.len(), 2);
         assert_eq!(found.fields[0].name, Name::Via);
-        assert_eq!(found.fields[0].value.of(octets), b"x,\r\n\ty");
+        assert_eq!(found.fields[0].value().of(octets), b"x,\r\n\ty");
         assert_eq!(&octets[found.body..], b"body");
     }
 
@@ -353,7 +386,7 @@ mod tests {
         let found = scan(octets);
         assert_eq!(found.fault, Some(Fault::HeaderName));
         assert_eq!(found.fields.len(), 1);
-        assert_eq!(found.fields[0].value.of(octets), b"5");
+        assert_eq!(found.fields[0].value().of(octets), b"5");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub struct Via<'a> {
     pub(super) params: Params<'a>,
     pub(super) branch: Option<&'a [u8]>,
     pub(super) rport: Option<&'a [u8]>,
+    pub(super) received: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
@@ -38,8 +39,8 @@ impl<'a> Via<'a> {
         steps::count(value.len());
         let (host, port) = sent_by_parts(sent_by)?;
         let (params, routing) = Params::parse_with(params, ROUTING_PARAMS)?;
-        let [branch, rport, ..] = routing;
-        Some(Self { transport, host, port, sent_by, params, branch, rport })
+        let [branch, rport, received, ..] = routing;
+        Some(Self { transport, host, port, sent_by, params, branch, rport, received })
     }
 
     /// The transport token as written.
@@ -81,12 +82,17 @@ impl<'a> Via<'a> {
 
     /// `received`, with or without brackets around an IPv6 address (RFC 5118 section 4.5).
     pub fn received(&self) -> Option<IpAddr> {
-        self.param("received").and_then(uri::host_address)
+        self.received.and_then(uri::host_address)
+    }
+
+    /// Whether the response is to go to the source port (RFC 3581 section 3).
+    pub fn asks_rport(&self) -> bool {
+        self.rport.is_some()
     }
 
     /// The port in `rport`; `None` if it is not there or without value.
     pub fn rport(&self) -> Option<u16> {
-        self.param("rport").and_then(split::number).and_then(|port| u16::try_from(port).ok())
+        self.rport.and_then(split::number).and_then(|port| u16::try_from(port).ok())
     }
 
     /// All parameters, name and value.

@@ -58,16 +58,16 @@ fn dressed(
 /// The rows that leave between CSeq and X-Last, and the row asserted behind Content-Length.
 fn rows(message: &Message) -> (String, String) {
     let octets = message.octets();
-    let at = |name: Name| message.rows(name).next().expect("there").line;
+    let at = |name: Name| message.rows(name).next().expect("there").line();
     let last = message
         .fields()
         .iter()
-        .find(|field| field.name_span.of(octets) == b"X-Last")
+        .find(|field| field.name_span().of(octets) == b"X-Last")
         .expect("what came after is still there");
     let text = |from: usize, to: usize| String::from_utf8_lossy(&octets[from..to]).into_owned();
     assert!(octets.ends_with(b"\r\n\r\nbody"), "the body is as it came");
     (
-        text(at(Name::CSeq).end(), last.line.start()),
+        text(at(Name::CSeq).end(), last.line().start()),
         text(at(Name::ContentLength).end(), message.head_end()),
     )
 }

@@ -49,7 +49,7 @@ fn received_is_read_both_ways_and_written_one_way() {
         let mut text = Text::new();
         let source = "[2001:db8::9:255]:5060".parse().expect("an address");
         let value = message.values(Name::Via).next().expect("a value");
-        respond::put_top_via(&mut text, value, Some(source));
+        respond::put_top_via(&mut text, value, Via::parse(value).as_ref(), Some(source));
         let printed = text.finish().expect("printable");
         let printed = String::from_utf8(printed).expect("ASCII");
         assert!(printed.ends_with(";received=2001:db8::9:255"), "{name}: {printed}");

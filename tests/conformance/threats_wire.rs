@@ -370,7 +370,7 @@ fn v_84_a_printed_message_reads_as_before() {
     ));
     let message = read(&octets).expect("accepted");
     let mut edits = Edits::new();
-    let hops = message.rows(Name::MaxForwards).next().expect("a row").value;
+    let hops = message.rows(Name::MaxForwards).next().expect("a row").value();
     edits.replace(hops, |text| {
         text.put_number(69);
     });
@@ -380,7 +380,7 @@ fn v_84_a_printed_message_reads_as_before() {
     for (before, after) in message.fields().iter().zip(again.fields()) {
         assert_eq!(before.name, after.name);
         if before.name != Name::MaxForwards {
-            let (before, after) = (before.line.of(message.octets()), after.line.of(again.octets()));
+            let (before, after) = (before.line().of(message.octets()), after.line().of(again.octets()));
             assert_eq!(before, after, "octet for octet");
         }
     }
