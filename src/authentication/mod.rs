@@ -48,7 +48,7 @@ use crate::keys::{KeyAnswer, KeySource};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Side};
 use crate::wire::uri::host_address;
-use crate::wire::{Credentials, Fault, Message, Method, Name, Uri};
+use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
 use digest::{Ha1, Hash, Inputs, Qop, Response};
 
@@ -121,9 +121,14 @@ pub struct Authenticated<'m> {
     evidence: Evidence,
     failure: Option<Refusal>,
     proof: Option<ServerProof>,
+    own_rows: Option<SmallVec<[Span; 2]>>,
 }
 
 impl<'m> Authenticated<'m> {
+    fn new(admitted: Admitted<'m>, evidence: Evidence) -> Self {
+        Self { admitted, evidence, failure: None, proof: None, own_rows: None }
+    }
+
     /// What stage 3 admitted.
     pub fn admitted(&self) -> &Admitted<'m> {
         &self.admitted
@@ -132,6 +137,11 @@ impl<'m> Authenticated<'m> {
     /// What was shown.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// The values of credentials for our realms, if the message was searched for them.
+    pub fn own_rows(&self) -> Option<&[Span]> {
+        self.own_rows.as_deref()
     }
 
     /// What was wrong with the credentials of a request inside a dialog.
@@ -234,7 +244,7 @@ impl Authentication {
             if arrival.group.is_none() {
                 return Err(Refusal::PeerUnknown.into());
             }
-            return Ok(Authenticated { admitted, evidence, failure: None, proof: None });
+            return Ok(Authenticated::new(admitted, evidence));
         }
         evidence.peer = None;
         evidence.channel = arrival.channel.clone();
@@ -242,11 +252,12 @@ impl Authentication {
         if self.settings.load().secure_flow_anchor {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);
         }
-        let mut found = Authenticated { admitted, evidence, failure: None, proof: None };
+        let mut found = Authenticated::new(admitted, evidence);
         if matches!(admitted.method(), Method::Ack | Method::Cancel) {
             return Ok(found);
         }
-        let rows = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
+        let (rows, spans) = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
+        found.own_rows = Some(spans);
         found.failure = match self.any_right(&rows, &admitted, now) {
             Ok(Some((caller, proof))) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
@@ -424,14 +435,14 @@ fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     }
 }
 
+/// Credentials, and where they stand.
+type OwnRows<'m> = (SmallVec<[Credentials<'m>; 1]>, SmallVec<[Span; 2]>);
+
 /// The Digest rows of our realms, from whichever header the peer filled.
 ///
 /// Rows of other realms and other schemes are left alone.
-fn own_rows<'m>(
-    message: &'m Message,
-    is_own: impl Fn(&[u8]) -> bool,
-) -> Result<SmallVec<[Credentials<'m>; 2]>, Halt> {
-    let mut rows: SmallVec<[Credentials<'m>; 2]> = SmallVec::new();
+fn own_rows<'m>(message: &'m Message, is_own: impl Fn(&[u8]) -> bool) -> Result<OwnRows<'m>, Halt> {
+    let (mut rows, mut spans) = OwnRows::default();
     for name in [Name::ProxyAuthorization, Name::Authorization] {
         for value in message.fields_named(name) {
             let parsed = Credentials::parse(value).map_err(Refusal::Malformed)?;
@@ -443,7 +454,8 @@ fn own_rows<'m>(
                 return Err(Refusal::Malformed(Fault::CredentialsMalformed).into());
             }
             rows.push(row);
+            spans.push(message.span_of(value));
         }
     }
-    Ok(rows)
+    Ok((rows, spans))
 }

@@ -20,7 +20,7 @@ use crate::wire::auth;
 use crate::wire::scan::{Field, is_space, trim};
 use crate::wire::split;
 use crate::wire::uri::{Scheme, decode};
-use crate::wire::{Address, Edits, Message, Method, Name, Text, Uri};
+use crate::wire::{Address, Edits, Message, Method, Name, Span, Text, Uri};
 
 /// On which side of the border of trust a neighbour stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Asserted<'a> {
     pub service: Option<&'a str>,
     /// Whether credentials for a realm are consumed here.
     pub is_own_realm: &'a dyn Fn(&[u8]) -> bool,
+    /// The values of credentials that are consumed here, where stage 4 has searched for them.
+    pub own_rows: Option<&'a [Span]>,
 }
 
 impl std::fmt::Debug for Asserted<'_> {
@@ -125,6 +127,7 @@ pub fn edit_request(bound: &Bound<'_>, gate: &Gate, settings: &Settings) -> Resu
         identities: Some(identities),
         service: None,
         is_own_realm: &|realm| gate.authentication.is_own_realm(realm),
+        own_rows: bound.authenticated().own_rows(),
     };
     asserted.dress(message, Passage::from(bound.arrival().side), &mut edits)?;
     Ok(edits)
@@ -138,8 +141,13 @@ pub fn edit_response(response: &Message, to: Side, gate: &Gate, settings: &Setti
     };
     let is_own_realm = |realm: &[u8]| gate.authentication.is_own_realm(realm);
     let mut edits = Edits::new();
-    let asserted =
-        Asserted { settings, identities: None, service: None, is_own_realm: &is_own_realm };
+    let asserted = Asserted {
+        settings,
+        identities: None,
+        service: None,
+        is_own_realm: &is_own_realm,
+        own_rows: None,
+    };
     // Only requests are refused; one that came here as a response would lose the same headers.
     let _ = asserted.dress(response, passage, &mut edits);
     edits
@@ -312,9 +320,10 @@ impl Asserted<'_> {
     /// What is between a neighbour and us, and goes no further in either direction.
     fn is_consumed(&self, message: &Message, field: &Field) -> bool {
         match field.name {
-            Name::Authorization | Name::ProxyAuthorization => {
-                self.is_own_row(field.value().of(message.octets()))
-            }
+            Name::Authorization | Name::ProxyAuthorization => match self.own_rows {
+                Some(own) => own.contains(&field.value()),
+                None => self.is_own_row(field.value().of(message.octets())),
+            },
             Name::SecurityClient | Name::SecurityVerify | Name::SecurityServer => {
                 self.settings.sec_agree
             }

@@ -22,6 +22,7 @@ pub mod timers;
 pub mod token;
 pub mod transaction;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -203,10 +204,11 @@ impl Settings {
         if !matches!(uri.scheme(), Scheme::Sip | Scheme::Sips) {
             return false;
         }
-        let address = host_address(uri.host());
+        let address = OnceCell::new();
         self.listeners.iter().any(|listener| {
             let named = uri.host().eq_ignore_ascii_case(listener.name.as_bytes());
-            let addressed = address == Some(listener.address.ip());
+            let addressed = !named
+                && *address.get_or_init(|| host_address(uri.host())) == Some(listener.address.ip());
             match uri.port() {
                 Some(port) => (named || addressed) && port == listener.address.port(),
                 None => named || addressed && is_default_port(listener),

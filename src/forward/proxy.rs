@@ -452,13 +452,15 @@ impl Proxy {
 
     /// A new branch: cookie, worker, 128 random bits, loop part.
     pub(super) fn branch(&mut self, loop_part: &LoopPart) -> OwnBranch {
-        let mut secret = [0; 16];
-        self.rng.fill_bytes(&mut secret);
+        let (high, low) = (self.rng.next_u64().to_be_bytes(), self.rng.next_u64().to_be_bytes());
+        let mut digits = [0; 34];
+        let octets = std::iter::once(self.worker).chain(high).chain(low);
+        for (pair, octet) in digits.chunks_exact_mut(2).zip(octets) {
+            pair.copy_from_slice(&precheck::hex(octet));
+        }
         let mut branch = OwnBranch::new();
         branch.extend_from_slice(transaction::key::COOKIE);
-        for octet in std::iter::once(self.worker).chain(secret) {
-            branch.extend(precheck::hex(octet));
-        }
+        branch.extend_from_slice(&digits);
         branch.extend_from_slice(loop_part);
         branch
     }

@@ -49,14 +49,19 @@ pub fn route(
         Side::Ue => to_core(bound, shared, settings, own_routes, restored_uri.as_deref(), now)?,
         Side::Core => to_ue(bound, shared, settings, now)?,
     };
-    let sips = Uri::parse(restored_uri.as_deref().unwrap_or(message.request_uri()))
-        .is_some_and(|uri| uri.scheme() == Scheme::Sips);
-    let destinations: SmallVec<[Destination; 2]> =
-        destinations.into_iter().filter(|to| !sips || to.transport().is_secure()).collect();
+    let sips =
+        target(message, restored_uri.as_deref()).is_some_and(|uri| uri.scheme() == Scheme::Sips);
+    let mut destinations = destinations;
+    destinations.retain(|to| !sips || to.transport().is_secure());
     if destinations.is_empty() {
         return Err(if sips { Refusal::SipsImpossible } else { Refusal::NoRoute });
     }
     Ok(Route { destinations, own_routes, restored_uri, sent })
+}
+
+/// The Request-URI, or what a strict router before us put in its place.
+fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u>> {
+    restored.map_or_else(|| message.uri(), Uri::parse)
 }
 
 /// How many Route values on top are ours.
@@ -71,8 +76,8 @@ fn own_routes(message: &Message, settings: &Settings) -> usize {
 
 /// The last Route, if the Request-URI is ours and others follow: a strict router put it there.
 fn strict_target(message: &Message, settings: &Settings, own_routes: usize) -> Option<Vec<u8>> {
-    let uri = message.uri()?;
     let last = message.values(Name::Route).skip(own_routes).last()?;
+    let uri = message.uri()?;
     if !settings.is_own(&uri) || uri.param("lr").is_none() {
         return None;
     }
@@ -90,7 +95,7 @@ fn to_core(
     now: Now,
 ) -> Result<Way, Refusal> {
     let message = bound.message();
-    let uri = Uri::parse(restored_uri.unwrap_or(message.request_uri())).ok_or(Refusal::NoRoute)?;
+    let uri = target(message, restored_uri).ok_or(Refusal::NoRoute)?;
     if let Ruling::Inside(inside) = bound.ruling() {
         let group = inside.group.ok_or(Refusal::NoRoute)?;
         let first = inside.server.clone();

@@ -112,6 +112,9 @@ fn counts(message: &Message) -> Result<(), Fault> {
         (Name::Route, ROUTE_MAX, Fault::AddressMalformed),
         (Name::Contact, CONTACT_MAX, Fault::AddressMalformed),
     ] {
+        if !message.has(name) {
+            continue;
+        }
         let mut count = 0_usize;
         for value in message.fields_named(name).flat_map(|row| split::parts(row, b',')) {
             if value.is_empty() {

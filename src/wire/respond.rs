@@ -173,7 +173,8 @@ pub fn put_top_via(
 /// What stands before and behind an empty `rport` in a Via that can stay as it is otherwise; most can.
 fn without_rport<'v>(value: &'v [u8], via: &Via<'_>) -> Option<(&'v [u8], &'v [u8])> {
     const RPORT: &[u8] = b";rport";
-    if via.received.is_some() || memchr::memchr(b'\r', value).is_some() {
+    let usual = value.starts_with(b"SIP/2.0/");
+    if !usual || via.received.is_some() || memchr::memchr(b'\r', value).is_some() {
         return None;
     }
     match via.rport {

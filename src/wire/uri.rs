@@ -86,17 +86,18 @@ impl<'a> Uri<'a> {
     };
 
     fn parse_sip(octets: &'a [u8], scheme: Scheme, rest: &'a [u8]) -> Option<Self> {
-        let (user, rest) = match memchr::memchr(b'@', rest).and_then(|at| rest.split_at_checked(at))
-        {
-            Some((user, rest)) => (Some(user), rest.get(1..)?),
-            None => (None, rest),
+        let (user, rest) = match rest.iter().position(|octet| *octet == b'@') {
+            Some(at) => {
+                let (user, rest) = rest.split_at_checked(at)?;
+                (Some(user).filter(|user| is_userinfo(user))?, rest.get(1..)?)
+            }
+            None => (&b""[..], rest),
         };
-        if user.is_some_and(|user| !is_userinfo(user)) {
-            return None;
+        let user = (!user.is_empty()).then_some(user);
+        let (host, port, tail) = host_port_and_rest(rest)?;
+        if tail.is_empty() {
+            return Some(Self { octets, scheme, user, host, port, params: b"", headers: b"" });
         }
-        let end = memchr::memchr2(b';', b'?', rest).unwrap_or(rest.len());
-        let (hostport, tail) = rest.split_at_checked(end)?;
-        let (host, port) = host_port(hostport)?;
         let question = memchr::memchr(b'?', tail).unwrap_or(tail.len());
         let (params, headers) = tail.split_at_checked(question)?;
         let params = uri_params(params)?;
@@ -237,21 +238,29 @@ fn uri_headers(octets: &[u8]) -> Option<&[u8]> {
 
 /// Splits `host[:port]`; `None` if it is neither a name nor an address, or the port no port.
 pub fn host_port(octets: &[u8]) -> Option<(&[u8], Option<u16>)> {
-    let end = if octets.first() == Some(&b'[') {
-        memchr::memchr(b']', octets)?.checked_add(1)?
-    } else {
-        memchr::memchr(b':', octets).unwrap_or(octets.len())
+    let (host, port, rest) = host_port_and_rest(octets)?;
+    rest.is_empty().then_some((host, port))
+}
+
+/// Splits `host[:port]` off the front; what follows is empty, or begins with `;` or `?`.
+fn host_port_and_rest(octets: &[u8]) -> Option<(&[u8], Option<u16>, &[u8])> {
+    let end = match octets.first() {
+        Some(b'[') => memchr::memchr(b']', octets)?.checked_add(1)?,
+        _ => octets.iter().position(|octet| !is_host_octet(*octet)).unwrap_or(octets.len()),
     };
     let (host, rest) = octets.split_at_checked(end)?;
     if !is_host(host) {
         return None;
     }
-    let port = match rest.strip_prefix(b":") {
-        None if rest.is_empty() => None,
-        None => return None,
-        Some(digits) => Some(u16::try_from(split::number(digits)?).ok()?),
+    let (port, rest) = match rest.strip_prefix(b":") {
+        None => (None, rest),
+        Some(rest) => {
+            let end = rest.iter().position(|octet| !octet.is_ascii_digit()).unwrap_or(rest.len());
+            let (digits, rest) = rest.split_at_checked(end)?;
+            (Some(u16::try_from(split::number(digits)?).ok()?), rest)
+        }
     };
-    Some((host, port))
+    matches!(rest.first(), None | Some(b';' | b'?')).then_some((host, port, rest))
 }
 
 /// The address that a host part or a `received` spells, if it is one; brackets may be there or not.
@@ -313,6 +322,11 @@ fn scheme(octets: &[u8]) -> nom::IResult<&[u8], &[u8]> {
 
 /// `user [ ":" password ]`
 fn is_userinfo(userinfo: &[u8]) -> bool {
+    // Most are a user of plain octets.
+    if !userinfo.is_empty() && userinfo.iter().all(|octet| is_user_octet(*octet) && *octet != b'%')
+    {
+        return true;
+    }
     let colon = memchr::memchr(b':', userinfo).unwrap_or(userinfo.len());
     let (user, password) = userinfo.split_at_checked(colon).unwrap_or((userinfo, b""));
     let password = password.strip_prefix(b":").unwrap_or_default();

@@ -48,7 +48,8 @@ fn dressed(
     service: Option<&str>,
 ) -> Result<Message, Refusal> {
     let is_own_realm = |realm: &[u8]| realm == b"example.net";
-    let asserted = Asserted { settings, identities, service, is_own_realm: &is_own_realm };
+    let asserted =
+        Asserted { settings, identities, service, is_own_realm: &is_own_realm, own_rows: None };
     let mut edits = Edits::new();
     asserted.dress(message, passage, &mut edits)?;
     let octets = edits.apply(message).expect("printable");
@@ -203,6 +204,7 @@ fn settings_change_their_rows_alone() {
             identities: Some(&own),
             service: None,
             is_own_realm: &|_| false,
+            own_rows: None,
         };
         let mut edits = Edits::new();
         asserted.dress(&message, passage, &mut edits).expect("no refusal");

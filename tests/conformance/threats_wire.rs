@@ -380,7 +380,8 @@ fn v_84_a_printed_message_reads_as_before() {
     for (before, after) in message.fields().iter().zip(again.fields()) {
         assert_eq!(before.name, after.name);
         if before.name != Name::MaxForwards {
-            let (before, after) = (before.line().of(message.octets()), after.line().of(again.octets()));
+            let (before, after) =
+                (before.line().of(message.octets()), after.line().of(again.octets()));
             assert_eq!(before, after, "octet for octet");
         }
     }
