@@ -12,7 +12,7 @@ use std::fmt;
 use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512_256};
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// A hash that RFC 8760 lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,27 +54,6 @@ impl Hash {
 
     /// Lower-case hex of the hash of `parts`, one after the other.
     pub fn hex(self, parts: &[&[u8]]) -> Hex {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        if length > TOGETHER {
-            return self.hex_of_long(parts);
-        }
-        // One text is hashed faster than its parts one by one; it may hold a password.
-        let mut text = Zeroizing::new([0; TOGETHER]);
-        let mut rest = text.as_mut_slice();
-        for part in parts {
-            let Some((room, tail)) = rest.split_at_mut_checked(part.len()) else { break };
-            room.copy_from_slice(part);
-            rest = tail;
-        }
-        let text = text.get(..length).unwrap_or_default();
-        match self {
-            Self::Md5 => hex(&Md5::digest(text)),
-            Self::Sha256 => hex(&Sha256::digest(text)),
-            Self::Sha512_256 => hex(&Sha512_256::digest(text)),
-        }
-    }
-
-    fn hex_of_long(self, parts: &[&[u8]]) -> Hex {
         match self {
             Self::Md5 => {
                 hex(&parts.iter().fold(Md5::new(), |sum, part| sum.chain_update(part)).finalize())
@@ -90,9 +69,6 @@ impl Hash {
         }
     }
 }
-
-/// Octets that are copied together before they are hashed.
-const TOGETHER: usize = 384;
 
 /// Lower-case hex digits of one hash: 32 or 64 octets.
 #[derive(Clone, PartialEq, Eq)]
