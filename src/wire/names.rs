@@ -107,7 +107,8 @@ impl Name {
         let bucket = ends.map(|(first, last)| bucket(octets.len(), *first, *last));
         let mut at = bucket.and_then(|bucket| FIRST_OF_BUCKET.get(usize::from(bucket))).copied();
         while let Some((spelling, name)) = at.and_then(|at| Self::SPELLINGS.get(usize::from(at))) {
-            if spelling.as_bytes().eq_ignore_ascii_case(octets) {
+            // Most are spelt as the documents spell them.
+            if spelling.as_bytes() == octets || spelling.as_bytes().eq_ignore_ascii_case(octets) {
                 return *name;
             }
             at = at.and_then(|at| NEXT_IN_BUCKET.get(usize::from(at))).copied();

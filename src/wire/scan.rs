@@ -143,7 +143,7 @@ pub fn scan(octets: &[u8]) -> Scan {
             blank = walk.at;
             break;
         }
-        let Some(field) = walk.field() else { continue };
+        let Some(field) = walk.plain_field().or_else(|| walk.field()) else { continue };
         if fields.len() < FIELDS_MAX {
             fields.push(field);
         } else {
@@ -257,6 +257,33 @@ impl<'a> Walk<'a> {
         (100..700)
             .contains(&status)
             .then(|| Start::Response { status, reason: Span::within(self.octets, reason) })
+    }
+
+    /// One field on one line, as nearly all are; `None`, and nothing walked over, if it is anything else.
+    fn plain_field(&mut self) -> Option<Field> {
+        let rest = self.rest();
+        let name_length = rest.iter().position(|octet| !is_token_octet(*octet))?;
+        let (name, behind) = rest.split_at_checked(name_length)?;
+        let value = behind.strip_prefix(b":")?;
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let end = memchr2(b'\r', b'\n', value)?;
+        let (value, behind) = value.split_at_checked(end)?;
+        let spaced = |octet: Option<&u8>| octet.is_none_or(|octet| is_space(*octet));
+        let plain = matches!(behind, [b'\r', b'\n', next, ..] if !matches!(next, b' ' | b'\t'));
+        if name.is_empty() || !plain || spaced(value.first()) || spaced(value.last()) {
+            return None;
+        }
+        let whole = rest.len().checked_sub(behind.len())?.checked_add(2)?;
+        if whole > LINE_MAX {
+            return None;
+        }
+        let value_start = self.at.checked_add(whole)?.checked_sub(value.len().checked_add(2)?)?;
+        let value = Span::new(value_start, value_start.checked_add(value.len())?);
+        let (start, end) = (self.at, self.at.checked_add(whole)?);
+        let field = Field::new(Name::of(name), start, name_length, value, end)?;
+        steps::count(whole);
+        self.at = end;
+        Some(field)
     }
 
     /// One field with its folded lines; `None` if it is not well formed.

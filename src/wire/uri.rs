@@ -244,14 +244,16 @@ pub fn host_port(octets: &[u8]) -> Option<(&[u8], Option<u16>)> {
 
 /// Splits `host[:port]` off the front; what follows is empty, or begins with `;` or `?`.
 fn host_port_and_rest(octets: &[u8]) -> Option<(&[u8], Option<u16>, &[u8])> {
-    let end = match octets.first() {
-        Some(b'[') => memchr::memchr(b']', octets)?.checked_add(1)?,
-        _ => octets.iter().position(|octet| !is_host_octet(*octet)).unwrap_or(octets.len()),
+    let (host, rest) = match plain_name(octets) {
+        Some(end) => octets.split_at_checked(end)?,
+        None => {
+            let end = match octets.first() {
+                Some(b'[') => memchr::memchr(b']', octets)?.checked_add(1)?,
+                _ => octets.iter().position(|octet| !is_host_octet(*octet)).unwrap_or(octets.len()),
+            };
+            octets.split_at_checked(end).filter(|(host, _)| is_host(host))?
+        }
     };
-    let (host, rest) = octets.split_at_checked(end)?;
-    if !is_host(host) {
-        return None;
-    }
     let (port, rest) = match rest.strip_prefix(b":") {
         None => (None, rest),
         Some(rest) => {
@@ -279,6 +281,24 @@ pub fn host_address(host: &[u8]) -> Option<IpAddr> {
     let (before, dotted) = text.rsplit_once(":::").filter(|_| text.len() <= 64)?;
     let dotted: Ipv4Addr = dotted.parse().ok()?;
     format!("{before}::{dotted}").parse().ok().map(IpAddr::V6)
+}
+
+/// The length of a host name in front, if it is one at first sight: labels of letters, digits and hyphens, the last
+/// of which begins with a letter, so that nobody takes it for an address.
+fn plain_name(octets: &[u8]) -> Option<usize> {
+    let (mut end, mut before, mut lettered) = (0_usize, b'.', false);
+    for octet in octets.iter().copied() {
+        match octet {
+            b'.' if before == b'.' => return None,
+            b'.' => {}
+            octet if !is_host_octet(octet) => break,
+            octet if before == b'.' => lettered = octet.is_ascii_alphabetic(),
+            _ => {}
+        }
+        before = octet;
+        end = end.saturating_add(1);
+    }
+    (lettered && before != b'.' && end <= HOST_MAX).then_some(end)
 }
 
 fn is_host(host: &[u8]) -> bool {
