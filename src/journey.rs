@@ -130,6 +130,7 @@ impl Journey {
 
     /// One message.
     pub fn message(&mut self, message: Message, arrival: Arrival, now: Now) {
+        self.proxy.refresh();
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
@@ -291,7 +292,7 @@ impl Journey {
 
     /// Where an answer without a transaction goes: the same way as one with.
     fn back(&self, message: &Message, arrival: &Arrival) -> Destination {
-        Destination::Flow(reply_flow(message, arrival, &self.shared.settings()))
+        Destination::Flow(reply_flow(message, arrival, &self.proxy.settings()))
     }
 
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {

@@ -41,7 +41,7 @@ pub(super) struct Context {
     pub(super) method: Method,
     pub(super) reply_to: Flow,
     pub(super) track: Option<Track>,
-    pub(super) register: Option<Register>,
+    pub(super) register: Option<Box<Register>>,
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,

@@ -25,6 +25,7 @@ pub mod transaction;
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -147,6 +148,8 @@ pub struct Shared {
     /// Servers that asked for a pause.
     pub resting: Resting,
     settings: RwLock<Arc<Settings>>,
+    /// How often they were replaced.
+    version: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -167,7 +170,8 @@ impl Shared {
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
-        Self { gate, bindings, tokens, resolved, connections, resting, settings }
+        let version = AtomicU64::new(0);
+        Self { gate, bindings, tokens, resolved, connections, resting, settings, version }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.
@@ -180,9 +184,15 @@ impl Shared {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often the settings were replaced: who keeps a copy of them looks here.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Puts other settings in the place of the present ones.
     pub fn replace_settings(&self, settings: Settings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 

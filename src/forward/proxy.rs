@@ -15,6 +15,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher as _;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
 };
-use super::{Destination, Output, Shared};
+use super::{Destination, Output, Settings, Shared};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
@@ -41,6 +42,8 @@ use crate::wire::{Message, Method};
 /// One worker's stage 7.
 pub struct Proxy {
     pub(super) shared: Arc<Shared>,
+    /// This worker's copy, so that none is counted by all of them; and which version it is of.
+    settings: (Rc<Settings>, u64),
     pub(super) worker: u8,
     pub(super) keys: Keys,
     pub(super) loop_key: [u8; 16],
@@ -92,7 +95,9 @@ impl Proxy {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut secret = [0; 16];
         rng.fill_bytes(&mut secret);
+        let version = shared.version();
         Self {
+            settings: (Rc::new(Settings::clone(&shared.settings())), version),
             shared,
             worker,
             keys: Keys::new(&secret),
@@ -110,6 +115,19 @@ impl Proxy {
         }
     }
 
+    /// Takes over settings that were replaced. A request keeps those it began with.
+    pub fn refresh(&mut self) {
+        let version = self.shared.version();
+        if version != self.settings.1 {
+            self.settings = (Rc::new(Settings::clone(&self.shared.settings())), version);
+        }
+    }
+
+    /// The settings now.
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.0)
+    }
+
     /// The worker that a branch of ours belongs to; `None` if it is not ours.
     pub fn worker_of(branch: &[u8]) -> Option<u8> {
         let digits = branch.strip_prefix(b"z9hG4bK")?.get(..2)?;
@@ -122,7 +140,7 @@ impl Proxy {
     ///
     /// As [`precheck::precheck`].
     pub fn precheck(&self, message: &Message, arrival: &Arrival) -> Result<Check, Refusal> {
-        precheck::precheck(message, arrival, &self.shared.settings(), &self.loop_key)
+        precheck::precheck(message, arrival, &self.settings(), &self.loop_key)
     }
 
     /// Hands a retransmission, or an ACK to a final response other than 2xx, to its transaction; `false` if
@@ -200,7 +218,7 @@ impl Proxy {
         branch: &[u8],
         now: Now,
     ) {
-        let timings = self.shared.settings().timings;
+        let timings = self.settings().timings;
         let octets = printed.octets.clone();
         let machine = if context.method == Method::Invite {
             AnyClient::Invite(ClientInvite::new(octets, to.transport(), timings, now.mono))
@@ -279,7 +297,7 @@ impl Proxy {
         let Ok(message) = Message::from_datagram(octets.clone()) else { return };
         let Some(via) = message.top_via() else { return };
         let key = self.keys.client(via.branch(), b"CANCEL");
-        let timings = self.shared.settings().timings;
+        let timings = self.settings().timings;
         let machine = AnyClient::Other(Client::new(octets, to.transport(), timings, now.mono));
         self.clients.insert(key, Place::Live(id));
         context.clients.push(Branch { key, machine, to, cancel: true });
@@ -434,7 +452,7 @@ impl Proxy {
         let flow = &arrival.flow;
         let key = self.keys.server(message, flow).or_else(|| {
             let group = arrival.group?.id;
-            let allowed = self.shared.settings().rfc2543.contains(&group);
+            let allowed = self.settings().rfc2543.contains(&group);
             allowed.then(|| self.keys.server_old(message, flow))?
         });
         key.map(|key| key.on(self.flow_hash.hash_one(flow)))

@@ -53,7 +53,7 @@ impl Proxy {
         ticket: &Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
-        let settings = self.shared.settings();
+        let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
         let held = self.unanswered.get(&flow).copied().unwrap_or(0);
@@ -93,7 +93,7 @@ impl Proxy {
             method,
             reply_to: reply_flow(message, arrival, &settings),
             track,
-            register,
+            register: register.map(Box::new),
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -153,7 +153,7 @@ impl Proxy {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
-        let settings = self.shared.settings();
+        let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
         let branch = self.branch(&ticket.loop_part);
@@ -173,7 +173,7 @@ impl Proxy {
     ) -> Result<(), Refusal> {
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
-        let settings = self.shared.settings();
+        let settings = self.settings();
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let mut context = Box::new(Context {

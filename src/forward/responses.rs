@@ -62,7 +62,7 @@ impl Proxy {
         if let Some(track) = &accepted.track {
             self.shared.gate.associations.respond(track, response, now)?;
         }
-        let (settings, gate) = (self.shared.settings(), &self.shared.gate);
+        let (settings, gate) = (self.settings(), &self.shared.gate);
         let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers);
         if let Some(octets) = returning::print(response, edits, None, reply_to.transport) {
             self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
@@ -133,7 +133,7 @@ impl Proxy {
         if matches!(status, 200..=299) {
             self.note_registration(context, response, now);
         }
-        let settings = self.shared.settings();
+        let settings = self.settings();
         let edits =
             asserted::edit_response(response, context.side, &self.shared.gate, &settings.headers);
         let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
@@ -144,7 +144,9 @@ impl Proxy {
     }
 
     pub(super) fn note_registration(&self, context: &Context, response: &Message, now: Now) {
-        let Some(Register { binding, caller, flow, ends, .. }) = &context.register else { return };
+        let Some(Register { binding, caller, flow, ends, .. }) = context.register.as_deref() else {
+            return;
+        };
         let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
         let routes = response.values(Name::ServiceRoute).map(Box::from).collect();
         let flows = self.shared.gate.authentication.flows();
@@ -168,7 +170,7 @@ impl Proxy {
         };
         let part = precheck::loop_part(&request.0, context.side, &self.loop_key);
         let branch = self.branch(&part);
-        let settings = self.shared.settings();
+        let settings = self.settings();
         let side = outgoing::other(context.side);
         let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {
             return false;

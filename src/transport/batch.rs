@@ -50,19 +50,23 @@ impl Inbox {
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
         let (descriptor, slices) = (socket.as_raw_fd(), slices.iter_mut());
-        let read = move || {
-            recvmmsg(descriptor, headers, slices, MsgFlags::MSG_DONTWAIT, None)
-                .map_err(io::Error::from)
-        };
         let mut count = 0_usize;
-        for datagram in socket.try_io(Interest::READABLE, read)? {
-            count = count.saturating_add(1);
-            let octets = datagram.iovs().next().unwrap_or_default();
-            if let Some(from) = datagram.address.and_then(address) {
-                each(octets, from);
+        let read = || {
+            let flags = MsgFlags::MSG_DONTWAIT;
+            for datagram in recvmmsg(descriptor, headers, slices, flags, None)? {
+                count = count.saturating_add(1);
+                let octets = datagram.iovs().next().unwrap_or_default();
+                if let Some(from) = datagram.address.and_then(address) {
+                    each(octets, from);
+                }
             }
+            // Less than a batch: there was no more, and what comes next makes the socket ready again.
+            if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match socket.try_io(Interest::READABLE, read) {
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+            Ok(()) | Err(_) => Ok(count),
         }
-        Ok(count)
     }
 }
 
