@@ -120,7 +120,7 @@ pub struct Authenticated<'m> {
     admitted: Admitted<'m>,
     evidence: Evidence,
     failure: Option<Refusal>,
-    proof: Option<ServerProof>,
+    proof: Option<Box<ServerProof>>,
     own_rows: Option<SmallVec<[Span; 2]>>,
 }
 
@@ -151,7 +151,7 @@ impl<'m> Authenticated<'m> {
 
     /// What the edge proves itself with in the answer, where it stands in for the registrar.
     pub fn proof(&self) -> Option<&ServerProof> {
-        self.proof.as_ref()
+        self.proof.as_deref()
     }
 }
 
@@ -342,7 +342,7 @@ impl Authentication {
         let proof = stands_in.then(|| {
             let ageing = self.nonces.is_ageing(&seal, now);
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
-            ServerProof::new(row, ha1, hash, session, next)
+            Box::new(ServerProof::new(row, ha1, hash, session, next))
         });
         Ok((caller, proof))
     }
@@ -363,8 +363,10 @@ impl Authentication {
         let found = aka.verify(row, message, admitted.in_dialog(), now)?;
         let stands_in = settings.offer.status(message) == 401;
         let aka_realm::Verified { caller, ha1, algorithm } = found;
-        let proof =
-            stands_in.then(|| ServerProof::new(row, ha1, algorithm.hash, algorithm.session, None));
+        let proof = stands_in.then(|| {
+            let (hash, session) = (algorithm.hash, algorithm.session);
+            Box::new(ServerProof::new(row, ha1, hash, session, None))
+        });
         Ok((caller, proof))
     }
 
@@ -422,7 +424,7 @@ impl Authentication {
 }
 
 /// A caller whose response was right, and the edge's own proof where one is due.
-type Right = (Arc<Caller>, Option<ServerProof>);
+type Right = (Arc<Caller>, Option<Box<ServerProof>>);
 
 fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
