@@ -135,4 +135,15 @@ pub mod transport;
         clippy::arithmetic_side_effects
     )
 )]
+pub mod wheel;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 pub mod wire;

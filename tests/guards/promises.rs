@@ -10,6 +10,7 @@ const PURE: &[&str] = &[
     "src/hashing.rs",
     "src/identity.rs",
     "src/instant.rs",
+    "src/wheel.rs",
     "src/journey.rs",
     "src/wire/",
     "src/admission/",
