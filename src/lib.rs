@@ -70,6 +70,17 @@ pub mod enabler;
         clippy::arithmetic_side_effects
     )
 )]
+pub mod expiry;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 pub mod forward;
 #[cfg_attr(
     not(test),

@@ -8,21 +8,32 @@
 //!          after its time.
 //! Sources: none.
 
+use std::num::NonZeroU64;
+
 use crate::instant::Instant;
 
 /// The name of one item on a [`Wheel`]. It names nothing once the item was cancelled or has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
+    serial: NonZeroU64,
     place: u32,
-    serial: u64,
+    wheel: u16,
 }
 
-/// A hashed timer wheel: 4096 slots of 10 ms, each a list of what falls due when the hand points at it.
+impl TimerKey {
+    /// The number of the wheel that the item is on.
+    pub fn wheel(self) -> u16 {
+        self.wheel
+    }
+}
+
+/// A hashed timer wheel: 4096 slots of one tick, each a list of what falls due when the hand points at it. A tick is
+/// `TICK` microseconds, 10 ms unless something else is said.
 ///
 /// Insert, cancel and the search for the next occupied slot cost the same however much is on the wheel. An item
-/// that lies more rounds ahead is looked at once a round (41 s) until it is due.
+/// that lies more rounds ahead is looked at once a round (4096 ticks) until it is due.
 #[derive(Debug)]
-pub struct Wheel<T> {
+pub struct Wheel<T, const TICK: u64 = 10_000> {
     /// First entry of each slot's list.
     heads: Box<[u32]>,
     /// A bit for each slot that is not empty, and a bit for each word of bits that is not zero.
@@ -34,27 +45,35 @@ pub struct Wheel<T> {
     len: usize,
     /// The tick the hand points at, the first one that was not handed out.
     hand: u64,
-    serial: u64,
+    serial: NonZeroU64,
+    number: u16,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     item: Option<T>,
-    serial: u64,
+    serial: NonZeroU64,
     tick: u64,
     before: u32,
     after: u32,
 }
 
-impl<T> Default for Wheel<T> {
+impl<T, const TICK: u64> Default for Wheel<T, TICK> {
     fn default() -> Self {
-        Self::new()
+        Self::numbered(0)
     }
 }
 
 impl<T> Wheel<T> {
-    /// An empty wheel.
+    /// An empty wheel of 10 ms ticks.
     pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<T, const TICK: u64> Wheel<T, TICK> {
+    /// An empty wheel, one of several: its keys bear its number.
+    pub fn numbered(number: u16) -> Self {
         Self {
             heads: vec![NONE; SLOTS].into_boxed_slice(),
             occupied: [0; 64],
@@ -63,7 +82,8 @@ impl<T> Wheel<T> {
             free: NONE,
             len: 0,
             hand: 0,
-            serial: 0,
+            serial: NonZeroU64::MIN,
+            number,
         }
     }
 
@@ -77,22 +97,24 @@ impl<T> Wheel<T> {
         self.len == 0
     }
 
-    /// Puts `item` on the wheel, to come back at `at`; if that is past, within the next 10 ms.
+    /// Puts `item` on the wheel, to come back at `at`; if that is past, within the next tick.
     pub fn insert(&mut self, at: Instant, item: T) -> TimerKey {
-        self.serial = self.serial.wrapping_add(1);
-        let tick = at.as_micros().div_ceil(TICK_MICROS).max(self.hand);
+        // At a thousand million a second, the numbers last for five hundred years.
+        self.serial = self.serial.saturating_add(1);
+        let tick = at.as_micros().div_ceil(TICK).max(self.hand);
         let entry =
             Entry { item: Some(item), serial: self.serial, tick, before: NONE, after: NONE };
         let place = self.store(entry);
         self.link(place, tick);
         self.len = self.len.saturating_add(1);
-        TimerKey { place, serial: self.serial }
+        TimerKey { serial: self.serial, place, wheel: self.number }
     }
 
     /// Takes the item off the wheel; `None` if it has come back before, or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let number = self.number;
         let entry = self.entry(key.place)?;
-        if entry.serial != key.serial {
+        if entry.serial != key.serial || number != key.wheel {
             return None;
         }
         let item = self.take(key.place);
@@ -103,22 +125,31 @@ impl<T> Wheel<T> {
     /// A time before which nothing falls due; `None` if the wheel is empty, so that an idle worker sleeps.
     pub fn next(&self) -> Option<Instant> {
         let tick = self.occupied_from(self.hand)?;
-        Some(Instant::from_micros(tick.saturating_mul(TICK_MICROS)))
+        Some(Instant::from_micros(tick.saturating_mul(TICK)))
     }
 
     /// Hands all that is due at `now` to `fire`, slot by slot.
     ///
     /// Items due in different slots come in the order of their times unless `expire` was not called for a whole
     /// round; the order within a slot is not promised.
-    pub fn expire(&mut self, now: Instant, mut fire: impl FnMut(T)) {
-        let now_tick = now.as_micros() / TICK_MICROS;
+    pub fn expire(&mut self, now: Instant, fire: impl FnMut(T)) {
+        self.expire_some(now, usize::MAX, fire);
+    }
+
+    /// As [`Wheel::expire`], but at most `most` items; the next call goes on with those that are left.
+    pub fn expire_some(&mut self, now: Instant, most: usize, mut fire: impl FnMut(T)) {
+        let now_tick = now.as_micros().checked_div(TICK).unwrap_or(0);
         if now_tick < self.hand {
             return;
         }
+        let mut left = most;
         let round_end = self.hand.saturating_add(SLOT_MASK).min(now_tick);
         let mut from = self.hand;
         while let Some(tick) = self.occupied_from(from).filter(|tick| *tick <= round_end) {
-            self.empty_slot(tick, now_tick, &mut fire);
+            if !self.empty_slot(tick, now_tick, &mut left, &mut fire) {
+                self.hand = tick;
+                return;
+            }
             from = tick.saturating_add(1);
             if from > round_end {
                 break;
@@ -128,15 +159,29 @@ impl<T> Wheel<T> {
         self.give_back();
     }
 
-    fn empty_slot(&mut self, slot_tick: u64, now_tick: u64, fire: &mut impl FnMut(T)) {
+    /// Hands out what is due of a slot; `false` if there is more of it than is `left` to hand out.
+    fn empty_slot(
+        &mut self,
+        slot_tick: u64,
+        now_tick: u64,
+        left: &mut usize,
+        fire: &mut impl FnMut(T),
+    ) -> bool {
         let mut place = self.heads.get(slot(slot_tick)).copied().unwrap_or(NONE);
         while let Some(entry) = self.entry(place) {
             let (due, after) = (entry.tick <= now_tick, entry.after);
-            if due && let Some(item) = self.take(place) {
-                fire(item);
+            if due {
+                if *left == 0 {
+                    return false;
+                }
+                *left = left.saturating_sub(1);
+                if let Some(item) = self.take(place) {
+                    fire(item);
+                }
             }
             place = after;
         }
+        true
     }
 
     /// The first tick from `from` on, within one round, whose slot is not empty.
@@ -204,7 +249,8 @@ impl<T> Wheel<T> {
         let entry = self.entry(place)?;
         let item = entry.item.take()?;
         let (slot, before, after) = (slot(entry.tick), entry.before, entry.after);
-        (entry.after, entry.before, entry.serial) = (free, NONE, 0);
+        // The least number is given to no item.
+        (entry.after, entry.before, entry.serial) = (free, NONE, NonZeroU64::MIN);
         self.free = place;
         self.len = self.len.saturating_sub(1);
         if let Some(entry) = self.entry(after) {
@@ -241,7 +287,6 @@ fn slot(tick: u64) -> usize {
 const NONE: u32 = u32::MAX;
 const SLOTS: usize = 4096;
 const SLOT_MASK: u64 = 4095;
-const TICK_MICROS: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -251,6 +296,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const TICK_MICROS: u64 = 10_000;
 
     fn drain<T>(wheel: &mut Wheel<T>, now: Instant) -> Vec<T> {
         let mut due = Vec::new();

@@ -7,6 +7,7 @@ const PURE: &[&str] = &[
     "src/lib.rs",
     "src/gate.rs",
     "src/refusal.rs",
+    "src/expiry.rs",
     "src/hashing.rs",
     "src/identity.rs",
     "src/instant.rs",
