@@ -180,7 +180,7 @@ impl Journey {
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
-            Ruling::Inside(inside) => (inside.rule, Some(inside.id)),
+            Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
             Ruling::Alone | Ruling::Forms => (0, None),
         };
         let decision = Decision {

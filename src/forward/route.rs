@@ -92,11 +92,10 @@ fn to_core(
     let message = bound.message();
     let uri = Uri::parse(restored_uri.unwrap_or(message.request_uri())).ok_or(Refusal::NoRoute)?;
     if let Ruling::Inside(inside) = bound.ruling() {
-        let group = inside.group.ok_or(Refusal::NoRoute)?;
-        let first = inside.server.clone();
+        let first = inside.origin.server.clone();
         // An ACK is no new transaction: it goes where the dialog is.
         let pauses = bound.method() != Method::Ack;
-        return towards(shared, group, first, pauses.then_some(now));
+        return towards(shared, inside.origin.group, first, pauses.then_some(now));
     }
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
@@ -177,7 +176,7 @@ fn to_ue(
 ) -> Result<Way, Refusal> {
     if let Ruling::Inside(inside) = bound.ruling() {
         // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
-        let open = inside.anchors.iter().rev().copied().filter(|flow| shared.is_open(flow));
+        let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
         let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.

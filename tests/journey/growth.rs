@@ -1,0 +1,59 @@
+//! What comes and goes leaves nothing behind, however much of it there was.
+
+use std::time::Duration;
+
+use sipward::testing::{Lab, LabSettings, Peer};
+
+use crate::scene::{in_dialog, request, respond, to_core};
+
+const ALICE: &str = "192.0.2.10:5060";
+const BOB: &str = "sip:bob@203.0.113.20:5060";
+
+/// Without the limits that one caller would meet.
+fn boundless() -> Lab {
+    let rate = sipward::admission::Rate {
+        count: 1_000_000,
+        period: Duration::from_secs(1),
+        burst: u32::MAX,
+    };
+    let mut settings = LabSettings::default();
+    settings.admission.flow_rate = rate;
+    settings.reg.demands.rate = rate;
+    settings.sip.demands.rate = rate;
+    settings.association.max_per_caller = u32::MAX;
+    Lab::new(settings)
+}
+
+#[test]
+fn calls_that_ended_leave_nothing_behind() {
+    let mut lab = boundless();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    for round in 0..CALLS {
+        if round % 1000 == 0 {
+            (key, lab.decisions) = (lab.ue1(), Vec::new());
+        }
+        let id = format!("c{round}");
+        let text = request("INVITE", "sip:bob@example.net", "alice", &id, 1, Some(&mut key));
+        let invite = to_core(&lab.receive(&alice, &text)).clone();
+        lab.receive(&Peer::core(), &respond(&invite, 180, "b", ""));
+        lab.receive(&Peer::core(), &respond(&invite, 200, "b", ""));
+        let ack = in_dialog("ACK", BOB, "alice", "b", &id, 1, None, "");
+        to_core(&lab.receive(&alice, &ack));
+        let bye = in_dialog("BYE", BOB, "alice", "b", &id, 2, Some(&mut key), "");
+        let bye = to_core(&lab.receive(&alice, &bye)).clone();
+        lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
+        lab.advance(Duration::from_millis(50));
+        let held = lab.shared.gate.associations.footprint();
+        assert_eq!(lab.shared.gate.associations.timers(), held, "one timer each, call {round}");
+        assert!(held <= 2 * 33 * 20 + 2, "{held} after call {round}: those of 32 s, no more");
+    }
+    assert_eq!(lab.shared.gate.associations.callers(), 1);
+    lab.advance(Duration::from_secs(33));
+    let dialogs = &lab.shared.gate.associations;
+    let left = (dialogs.footprint(), dialogs.timers(), dialogs.callers(), dialogs.next_expiry());
+    assert_eq!(left, (0, 0, 0, None));
+    assert_eq!(lab.transactions(), 0);
+}
+
+/// A debug build takes a while for each.
+const CALLS: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
