@@ -55,5 +55,34 @@ fn calls_that_ended_leave_nothing_behind() {
     assert_eq!(lab.transactions(), 0);
 }
 
+/// On UDP, where no end of a connection tells.
+#[test]
+fn registrations_that_lapsed_leave_nothing_behind() {
+    let mut lab = boundless();
+    let mut key = lab.ue1();
+    for round in 0..CALLS {
+        if round % 1000 == 0 {
+            (key, lab.decisions) = (lab.ue1(), Vec::new());
+        }
+        let [_, a, b, c] = u32::try_from(round).expect("not that many").to_be_bytes();
+        let alice = Peer::udp(&format!("192.0.{a}.{b}:{}", 1024 + u16::from(c)));
+        let call = format!("r{round}");
+        let text = request("REGISTER", "sip:example.net", "alice", &call, 1, Some(&mut key));
+        let register = to_core(&lab.receive(&alice, &text)).clone();
+        let granted = "Contact: <sip:alice@192.0.2.10:5060>;expires=60\n";
+        lab.receive(&Peer::core(), &respond(&register, 200, "r", granted));
+        lab.advance(Duration::from_millis(50));
+        let (flows, bindings) = (lab.shared.gate.authentication.flows(), &lab.shared.bindings);
+        assert!(flows.len() <= 20 * 91, "{} flows after {round}", flows.len());
+        assert!(bindings.len() <= 20 * 91, "{} bindings after {round}", bindings.len());
+    }
+    lab.advance(Duration::from_secs(91));
+    let (flows, bindings) = (lab.shared.gate.authentication.flows(), &lab.shared.bindings);
+    flows.sweep(lab.now);
+    bindings.sweep(lab.now);
+    assert_eq!((flows.len(), flows.timers()), (0, 0));
+    assert_eq!((bindings.len(), bindings.kept()), (0, (0, 0)));
+}
+
 /// A debug build takes a while for each.
 const CALLS: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
