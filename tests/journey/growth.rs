@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sipward::testing::{Lab, LabSettings, Peer};
+use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
 use crate::scene::{in_dialog, request, respond, to_core};
 
@@ -24,6 +24,19 @@ fn boundless() -> Lab {
     Lab::new(settings)
 }
 
+/// A call is made, answered and ended.
+fn called(lab: &mut Lab, alice: &Peer, key: &mut Signer, id: &str) {
+    let text = request("INVITE", "sip:bob@example.net", "alice", id, 1, Some(key));
+    let invite = to_core(&lab.receive(alice, &text)).clone();
+    lab.receive(&Peer::core(), &respond(&invite, 180, "b", ""));
+    lab.receive(&Peer::core(), &respond(&invite, 200, "b", ""));
+    let ack = in_dialog("ACK", BOB, "alice", "b", id, 1, None, "");
+    to_core(&lab.receive(alice, &ack));
+    let bye = in_dialog("BYE", BOB, "alice", "b", id, 2, Some(key), "");
+    let bye = to_core(&lab.receive(alice, &bye)).clone();
+    lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
+}
+
 #[test]
 fn calls_that_ended_leave_nothing_behind() {
     let mut lab = boundless();
@@ -32,16 +45,7 @@ fn calls_that_ended_leave_nothing_behind() {
         if round % 1000 == 0 {
             (key, lab.decisions) = (lab.ue1(), Vec::new());
         }
-        let id = format!("c{round}");
-        let text = request("INVITE", "sip:bob@example.net", "alice", &id, 1, Some(&mut key));
-        let invite = to_core(&lab.receive(&alice, &text)).clone();
-        lab.receive(&Peer::core(), &respond(&invite, 180, "b", ""));
-        lab.receive(&Peer::core(), &respond(&invite, 200, "b", ""));
-        let ack = in_dialog("ACK", BOB, "alice", "b", &id, 1, None, "");
-        to_core(&lab.receive(&alice, &ack));
-        let bye = in_dialog("BYE", BOB, "alice", "b", &id, 2, Some(&mut key), "");
-        let bye = to_core(&lab.receive(&alice, &bye)).clone();
-        lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
+        called(&mut lab, &alice, &mut key, &format!("c{round}"));
         lab.advance(Duration::from_millis(50));
         let held = lab.shared.gate.associations.footprint();
         assert_eq!(lab.shared.gate.associations.timers(), held, "one timer each, call {round}");
@@ -53,6 +57,30 @@ fn calls_that_ended_leave_nothing_behind() {
     let left = (dialogs.footprint(), dialogs.timers(), dialogs.callers(), dialogs.next_expiry());
     assert_eq!(left, (0, 0, 0, None));
     assert_eq!(lab.transactions(), 0);
+}
+
+/// All calls are one caller's, so that the workers meet at his tally too.
+#[test]
+fn workers_that_share_the_tables_wait_for_nobody_and_lose_nothing() {
+    let lab = boundless();
+    std::thread::scope(|scope| {
+        for worker in 1..=4_u8 {
+            let (mut lab, mut key) = (lab.beside(worker), lab.ue1());
+            scope.spawn(move || {
+                let alice = Peer::udp(&format!("192.0.2.{worker}:5060"));
+                for round in 0..500 {
+                    called(&mut lab, &alice, &mut key, &format!("w{worker}-{round}"));
+                    lab.advance(Duration::from_millis(100));
+                }
+            });
+        }
+    });
+    let mut lab = lab.beside(5);
+    let dialogs = &lab.shared.clone().gate.associations;
+    assert_eq!((dialogs.callers(), dialogs.timers()), (1, dialogs.footprint()));
+    lab.advance(Duration::from_secs(50 + 33));
+    let left = (dialogs.footprint(), dialogs.timers(), dialogs.callers(), dialogs.next_expiry());
+    assert_eq!(left, (0, 0, 0, None));
 }
 
 /// On UDP, where no end of a connection tells.
