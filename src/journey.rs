@@ -181,7 +181,7 @@ impl Journey {
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
-            Ruling::Inside(inside) => (inside.rule, Some(inside.id)),
+            Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
             Ruling::Alone | Ruling::Forms => (0, None),
         };
         let decision = Decision {
@@ -326,6 +326,9 @@ impl Journey {
             }
         }
         self.shared.gate.associations.expire(now);
+        // What lapses here is asked no more; that it goes is not worth waking for.
+        self.shared.gate.authentication.flows().expire(now);
+        self.shared.bindings.expire(now);
         self.drain();
     }
 

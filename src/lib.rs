@@ -70,6 +70,17 @@ pub mod enabler;
         clippy::arithmetic_side_effects
     )
 )]
+pub mod expiry;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 pub mod forward;
 #[cfg_attr(
     not(test),
@@ -125,6 +136,17 @@ pub mod testing;
     )
 )]
 pub mod transport;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+pub mod wheel;
 #[cfg_attr(
     not(test),
     deny(

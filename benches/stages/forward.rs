@@ -4,13 +4,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sipward::forward::timers::{Timer, TimerKey, Timings, Wheel};
+use sipward::forward::timers::{Timer, Timings};
 use sipward::forward::transaction::{
     Client, ClientInput, Keys, Server, ServerInput, client, server,
 };
 use sipward::instant::Instant;
 use sipward::testing::lab::octets_of;
 use sipward::transport::Transport;
+use sipward::wheel::{TimerKey, Wheel};
 use sipward::wire::Message;
 
 use crate::scene::Edge;

@@ -1,18 +1,22 @@
-//! Stage 5, one dialog: its two legs, who owns them, and what it is for.
+//! Stage 5, one dialog: whose it is, where its owner may be reached, and what it is for.
 //!
 //! Takes:   what stage 7 forwarded, and the responses to it.
-//! Gives:   [`Association`], the record that a request inside the dialog is judged by.
-//! Keeps:   under 1 KiB: two legs with at most 4 anchors each, at most 8 subscriptions.
+//! Gives:   [`Association`], the record that a request inside the dialog is judged by; [`Forming`], what forks need
+//!          of the request that they come of; [`Origin`], what all of these have in common, kept once.
+//! Keeps:   under 1 KiB with everything: at most 4 anchors, at most 8 subscriptions.
 //! Refuses: nothing; `table` judges.
 //! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 sections 4.1.2 and 4.4.1.
 
-use std::hash::Hasher as _;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use smallvec::SmallVec;
 
 use crate::enabler::Class;
+use crate::expiry::Timer;
 use crate::identity::Principal;
 use crate::instant::Instant;
 use crate::transport::{Flow, GroupId, Side, Target};
@@ -24,8 +28,18 @@ pub const ANCHORS_MAX: usize = 4;
 pub const SUBSCRIPTIONS_MAX: usize = 8;
 
 /// Call-ID and both tags, UE side first, as a keyed hash: no peer can choose where it falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DialogKey(u128);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialogKey {
+    high: u64,
+    low: u64,
+}
+
+impl Hash for DialogKey {
+    /// One half is enough to find it by.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.low);
+    }
+}
 
 /// Makes dialog keys.
 #[derive(Clone, Debug)]
@@ -50,7 +64,8 @@ impl Keyer {
                 hasher.write_u8(octet.to_ascii_lowercase());
             }
         }
-        DialogKey(hasher.finish128().as_u128())
+        let hash = hasher.finish128();
+        DialogKey { high: hash.h2, low: hash.h1 }
     }
 
     /// The key of the dialog that a message claims to be inside of. `sender` is the side of its From tag:
@@ -110,41 +125,88 @@ impl State {
     }
 }
 
-/// Who may send requests on a leg.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// UE side: a principal.
-    Caller(Principal),
-    /// Core side: a peer group.
-    Group(GroupId),
-}
+/// How many dialogs of one caller there are.
+#[derive(Debug, Default)]
+pub(super) struct Tally(AtomicU32);
 
-/// One end of a dialog as seen from here.
-#[derive(Clone, Debug)]
-pub struct Leg {
-    /// Who may send requests on it.
-    pub owner: Owner,
-    /// Flows on which the owner gave evidence, the newest last.
-    pub anchors: SmallVec<[Flow; 1]>,
-    /// Highest CSeq accepted from it.
-    pub cseq: Option<u32>,
-    /// CSeq of its latest INVITE: what an ACK must repeat.
-    pub invite_cseq: Option<u32>,
-}
-
-impl Leg {
-    /// A leg without requests yet.
-    pub fn new(owner: Owner, anchor: Option<Flow>) -> Self {
-        Self { owner, anchors: anchor.into_iter().collect(), cseq: None, invite_cseq: None }
+impl Tally {
+    /// How many.
+    pub(super) fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
     }
 
-    /// Makes `flow` the newest anchor.
-    pub fn anchor(&mut self, flow: Flow) {
-        self.anchors.retain(|known| *known != flow);
-        if self.anchors.len() >= ANCHORS_MAX {
-            self.anchors.remove(0);
+    /// One more.
+    pub(super) fn up(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One less; whether it was the last.
+    pub(super) fn down(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// What was known when the forming request was sent on: the same for all dialogs that come of it.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its number, in traces.
+    pub id: u64,
+    /// Who may send requests from the UE side.
+    pub owner: Principal,
+    /// The flow to the UE on which it began.
+    pub flow: Flow,
+    /// The server that the forming request went to; `None` if it came from one.
+    pub server: Option<Target>,
+    /// Its event package, by keyed hash; 0 if it subscribes to none.
+    pub event: u64,
+    /// Its CSeq.
+    pub cseq: Option<u32>,
+    /// The peer group that may send requests from the core side.
+    pub group: GroupId,
+    /// The side that sent it.
+    pub caller_side: Side,
+    /// Its class; it never falls.
+    pub class: Class,
+    /// Least level of evidence for requests from the UE.
+    pub level: u8,
+    /// Whether requests from the UE must come on secure flows.
+    pub secure: bool,
+    /// Whether it is an INVITE.
+    pub invite: bool,
+    /// The dialogs of its owner.
+    pub(super) tally: Arc<Tally>,
+}
+
+/// The highest CSeqs accepted from one side.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Of all requests.
+    pub cseq: Option<u32>,
+    /// Of INVITEs: what an ACK must repeat.
+    pub invite: Option<u32>,
+}
+
+/// Flows on which the owner gave evidence, kept only once there is another than the first, the newest last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moved(Option<Arc<[Flow]>>);
+
+impl Moved {
+    /// All of them. `first` is where the dialog began.
+    pub(super) fn anchors<'a>(&'a self, first: &'a Flow) -> &'a [Flow] {
+        self.0.as_deref().unwrap_or(std::slice::from_ref(first))
+    }
+
+    /// Makes `flow` the newest.
+    fn add(&mut self, first: &Flow, flow: Flow) {
+        let known = self.anchors(first);
+        if known.last() == Some(&flow) {
+            return;
         }
-        self.anchors.push(flow);
+        let others = known.iter().filter(|known| **known != flow);
+        let over = others.clone().count().saturating_sub(ANCHORS_MAX.saturating_sub(1));
+        let flows: SmallVec<[Flow; ANCHORS_MAX]> =
+            others.skip(over).copied().chain([flow]).collect();
+        self.0 = Some(flows.as_slice().into());
     }
 }
 
@@ -160,49 +222,91 @@ pub struct Subscription {
 /// One dialog, or one that may become one.
 #[derive(Clone, Debug)]
 pub struct Association {
-    /// Its number, in traces.
-    pub id: u64,
-    /// Where it stands.
-    pub state: State,
-    /// The leg that faces the UE.
-    pub ue: Leg,
-    /// The leg that faces the core.
-    pub core: Leg,
-    /// The server that the forming request went to, or came from.
-    pub server: Option<Target>,
-    /// The side that sent the forming request.
-    pub caller_side: Side,
-    /// Its class; it never falls.
-    pub class: Class,
-    /// Least level of evidence for requests from the UE.
-    pub level: u8,
-    /// Whether requests from the UE must come on secure flows.
-    pub secure: bool,
-    /// Whether there is an INVITE usage.
-    pub invite: bool,
+    /// What its request brought.
+    pub origin: Arc<Origin>,
+    pub(super) moved: Moved,
+    /// Of the UE side.
+    pub ue: Counts,
+    /// Of the core side.
+    pub core: Counts,
     /// Subscriptions, one for each event package.
-    pub subscriptions: SmallVec<[Subscription; 2]>,
+    pub subscriptions: SmallVec<[Subscription; 1]>,
     /// When the state ends by itself.
     pub deadline: Instant,
-    /// When it is looked at next.
-    pub look: Instant,
-    /// How often it stands in the table of expiry.
-    pub looks: u8,
-    /// Dialogs that the forming request made, by key; of a Forming entry alone.
-    pub children: SmallVec<[DialogKey; 1]>,
+    pub(super) timer: Timer,
+    /// Where it stands.
+    pub state: State,
+    /// Whether there is an INVITE usage.
+    pub invite: bool,
+}
+
+/// A forwarded request that may form dialogs, as long as forks of it may answer.
+#[derive(Debug)]
+pub(super) struct Forming {
+    /// What it brought.
+    pub(super) origin: Arc<Origin>,
+    /// Dialogs that it made, by key.
+    pub(super) children: SmallVec<[DialogKey; 1]>,
+    /// When it is waited for no longer.
+    pub(super) deadline: Instant,
+    pub(super) timer: Timer,
+}
+
+impl Forming {
+    /// The dialog that a fork makes, or would make.
+    pub(super) fn fork(&self, state: State) -> Association {
+        let origin = Arc::clone(&self.origin);
+        let sender = Counts { cseq: origin.cseq, invite: origin.cseq.filter(|_| origin.invite) };
+        let (ue, core) = match origin.caller_side {
+            Side::Ue => (sender, Counts::default()),
+            Side::Core => (Counts::default(), sender),
+        };
+        let subscribes = Some(origin.event).filter(|event| *event != 0);
+        let subscription = subscribes.map(|event| Subscription { event, until: NEVER });
+        Association {
+            moved: Moved::default(),
+            ue,
+            core,
+            subscriptions: subscription.into_iter().collect(),
+            deadline: self.deadline,
+            timer: Timer::default(),
+            state,
+            invite: origin.invite,
+            origin,
+        }
+    }
+
+    /// Notes a dialog that it made; `false` if it was known.
+    pub(super) fn bears(&mut self, child: DialogKey) -> bool {
+        let fresh = !self.children.contains(&child);
+        if fresh {
+            self.children.push(child);
+        }
+        fresh
+    }
 }
 
 impl Association {
-    /// The leg that faces `side`.
-    pub fn leg(&self, side: Side) -> &Leg {
+    /// Flows on which the owner gave evidence, the newest last.
+    pub fn anchors(&self) -> &[Flow] {
+        self.moved.anchors(&self.origin.flow)
+    }
+
+    /// Makes `flow` the newest anchor.
+    pub(super) fn anchor(&mut self, flow: Flow) {
+        self.moved.add(&self.origin.flow, flow);
+    }
+
+    /// The counts of `side`.
+    pub fn counts(&self, side: Side) -> &Counts {
         match side {
             Side::Ue => &self.ue,
             Side::Core => &self.core,
         }
     }
 
-    /// The leg that faces `side`.
-    pub fn leg_mut(&mut self, side: Side) -> &mut Leg {
+    /// The counts of `side`.
+    pub(super) fn counts_mut(&mut self, side: Side) -> &mut Counts {
         match side {
             Side::Ue => &mut self.ue,
             Side::Core => &mut self.core,
@@ -215,7 +319,7 @@ impl Association {
     pub fn fits(&self, method: Method, event: u64, sender: Side) -> bool {
         match method {
             Method::Bye => {
-                let callee_early = self.state == State::Early && sender != self.caller_side;
+                let callee_early = self.state == State::Early && sender != self.origin.caller_side;
                 self.invite && !callee_early
             }
             Method::Prack | Method::Update | Method::Info => self.invite,
@@ -263,8 +367,6 @@ impl Association {
 
 /// No time at all.
 pub const NEVER: Instant = Instant::from_micros(u64::MAX);
-/// How often a dialog stands in the table of expiry, at most, for the sake of its subscriptions.
-pub const LOOKS_MAX: u8 = 8;
 /// 64*T1: how long a dialog that ended is remembered, and a subscription that was not refreshed.
 pub const LINGER: Duration = Duration::from_secs(32);
 
@@ -272,15 +374,46 @@ pub const LINGER: Duration = Duration::from_secs(32);
 mod tests {
     use super::*;
 
-    /// Everything that one dialog can make us keep: its record, what spills out of it, its places in the table of
-    /// expiry. Names are shared with the caller's record.
+    /// Everything that one dialog can make us keep: its record, its request's and what spills out of them, and a
+    /// timer each. Names are shared with the caller's record. Half of a table's places may be empty.
     #[test]
     fn a_dialog_is_under_one_kibibyte_with_everything() {
-        let anchors = ANCHORS_MAX * size_of::<Flow>();
-        let subscriptions = SUBSCRIPTIONS_MAX * size_of::<Subscription>();
-        let looks = usize::from(LOOKS_MAX) * (size_of::<Instant>() + 2 * size_of::<DialogKey>());
+        let timer = 48;
         let record = size_of::<DialogKey>() + size_of::<Association>();
-        let all = record + anchors + subscriptions + looks;
-        assert!(all <= 1024, "{record} + {anchors} + {subscriptions} + {looks} = {all}");
+        let forming = size_of::<DialogKey>() + size_of::<Forming>();
+        let origin = size_of::<Origin>() + 2 * size_of::<usize>();
+        let plain = 2 * (record + forming + 2 + timer) + origin;
+        assert!(plain <= 800, "2 * ({record} + {forming} + {timer}) + {origin} = {plain}");
+        let anchors = ANCHORS_MAX * size_of::<Flow>() + 2 * size_of::<usize>();
+        let subscriptions = SUBSCRIPTIONS_MAX * size_of::<Subscription>();
+        let all = record + origin + anchors + subscriptions + timer;
+        assert!(all <= 1024, "{record} + {origin} + {anchors} + {subscriptions} = {all}");
+    }
+
+    #[test]
+    fn anchors_are_four_the_newest_last_and_none_of_them_twice() {
+        let flow = |port| Flow {
+            transport: crate::transport::Transport::Udp,
+            listener: crate::transport::ListenerId(0),
+            remote: ([192, 0, 2, 1], port).into(),
+            connection: None,
+        };
+        let (first, mut moved) = (flow(1), Moved::default());
+        for (port, expected) in [
+            (1, &[1][..]),
+            (2, &[1, 2]),
+            (1, &[2, 1]),
+            (3, &[2, 1, 3]),
+            (3, &[2, 1, 3]),
+            (4, &[2, 1, 3, 4]),
+            (5, &[1, 3, 4, 5]),
+            (3, &[1, 4, 5, 3]),
+            (6, &[4, 5, 3, 6]),
+        ] {
+            moved.add(&first, flow(port));
+            let ports: Vec<u16> =
+                moved.anchors(&first).iter().map(|flow| flow.remote.port()).collect();
+            assert_eq!(ports, expected, "after {port}");
+        }
     }
 }

@@ -15,10 +15,10 @@
 //! 4. CSeq: rule 7.
 //! 5. The method against the dialog's usages: rule 30.
 
-use super::dialog::{Association, Leg, Owner};
+use super::dialog::Association;
 use crate::authentication::{Authenticated, Kind};
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Side};
+use crate::transport::Side;
 use crate::wire::Method;
 
 /// Judges a request inside `association`, lines 3 to 5: the number of the rule that lets it pass.
@@ -33,16 +33,15 @@ pub fn judge(
 ) -> Result<u8, Refusal> {
     let admitted = found.admitted();
     let (arrival, method) = (admitted.arrival(), admitted.method());
-    let leg = association.leg(arrival.side);
     if method == Method::Ack {
-        return judge_ack(association, leg, found);
+        return judge_ack(association, found);
     }
     let rule = match arrival.side {
-        Side::Ue => judge_evidence(association, leg, found)?,
-        Side::Core => judge_peer(leg, found)?,
+        Side::Ue => judge_evidence(association, found)?,
+        Side::Core => judge_peer(association, found)?,
     };
     let number = admitted.message().cseq().map(|cseq| cseq.number);
-    if number < leg.cseq {
+    if number < association.counts(arrival.side).cseq {
         return Err(Refusal::SequenceLow);
     }
     if !association.fits(method, event, arrival.side) {
@@ -52,18 +51,15 @@ pub fn judge(
 }
 
 /// Rules 1 to 5 and 14.
-fn judge_evidence(
-    association: &Association,
-    leg: &Leg,
-    found: &Authenticated<'_>,
-) -> Result<u8, Refusal> {
-    let Owner::Caller(owner) = &leg.owner else { return Err(Refusal::WrongSide) };
+fn judge_evidence(association: &Association, found: &Authenticated<'_>) -> Result<u8, Refusal> {
+    let origin = &*association.origin;
+    let owner = &origin.owner;
     let evidence = found.evidence();
     let flow = &found.admitted().arrival().flow;
     if evidence.digest.as_ref().is_some_and(|digest| digest.principal != *owner) {
         return Err(Refusal::AssociationMismatch);
     }
-    let anchored = leg.anchors.contains(flow);
+    let anchored = association.anchors().contains(flow);
     let (kind, level) = evidence.of(owner);
     let proved = match kind {
         Kind::Digest | Kind::Channel => true,
@@ -78,38 +74,33 @@ fn judge_evidence(
         }
         return Err(found.failure().unwrap_or(Refusal::CredentialsMissing));
     }
-    if level < association.level || association.secure && !flow.transport.is_secure() {
+    if level < origin.level || origin.secure && !flow.transport.is_secure() {
         return Err(Refusal::LevelTooLow);
     }
     Ok(if anchored { 1 } else { 2 })
 }
 
 /// Rule 26 on the core side.
-fn judge_peer(leg: &Leg, found: &Authenticated<'_>) -> Result<u8, Refusal> {
-    match (&leg.owner, found.evidence().peer) {
-        (Owner::Group(group), Some(peer)) if *group == peer.id => Ok(1),
+fn judge_peer(association: &Association, found: &Authenticated<'_>) -> Result<u8, Refusal> {
+    match found.evidence().peer {
+        Some(peer) if peer.id == association.origin.group => Ok(1),
         _ => Err(Refusal::WrongSide),
     }
 }
 
 /// Rule 15 for an ACK to a 2xx: its INVITE's number, and a flow of the owner.
-fn judge_ack(
-    association: &Association,
-    leg: &Leg,
-    found: &Authenticated<'_>,
-) -> Result<u8, Refusal> {
-    let admitted = found.admitted();
+fn judge_ack(association: &Association, found: &Authenticated<'_>) -> Result<u8, Refusal> {
+    let (admitted, evidence) = (found.admitted(), found.evidence());
+    let (origin, arrival) = (&*association.origin, admitted.arrival());
     let number = admitted.message().cseq().map(|cseq| cseq.number);
-    let fits_invite = association.invite && number.is_some() && number == leg.invite_cseq;
-    let fits_flow = match (&leg.owner, admitted.arrival().side) {
-        (Owner::Caller(owner), Side::Ue) => {
-            let anchor: &Flow = &admitted.arrival().flow;
-            leg.anchors.contains(anchor) || found.evidence().of(owner).0 == Kind::Channel
+    let expected = association.counts(arrival.side).invite;
+    let fits_invite = association.invite && number.is_some() && number == expected;
+    let fits_flow = match arrival.side {
+        Side::Ue => {
+            association.anchors().contains(&arrival.flow)
+                || evidence.of(&origin.owner).0 == Kind::Channel
         }
-        (Owner::Group(group), Side::Core) => {
-            found.evidence().peer.is_some_and(|peer| peer.id == *group)
-        }
-        _ => false,
+        Side::Core => evidence.peer.is_some_and(|peer| peer.id == origin.group),
     };
     if fits_invite && fits_flow { Ok(15) } else { Err(Refusal::AckUnmatched) }
 }

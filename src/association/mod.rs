@@ -2,12 +2,12 @@
 //!
 //! Takes:   [`Authenticated`]: a request and the evidence of its sender.
 //! Gives:   [`Bound`]: with the dialog it is part of, and what is to be noted once it was forwarded.
-//! Keeps:   one [`Association`] for each dialog, early ones and forks included; see `table` for the bounds.
+//! Keeps:   one [`Association`] for each dialog, early ones and forks included, and one [`Origin`] for those of one
+//!          request; see `table` for the bounds.
 //! Refuses: by the numbered rules; inside a dialog the owner of the leg may speak, nobody else.
 //! Sources: RFC 3261 sections 12.2, 9.2, 17.2.3 and 22.1; RFC 5057; RFC 6665; SEC_CF 1.1 AUTH-003, AUTH-004.
 
 pub mod dialog;
-pub mod expiry;
 pub mod judge;
 pub mod settings;
 pub mod table;
@@ -15,16 +15,16 @@ mod usages;
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-pub use dialog::{Association, DialogKey, Owner, State};
+pub use dialog::{Association, DialogKey, Origin, State};
 pub use settings::Settings;
 pub use table::{Associations, Responder, Sent, Track};
+
+use dialog::Moved;
 
 use crate::authentication::{Authenticated, Caller, Evidence};
 use crate::enabler::Class;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Flow, GroupId, Target};
+use crate::transport::{Arrival, Flow};
 use crate::wire::{Message, Method};
 
 /// A request that may be part of its dialog: evidence of stages 3 to 5.
@@ -55,18 +55,18 @@ pub struct Inside {
     pub key: DialogKey,
     /// The entry it was formed from, for a NOTIFY that makes the dialog (rule 25).
     pub forming: Option<DialogKey>,
-    /// The number in traces.
-    pub id: u64,
-    /// Its class.
-    pub class: Class,
-    /// Flows that lead to the UE, the newest last.
-    pub anchors: SmallVec<[Flow; 1]>,
-    /// The peer group of the core side.
-    pub group: Option<GroupId>,
-    /// The server of the core side.
-    pub server: Option<Target>,
+    /// What the dialog came of.
+    pub origin: Arc<Origin>,
+    moved: Moved,
     /// Whether the sender was proved, so that the request may move anchors and counts.
     pub verified: bool,
+}
+
+impl Inside {
+    /// Flows that lead to the UE, the newest last.
+    pub fn anchors(&self) -> &[Flow] {
+        self.moved.anchors(&self.origin.flow)
+    }
 }
 
 impl<'m> Bound<'m> {
@@ -93,7 +93,7 @@ impl<'m> Bound<'m> {
     /// The class: the dialog's, inside one.
     pub fn class(&self) -> Class {
         match &self.ruling {
-            Ruling::Inside(inside) => inside.class,
+            Ruling::Inside(inside) => inside.origin.class,
             Ruling::Alone | Ruling::Forms => self.authenticated.admitted().class(),
         }
     }

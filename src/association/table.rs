@@ -2,34 +2,39 @@
 //!
 //! Takes:   requests to judge, forwarded requests to commit, responses to note, the time.
 //! Gives:   [`Bound`], and a [`Track`] by which stage 7 reports responses.
-//! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s.
+//! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s; one timer
+//!          for each. Requests that may form dialogs count as dialogs, and are kept apart from them.
 //! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
 //! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
 //!          to 28, 30 and 31.
+//!
+//! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `expiry`, each only while none of those after it is
+//! held, and no two of one table.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
 use super::dialog::{
-    Association, DialogKey, Keyer, LINGER, Leg, NEVER, Owner, SUBSCRIPTIONS_MAX, State,
-    Subscription,
+    Association, DialogKey, Forming, Keyer, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, State,
+    Subscription, Tally,
 };
-use super::expiry::Expiry;
 use super::judge::judge;
+use super::usages::Ending;
 use super::{Bound, Inside, Ruling, Settings};
-use crate::authentication::{Authenticated, Kind};
+use crate::authentication::{Authenticated, Caller, Kind};
+use crate::expiry::{Expiry, Timer};
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Group, GroupId, Pending, Side, Target};
+use crate::transport::{Flow, Group, Pending, Side, Target};
 use crate::wire::{Message, Method};
 
 /// Where stage 7 sent a request: who will own the other leg.
@@ -69,9 +74,12 @@ pub struct Track {
 pub struct Associations {
     settings: ArcSwap<Settings>,
     keyer: Keyer,
+    pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
     pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
-    of_caller: DashMap<Principal, u32, Seeded>,
-    pub(super) expiry: Expiry,
+    /// How many there are in both.
+    pub(super) held: AtomicUsize,
+    of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) expiry: Expiry<Ending>,
     next_id: AtomicU64,
 }
 
@@ -81,7 +89,9 @@ impl Associations {
         Self {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
+            forming: DashMap::with_hasher(Hashed::default()),
             dialogs: DashMap::with_hasher(Hashed::default()),
+            held: AtomicUsize::new(0),
             of_caller: DashMap::with_hasher(seeded()),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
@@ -118,10 +128,10 @@ impl Associations {
         }
         self.judge_forming(&found)?;
         let settings = self.settings.load();
-        let room = self.dialogs.len() < settings.max
+        let room = self.footprint() < settings.max
             && found.evidence().caller().is_none_or(|caller| {
-                let held = self.of_caller.get(&caller.principal).map_or(0, |count| *count);
-                held < settings.max_per_caller
+                let tally = self.of_caller.get(&caller.principal);
+                tally.map_or(0, |tally| tally.get()) < settings.max_per_caller
             });
         if !room {
             return Err(Refusal::TableFull.into());
@@ -134,11 +144,8 @@ impl Associations {
         let admitted = found.admitted();
         let Some(caller) = found.evidence().caller() else { return Ok(()) };
         let key = self.keyer.forming(admitted.message(), admitted.arrival().side);
-        let foreign = |entry: &Association| match &entry.ue.owner {
-            Owner::Caller(owner) => *owner != caller.principal,
-            Owner::Group(_) => false,
-        };
-        let taken = self.dialogs.get(&key).is_some_and(|entry| foreign(&entry));
+        let foreign = |entry: &Forming| entry.origin.owner != caller.principal;
+        let taken = self.forming.get(&key).is_some_and(|entry| foreign(&entry));
         if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
@@ -158,7 +165,7 @@ impl Associations {
             Err(refusal) if self.only_observed(refusal) => (1, Some(refusal)),
             Err(refusal) => return Err(refusal.into()),
         };
-        let inside = Inside::of(&association, key, rule, would.is_none());
+        let inside = Inside::of(&association, key, None, rule, would.is_none());
         drop(association);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
     }
@@ -188,17 +195,18 @@ impl Associations {
             Side::Core => self.keyer.dialog(call_id, tag, b""),
             Side::Ue => self.keyer.dialog(call_id, b"", tag),
         };
-        let Some(entry) = self.dialogs.get(&forming) else { return Err(unknown.into()) };
-        if entry.state != State::Forming || !entry.subscribes(event) {
+        let Some(entry) = self.forming.get(&forming) else { return Err(unknown.into()) };
+        let fork = entry.fork(State::Forming);
+        let many = entry.children.len();
+        drop(entry);
+        if !fork.subscribes(event) {
             return Err(unknown.into());
         }
-        judge(&entry, &found, event)?;
-        if entry.children.len() >= self.settings.load().early_max {
+        judge(&fork, &found, event)?;
+        if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
-        let mut inside = Inside::of(&entry, key, 25, true);
-        inside.forming = Some(forming);
-        drop(entry);
+        let inside = Inside::of(&fork, key, Some(forming), 25, true);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
@@ -218,13 +226,13 @@ impl Associations {
         match bound.ruling() {
             Ruling::Alone => None,
             Ruling::Forms => {
-                let association = self.form(bound, sent, now)?;
+                let origin = Arc::new(self.origin(bound, sent, event)?);
                 // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
                 let key = match method {
                     Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
-                    _ => self.keyer.numbered(association.id),
+                    _ => self.keyer.numbered(origin.id),
                 };
-                self.insert(key, association);
+                self.form(key, origin, now);
                 let (forms, verified, subscribes) = (true, true, false);
                 Some(Track { key, forms, sender, method, event, verified, subscribes })
             }
@@ -233,17 +241,19 @@ impl Associations {
                     self.confirm(forming, inside.key, now);
                 }
                 let mut entry = self.dialogs.get_mut(&inside.key)?;
+                let entry = &mut *entry;
                 if inside.verified {
                     let number = message.cseq().map(|cseq| cseq.number);
-                    let leg = entry.leg_mut(sender);
-                    leg.cseq = leg.cseq.max(number);
+                    let counts = entry.counts_mut(sender);
+                    counts.cseq = counts.cseq.max(number);
                     if method == Method::Invite {
-                        leg.invite_cseq = number;
+                        counts.invite = number;
                     }
                     if sender == Side::Ue && method != Method::Ack {
-                        leg.anchor(arrival.flow);
+                        entry.anchor(arrival.flow);
                     }
                     entry.deadline = now.mono + self.settings.load().max_idle;
+                    self.look(inside.key, entry);
                 }
                 let subscribes = matches!(method, Method::Subscribe | Method::Refer);
                 let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
@@ -257,53 +267,68 @@ impl Associations {
         }
     }
 
-    fn form(&self, bound: &Bound<'_>, sent: &Sent, now: Now) -> Option<Association> {
-        let (message, arrival, method) = (bound.message(), bound.arrival(), bound.method());
-        let flow = arrival.flow;
-        let (mut ue, mut core, server) = match (arrival.side, sent) {
+    fn origin(&self, bound: &Bound<'_>, sent: &Sent, event: u64) -> Option<Origin> {
+        let (message, arrival) = (bound.message(), bound.arrival());
+        let evidence = bound.evidence();
+        let (owner, flow, group, server) = match (arrival.side, sent) {
             (Side::Ue, Sent::Core(target)) => {
-                let owner = Owner::Caller(bound.caller()?.principal.clone());
-                let core = Leg::new(Owner::Group(target.group), None);
-                (Leg::new(owner, Some(flow)), core, Some(target.clone()))
+                let owner = &bound.caller()?.principal;
+                (owner, arrival.flow, target.group, Some(target.clone()))
             }
-            (Side::Core, Sent::Ue(to, principal)) => {
-                let group: GroupId = bound.evidence().peer?.id;
-                let ue = Leg::new(Owner::Caller(principal.clone()), Some(*to));
-                (ue, Leg::new(Owner::Group(group), None), None)
-            }
+            (Side::Core, Sent::Ue(to, owner)) => (owner, *to, evidence.peer?.id, None),
             _ => return None,
         };
-        let sender = if arrival.side == Side::Ue { &mut ue } else { &mut core };
-        sender.cseq = message.cseq().map(|cseq| cseq.number);
-        sender.invite_cseq = sender.cseq.filter(|_| method == Method::Invite);
+        let of_owner = |caller: &Arc<Caller>| evidence.of(&caller.principal).0;
         let by_channel = arrival.side == Side::Ue
-            && bound
-                .evidence()
-                .caller()
-                .is_some_and(|caller| bound.evidence().of(&caller.principal).0 == Kind::Channel);
-        let ue_flow = ue.anchors.last().copied();
-        let secure = ue_flow.is_some_and(|flow| flow.transport.is_secure());
-        let mut subscriptions = SmallVec::new();
-        if matches!(method, Method::Subscribe | Method::Refer) {
-            subscriptions.push(Subscription { event: self.event(message), until: NEVER });
-        }
-        Some(Association {
+            && bound.caller().is_some_and(|caller| of_owner(caller) == Kind::Channel);
+        Some(Origin {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            state: State::Forming,
-            ue,
-            core,
+            tally: self.one_more(owner),
+            owner: owner.clone(),
+            flow,
             server,
+            event,
+            cseq: message.cseq().map(|cseq| cseq.number),
+            group,
             caller_side: arrival.side,
             class: bound.class(),
             level: if by_channel { 3 } else { 2 },
-            secure,
-            invite: method == Method::Invite,
-            subscriptions,
-            deadline: now.mono + FORMING,
-            look: NEVER,
-            looks: 0,
-            children: SmallVec::new(),
+            secure: flow.transport.is_secure(),
+            invite: bound.method() == Method::Invite,
         })
+    }
+
+    /// Notes a request that may form dialogs; `origin` is counted already.
+    fn form(&self, key: DialogKey, origin: Arc<Origin>, now: Now) {
+        let deadline = now.mono + FORMING;
+        let (children, timer) = (SmallVec::new(), Timer::default());
+        let mut forming = Forming { origin, children, deadline, timer };
+        let old = match self.forming.entry(key) {
+            Entry::Vacant(place) => {
+                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
+                place.insert(forming);
+                self.held.fetch_add(1, Ordering::AcqRel);
+                return;
+            }
+            Entry::Occupied(mut place) => {
+                let known = place.get_mut();
+                forming.timer = known.timer;
+                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
+                std::mem::replace(known, forming)
+            }
+        };
+        self.one_less(&old.origin);
+    }
+
+    /// Makes the dialog of a fork, unless it is there. `forming` is held, so that its owner is counted.
+    fn bear(&self, child: DialogKey, forming: &Forming) {
+        if let Entry::Vacant(place) = self.dialogs.entry(child) {
+            let mut association = forming.fork(State::Early);
+            association.origin.tally.up();
+            self.held.fetch_add(1, Ordering::AcqRel);
+            self.look(child, &mut association);
+            place.insert(association);
+        }
     }
 
     /// Notes a response to a tracked request.
@@ -347,7 +372,7 @@ impl Associations {
             // A 2xx comes again until it is acknowledged: only the first one moves anything.
             match state {
                 State::Early if confirms => self.confirm(track.key, child, now),
-                State::Early => self.rings_on(&[track.key, child], now),
+                State::Early => self.rings_on(track.key, child, now),
                 State::Forming | State::Bound | State::Released => {}
             }
             if confirms && track.method == Method::Subscribe {
@@ -355,17 +380,14 @@ impl Associations {
             }
             return Ok(());
         }
-        let Some(mut forming) = self.dialogs.get_mut(&track.key) else { return Ok(()) };
+        let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
         if forming.children.len() >= self.settings.load().early_max {
             return Err(Refusal::TooManyEarlyDialogs);
         }
-        forming.children.push(child);
         forming.deadline = now.mono + FORMING;
-        let mut association = forming.clone();
+        forming.bears(child);
+        self.bear(child, &forming);
         drop(forming);
-        association.children = SmallVec::new();
-        association.state = State::Early;
-        self.insert(child, association);
         if confirms {
             self.confirm(track.key, child, now);
             if track.method == Method::Subscribe {
@@ -376,11 +398,13 @@ impl Associations {
     }
 
     /// It rings still: the dialog that may come of it is waited for again.
-    fn rings_on(&self, keys: &[DialogKey], now: Now) {
-        for key in keys {
-            if let Some(mut entry) = self.dialogs.get_mut(key) {
-                entry.deadline = entry.deadline.max(now.mono + FORMING);
-            }
+    fn rings_on(&self, forming: DialogKey, child: DialogKey, now: Now) {
+        let end = now.mono + FORMING;
+        if let Some(mut entry) = self.forming.get_mut(&forming) {
+            entry.deadline = entry.deadline.max(end);
+        }
+        if let Some(mut entry) = self.dialogs.get_mut(&child) {
+            entry.deadline = entry.deadline.max(end);
         }
     }
 
@@ -396,81 +420,84 @@ impl Associations {
             }
             return;
         }
-        let Some((_, forming)) = self.dialogs.remove(&track.key) else { return };
-        self.count_down(&forming);
+        let Some((_, mut forming)) = self.forming.remove(&track.key) else { return };
+        self.expiry.cancel(&mut forming.timer);
+        self.held.fetch_sub(1, Ordering::AcqRel);
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }
+        self.one_less(&forming.origin);
     }
 
     /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
     fn confirm(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let siblings = match self.dialogs.get_mut(&forming) {
-            Some(mut entry) => {
-                entry.deadline = now.mono + LINGER;
-                self.look(forming, &mut entry);
-                let mut made = entry.clone();
-                let fresh = !entry.children.contains(&child);
-                let room = entry.children.len() < self.settings.load().early_max;
-                if fresh && room {
-                    entry.children.push(child);
-                }
-                drop(entry);
-                if fresh && room && !self.dialogs.contains_key(&child) {
-                    made.children = SmallVec::new();
-                    self.insert(child, made);
-                }
-                self.dialogs.get(&forming).map(|entry| entry.children.clone())
+        let end = now.mono + LINGER;
+        let mut siblings = SmallVec::<[DialogKey; 1]>::new();
+        if let Some(mut entry) = self.forming.get_mut(&forming) {
+            let entry = &mut *entry;
+            entry.deadline = end;
+            self.expiry.set(&mut entry.timer, end, Ending::Forming(forming));
+            let room = entry.children.len() < self.settings.load().early_max;
+            if room && entry.bears(child) {
+                self.bear(child, entry);
             }
-            None => None,
-        };
+            siblings.extend(entry.children.iter().copied().filter(|known| *known != child));
+        }
         if let Some(mut entry) = self.dialogs.get_mut(&child)
             && entry.state != State::Released
         {
             entry.state = State::Bound;
             entry.deadline = now.mono + self.settings.load().max_idle;
+            self.look(child, &mut entry);
         }
-        for sibling in siblings.into_iter().flatten().filter(|key| *key != child) {
+        for sibling in siblings {
             if let Some(mut entry) = self.dialogs.get_mut(&sibling)
                 && entry.state == State::Early
             {
-                entry.deadline = now.mono + LINGER;
+                entry.deadline = end;
                 self.look(sibling, &mut entry);
             }
         }
     }
 
-    /// Dialogs held, ended ones included.
+    /// Dialogs held, ended ones and those that may come to be included.
     pub fn footprint(&self) -> usize {
-        self.dialogs.len()
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Timers set: one for each that is held.
+    pub fn timers(&self) -> usize {
+        self.expiry.len()
+    }
+
+    /// Callers who have dialogs.
+    pub fn callers(&self) -> usize {
+        self.of_caller.len()
     }
 
     /// A copy of every record, for tests and for people who look.
     pub fn snapshot(&self) -> Vec<Association> {
-        self.dialogs.iter().map(|entry| entry.value().clone()).collect()
+        let forming = self.forming.iter().map(|entry| entry.fork(State::Forming));
+        forming.chain(self.dialogs.iter().map(|entry| entry.value().clone())).collect()
     }
 
-    fn insert(&self, key: DialogKey, mut association: Association) {
-        if let Owner::Caller(principal) = &association.ue.owner {
-            let mut count = self.of_caller.entry(principal.clone()).or_default();
-            *count = count.saturating_add(1);
+    /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
+    /// on one that is not in the table.
+    fn one_more(&self, owner: &Principal) -> Arc<Tally> {
+        if let Some(tally) = self.of_caller.get(owner) {
+            tally.up();
+            return Arc::clone(&tally);
         }
-        // What it was made from has its own place there.
-        (association.look, association.looks) = (NEVER, 0);
-        self.look(key, &mut association);
-        if let Some(old) = self.dialogs.insert(key, association)
-            && old.state != State::Released
-        {
-            self.count_down(&old);
-        }
+        let tally = self.of_caller.entry(owner.clone()).or_default();
+        tally.up();
+        Arc::clone(&tally)
     }
 
-    pub(super) fn count_down(&self, association: &Association) {
-        let Owner::Caller(principal) = &association.ue.owner else { return };
-        if let Some(mut count) = self.of_caller.get_mut(principal) {
-            *count = count.saturating_sub(1);
+    /// Counts one dialog less.
+    pub(super) fn one_less(&self, origin: &Origin) {
+        if origin.tally.down() {
+            self.of_caller.remove_if(&origin.owner, |_, tally| tally.get() == 0);
         }
-        self.of_caller.remove_if(principal, |_, count| *count == 0);
     }
 
     /// The event of a SUBSCRIBE, NOTIFY or REFER, by keyed hash; 0 for other methods.
@@ -484,22 +511,15 @@ impl Associations {
 }
 
 impl Inside {
-    fn of(association: &Association, key: DialogKey, rule: u8, verified: bool) -> Self {
-        let group = match association.core.owner {
-            Owner::Group(group) => Some(group),
-            Owner::Caller(_) => None,
-        };
-        Self {
-            rule,
-            key,
-            forming: None,
-            id: association.id,
-            class: association.class,
-            anchors: association.ue.anchors.clone(),
-            group,
-            server: association.server.clone(),
-            verified,
-        }
+    fn of(
+        association: &Association,
+        key: DialogKey,
+        forming: Option<DialogKey>,
+        rule: u8,
+        verified: bool,
+    ) -> Self {
+        let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
+        Self { rule, key, forming, origin, moved, verified }
     }
 }
 

@@ -2,17 +2,26 @@
 //!
 //! Takes:   what responses and NOTIFYs say of an INVITE or a subscription, and the time.
 //! Gives:   the end of a usage; of a dialog that has none left; of its record 32 seconds later.
-//! Keeps:   an end for each subscription, and the places of each dialog in the table of expiry, `LOOKS_MAX` for the
-//!          sake of subscriptions.
+//! Keeps:   an end for each subscription; the timer of each dialog, for that which ends first.
 //! Refuses: nothing.
 //! Sources: RFC 5057 section 4; RFC 6665 sections 4.1.2, 4.2.1.4 and 4.4.1; rules 30 and 31.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::dialog::{Association, DialogKey, LINGER, LOOKS_MAX, NEVER, State};
+use super::dialog::{Association, DialogKey, LINGER, State};
 use super::table::{Associations, Track};
 use crate::instant::{Instant, Now};
 use crate::wire::{Message, Method, Name, SubscriptionState};
+
+/// What ends, by name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// A request that might have formed a dialog.
+    Forming(DialogKey),
+    /// A dialog, or something of it.
+    Dialog(DialogKey),
+}
 
 impl Associations {
     /// Notes what a response says of the subscription that its request refreshes or brings.
@@ -54,7 +63,7 @@ impl Associations {
         let Some(seconds) = seconds else { return };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
         let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
-        if entry.grant(event, until) && entry.looks < LOOKS_MAX {
+        if entry.grant(event, until) {
             self.look(key, &mut entry);
         }
     }
@@ -62,11 +71,7 @@ impl Associations {
     /// Sees to it that a dialog is looked at when something of it ends.
     pub(super) fn look(&self, key: DialogKey, entry: &mut Association) {
         let at = entry.next_end();
-        if at < entry.look {
-            self.expiry.push(key, at);
-            entry.look = at;
-            entry.looks = entry.looks.saturating_add(1);
-        }
+        self.expiry.set(&mut entry.timer, at, Ending::Dialog(key));
     }
 
     pub(super) fn unsubscribe(&self, track: &Track, now: Now) {
@@ -84,38 +89,57 @@ impl Associations {
         if entry.state == State::Released || !if_so(&entry) {
             return;
         }
-        self.count_down(&entry);
+        self.one_less(&entry.origin);
         entry.release(now.mono);
         self.look(key, &mut entry);
     }
 
-    /// Ends what is due.
+    /// Ends what is due, so many at a time: while there are more, [`Associations::next_expiry`] is past.
     pub fn expire(&self, now: Now) {
-        while let Some(key) = self.expiry.pop(now.mono) {
-            let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
-            entry.looks = entry.looks.saturating_sub(1);
-            if entry.look > now.mono {
-                continue;
+        for ending in self.expiry.expire(now.mono, AT_ONCE) {
+            match ending {
+                Ending::Forming(key) => self.expire_forming(key, now),
+                Ending::Dialog(key) => self.expire_dialog(key, now),
             }
-            entry.look = NEVER;
-            let state = entry.state;
-            let lapsed = state == State::Bound && entry.lapse(now.mono) && !entry.has_usage();
+        }
+    }
+
+    fn expire_forming(&self, key: DialogKey, now: Now) {
+        let gone = self.forming.remove_if_mut(&key, |_, entry| {
+            if !entry.timer.fired(now.mono) {
+                return false;
+            }
             let due = entry.deadline <= now.mono;
-            if !due && !lapsed {
-                self.look(key, &mut entry);
-                continue;
+            if !due {
+                self.expiry.set(&mut entry.timer, entry.deadline, Ending::Forming(key));
             }
-            drop(entry);
-            if matches!(state, State::Released | State::Forming) {
-                if let Some((_, entry)) = self.dialogs.remove(&key)
-                    && state == State::Forming
-                {
-                    self.count_down(&entry);
-                }
-            } else {
-                let over = |entry: &Association| entry.deadline <= now.mono || !entry.has_usage();
-                self.release(key, now, over);
+            due
+        });
+        if let Some((_, entry)) = gone {
+            self.held.fetch_sub(1, Ordering::AcqRel);
+            self.one_less(&entry.origin);
+        }
+    }
+
+    fn expire_dialog(&self, key: DialogKey, now: Now) {
+        let gone = self.dialogs.remove_if_mut(&key, |_, entry| {
+            if !entry.timer.fired(now.mono) {
+                return false;
             }
+            let lapsed = entry.state == State::Bound && entry.lapse(now.mono) && !entry.has_usage();
+            let due = entry.deadline <= now.mono;
+            if due && entry.state == State::Released {
+                return true;
+            }
+            if due || lapsed {
+                self.one_less(&entry.origin);
+                entry.release(now.mono);
+            }
+            self.look(key, entry);
+            false
+        });
+        if gone.is_some() {
+            self.held.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -125,5 +149,7 @@ impl Associations {
     }
 }
 
+/// How many end in one turn of a worker, at most.
+const AT_ONCE: usize = 1024;
 /// What ends a subscription when it answers its refresh (RFC 6665 section 4.1.2.2).
 const ENDS_SUBSCRIPTION: [u16; 12] = [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 604];

@@ -2,18 +2,22 @@
 //!
 //! Takes:   verified requests on secure flows, registrations on any.
 //! Gives:   the callers of a flow: evidence for requests inside dialogs, and the way back to a UE.
-//! Keeps:   one entry for each such flow, `max` at most; gone when the flow closes or all its callers lapse.
+//! Keeps:   one entry and one timer for each such flow, `max` at most; gone when the flow closes or all its callers
+//!          lapse: with each turn of a worker, some.
 //! Refuses: nothing; a flow that finds no room is remembered for nothing, so its requests give credentials.
 //! Sources: RFC 5626 section 7 (flows that end); RFC 5922 section 8.1.
+//!
+//! Locks are taken in the order `flows`, `expiry`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
 use super::caller::Caller;
+use crate::expiry::{Expiry, Timer};
 use crate::hashing::{Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::transport::Flow;
@@ -21,17 +25,27 @@ use crate::transport::Flow;
 /// A secure flow with more principals than this is a multiplexer and speaks for none of them.
 pub const PRINCIPALS_MAX: usize = 4;
 
-#[derive(Clone, Debug)]
-struct Entry {
+/// What one caller proved.
+#[derive(Debug)]
+struct Proved {
     caller: Arc<Caller>,
     until: Instant,
     registered: bool,
 }
 
+/// One flow.
+#[derive(Debug, Default)]
+struct Known {
+    proved: SmallVec<[Proved; 1]>,
+    timer: Timer,
+}
+
 /// Flows on which something was proved.
 #[derive(Debug)]
 pub struct ProvedFlows {
-    flows: DashMap<Flow, SmallVec<[Entry; 1]>, Seeded>,
+    flows: DashMap<Flow, Known, Seeded>,
+    expiry: Expiry<Flow>,
+    held: AtomicUsize,
     max: usize,
     principals_max: AtomicUsize,
 }
@@ -39,8 +53,13 @@ pub struct ProvedFlows {
 impl ProvedFlows {
     /// No flows yet; `max` at most.
     pub fn new(max: usize, principals_max: usize) -> Self {
-        let principals_max = AtomicUsize::new(principals_max);
-        Self { flows: DashMap::with_hasher(seeded()), max, principals_max }
+        Self {
+            flows: DashMap::with_hasher(seeded()),
+            expiry: Expiry::default(),
+            held: AtomicUsize::new(0),
+            max,
+            principals_max: AtomicUsize::new(principals_max),
+        }
     }
 
     /// Lets a flow speak for so many principals from now on.
@@ -64,40 +83,60 @@ impl ProvedFlows {
 
     /// Notes that `caller` has no registration from `flow` any more.
     pub fn note_deregistered(&self, flow: &Flow, caller: &Arc<Caller>) {
-        let Some(mut entries) = self.flows.get_mut(flow) else { return };
-        for entry in entries.iter_mut().filter(|e| e.caller.principal == caller.principal) {
-            entry.registered = false;
-        }
-        entries.retain(|entry| flow.transport.is_secure() || entry.registered);
-        let empty = entries.is_empty();
-        drop(entries);
-        if empty {
-            self.flows.remove_if(flow, |_, entries| entries.is_empty());
-        }
+        self.remove_if(flow, |known| {
+            for proved in known.proved.iter_mut().filter(|e| e.caller.principal == caller.principal)
+            {
+                proved.registered = false;
+            }
+            known.proved.retain(|proved| flow.transport.is_secure() || proved.registered);
+            known.proved.is_empty()
+        });
     }
 
     fn note(&self, flow: &Flow, caller: &Arc<Caller>, until: Instant, registered: bool, now: Now) {
-        if let Some(mut entries) = self.flows.get_mut(flow) {
-            if let Some(entry) =
-                entries.iter_mut().find(|entry| entry.caller.principal == caller.principal)
-            {
-                entry.until = entry.until.max(until);
-                entry.registered |= registered;
-                if entry.caller.key_name != caller.key_name {
-                    entry.caller = Arc::clone(caller);
-                    entry.until = until;
-                }
-                return;
-            }
-            entries.retain(|entry| entry.until > now.mono);
-            if entries.len() <= self.principals_max.load(Ordering::Relaxed) {
-                entries.push(Entry { caller: Arc::clone(caller), until, registered });
-            }
+        self.expire(now);
+        let proved = Proved { caller: Arc::clone(caller), until, registered };
+        if let Some(mut known) = self.flows.get_mut(flow) {
+            self.add(&mut known, flow, proved, now);
             return;
         }
-        if self.flows.len() < self.max {
-            let entry = Entry { caller: Arc::clone(caller), until, registered };
-            self.flows.entry(*flow).or_default().push(entry);
+        if self.held.fetch_add(1, Ordering::AcqRel) >= self.max {
+            self.held.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        match self.flows.entry(*flow) {
+            Entry::Occupied(mut known) => {
+                self.held.fetch_sub(1, Ordering::AcqRel);
+                self.add(known.get_mut(), flow, proved, now);
+            }
+            Entry::Vacant(place) => {
+                self.add(&mut place.insert(Known::default()), flow, proved, now);
+            }
+        }
+    }
+
+    fn add(&self, known: &mut Known, flow: &Flow, new: Proved, now: Now) {
+        let mut same = known.proved.iter_mut();
+        if let Some(old) = same.find(|old| old.caller.principal == new.caller.principal) {
+            old.until = old.until.max(new.until);
+            old.registered |= new.registered;
+            if old.caller.key_name != new.caller.key_name {
+                (old.caller, old.until) = (new.caller, new.until);
+            }
+        } else {
+            known.proved.retain(|old| old.until > now.mono);
+            if known.proved.len() <= self.principals_max.load(Ordering::Relaxed) {
+                known.proved.push(new);
+            }
+        }
+        self.look(known, flow);
+    }
+
+    /// Sees to it that a flow is looked at when something on it lapses.
+    fn look(&self, known: &mut Known, flow: &Flow) {
+        let ends = known.proved.iter().map(|proved| proved.until);
+        if let Some(end) = ends.min() {
+            self.expiry.set(&mut known.timer, end, *flow);
         }
     }
 
@@ -120,38 +159,66 @@ impl ProvedFlows {
         &self,
         flow: &Flow,
         now: Now,
-        wanted: impl Fn(&Entry) -> bool,
+        wanted: impl Fn(&Proved) -> bool,
     ) -> SmallVec<[Arc<Caller>; 1]> {
-        let Some(entries) = self.flows.get(flow) else { return SmallVec::new() };
-        let holds = |entry: &&Entry| {
+        let Some(known) = self.flows.get(flow) else { return SmallVec::new() };
+        let holds = |entry: &&Proved| {
             entry.until > now.mono && !entry.caller.has_expired(now.wall) && wanted(entry)
         };
-        entries.iter().filter(holds).map(|entry| Arc::clone(&entry.caller)).collect()
+        known.proved.iter().filter(holds).map(|entry| Arc::clone(&entry.caller)).collect()
     }
 
     /// Forgets a flow: it was closed, or its address is gone.
     pub fn forget(&self, flow: &Flow) {
-        self.flows.remove(flow);
+        self.remove_if(flow, |_| true);
     }
 
-    /// Forgets what has lapsed; called now and then by the shell.
+    /// Forgets what has lapsed, so many flows at a time.
+    pub fn expire(&self, now: Now) {
+        for flow in self.expiry.expire(now.mono, AT_ONCE) {
+            self.remove_if(&flow, |known| {
+                if !known.timer.fired(now.mono) {
+                    return false;
+                }
+                known.proved.retain(|proved| proved.until > now.mono);
+                self.look(known, &flow);
+                known.proved.is_empty()
+            });
+        }
+    }
+
+    /// Forgets all that has lapsed.
     pub fn sweep(&self, now: Now) {
-        self.flows.retain(|_, entries| {
-            entries.retain(|entry| entry.until > now.mono);
-            !entries.is_empty()
-        });
+        while self.expiry.next().is_some_and(|next| next <= now.mono) {
+            self.expire(now);
+        }
+    }
+
+    fn remove_if(&self, flow: &Flow, if_so: impl FnOnce(&mut Known) -> bool) {
+        let gone = self.flows.remove_if_mut(flow, |_, known| if_so(known));
+        if let Some((_, mut known)) = gone {
+            self.expiry.cancel(&mut known.timer);
+            self.held.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// How many flows are remembered.
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Timers set: one for each flow that is remembered.
+    pub fn timers(&self) -> usize {
+        self.expiry.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.len() == 0
     }
 }
 
+/// How many flows are forgotten in one turn of a worker, at most.
+const AT_ONCE: usize = 256;
 /// A registration holds a little longer than was granted, since refreshes take time.
 const REGISTRATION_SLACK: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::outgoing::Printed;
-use super::timers::{TimerKey, Timings};
+use super::timers::Timings;
 use super::transaction::key::has_cookie;
 use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput,
@@ -22,6 +22,7 @@ use crate::association::{Responder, Track};
 use crate::authentication::{Caller, ServerProof};
 use crate::instant::Instant;
 use crate::transport::{Arrival, Flow, GroupId, Side, Transport};
+use crate::wheel::TimerKey;
 use crate::wire::{Message, Method, Name};
 
 /// A request on its way: its server transaction and what became of it downstream.

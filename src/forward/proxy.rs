@@ -27,7 +27,6 @@ use super::context::{AnyClient, AnyServer, Branch, Context};
 use super::lingering::{Accepted, Copy, Lingering};
 use super::outgoing::Printed;
 use super::precheck::{self, Check, LoopPart};
-use super::timers::Wheel;
 use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
@@ -37,6 +36,7 @@ use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending};
+use crate::wheel::Wheel;
 use crate::wire::{Message, Method};
 
 /// One worker's stage 7.

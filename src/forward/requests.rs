@@ -126,15 +126,13 @@ impl Proxy {
         let Some(caller) = bound.caller() else { return Ok((None, None)) };
         let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
         let flow = bound.arrival().flow;
-        let binding = self.shared.bindings.prepare(flow, caller, &aor, now);
-        let binding = binding.ok_or(Refusal::TableFull)?;
+        let plain = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let plain = plain.ok_or(Refusal::TableFull)?;
         let mut nonce = [0; super::token::NONCE_OCTETS];
         self.rng.fill_bytes(&mut nonce);
-        let plain =
-            super::token::Plain { binding: binding.number, caller: route::caller_mark(&binding) };
         let token = self.shared.tokens.seal(plain, nonce, now.wall);
         let register = Register {
-            binding: binding.number,
+            binding: plain.binding,
             caller: Arc::clone(caller),
             flow,
             ends: ends_all(message),

@@ -148,7 +148,8 @@ impl Proxy {
             return;
         };
         let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
-        let routes = response.values(Name::ServiceRoute).map(Box::from).collect();
+        let mut routes = response.values(Name::ServiceRoute).map(Box::from).peekable();
+        let routes = routes.peek().is_some().then(|| routes.collect());
         let flows = self.shared.gate.authentication.flows();
         if granted.is_zero() {
             flows.note_deregistered(flow, caller);

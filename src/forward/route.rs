@@ -8,9 +8,12 @@
 //! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
 //!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`, `OB-04`.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use super::{Binding, Destination, Settings, Shared};
+use super::token::Plain;
+use super::{Destination, Settings, Shared};
 use crate::association::{Bound, Ruling, Sent};
 use crate::instant::Now;
 use crate::refusal::Refusal;
@@ -97,11 +100,10 @@ fn to_core(
     let message = bound.message();
     let uri = target(message, restored_uri).ok_or(Refusal::NoRoute)?;
     if let Ruling::Inside(inside) = bound.ruling() {
-        let group = inside.group.ok_or(Refusal::NoRoute)?;
-        let first = inside.server.clone();
+        let first = inside.origin.server.clone();
         // An ACK is no new transaction: it goes where the dialog is.
         let pauses = bound.method() != Method::Ack;
-        return towards(shared, group, first, pauses.then_some(now));
+        return towards(shared, inside.origin.group, first, pauses.then_some(now));
     }
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
@@ -124,10 +126,11 @@ fn check_preloaded<'m>(
     if others.clone().next().is_none() {
         return Ok(());
     }
-    let given = shared.bindings.of_flow(&bound.arrival().flow, now).into_iter().find(|binding| {
-        bound.caller().is_some_and(|caller| caller.principal == binding.caller.principal)
-    });
-    let given = given.map(|binding| binding.service_route).unwrap_or_default();
+    let flow = &bound.arrival().flow;
+    let given = bound
+        .caller()
+        .and_then(|caller| shared.bindings.service_route(flow, &caller.principal, now));
+    let given = given.unwrap_or_default();
     let same = |(route, known): (&[u8], &[u8])| {
         let parts = |value| Address::parse(value).map(|address| address.uri().octets().to_vec());
         parts(route).is_some_and(|route| Some(route) == parts(known))
@@ -182,48 +185,40 @@ fn to_ue(
 ) -> Result<Way, Refusal> {
     if let Ruling::Inside(inside) = bound.ruling() {
         // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
-        let open = inside.anchors.iter().rev().copied().filter(|flow| shared.is_open(flow));
+        let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
         let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.
         let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
         return Ok((way, Sent::Ue(flow, nobody)));
     }
-    let binding = binding_on_top(bound.message(), shared, settings, now)?;
+    let plain = token_on_top(bound.message(), shared, settings, now)?;
+    let found = shared.bindings.get(plain.binding, now, |binding| {
+        let owner = (binding.caller.principal.clone(), Arc::clone(&binding.aor));
+        (binding.mark == plain.caller).then_some((binding.flow, owner))
+    });
+    let (flow, (principal, aor)) = found.flatten().ok_or(Refusal::FlowGone)?;
     let mut way: SmallVec<[Destination; 2]> = SmallVec::new();
-    way.push(Destination::Flow(binding.flow));
-    if let Some(other) = shared.bindings.another(&binding, now) {
-        way.push(Destination::Flow(other.flow));
-    }
-    Ok((way, Sent::Ue(binding.flow, binding.caller.principal.clone())))
+    way.push(Destination::Flow(flow));
+    let other = shared.bindings.another(plain.binding, &principal, &aor, now);
+    way.extend(other.map(Destination::Flow));
+    Ok((way, Sent::Ue(flow, principal)))
 }
 
-/// The binding that the topmost Route's token names.
-fn binding_on_top(
+/// The token of the topmost Route.
+fn token_on_top(
     message: &Message,
     shared: &Shared,
     settings: &Settings,
     now: Now,
-) -> Result<Binding, Refusal> {
+) -> Result<Plain, Refusal> {
     let top =
         message.values(Name::Route).next().and_then(Address::parse).ok_or(Refusal::NoRoute)?;
     if !settings.is_own(&top.uri()) {
         return Err(Refusal::NoRoute);
     }
     let token = top.uri().user().ok_or(Refusal::NoRoute)?;
-    let plain = shared.tokens.open(token, now.wall)?.ok_or(Refusal::FlowGone)?;
-    let binding = shared.bindings.get(plain.binding, now).ok_or(Refusal::FlowGone)?;
-    if caller_mark(&binding) != plain.caller {
-        return Err(Refusal::FlowGone);
-    }
-    Ok(binding)
-}
-
-/// What a token says of its caller: eight octets of the hash of his name.
-pub fn caller_mark(binding: &Binding) -> u64 {
-    use sha2::{Digest as _, Sha256};
-    let name = Sha256::digest(binding.caller.principal.name.as_bytes());
-    u64::from_be_bytes(name.first_chunk::<8>().copied().unwrap_or_default())
+    shared.tokens.open(token, now.wall)?.ok_or(Refusal::FlowGone)
 }
 
 /// The flow a destination is, if it is one.

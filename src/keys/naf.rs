@@ -3,7 +3,7 @@
 //! Takes:   answers of key servers, as the shell gets them.
 //! Gives:   [`KeySource`]: the key, a no that is still young, or that somebody has to be asked.
 //! Keeps:   at most [`CacheBounds::keys`] keys, of which the one that ends first goes first, and at most
-//!          [`CacheBounds::refusals`] noes, [`REFUSAL_LIFETIME`] each, likewise.
+//!          [`CacheBounds::refusals`] noes, [`REFUSAL_LIFETIME`] each, likewise. All of one B-TID stand together.
 //! Refuses: a key past its end, by either clock; a B-TID of a server that is not configured, as one unknown.
 //! Sources: TS 33.220 clauses 4.4.11 and 4.5.3; TS 29.109 clause 5.2; threat V-93.
 
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use smallvec::SmallVec;
 
 use super::{KeyAnswer, KeySource, NafId, NafKey};
 use crate::hashing::{Seeded, seeded};
@@ -42,11 +43,13 @@ pub struct NafCache {
     bounds: CacheBounds,
     /// The servers that we know; lower case.
     servers: Vec<Arc<str>>,
-    table: DashMap<Name, Entry, Seeded>,
+    table: DashMap<Btid, OfBtid, Seeded>,
     order: Mutex<Order>,
 }
 
 type Name = (Btid, NafId);
+/// The entries of one B-TID: as many at most as there are names and protocols of ours.
+type OfBtid = SmallVec<[(NafId, Entry); 1]>;
 
 #[derive(Clone)]
 enum Entry {
@@ -65,6 +68,14 @@ impl Entry {
     fn ends(&self) -> Instant {
         let (Self::Key { ends, .. } | Self::No { ends, .. }) = self;
         *ends
+    }
+
+    /// Of which NAF there is a key, and until when.
+    fn key_of(&self, naf: &NafId) -> Option<(NafId, Instant)> {
+        match self {
+            Self::Key { ends, .. } => Some((naf.clone(), *ends)),
+            Self::No { .. } => None,
+        }
     }
 }
 
@@ -110,18 +121,13 @@ impl NafCache {
     /// Takes back every key of a B-TID: a no until the key would have ended, at least for [`REFUSAL_LIFETIME`].
     /// How many keys there were.
     pub fn revoke(&self, btid: &Btid, now: Now) -> usize {
-        let held: Vec<(Name, Instant)> = self
-            .table
-            .iter()
-            .filter(|row| row.key().0 == *btid)
-            .filter_map(|row| match row.value() {
-                Entry::Key { ends, .. } => Some((row.key().clone(), *ends)),
-                Entry::No { .. } => None,
-            })
-            .collect();
-        for (name, ends) in &held {
+        let held: SmallVec<[(NafId, Instant); 2]> = match self.table.get(btid) {
+            Some(entries) => entries.iter().filter_map(|(naf, entry)| entry.key_of(naf)).collect(),
+            None => SmallVec::new(),
+        };
+        for (naf, ends) in &held {
             let ends = (*ends).max(now.mono + REFUSAL_LIFETIME);
-            self.put(name.clone(), Entry::No { forbidden: false, ends }, now);
+            self.put((btid.clone(), naf.clone()), Entry::No { forbidden: false, ends }, now);
         }
         held.len()
     }
@@ -133,18 +139,19 @@ impl NafCache {
 
     /// How many entries there are, keys and noes.
     pub fn len(&self) -> usize {
-        self.table.len()
+        let order = self.order();
+        order.keys.len().saturating_add(order.refusals.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 
     fn put(&self, name: Name, entry: Entry, now: Now) {
         let mut order = self.order();
         self.drop_ended(&mut order, now);
-        if let Some((_, before)) = self.table.remove(&name) {
+        if let Some(before) = self.take(&name) {
             order.of(&before).remove(&(before.ends(), name.clone()));
         }
         let most = match entry {
@@ -155,10 +162,21 @@ impl NafCache {
         while same.len() >= most
             && let Some((_, first)) = same.pop_first()
         {
-            self.table.remove(&first);
+            self.take(&first);
         }
         same.insert((entry.ends(), name.clone()));
-        self.table.insert(name, entry);
+        let (btid, naf) = name;
+        self.table.entry(btid).or_default().push((naf, entry));
+    }
+
+    fn take(&self, (btid, naf): &Name) -> Option<Entry> {
+        let mut taken = None;
+        self.table.remove_if_mut(btid, |_, entries| {
+            let place = entries.iter().position(|(of, _)| of == naf);
+            taken = place.map(|place| entries.swap_remove(place).1);
+            entries.is_empty()
+        });
+        taken
     }
 
     fn drop_ended(&self, order: &mut Order, now: Now) {
@@ -166,7 +184,7 @@ impl NafCache {
             while same.first().is_some_and(|(ends, _)| *ends <= now.mono)
                 && let Some((_, name)) = same.pop_first()
             {
-                self.table.remove(&name);
+                self.take(&name);
             }
         }
     }
@@ -181,7 +199,10 @@ impl KeySource for NafCache {
         if !self.servers.iter().any(|name| name.eq_ignore_ascii_case(btid.bsf())) {
             return KeyAnswer::Unknown;
         }
-        let entry = self.table.get(&(btid.clone(), naf.clone())).map(|row| row.value().clone());
+        let entries = self.table.get(btid);
+        let entry = entries.as_ref().and_then(|entries| entries.iter().find(|(of, _)| of == naf));
+        let entry = entry.map(|(_, entry)| entry.clone());
+        drop(entries);
         match entry {
             Some(Entry::Key { key, ends }) if ends > now.mono && key.expires > now.wall => {
                 KeyAnswer::Known(key)
@@ -334,7 +355,7 @@ mod tests {
         let answer = cache.naf_key(&name("a"), &own, skewed);
         assert!(matches!(answer, KeyAnswer::Ask), "the wall clock ends it too");
         cache.sweep(at(1000));
-        assert!(cache.is_empty());
+        assert!(cache.is_empty() && cache.table.is_empty());
     }
 
     /// V-93: nobody is asked on the word of a stranger.
@@ -376,6 +397,8 @@ mod tests {
             cache.insert(&name("a"), &naf(ua), key(500), at(0));
         }
         assert_eq!(cache.revoke(&name("a"), at(1)), 2);
+        assert_eq!((cache.len(), cache.table.len()), (2, 1), "found together, by one look-up");
+        assert_eq!(cache.revoke(&name("a"), at(1)), 0, "there is no key left");
         assert_eq!(said(&cache, "a", 499), "unknown");
         assert_eq!(said(&cache, "a", 500), "ask");
     }

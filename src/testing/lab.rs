@@ -357,6 +357,16 @@ impl Lab {
         Self { shared, keys, now, decisions, asked, closed, gone, journey }
     }
 
+    /// Another worker of the same edge, to be run beside this one.
+    pub fn beside(&self, worker: u8) -> Self {
+        let (shared, keys, gone) =
+            (Arc::clone(&self.shared), Arc::clone(&self.keys), Arc::clone(&self.gone));
+        let proxy = Proxy::new(Arc::clone(&shared), worker, [6; 32], [7; 16]);
+        let journey = Journey::new(Arc::clone(&shared), proxy);
+        let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, keys, now: self.now, decisions, asked, closed, gone, journey }
+    }
+
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
     /// CRLF, and a `Content-Length: @` is counted.
     pub fn receive(&mut self, from: &Peer, text: &str) -> Vec<Sent> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sipward::association::{Owner, State};
+use sipward::association::State;
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Sent};
@@ -90,8 +90,8 @@ fn each_fork_of_the_core_leads_to_the_flow_that_answered() {
     lab.receive(&alice, &respond(&forks[0], 200, "a", ""));
     let made = lab.shared.gate.associations.snapshot();
     let made = made.iter().find(|dialog| dialog.state == State::Bound).expect("a dialog");
-    assert_eq!(made.ue.anchors.as_slice(), [alice.flow()], "the first fork, not the latest");
-    assert!(matches!(&made.ue.owner, Owner::Caller(owner) if owner.name.contains("ue1")));
+    assert_eq!(made.anchors(), [alice.flow()], "the first fork, not the latest");
+    assert!(made.origin.owner.name.contains("ue1"));
 }
 
 #[test]

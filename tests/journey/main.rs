@@ -4,5 +4,6 @@ mod adversary;
 mod associations;
 mod credentials;
 mod forwarding;
+mod growth;
 mod policy;
 mod scene;
