@@ -11,8 +11,9 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -40,6 +41,8 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration
 /// Accepts connections until the task is ended.
 pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Shop>) {
     let tally = shop.flows.tally();
+    // What it accepts is like it.
+    settle(&listener);
     loop {
         match listener.accept().await {
             Ok((tcp, remote)) => {
@@ -63,8 +66,10 @@ async fn welcome(
     bound: Arc<Bound>,
     shop: Rc<Shop>,
 ) {
-    settle(&tcp);
-    let local = tcp.local_addr().unwrap_or(bound.local);
+    let local = match bound.local.ip().is_unspecified() {
+        true => tcp.local_addr().unwrap_or(bound.local),
+        false => bound.local,
+    };
     let greeted = Greeted { names: None, asked_for: None };
     let secure = bound.speaks(Transport::Tls);
     let transport = if secure { Transport::Tls } else { Transport::Tcp };
@@ -87,7 +92,9 @@ async fn welcome(
             }
         }
         Some(tls) => {
-            let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await else { return };
+            // On the heap, so that a connection that stands has no room for it.
+            let greeted = Box::pin(shake_hands(tls, tcp, &shop)).await;
+            let Some((stream, greeted)) = greeted else { return };
             if let Some((lease, facts)) = enter(seat, greeted) {
                 serve(stream, lease, facts, &shop).await;
             }
@@ -99,14 +106,14 @@ async fn shake_hands(
     tls: &tls::ServerTls,
     tcp: TcpStream,
     shop: &Shop,
-) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Greeted)> {
+) -> Option<(Box<tokio_rustls::server::TlsStream<TcpStream>>, Greeted)> {
     let tally = shop.flows.tally();
     let Some(_half_open) = shop.flows.half_open() else {
         tally.handshakes_crowded.add(1);
         return None;
     };
     match timeout(shop.patience.handshake, tls::accept(tls, tcp)).await {
-        Ok(Ok(greeted)) => Some(greeted),
+        Ok(Ok((stream, greeted))) => Some((Box::new(stream), greeted)),
         Ok(Err(why)) => {
             tally.handshakes_failed.add(1);
             tracing::debug!(%why, "handshake refused");
@@ -123,7 +130,7 @@ async fn shake_hands(
 pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: Rc<Shop>) {
     let flow = lease.flow();
     shop.flows.tally().dialled.add(1);
-    let dialled = timeout(shop.patience.dial, reach(&target, &bound, &shop)).await;
+    let dialled = timeout(shop.patience.dial, Box::pin(reach(&target, &bound, &shop))).await;
     let (io, names, local) = match dialled.unwrap_or(Err(DialError::Slow)) {
         Ok(reached) => reached,
         Err(why) => {
@@ -142,7 +149,7 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     let facts = StreamFacts { flow, side, local, names, asked_for: None, target: Some(target) };
     match io {
         Reached::Clear(tcp) => serve(tcp, lease, facts, &shop).await,
-        Reached::Tls(stream) => serve(*stream, lease, facts, &shop).await,
+        Reached::Tls(stream) => serve(stream, lease, facts, &shop).await,
     }
 }
 
@@ -196,11 +203,11 @@ where
         patience: &shop.patience,
         tally: shop.flows.tally(),
     };
-    let serving = guarded(async {
+    let serving = pin!(async {
         shop.receiver.opened(&facts);
         stream.serve(io).await
     });
-    let why = serving.await.unwrap_or_else(|| {
+    let why = guarded(serving).await.unwrap_or_else(|| {
         shop.flows.tally().panicked.add(1);
         Closed::Panicked
     });
@@ -209,8 +216,7 @@ where
 }
 
 /// Runs `future` to its end, or to its panic.
-async fn guarded<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn guarded<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),
@@ -219,10 +225,11 @@ async fn guarded<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Small messages leave at once; a peer that is gone is noticed.
-fn settle(tcp: &TcpStream) {
+fn settle(socket: &impl AsFd) {
     let (after, every, times) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(times);
     // A socket that cannot do this still works.
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }
