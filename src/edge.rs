@@ -279,7 +279,11 @@ fn run_worker(
                 let worker = Rc::new(Worker::new(seat, Rc::clone(&transports)));
                 transports.start(Rc::<Worker>::clone(&worker));
                 drop(started.send(Ok(())));
-                worker.run(mail).await;
+                // A task among the others: what it is woken for by those that are ready comes after them.
+                let running = tokio::task::spawn_local(async move { worker.run(mail).await });
+                if let Err(why) = running.await {
+                    std::panic::resume_unwind(why.into_panic());
+                }
             }
             Err(why) => drop(started.send(Err(why))),
         }

@@ -70,36 +70,41 @@ async fn welcome(
         true => tcp.local_addr().unwrap_or(bound.local),
         false => bound.local,
     };
-    let greeted = Greeted { names: None, asked_for: None };
+    let place = Place { remote, local, seat };
     let secure = bound.speaks(Transport::Tls);
-    let transport = if secure { Transport::Tls } else { Transport::Tcp };
-    let enter = |seat, greeted: Greeted| {
-        let lease = shop.flows.open(transport, bound.spec.id, remote, Some(seat)).ok()?;
-        let facts = StreamFacts {
-            flow: lease.flow(),
-            side: bound.spec.side,
-            local,
-            names: greeted.names,
-            asked_for: greeted.asked_for,
-            target: None,
-        };
-        Some((lease, facts))
+    let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
+        let greeted = Greeted { names: None, asked_for: None };
+        return enter(tcp, place, greeted, &bound, &shop);
     };
-    match bound.spec.tls.as_ref().filter(|_| secure) {
-        None => {
-            if let Some((lease, facts)) = enter(seat, greeted) {
-                serve(tcp, lease, facts, &shop).await;
-            }
-        }
-        Some(tls) => {
-            // On the heap, so that a connection that stands has no room for it.
-            let greeted = Box::pin(shake_hands(tls, tcp, &shop)).await;
-            let Some((stream, greeted)) = greeted else { return };
-            if let Some((lease, facts)) = enter(seat, greeted) {
-                serve(stream, lease, facts, &shop).await;
-            }
-        }
+    if let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await {
+        enter(stream, place, greeted, &bound, &shop);
     }
+}
+
+/// Where a connection was accepted, before it is one.
+struct Place {
+    remote: SocketAddr,
+    local: SocketAddr,
+    seat: Seat,
+}
+
+/// Enters a connection that stands, and serves it in a task of its own: what it took to get there is gone then.
+fn enter<S>(io: S, place: Place, greeted: Greeted, bound: &Bound, shop: &Rc<Shop>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Place { remote, local, seat } = place;
+    let transport = if bound.speaks(Transport::Tls) { Transport::Tls } else { Transport::Tcp };
+    let Ok(lease) = shop.flows.open(transport, bound.spec.id, remote, Some(seat)) else { return };
+    let facts = StreamFacts {
+        flow: lease.flow(),
+        side: bound.spec.side,
+        local,
+        names: greeted.names,
+        asked_for: greeted.asked_for,
+        target: None,
+    };
+    spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
 }
 
 async fn shake_hands(
@@ -147,9 +152,10 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     lease.pipe().authenticate();
     let side = bound.spec.side;
     let facts = StreamFacts { flow, side, local, names, asked_for: None, target: Some(target) };
+    let facts = Arc::new(facts);
     match io {
-        Reached::Clear(tcp) => serve(tcp, lease, facts, &shop).await,
-        Reached::Tls(stream) => serve(stream, lease, facts, &shop).await,
+        Reached::Clear(tcp) => drop(spawn_local(serve(tcp, lease, facts, shop))),
+        Reached::Tls(stream) => drop(spawn_local(serve(stream, lease, facts, shop))),
     }
 }
 
@@ -188,11 +194,10 @@ async fn reach(
 }
 
 /// Serves a connection that stands. Whatever happens in it, a panic of ours included, ends it alone.
-async fn serve<S>(io: S, lease: Lease, facts: StreamFacts, shop: &Shop)
+async fn serve<S>(io: S, lease: Lease, facts: Arc<StreamFacts>, shop: Rc<Shop>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let facts = Arc::new(facts);
     let pipe = lease.pipe().clone();
     // Set once: a lease has one connection.
     let _ = pipe.facts.set(facts.clone());
