@@ -279,7 +279,11 @@ fn run_worker(
                 let worker = Rc::new(Worker::new(seat, Rc::clone(&transports)));
                 transports.start(Rc::<Worker>::clone(&worker));
                 drop(started.send(Ok(())));
-                worker.run(mail).await;
+                // A task among the others: what it is woken for by those that are ready comes after them.
+                let running = tokio::task::spawn_local(async move { worker.run(mail).await });
+                if let Err(why) = running.await {
+                    std::panic::resume_unwind(why.into_panic());
+                }
             }
             Err(why) => drop(started.send(Err(why))),
         }
@@ -293,7 +297,7 @@ struct Worker {
     transports: Rc<Transports>,
     /// The time of this turn: read once for all that came at once.
     now: Cell<Option<Now>>,
-    /// The earliest deadline changed.
+    /// The earliest deadline changed, or a turn is to end.
     rearm: Notify,
     armed: Cell<Option<Instant>>,
     /// When it looks next how far behind it is; `None` while there is nothing to do.
@@ -328,7 +332,7 @@ impl Worker {
                 letter = mail.recv() => self.open(letter, &mut mail),
                 () = sleep_until(deadline) => self.with(Journey::expire),
                 () = sleep_until(self.pulse.get()) => self.feel(),
-                () = self.rearm.notified() => continue,
+                () = self.rearm.notified() => {}
             }
             self.turn();
             if self.seat.stopping.load(Ordering::Relaxed)
@@ -503,6 +507,11 @@ impl Receiver for Worker {
         if idle || deadline.is_some() && armed.is_none_or(|armed| deadline < Some(armed)) {
             self.rearm.notify_one();
         }
+    }
+
+    /// Once all connections had their turn that had something to read: what they send goes out together.
+    fn turn_ends(&self) {
+        self.rearm.notify_one();
     }
 
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {

@@ -14,9 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
 
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
@@ -153,7 +153,7 @@ impl Flows {
 
     /// Notes that somebody proved on this connection who they are: it may stay idle, and carry longer messages.
     pub fn mark_authenticated(&self, flow: &Flow) {
-        if let Some(pipe) = self.pipe(flow) {
+        if let Some(pipe) = self.pipe(flow).filter(|pipe| !pipe.is_authenticated()) {
             pipe.authenticated.store(true, Ordering::Relaxed);
             drop(lock(&pipe.seat).take());
         }
@@ -390,8 +390,6 @@ pub(super) struct Pipe {
     blocked: AtomicBool,
     seat: Mutex<Option<Seat>>,
     queue: Mutex<Queue>,
-    /// Wakes the task: there is something in the queue, or an end.
-    pub(super) woken: Notify,
     /// Set once the connection stands.
     pub(super) facts: OnceLock<Arc<StreamFacts>>,
 }
@@ -401,6 +399,8 @@ struct Queue {
     messages: VecDeque<Bytes>,
     octets: usize,
     end: Option<Closed>,
+    /// The task, while it sleeps and is to be woken: something is in the queue, or it ends.
+    sleeper: Option<Waker>,
 }
 
 impl Pipe {
@@ -411,7 +411,6 @@ impl Pipe {
             blocked: AtomicBool::new(false),
             seat: Mutex::new(seat),
             queue: Mutex::default(),
-            woken: Notify::new(),
             facts: OnceLock::new(),
         }
     }
@@ -443,22 +442,23 @@ impl Pipe {
             (BURST_MESSAGES, BURST_OCTETS)
         };
         let sent = if waiting >= messages || (sum > octets_max && waiting > 0) {
-            *queue = Queue { end: Some(Closed::Overflow), ..Queue::default() };
+            (queue.messages, queue.octets) = (VecDeque::new(), 0);
+            queue.end = Some(Closed::Overflow);
             Err(SendError::Overflow)
         } else {
             queue.octets = sum;
             queue.messages.push_back(octets);
             Ok(())
         };
-        drop(queue);
-        self.woken.notify_one();
+        wake(queue);
         sent
     }
 
     /// Ends it: the first reason stands.
     pub(super) fn end(&self, why: Closed) {
-        lock(&self.queue).end.get_or_insert(why);
-        self.woken.notify_one();
+        let mut queue = lock(&self.queue);
+        queue.end.get_or_insert(why);
+        wake(queue);
     }
 
     /// Moves what is queued into `outgoing` while that has fewer than `enough` octets; says whether, and why, it ends.
@@ -470,6 +470,27 @@ impl Pipe {
             outgoing.extend_from_slice(&octets);
         }
         queue.end.filter(|_| queue.messages.is_empty())
+    }
+
+    /// Notes that the task sleeps from now on, to be woken by `waker`; not if [`Pipe::pull`] would give it something,
+    /// which it does not for a task that is `full`.
+    pub(super) fn rest(&self, waker: &Waker, full: bool) -> bool {
+        let mut queue = lock(&self.queue);
+        let empty = queue.messages.is_empty();
+        let rests = if empty { queue.end.is_none() } else { full };
+        if rests && !queue.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(waker)) {
+            queue.sleeper = Some(waker.clone());
+        }
+        rests
+    }
+}
+
+/// Wakes the task, if it sleeps.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let sleeper = queue.sleeper.take();
+    drop(queue);
+    if let Some(sleeper) = sleeper {
+        sleeper.wake();
     }
 }
 

@@ -10,17 +10,19 @@
 //! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 sections 4.4.1 and 5.4; `TR-04` to `TR-08`, `TR-10`, `TR-17`,
 //!          `KA-01`, `V-09`, `V-10`, `V-75`, `V-77`.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep_until, timeout};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::demux::{self, Opening};
 use super::flows::Pipe;
@@ -101,6 +103,12 @@ pub trait Receiver {
     /// What was read at once has been handed over: what is to go out for it should go out now.
     fn turn(&self);
 
+    /// The same has been done for one connection of perhaps many that have something to read: what is to go out may
+    /// wait for those.
+    fn turn_ends(&self) {
+        self.turn();
+    }
+
     /// A datagram that may be SIP.
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes);
 
@@ -159,10 +167,15 @@ impl Default for Patience {
 
 /// Octets under way out at which no more are taken from the queue, and nothing more is read.
 const OUTGOING_ENOUGH: usize = 16 * 1024;
-/// Least room for one read.
-const READ_ROOM: usize = 2048;
+/// Most octets of one read.
+const READ_ROOM: usize = 16 * 1024;
 /// Messages handled before other tasks of the worker get their turn.
 const BATCH: usize = 32;
+
+thread_local! {
+    /// What the connections of a worker read into, one after the other: one that is idle holds no buffer.
+    static ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_ROOM]);
+}
 
 /// One connection's own state.
 pub(super) struct Stream<'a> {
@@ -175,127 +188,162 @@ pub(super) struct Stream<'a> {
 
 impl Stream<'_> {
     /// Serves `io` until it ends; nothing of it is left then but the reason.
-    pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, io: S) -> Closed {
-        let (mut reader, mut writer) = tokio::io::split(io);
-        let mut incoming = Incoming::new(self.patience, Instant::now());
-        let (mut outgoing, mut unflushed) = (BytesMut::new(), false);
-        let mut blocked: Option<Instant> = None;
-        let mut turn = 0_usize;
-        // A timer that goes off early finds nothing due, so it is set anew only when it would be late.
-        let mut armed: Option<Instant> = None;
-        let timer = sleep_until(Instant::now());
-        tokio::pin!(timer);
-        let why = loop {
-            if let Some(why) = self.pipe.pull(&mut outgoing, OUTGOING_ENOUGH) {
-                break why;
-            }
-            if incoming.ready && outgoing.len() < OUTGOING_ENOUGH {
-                self.take(&mut incoming, &mut outgoing);
-                turn = turn.wrapping_add(1);
-                let yields = turn.is_multiple_of(BATCH);
-                if yields || !incoming.ready {
-                    self.receiver.turn();
-                }
-                if yields {
-                    tokio::task::yield_now().await;
-                }
-                continue;
-            }
-            let stalled = blocked.and_then(|since| since.checked_add(self.patience.stalled));
-            let due = incoming.due(self.pipe.is_authenticated()).map(|(at, _)| at);
-            if let Some(due) = [stalled, due].into_iter().flatten().min()
-                && armed.is_none_or(|at| due < at)
-            {
-                armed = Some(due);
-                timer.as_mut().reset(due);
-            }
-            tokio::select! {
-                biased;
-                () = &mut timer, if armed.is_some() => {
-                    let now = Instant::now();
-                    armed = None;
-                    if stalled.is_some_and(|at| at <= now) {
-                        break Closed::Stalled;
-                    }
-                    let due = incoming.due(self.pipe.is_authenticated());
-                    if let Some((_, why)) = due.filter(|(at, _)| *at <= now) {
-                        break why;
-                    }
-                }
-                wrote = self.write(&mut writer, &mut outgoing, &mut unflushed, &mut blocked),
-                    if unflushed || !outgoing.is_empty() =>
-                {
-                    if wrote.is_err() {
-                        break Closed::Peer;
-                    }
-                }
-                () = self.pipe.woken.notified() => {}
-                read = incoming.read(&mut reader), if incoming.open && outgoing.len() < OUTGOING_ENOUGH => {
-                    incoming.ready = true;
-                    if !matches!(read, Ok(1..)) {
-                        incoming.stop();
-                        self.pipe.end(Closed::Peer);
-                    }
-                }
-            }
+    pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut io: S) -> Closed {
+        let mut outgoing = Outgoing::default();
+        let why = {
+            let mut incoming = Incoming::new(Instant::now());
+            let mut alarm = Alarm { sleep: pin!(sleep_until(Instant::now())), armed: None };
+            poll_fn(|context| self.poll(&mut incoming, &mut outgoing, &mut io, &mut alarm, context))
+                .await
         };
-        self.part(why, &mut writer, outgoing).await;
+        // On the heap, so that no connection has room for it while it lives.
+        Box::pin(self.part(why, &mut io, outgoing.octets)).await;
         why
     }
 
-    /// Writes, then flushes; notes since when the peer takes nothing.
-    async fn write(
+    /// One turn of the connection: all that can be done now, as far as one turn goes.
+    fn poll<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        writer: &mut (impl AsyncWrite + Unpin),
-        outgoing: &mut BytesMut,
-        unflushed: &mut bool,
-        blocked: &mut Option<Instant>,
-    ) -> io::Result<()> {
-        let moved = Cell::new(false);
-        let mut writing = pin!(async {
-            while !outgoing.is_empty() {
-                *unflushed = true;
-                if writer.write_buf(outgoing).await? == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+        io: &mut S,
+        alarm: &mut Alarm<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Closed> {
+        let mut left = BATCH;
+        loop {
+            if let Some(why) = self.pipe.pull(&mut outgoing.octets, OUTGOING_ENOUGH) {
+                return self.leave(left, Poll::Ready(why));
+            }
+            if incoming.ready && !outgoing.is_full() {
+                if left == 0 {
+                    context.waker().wake_by_ref();
+                    return self.leave(left, Poll::Pending);
                 }
-                moved.set(true);
+                let mut held = mem::take(&mut incoming.held);
+                self.take(incoming, outgoing, &mut held, &mut left);
+                incoming.hold(held);
+                continue;
             }
-            writer.flush().await
-        });
-        let written = poll_fn(|context| {
-            let polled = writing.as_mut().poll(context);
-            if moved.take() || polled.is_ready() {
-                *blocked = None;
+            if outgoing.waits() {
+                let wrote = outgoing.poll_write(io, context);
+                self.pipe.set_blocked(wrote.is_pending());
+                if let Poll::Ready(Err(_)) = wrote {
+                    return self.leave(left, Poll::Ready(Closed::Peer));
+                }
+                if wrote.is_ready() && incoming.ready {
+                    continue;
+                }
             }
-            if polled.is_pending() {
-                blocked.get_or_insert_with(Instant::now);
+            if incoming.open
+                && !outgoing.is_full()
+                && self.poll_read(incoming, outgoing, io, &mut left, context).is_ready()
+            {
+                continue;
             }
-            self.pipe.set_blocked(polled.is_pending());
-            polled
-        })
-        .await;
-        *unflushed = false;
-        written
+            if let Some(why) = self.overdue(incoming, outgoing, alarm, context) {
+                return self.leave(left, Poll::Ready(why));
+            }
+            if self.pipe.rest(context.waker(), outgoing.is_full()) {
+                return self.leave(left, Poll::Pending);
+            }
+        }
     }
 
-    /// Handles the next item of what has arrived.
-    fn take(&self, incoming: &mut Incoming, outgoing: &mut BytesMut) {
+    /// Ends a turn: what came of the messages handled in it is to go out.
+    fn leave(&self, left: usize, with: Poll<Closed>) -> Poll<Closed> {
+        if left < BATCH {
+            self.receiver.turn_ends();
+        }
+        with
+    }
+
+    /// Reads once. Whole messages are taken straight from what was read; what is left over is held.
+    fn poll_read(
+        &self,
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+        io: &mut (impl AsyncRead + Unpin),
+        left: &mut usize,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        ROOM.with_borrow_mut(|room| {
+            let mut room = ReadBuf::new(room);
+            let read = ready!(Pin::new(io).poll_read(context, &mut room));
+            let mut fresh = room.filled();
+            if read.is_err() || fresh.is_empty() {
+                incoming.stop();
+                self.pipe.end(Closed::Peer);
+                return Poll::Ready(());
+            }
+            (incoming.ready, incoming.now) = (true, Instant::now());
+            if incoming.held.is_empty() {
+                self.take(incoming, outgoing, &mut fresh, left);
+            }
+            incoming.held.extend_from_slice(fresh);
+            Poll::Ready(())
+        })
+    }
+
+    /// Whether its patience with the peer has ended; if not, it is woken when it may.
+    fn overdue(
+        &self,
+        incoming: &Incoming,
+        outgoing: &Outgoing,
+        alarm: &mut Alarm<'_>,
+        context: &mut Context<'_>,
+    ) -> Option<Closed> {
+        loop {
+            let stalled =
+                outgoing.blocked.and_then(|since| since.checked_add(self.patience.stalled));
+            let stalled = stalled.map(|at| (at, Closed::Stalled));
+            let due = incoming.due(self.patience, self.pipe.is_authenticated());
+            let (at, why) = [stalled, due].into_iter().flatten().min_by_key(|(at, _)| *at)?;
+            // If it goes off early, nothing is due.
+            if !alarm.rings(at, context) {
+                return None;
+            }
+            if at <= Instant::now() {
+                return Some(why);
+            }
+        }
+    }
+
+    /// Handles what is whole in `octets`, which are all that was read and not yet handled, as far as the turn goes.
+    fn take(
+        &self,
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+        octets: &mut impl Buf,
+        left: &mut usize,
+    ) {
+        while incoming.ready && *left > 0 && !outgoing.is_full() {
+            *left = left.saturating_sub(1);
+            self.take_one(incoming, outgoing, octets);
+            // The answers to what is handled here bound how much of it there is.
+            if self.pipe.pull(&mut outgoing.octets, OUTGOING_ENOUGH).is_some() {
+                return;
+            }
+        }
+    }
+
+    fn take_one(&self, incoming: &mut Incoming, outgoing: &mut Outgoing, octets: &mut impl Buf) {
         let between = !incoming.framer.awaits_body();
-        if between && matches!(demux::opening(&incoming.held), Opening::Close(_)) {
+        if between && matches!(demux::opening(octets.chunk()), Opening::Close(_)) {
             self.tally.strangers.add(1);
             incoming.stop();
             return self.pipe.end(Closed::Stranger);
         }
         let bound = if self.pipe.is_authenticated() { MESSAGE_MAX_KNOWN } else { MESSAGE_MAX };
-        match incoming.framer.next(&mut incoming.held, bound) {
-            Framed::More => incoming.settle(Instant::now()),
+        match incoming.framer.next(octets, bound) {
+            Framed::More => incoming.settle(octets.chunk()),
             Framed::Ping => {
                 self.tally.pings.add(1);
-                outgoing.extend_from_slice(b"\r\n");
+                outgoing.octets.extend_from_slice(b"\r\n");
             }
             Framed::Message(message) => {
                 self.tally.messages.add(1);
-                incoming.begin_anew(Instant::now());
+                incoming.begin_anew();
                 self.receiver.message(self.facts, message);
             }
             Framed::Broken(malformed) => {
@@ -337,18 +385,91 @@ impl Stream<'_> {
     }
 }
 
+/// What is under way out, and since when it is stuck.
+#[derive(Default)]
+struct Outgoing {
+    octets: BytesMut,
+    /// Whether octets were written that may still lie in a buffer below.
+    unflushed: bool,
+    /// Since when the peer takes nothing.
+    blocked: Option<Instant>,
+}
+
+impl Outgoing {
+    fn is_full(&self) -> bool {
+        self.octets.len() >= OUTGOING_ENOUGH
+    }
+
+    fn waits(&self) -> bool {
+        self.unflushed || !self.octets.is_empty()
+    }
+
+    /// Writes, then flushes.
+    fn poll_write(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.octets.is_empty() {
+            self.unflushed = true;
+            match Pin::new(&mut *io).poll_write(context, &self.octets) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.octets.advance(written);
+                    self.blocked = None;
+                }
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
+                Poll::Pending => return self.stuck(),
+            }
+        }
+        // An idle connection holds no buffer.
+        self.octets = BytesMut::new();
+        let Poll::Ready(flushed) = Pin::new(io).poll_flush(context) else { return self.stuck() };
+        (self.unflushed, self.blocked) = (false, None);
+        Poll::Ready(flushed)
+    }
+
+    fn stuck<T>(&mut self) -> Poll<T> {
+        self.blocked.get_or_insert_with(Instant::now);
+        Poll::Pending
+    }
+}
+
+/// A timer that may go off early, but never late: it is set anew only when it would be late.
+struct Alarm<'a> {
+    sleep: Pin<&'a mut Sleep>,
+    armed: Option<Instant>,
+}
+
+impl Alarm<'_> {
+    /// Whether it goes off now. It will at `at`, or before.
+    fn rings(&mut self, at: Instant, context: &mut Context<'_>) -> bool {
+        if self.armed.is_none_or(|armed| at < armed) {
+            self.armed = Some(at);
+            self.sleep.as_mut().reset(at);
+        }
+        let rings = self.sleep.as_mut().poll(context).is_ready();
+        if rings {
+            self.armed = None;
+        }
+        rings
+    }
+}
+
 /// What was read, and since when.
 struct Incoming {
     framer: Framer,
+    /// What is not whole yet.
     held: BytesMut,
-    patience: Patience,
     /// Whether more is to be read.
     open: bool,
-    /// Whether there may be something whole in what is held.
+    /// Whether there may be something whole in what was read.
     ready: bool,
-    accepted: Instant,
     /// Whether any octet came.
     touched: bool,
+    accepted: Instant,
+    /// When something was read last.
+    now: Instant,
     /// When the message under way showed its first octet.
     begun: Option<Instant>,
     /// When the last message was whole.
@@ -356,23 +477,25 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn new(patience: &Patience, now: Instant) -> Self {
+    fn new(now: Instant) -> Self {
         Self {
             framer: Framer::new(),
             held: BytesMut::new(),
-            patience: *patience,
             open: true,
             ready: false,
-            accepted: now,
             touched: false,
+            accepted: now,
+            now,
             begun: None,
             last: now,
         }
     }
 
-    async fn read(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-        self.held.reserve(READ_ROOM);
-        reader.read_buf(&mut self.held).await
+    /// Puts back what was held and is not handled; nothing, if that is nothing.
+    fn hold(&mut self, held: BytesMut) {
+        if !held.is_empty() {
+            self.held = held;
+        }
     }
 
     /// Nothing more is read, nor looked at.
@@ -381,30 +504,30 @@ impl Incoming {
     }
 
     /// Notes where the message under way stands, after all whole ones were taken.
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, held: &[u8]) {
         (self.ready, self.touched) = (false, true);
         // Half of a ping is no message: it may stay.
-        if b"\r\n\r\n".starts_with(&self.held) {
+        if b"\r\n\r\n".starts_with(held) {
             self.begun = None;
         } else {
-            self.begun.get_or_insert(now);
+            self.begun.get_or_insert(self.now);
         }
     }
 
     /// Notes that a message was whole.
-    fn begin_anew(&mut self, now: Instant) {
-        (self.touched, self.begun, self.last) = (true, None, now);
+    fn begin_anew(&mut self) {
+        (self.touched, self.begun, self.last) = (true, None, self.now);
     }
 
     /// When its patience ends, and what for.
-    fn due(&self, authenticated: bool) -> Option<(Instant, Closed)> {
+    fn due(&self, patience: &Patience, authenticated: bool) -> Option<(Instant, Closed)> {
         let after = |since: Instant, length| since.checked_add(length);
-        let idle = after(self.last, self.patience.idle).filter(|_| !authenticated);
-        let first = after(self.accepted, self.patience.first_octet);
+        let idle = after(self.last, patience.idle).filter(|_| !authenticated);
+        let first = after(self.accepted, patience.first_octet);
         let first = first.filter(|_| !self.touched && !authenticated);
         let message = self.begun.and_then(|begun| {
             let headed = self.framer.awaits_body();
-            after(begun, if headed { self.patience.message } else { self.patience.head })
+            after(begun, if headed { patience.message } else { patience.head })
         });
         let idle = idle.filter(|_| self.begun.is_none());
         [(idle, Closed::Idle), (first, Closed::Slow), (message, Closed::Slow)]

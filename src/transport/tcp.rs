@@ -11,8 +11,9 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -40,6 +41,8 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration
 /// Accepts connections until the task is ended.
 pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Shop>) {
     let tally = shop.flows.tally();
+    // What it accepts is like it.
+    settle(&listener);
     loop {
         match listener.accept().await {
             Ok((tcp, remote)) => {
@@ -63,50 +66,59 @@ async fn welcome(
     bound: Arc<Bound>,
     shop: Rc<Shop>,
 ) {
-    settle(&tcp);
-    let local = tcp.local_addr().unwrap_or(bound.local);
-    let greeted = Greeted { names: None, asked_for: None };
-    let secure = bound.speaks(Transport::Tls);
-    let transport = if secure { Transport::Tls } else { Transport::Tcp };
-    let enter = |seat, greeted: Greeted| {
-        let lease = shop.flows.open(transport, bound.spec.id, remote, Some(seat)).ok()?;
-        let facts = StreamFacts {
-            flow: lease.flow(),
-            side: bound.spec.side,
-            local,
-            names: greeted.names,
-            asked_for: greeted.asked_for,
-            target: None,
-        };
-        Some((lease, facts))
+    let local = match bound.local.ip().is_unspecified() {
+        true => tcp.local_addr().unwrap_or(bound.local),
+        false => bound.local,
     };
-    match bound.spec.tls.as_ref().filter(|_| secure) {
-        None => {
-            if let Some((lease, facts)) = enter(seat, greeted) {
-                serve(tcp, lease, facts, &shop).await;
-            }
-        }
-        Some(tls) => {
-            let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await else { return };
-            if let Some((lease, facts)) = enter(seat, greeted) {
-                serve(stream, lease, facts, &shop).await;
-            }
-        }
+    let place = Place { remote, local, seat };
+    let secure = bound.speaks(Transport::Tls);
+    let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
+        let greeted = Greeted { names: None, asked_for: None };
+        return enter(tcp, place, greeted, &bound, &shop);
+    };
+    if let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await {
+        enter(stream, place, greeted, &bound, &shop);
     }
+}
+
+/// Where a connection was accepted, before it is one.
+struct Place {
+    remote: SocketAddr,
+    local: SocketAddr,
+    seat: Seat,
+}
+
+/// Enters a connection that stands, and serves it in a task of its own: what it took to get there is gone then.
+fn enter<S>(io: S, place: Place, greeted: Greeted, bound: &Bound, shop: &Rc<Shop>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let Place { remote, local, seat } = place;
+    let transport = if bound.speaks(Transport::Tls) { Transport::Tls } else { Transport::Tcp };
+    let Ok(lease) = shop.flows.open(transport, bound.spec.id, remote, Some(seat)) else { return };
+    let facts = StreamFacts {
+        flow: lease.flow(),
+        side: bound.spec.side,
+        local,
+        names: greeted.names,
+        asked_for: greeted.asked_for,
+        target: None,
+    };
+    spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
 }
 
 async fn shake_hands(
     tls: &tls::ServerTls,
     tcp: TcpStream,
     shop: &Shop,
-) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Greeted)> {
+) -> Option<(Box<tokio_rustls::server::TlsStream<TcpStream>>, Greeted)> {
     let tally = shop.flows.tally();
     let Some(_half_open) = shop.flows.half_open() else {
         tally.handshakes_crowded.add(1);
         return None;
     };
     match timeout(shop.patience.handshake, tls::accept(tls, tcp)).await {
-        Ok(Ok(greeted)) => Some(greeted),
+        Ok(Ok((stream, greeted))) => Some((Box::new(stream), greeted)),
         Ok(Err(why)) => {
             tally.handshakes_failed.add(1);
             tracing::debug!(%why, "handshake refused");
@@ -123,7 +135,7 @@ async fn shake_hands(
 pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: Rc<Shop>) {
     let flow = lease.flow();
     shop.flows.tally().dialled.add(1);
-    let dialled = timeout(shop.patience.dial, reach(&target, &bound, &shop)).await;
+    let dialled = timeout(shop.patience.dial, Box::pin(reach(&target, &bound, &shop))).await;
     let (io, names, local) = match dialled.unwrap_or(Err(DialError::Slow)) {
         Ok(reached) => reached,
         Err(why) => {
@@ -140,9 +152,10 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     lease.pipe().authenticate();
     let side = bound.spec.side;
     let facts = StreamFacts { flow, side, local, names, asked_for: None, target: Some(target) };
+    let facts = Arc::new(facts);
     match io {
-        Reached::Clear(tcp) => serve(tcp, lease, facts, &shop).await,
-        Reached::Tls(stream) => serve(*stream, lease, facts, &shop).await,
+        Reached::Clear(tcp) => drop(spawn_local(serve(tcp, lease, facts, shop))),
+        Reached::Tls(stream) => drop(spawn_local(serve(stream, lease, facts, shop))),
     }
 }
 
@@ -181,11 +194,10 @@ async fn reach(
 }
 
 /// Serves a connection that stands. Whatever happens in it, a panic of ours included, ends it alone.
-async fn serve<S>(io: S, lease: Lease, facts: StreamFacts, shop: &Shop)
+async fn serve<S>(io: S, lease: Lease, facts: Arc<StreamFacts>, shop: Rc<Shop>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let facts = Arc::new(facts);
     let pipe = lease.pipe().clone();
     // Set once: a lease has one connection.
     let _ = pipe.facts.set(facts.clone());
@@ -196,11 +208,11 @@ where
         patience: &shop.patience,
         tally: shop.flows.tally(),
     };
-    let serving = guarded(async {
+    let serving = pin!(async {
         shop.receiver.opened(&facts);
         stream.serve(io).await
     });
-    let why = serving.await.unwrap_or_else(|| {
+    let why = guarded(serving).await.unwrap_or_else(|| {
         shop.flows.tally().panicked.add(1);
         Closed::Panicked
     });
@@ -209,8 +221,7 @@ where
 }
 
 /// Runs `future` to its end, or to its panic.
-async fn guarded<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn guarded<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),
@@ -219,10 +230,11 @@ async fn guarded<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Small messages leave at once; a peer that is gone is noticed.
-fn settle(tcp: &TcpStream) {
+fn settle(socket: &impl AsFd) {
     let (after, every, times) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(times);
     // A socket that cannot do this still works.
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }

@@ -8,7 +8,7 @@
 //!          Content-Length. Framing is lost then: the flow is to be closed after the answer.
 //! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 section 4.4.1; `TR-04` to `TR-07`.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use memchr::memmem;
 
 use super::message::{Malformed, Message};
@@ -48,30 +48,31 @@ impl Framer {
         self.whole > 0
     }
 
-    /// Takes the next item off the front of `octets`; `message_max` is the flow's bound in octets.
-    pub fn next(&mut self, octets: &mut BytesMut, message_max: usize) -> Framed {
-        if octets.len() < self.whole {
+    /// Takes the next item off the front of `octets`, whose first chunk must be all of them; `message_max` is the flow's
+    /// bound in octets. What is taken shares the memory of a [`bytes::BytesMut`], and is copied from a slice.
+    pub fn next(&mut self, octets: &mut impl Buf, message_max: usize) -> Framed {
+        if octets.remaining() < self.whole {
             return Framed::More;
         }
         if self.searched == 0 {
-            if octets.starts_with(b"\r\n\r\n") {
+            if octets.chunk().starts_with(b"\r\n\r\n") {
                 octets.advance(4);
                 return Framed::Ping;
             }
             // One CRLF is skipped, unless it may be the first half of a ping.
-            if b"\r\n\r\n".starts_with(octets) {
+            if b"\r\n\r\n".starts_with(octets.chunk()) {
                 return Framed::More;
             }
-            if octets.starts_with(b"\r\n") {
+            if octets.chunk().starts_with(b"\r\n") {
                 octets.advance(2);
             }
         }
         let from = self.searched.saturating_sub(3);
-        let looked_at = octets.get(from..).unwrap_or_default();
+        let looked_at = octets.chunk().get(from..).unwrap_or_default();
         steps::count(looked_at.len());
         let Some(blank) = memmem::find(looked_at, b"\r\n\r\n") else {
-            self.searched = octets.len();
-            if octets.len() > scan::HEAD_MAX {
+            self.searched = octets.remaining();
+            if octets.remaining() > scan::HEAD_MAX {
                 return self.broken(octets, Fault::HeadTooLong);
             }
             return Framed::More;
@@ -80,23 +81,23 @@ impl Framer {
         if head > scan::HEAD_MAX {
             return self.broken(octets, Fault::HeadTooLong);
         }
-        let found = scan::scan(octets.get(..head).unwrap_or_default());
+        let found = scan::scan(octets.chunk().get(..head).unwrap_or_default());
         if let Some(fault) = found.fault {
             return self.broken(octets, fault);
         }
-        let Ok(Some(length)) = found.content_length(octets) else {
+        let Ok(Some(length)) = found.content_length(octets.chunk()) else {
             return self.broken(octets, Fault::ContentLength);
         };
         let whole = head.saturating_add(length);
         if whole > message_max {
             return self.broken(octets, Fault::MessageTooLong);
         }
-        if octets.len() < whole {
+        if octets.remaining() < whole {
             (self.searched, self.whole) = (head.saturating_sub(4), whole);
             return Framed::More;
         }
         (self.searched, self.whole) = (0, 0);
-        let octets = octets.split_to(whole).freeze();
+        let octets = octets.copy_to_bytes(whole);
         match Message::index(octets, found) {
             Some(message) => Framed::Message(message),
             None => Framed::Broken(Malformed { fault: Fault::StartLine, rest: None }),
@@ -104,9 +105,9 @@ impl Framer {
     }
 
     /// Gives up the stream: its octets are gone, what of them can be answered is in the result.
-    fn broken(&mut self, octets: &mut BytesMut, fault: Fault) -> Framed {
+    fn broken(&mut self, octets: &mut impl Buf, fault: Fault) -> Framed {
         (self.searched, self.whole) = (0, 0);
-        let octets = octets.split().freeze();
+        let octets = octets.copy_to_bytes(octets.remaining());
         let found = scan::scan(octets.get(..scan::HEAD_MAX).unwrap_or(&octets));
         Framed::Broken(Malformed { fault, rest: Message::index(octets, found).map(Box::new) })
     }
@@ -114,6 +115,8 @@ impl Framer {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     const REQUEST: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 3\r\n\r\nabc";
