@@ -1,7 +1,7 @@
 //! Stage 5, one dialog: whose it is, where its owner may be reached, and what it is for.
 //!
 //! Takes:   what stage 7 forwarded, and the responses to it.
-//! Gives:   [`Association`], the record that a request inside the dialog is judged by; [`Forming`], what forks need
+//! Gives:   [`Association`], the record that a request inside the dialog is judged by; `Forming`, what forks need
 //!          of the request that they come of; [`Origin`], what all of these have in common, kept once.
 //! Keeps:   under 1 KiB with everything: at most 4 anchors, at most 8 subscriptions.
 //! Refuses: nothing; `table` judges.

@@ -299,6 +299,7 @@ mod tests {
             identities: Arc::from([]),
             key_name: name.into(),
             expires: None,
+            strongest: 0.into(),
         })
     }
 

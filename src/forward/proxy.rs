@@ -15,7 +15,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher as _;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +42,7 @@ use crate::wire::{Message, Method};
 pub struct Proxy {
     pub(super) shared: Arc<Shared>,
     /// This worker's copy, so that none is counted by all of them; and which version it is of.
-    settings: (Rc<Settings>, u64),
+    settings: (Arc<Settings>, u64),
     pub(super) worker: u8,
     pub(super) keys: Keys,
     pub(super) loop_key: [u8; 16],
@@ -97,7 +96,7 @@ impl Proxy {
         rng.fill_bytes(&mut secret);
         let version = shared.version();
         Self {
-            settings: (Rc::new(Settings::clone(&shared.settings())), version),
+            settings: (Arc::new(Settings::clone(&shared.settings())), version),
             shared,
             worker,
             keys: Keys::new(&secret),
@@ -119,13 +118,13 @@ impl Proxy {
     pub fn refresh(&mut self) {
         let version = self.shared.version();
         if version != self.settings.1 {
-            self.settings = (Rc::new(Settings::clone(&self.shared.settings())), version);
+            self.settings = (Arc::new(Settings::clone(&self.shared.settings())), version);
         }
     }
 
     /// The settings now.
-    pub fn settings(&self) -> Rc<Settings> {
-        Rc::clone(&self.settings.0)
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.0)
     }
 
     /// The worker that a branch of ours belongs to; `None` if it is not ours.

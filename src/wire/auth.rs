@@ -18,8 +18,11 @@ use super::{Fault, split, steps};
 /// Most parameters in one row.
 pub const PARAMS_MAX: usize = 64;
 
-/// Names and values of one row, quotes opened, in order.
-pub type Params<'a> = SmallVec<[(&'a [u8], Cow<'a, [u8]>); 16]>;
+/// A name and its value, quotes opened.
+pub type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
+
+/// The pairs of one row, in order.
+pub type Params<'a> = SmallVec<[Pair<'a>; 16]>;
 
 /// The parameters of a Digest response, by name.
 #[derive(Clone, Debug)]
@@ -161,7 +164,7 @@ fn is_gap(octet: u8) -> bool {
 }
 
 /// `token EQUAL ( token / quoted-string )` up to a comma or the end, and what is left.
-fn pair(list: &[u8]) -> Option<(&[u8], (&[u8], Cow<'_, [u8]>))> {
+fn pair(list: &[u8]) -> Option<(&[u8], Pair<'_>)> {
     let end = list.iter().position(|octet| !is_token_octet(*octet)).filter(|end| *end > 0)?;
     let (name, rest) = list.split_at_checked(end)?;
     let rest = trim_start(trim_start(rest).strip_prefix(b"=")?);
