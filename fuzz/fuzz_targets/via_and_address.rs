@@ -1,6 +1,8 @@
 //! A Via or an address that is accepted has parts that, printed anew, are read as the same parts.
 #![no_main]
 
+use std::net::SocketAddr;
+
 use libfuzzer_sys::fuzz_target;
 use sipward::wire::{Address, Event, Features, MediaType, Text, Via, respond, split};
 
@@ -14,9 +16,9 @@ fuzz_target!(|octets: &[u8]| {
         let _ = features.claims("+g.3gpp.icsi-ref").count();
     }
     if let Some(via) = Via::parse(octets) {
-        let source = "192.0.2.1:5060".parse().expect("an address");
+        let source = SocketAddr::from(([192, 0, 2, 1], 5060));
         let mut text = Text::new();
-        respond::put_top_via(&mut text, octets, Some(source));
+        respond::put_top_via(&mut text, octets, Some(&via), Some(source));
         let text = text.finish().expect("printable");
         assert_eq!(split::commas(&text).count(), 1, "one value stays one value");
         let again = Via::parse(&text).expect("a Via");

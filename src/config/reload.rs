@@ -1,6 +1,6 @@
 //! Configuration, reload: another file in the place of the present one, while the edge serves.
 //!
-//! [`KEYS`] says of each key whether it waits for a restart: sockets, threads, sources of keys and the sizes of
+//! `KEYS` says of each key whether it waits for a restart: sockets, threads, sources of keys and the sizes of
 //! tables do. Whatever may change is taken over where it is told of, so that no report can differ from the deed.
 //!
 //! Takes:   the word that the file may have changed.

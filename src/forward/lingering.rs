@@ -213,7 +213,7 @@ mod tests {
         let at = |n: u64| Instant::from_micros(n * 1000);
         let text =
             |n: u64| vec![u8::try_from(n % 251).unwrap(); 300 + usize::try_from(n % 5).unwrap()];
-        let keys: Vec<ServerKey> = (0..2000).map(|n| ServerKey::of_number(n)).collect();
+        let keys: Vec<ServerKey> = (0..2000).map(ServerKey::of_number).collect();
         let numbers: Vec<u64> = (0..2000)
             .map(|n| lingering.answered(keys[usize::try_from(n).unwrap()], flow(), &text(n), at(n)))
             .collect();
