@@ -119,7 +119,7 @@ impl Bench {
 
     /// Memory between two counts of flows that say nothing.
     fn idle(&mut self) {
-        let (few, many) = if self.options.quick { (200, 800) } else { (1000, 4000) };
+        let (few, many) = if self.options.quick { (200, 800) } else { (2000, 12_000) };
         let over = Transport::Tls.as_str();
         let mut first: Option<f64> = None;
         let mut kamailio: Option<f64> = None;

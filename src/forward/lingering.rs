@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Destination;
+use super::line::Line;
 use super::transaction::{ClientKey, ServerKey};
 use crate::association::Track;
 use crate::instant::Instant;
@@ -61,9 +62,7 @@ pub(super) enum Copy {
 /// Transactions that linger, the first to lapse first.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
-    queue: VecDeque<Record>,
-    /// The number of the first.
-    first: u64,
+    queue: Line<Record>,
     pages: VecDeque<Vec<u8>>,
     /// The number of the first page.
     first_page: u64,
@@ -108,13 +107,12 @@ impl Lingering {
         // A T1 that was made shorter waits for those before it.
         let before = self.queue.back().map_or(Instant::START, |last| last.until);
         record.until = record.until.max(before);
-        self.queue.push_back(record);
-        self.first.saturating_add(self.queue.len().saturating_sub(1) as u64)
+        self.queue.push(record)
     }
 
     /// What a copy of the request gets.
     pub(super) fn copy(&self, number: u64) -> Option<Copy> {
-        let record = self.record(number)?;
+        let record = self.queue.get(number)?;
         let Kind::Answered { page, from, length } = record.kind else {
             return Some(Copy::Accepted);
         };
@@ -126,15 +124,11 @@ impl Lingering {
 
     /// What a further 2xx needs, and where it goes back.
     pub(super) fn accepted_at(&self, number: u64) -> Option<(&Accepted, Flow)> {
-        let record = self.record(number)?;
+        let record = self.queue.get(number)?;
         match &record.kind {
             Kind::Accepted(accepted) => Some((accepted, record.reply_to)),
             Kind::Answered { .. } => None,
         }
-    }
-
-    fn record(&self, number: u64) -> Option<&Record> {
-        self.queue.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Forgets those whose time has come; `over` is told their keys.
@@ -144,8 +138,7 @@ impl Lingering {
         mut over: impl FnMut(ServerKey, Option<ClientKey>),
     ) {
         while self.queue.front().is_some_and(|record| record.until <= now) {
-            let Some(record) = self.queue.pop_front() else { return };
-            self.first = self.first.saturating_add(1);
+            let Some(record) = self.queue.pop() else { return };
             match record.kind {
                 Kind::Answered { page, .. } => {
                     over(record.key, None);
@@ -155,11 +148,8 @@ impl Lingering {
             }
         }
         if self.queue.is_empty() {
-            *self = Self {
-                first: self.first,
-                first_page: self.first_page.saturating_add(self.pages.len() as u64),
-                ..Self::default()
-            };
+            self.first_page = self.first_page.saturating_add(self.pages.len() as u64);
+            (self.pages, self.spare) = (VecDeque::new(), None);
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod asserted;
 pub mod bindings;
 pub(crate) mod context;
+mod line;
 mod lingering;
 pub mod outgoing;
 pub mod precheck;
@@ -18,6 +19,7 @@ mod responses;
 pub mod resting;
 pub mod returning;
 pub mod route;
+mod table;
 pub mod timers;
 pub mod token;
 pub mod transaction;

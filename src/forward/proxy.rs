@@ -26,6 +26,7 @@ use super::context::{AnyClient, AnyServer, Branch, Context};
 use super::lingering::{Accepted, Copy, Lingering};
 use super::outgoing::Printed;
 use super::precheck::{self, Check, LoopPart};
+use super::table::Table;
 use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
@@ -51,8 +52,8 @@ pub struct Proxy {
     pub(super) contexts: HashMap<u64, Box<Context>, Hashed>,
     /// Those that are answered, until their copies cannot come any more.
     pub(super) lingering: Lingering,
-    pub(super) servers: HashMap<ServerKey, Place, Hashed>,
-    pub(super) clients: HashMap<ClientKey, Place, Hashed>,
+    pub(super) servers: Table<ServerKey, Place>,
+    pub(super) clients: Table<ClientKey, Place>,
     /// Hashes flows into keys.
     pub(super) flow_hash: Seeded,
     pub(super) unanswered: HashMap<Flow, usize, Seeded>,
@@ -105,8 +106,8 @@ impl Proxy {
             wheel: Wheel::new(),
             contexts: HashMap::default(),
             lingering: Lingering::default(),
-            servers: HashMap::default(),
-            clients: HashMap::default(),
+            servers: Table::default(),
+            clients: Table::default(),
             flow_hash: seeded(),
             unanswered: HashMap::with_hasher(seeded()),
             next: 0,
@@ -189,7 +190,7 @@ impl Proxy {
         }
         let other = OTHERS.iter().any(|method| {
             let key = self.keys.target_any(message, method.as_bytes(), flow);
-            key.is_some_and(|key| self.servers.contains_key(&key.on(self.flow_hash.hash_one(flow))))
+            key.is_some_and(|key| self.servers.contains(&key.on(self.flow_hash.hash_one(flow))))
         });
         if other { Pending::Other } else { Pending::None }
     }
