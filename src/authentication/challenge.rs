@@ -82,16 +82,22 @@ impl Offer {
         stale: bool,
         now: Now,
     ) -> Challenge {
-        let mut rows = Vec::with_capacity(4);
+        let algorithms = self.algorithms(arrival.flow.listener);
+        let mut rows = Vec::with_capacity(self.realms.len().saturating_mul(algorithms.len()));
         for realm in &self.realms {
             let nonce = nonces.issue(message.call_id(), now);
-            for (rank, hash) in self.algorithms(arrival.flow.listener).iter().enumerate() {
-                let stale = if stale { ", stale=true" } else { "" };
-                let value = format!(
-                    "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth,auth-int\"{stale}",
-                    hash.as_str()
-                );
-                rows.push(Row { value, rank });
+            for (rank, hash) in algorithms.iter().enumerate() {
+                let parts = [
+                    "Digest realm=\"",
+                    realm,
+                    "\", nonce=\"",
+                    &nonce,
+                    "\", algorithm=",
+                    hash.as_str(),
+                    ", qop=\"auth,auth-int\"",
+                    if stale { ", stale=true" } else { "" },
+                ];
+                rows.push(Row { value: parts.concat(), rank });
             }
         }
         Challenge { status: self.status(message), rows }

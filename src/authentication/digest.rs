@@ -10,9 +10,11 @@
 use std::fmt;
 
 use md5::Md5;
-use sha2::{Digest as _, Sha256, Sha512_256};
+use sha2::{Sha256, Sha512_256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
+
+use crate::wire::octets::hex_digits;
 
 /// A hash that RFC 8760 lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,19 +57,15 @@ impl Hash {
     /// Lower-case hex of the hash of `parts`, one after the other.
     pub fn hex(self, parts: &[&[u8]]) -> Hex {
         match self {
-            Self::Md5 => {
-                hex(&parts.iter().fold(Md5::new(), |sum, part| sum.chain_update(part)).finalize())
-            }
-            Self::Sha256 => hex(&parts
-                .iter()
-                .fold(Sha256::new(), |sum, part| sum.chain_update(part))
-                .finalize()),
-            Self::Sha512_256 => hex(&parts
-                .iter()
-                .fold(Sha512_256::new(), |sum, part| sum.chain_update(part))
-                .finalize()),
+            Self::Md5 => hex(&hash_of::<Md5>(parts)),
+            Self::Sha256 => hex(&hash_of::<Sha256>(parts)),
+            Self::Sha512_256 => hex(&hash_of::<Sha512_256>(parts)),
         }
     }
+}
+
+fn hash_of<H: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<H> {
+    parts.iter().fold(H::new(), |sum, part| sum.chain_update(part)).finalize()
 }
 
 /// Lower-case hex digits of one hash: 32 or 64 octets.
@@ -86,13 +84,11 @@ impl std::ops::Deref for Hex {
 }
 
 fn hex(octets: &[u8]) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
     let mut hex = Hex { digits: [0; 64], length: 0 };
-    for (pair, octet) in hex.digits.chunks_exact_mut(2).zip(octets) {
-        pair.copy_from_slice(&[digit(octet >> 4), digit(octet & 15)]);
-        hex.length = hex.length.saturating_add(2);
+    for (pair, octet) in hex.digits.as_chunks_mut::<2>().0.iter_mut().zip(octets) {
+        *pair = hex_digits(*octet);
     }
+    hex.length = u8::try_from(octets.len().saturating_mul(2)).unwrap_or(0).min(64);
     hex
 }
 

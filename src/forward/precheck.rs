@@ -14,6 +14,7 @@ use super::Settings;
 use super::transaction::ServerKey;
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Side};
+use crate::wire::octets::hex_digits;
 use crate::wire::{Message, Method, Name, Via};
 
 /// What to do with a request first.
@@ -103,18 +104,12 @@ pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> LoopPart {
     hex8(hasher.finish())
 }
 
-/// An octet in hex.
-pub(super) fn hex(octet: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [octet >> 4, octet & 15].map(|nibble| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'))
-}
-
 /// The low 32 bits in hex.
 fn hex8(number: u64) -> LoopPart {
     let [_, _, _, _, low @ ..] = number.to_be_bytes();
     let mut text = [b'0'; LOOP_OCTETS];
     for (slot, octet) in text.chunks_exact_mut(2).zip(low) {
-        slot.copy_from_slice(&hex(octet));
+        slot.copy_from_slice(&hex_digits(octet));
     }
     text
 }

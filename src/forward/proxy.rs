@@ -37,6 +37,7 @@ use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending};
 use crate::wheel::Wheel;
+use crate::wire::octets::hex_digits;
 use crate::wire::{Message, Method};
 
 /// One worker's stage 7.
@@ -474,7 +475,7 @@ impl Proxy {
         let mut digits = [0; 34];
         let octets = std::iter::once(self.worker).chain(high).chain(low);
         for (pair, octet) in digits.chunks_exact_mut(2).zip(octets) {
-            pair.copy_from_slice(&precheck::hex(octet));
+            pair.copy_from_slice(&hex_digits(octet));
         }
         let mut branch = OwnBranch::new();
         branch.extend_from_slice(transaction::key::COOKIE);

@@ -46,7 +46,8 @@ impl Text {
     /// Adds octets as they are.
     pub fn put(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
         let octets = octets.as_ref();
-        self.unprintable |= octets.iter().any(|octet| ends_line(*octet));
+        // All of them, whatever comes first: so the compiler looks at many at once.
+        self.unprintable |= octets.iter().fold(false, |ends, octet| ends | ends_line(*octet));
         self.octets.extend_from_slice(octets);
         self
     }

@@ -19,7 +19,7 @@ mod marks;
 pub mod media;
 pub mod message;
 pub mod names;
-mod octets;
+pub(crate) mod octets;
 pub mod params;
 pub mod respond;
 mod sameness;

@@ -160,6 +160,21 @@ fn quote_end(rest: &[u8]) -> Option<usize> {
     }
 }
 
+/// An octet as two hexadecimal digits, in lower case.
+pub(crate) fn hex_digits(octet: u8) -> [u8; 2] {
+    #[allow(clippy::indexing_slicing, reason = "worked out by the compiler, which would refuse it")]
+    const PAIRS: [[u8; 2]; 256] = {
+        let (mut pairs, mut octet) = ([[0; 2]; 256], 0);
+        while octet < 256 {
+            let digits = b"0123456789abcdef";
+            pairs[octet] = [digits[octet >> 4], digits[octet & 15]];
+            octet += 1;
+        }
+        pairs
+    };
+    PAIRS.get(usize::from(octet)).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

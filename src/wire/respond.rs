@@ -48,6 +48,9 @@ impl<'m> Reply<'m> {
 
     /// Adds what `put` puts: whole fields.
     pub fn fields(mut self, put: impl FnOnce(&mut Text)) -> Self {
+        if self.fields.is_empty() {
+            self.fields = Text::with_room(USUAL);
+        }
         put(&mut self.fields);
         self
     }
