@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::digest::Algorithm;
-use super::lab::{self, Anchor, Certificate, Folder, Plan, write_secret};
+use super::lab::{self, Anchor, BOTH, Certificate, Folder, ONE, Plan, write_secret};
 use super::population::{self, Credentials};
 use super::{BSF_NAME, DOMAIN, EDGE_NAME};
 
@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) algorithm: Algorithm,
     /// Answers to unverified sources stay limited as they are by default.
     pub(crate) wary: bool,
+    /// One for each core it may use.
+    pub(crate) workers: usize,
 }
 
 /// Starts it; credentials of all bootstrapped subscribers, or of `ues` accounts spread over all.
@@ -41,7 +43,9 @@ pub(crate) fn start(
     certificate: &Certificate,
     folder: &Folder,
 ) -> Result<(Anchor, Vec<(usize, Credentials)>), String> {
-    let folder = folder.inner("sipward").map_err(|error| error.to_string())?;
+    let folder = folder
+        .inner(if setup.workers == 1 { "sipward" } else { "sipward-2" })
+        .map_err(|error| error.to_string())?;
     let file = folder.join("sipward.toml");
     let (name, text) = match setup.keys {
         Keys::Bootstrapped(count) => ("subscribers.toml", population::subscribers(count)),
@@ -54,7 +58,8 @@ pub(crate) fn start(
     write(&file, &configuration(plan, setup, certificate))?;
     let mut command = Command::new(SIPWARD);
     command.arg("serve").arg("-c").arg(&file);
-    let anchor = Anchor::start("sipward", command, plan, &folder, Duration::from_secs(180))?;
+    let cores = if setup.workers == 1 { ONE } else { BOTH };
+    let anchor = Anchor::start("sipward", command, plan, &folder, cores, Duration::from_secs(180))?;
     let credentials = match setup.keys {
         Keys::Bootstrapped(count) => bootstrap(plan, count, &folder)?,
         Keys::Accounts(count) => {
@@ -66,13 +71,13 @@ pub(crate) fn start(
 }
 
 fn configuration(plan: &Plan, setup: Setup, certificate: &Certificate) -> String {
-    let Setup { keys, algorithm, wary } = setup;
+    let Setup { keys, algorithm, wary, workers } = setup;
     let (ip, backend) = (plan.ip, plan.backend);
     let digest = format!("digest = {{ algorithms = [\"{}\"] }}", algorithm.as_str());
     let mut text = format!(
         r#"[edge]
 domains = ["{DOMAIN}"]
-workers = 1
+workers = {workers}
 [[listen]]
 name = "ue"
 side = "ue"

@@ -16,7 +16,7 @@ use std::time::Duration;
 use memchr::{memchr, memmem};
 use rustls::ServerConfig;
 
-use super::lab::{Anchor, Certificate, Folder, Plan};
+use super::lab::{Anchor, Certificate, Folder, ONE, Plan};
 use super::net::{BATCH, Epoll, Inbox, Port, READABLE};
 use super::stream::{self, Conn};
 use super::wire;
@@ -40,7 +40,7 @@ pub(crate) fn start(
     command.arg(ROLE).arg(plan.transport.as_str());
     command.arg(plan.door().to_string()).arg(plan.backend.to_string());
     command.arg(&certificate.chain).arg(&certificate.key);
-    Anchor::start("floor", command, plan, &folder, Duration::from_secs(10))
+    Anchor::start("floor", command, plan, &folder, ONE, Duration::from_secs(10))
 }
 
 /// Is the floor, until it is ended.

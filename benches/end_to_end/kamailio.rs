@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::digest::Algorithm;
-use super::lab::{Anchor, Certificate, Folder, Plan, Transport, write_secret};
+use super::lab::{Anchor, Certificate, Folder, ONE, Plan, Transport, write_secret};
 use super::population::{self, Credentials};
 use super::{DOMAIN, EDGE_NAME};
 
@@ -91,6 +91,6 @@ pub(crate) fn start(
     if plan.transport == Transport::Tls {
         command.args(["-A", "WITH_TLS"]);
     }
-    let anchor = Anchor::start("kamailio", command, plan, &folder, Duration::from_secs(20))?;
+    let anchor = Anchor::start("kamailio", command, plan, &folder, ONE, Duration::from_secs(20))?;
     Ok((anchor, credentials))
 }

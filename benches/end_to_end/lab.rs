@@ -17,8 +17,11 @@ use super::net;
 use super::{DOMAIN, EDGE_NAME};
 
 /// The core of what is measured, and that of generator and backend.
-const ANCHOR_CORE: usize = 0;
-const GENERATOR_CORE: usize = 1;
+/// The cores of an anchor.
+pub(crate) const ONE: &[usize] = &[0];
+/// Of one with two workers.
+pub(crate) const BOTH: &[usize] = &[0, 1];
+const GENERATOR: &[usize] = &[1];
 
 /// What UEs speak over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -178,12 +181,13 @@ pub(crate) struct Anchor {
 }
 
 impl Anchor {
-    /// Starts `command` on the anchors' core, and waits until it answers at its door.
+    /// Starts `command` on `cores`, and waits until it answers at its door.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
         plan: &Plan,
         folder: &Path,
+        cores: &[usize],
         patience: Duration,
     ) -> Result<Self, String> {
         let log = folder.join("log");
@@ -191,7 +195,7 @@ impl Anchor {
         let errors = file.try_clone().map_err(|error| error.to_string())?;
         command.current_dir(folder).stdin(Stdio::null()).stdout(file).stderr(errors);
         net::tie(&mut command);
-        net::pin(ANCHOR_CORE);
+        net::pin(cores);
         let started = command.spawn();
         pin_generator();
         let child = started.map_err(|error| format!("{name} does not start: {error}"))?;
@@ -241,7 +245,7 @@ impl Drop for Anchor {
 
 /// Keeps this process to the generator's core.
 pub(crate) fn pin_generator() -> bool {
-    net::pin(GENERATOR_CORE)
+    net::pin(GENERATOR)
 }
 
 /// Lets time pass.

@@ -10,7 +10,10 @@
 //!
 //! * `floor`, a relay that moves octets unread: what the kernel alone costs;
 //! * `kamailio`, Debian's, with `kamailio.cfg`, which does the same checks; left out, and said so, if not installed;
-//! * `sipward serve`, the binary of this build, configured as an operator of a busy edge would.
+//! * `sipward serve`, the binary of this build, configured as an operator of a busy edge would;
+//! * `sipward-2`, if asked for, the same with two workers on both cores. The generator has to live on one of them, so
+//!   that *txn/s* says little of what two cores could do; *figure* beside that of `sipward` says what workers cost each
+//!   other.
 //!
 //! Keys of UEs are bootstrapped (`sipward ue bootstrap`) and credentials sent ahead, with counts that grow. Kamailio has
 //! names and keys of the same form, as HA1 in memory.

@@ -331,12 +331,12 @@ impl Epoll {
     }
 }
 
-/// Pins this thread, and what it starts from now on, to one core; a machine that has no such core says no.
-pub(crate) fn pin(core: usize) -> bool {
+/// Pins this thread, and what it starts from now on, to these cores; a machine that has none of them says no.
+pub(crate) fn pin(cores: &[usize]) -> bool {
     // SAFETY: a set of cores is plain memory, filled here and read during the call.
     unsafe {
         let mut set: libc::cpu_set_t = zeroed();
-        libc::CPU_SET(core, &mut set);
+        cores.iter().for_each(|core| libc::CPU_SET(*core, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0
     }
 }

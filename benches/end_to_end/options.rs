@@ -119,6 +119,9 @@ pub(crate) enum Who {
     Kamailio,
     /// This
     Sipward,
+    /// This with two workers, which share both cores with the generator
+    #[value(name = "sipward-2")]
+    Pair,
 }
 
 impl Who {
@@ -127,6 +130,7 @@ impl Who {
             Self::Floor => "floor",
             Self::Kamailio => "kamailio",
             Self::Sipward => "sipward",
+            Self::Pair => "sipward-2",
         }
     }
 }

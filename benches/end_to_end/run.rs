@@ -165,7 +165,10 @@ impl Bench {
             let plan = Plan::new(Transport::Udp);
             self.say(&format!("scale: sipward with {count} accounts"));
             let bay = self.folder.certificate(KeyKind::Ecdsa).and_then(|certificate| {
-                let started = self.edge(&plan, Keys::Accounts(count), &certificate, false)?;
+                let (keys, algorithm) = (Keys::Accounts(count), self.options.digest);
+                let setup = Setup { keys, algorithm, wary: false, workers: 1 };
+                let ues = self.options.ues();
+                let started = edge::start(&plan, setup, ues, &certificate, &self.folder)?;
                 self.loaded(Who::Sipward, Errand::Message, plan, started)
             });
             match bay {
@@ -280,25 +283,16 @@ impl Bench {
             Who::Kamailio => {
                 kamailio::start(plan, self.options.digest, ues, certificate, &self.folder)
             }
-            Who::Sipward => {
+            Who::Sipward | Who::Pair => {
                 let keys = match self.options.credentials {
                     Source::Bootstrapped => Keys::Bootstrapped(ues),
                     Source::Accounts => Keys::Accounts(ues),
                 };
-                self.edge(plan, keys, certificate, wary)
+                let workers = if who == Who::Pair { 2 } else { 1 };
+                let setup = Setup { keys, algorithm: self.options.digest, wary, workers };
+                edge::start(plan, setup, ues, certificate, &self.folder)
             }
         }
-    }
-
-    fn edge(
-        &self,
-        plan: &Plan,
-        keys: Keys,
-        certificate: &Certificate,
-        wary: bool,
-    ) -> Result<Started, String> {
-        let setup = Setup { keys, algorithm: self.options.digest, wary };
-        edge::start(plan, setup, self.options.ues(), certificate, &self.folder)
     }
 
     /// Full load that does not count.
