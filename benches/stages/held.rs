@@ -53,7 +53,38 @@ pub(crate) const HELD: &[Held] = &[
             octets
         },
     },
+    Held {
+        name: "held/registration",
+        about: "octets that a registration from an address of its own holds once its transaction is over",
+        octets: || {
+            let mut edge = Edge::new();
+            messages(&mut edge, MANY);
+            registrations(&mut edge, 1);
+            edge.settle(Duration::from_secs(100));
+            let octets = grown(&mut edge, |edge| {
+                registrations(edge, MANY);
+                edge.settle(Duration::from_secs(100));
+            });
+            assert_eq!(edge.lab.transactions(), 0, "registrations, nothing else");
+            octets
+        },
+    },
 ];
+
+fn registrations(edge: &mut Edge, many: usize) {
+    for _ in 0..many {
+        let (number, whose) = edge.next();
+        edge.ue(whose).moves(number);
+        let request = text::register(edge.ue(whose), number, true);
+        edge.ue_sends(&mut Meter::idle(), whose, &request);
+        let seen = edge.forwarded();
+        let contact = seen.lines().find(|line| line.starts_with("Contact:")).expect("a Contact");
+        let granted = format!("{contact};expires=600\n");
+        edge.core_sends(&mut Meter::idle(), &text::response(&seen, 200, &granted));
+        edge.forwarded();
+    }
+    edge.settle(Duration::ZERO);
+}
 
 fn grown(edge: &mut Edge, act: impl FnOnce(&mut Edge)) -> f64 {
     let before = Heap::now().live();

@@ -64,6 +64,13 @@ impl Ue {
     pub(crate) fn forget(&mut self) {
         self.signer.password = "wrong".into();
     }
+
+    /// From now on it sends from another address, one for each `number`.
+    pub(crate) fn moves(&mut self, number: usize) {
+        let [.., high, middle, low] = number.to_be_bytes();
+        self.address = format!("10.{high}.{middle}.{low}:5060");
+        self.peer = Peer::udp(&self.address);
+    }
 }
 
 impl Edge {
