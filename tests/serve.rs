@@ -35,6 +35,11 @@ impl Edge {
 
     /// With a configuration that is not quite what `init` wrote.
     fn start_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::start_by(sipward(), name, change)
+    }
+
+    /// By a command that is not quite the program's.
+    fn start_by(mut command: Command, name: &str, change: impl FnOnce(String) -> String) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
         let _ = fs::remove_dir_all(&folder);
         let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();
@@ -49,7 +54,6 @@ impl Edge {
             .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
             .replace("metrics = \"127.0.0.1:9090\"", "");
         fs::write(&config, change(text)).unwrap();
-        let mut command = sipward();
         command.arg("serve").arg("-c").arg(&config);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
@@ -277,6 +281,19 @@ fn policy_changes_while_it_serves_and_what_has_to_wait_is_named() {
     edge.signal("-HUP");
     edge.until("not reloaded");
     assert_eq!(edge.answers(&register, 3), 1, "V-147: the old one stays");
+}
+
+#[test]
+fn as_many_files_may_be_open_as_flows_are_allowed() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sipward")]);
+    let edge = Edge::start_by(command, "files", |text| {
+        text.replace("[admission]", "[admission]\nflows = 300")
+    });
+    let limits = fs::read_to_string(format!("/proc/{}/limits", edge.child.id())).unwrap();
+    let row = limits.lines().find(|row| row.starts_with("Max open files")).expect(&limits);
+    let soft: u64 = row.split_whitespace().nth(3).expect(row).parse().unwrap();
+    assert!(soft > 300, "{row}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as Clap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -52,6 +53,8 @@ pub struct Args {
 
 /// How often what has lapsed is swept, and sequence numbers are written down if they have to be.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Open files beside those of flows: listeners, the log, what a reload reads.
+const OTHER_FILES: u64 = 256;
 
 /// Runs it.
 ///
@@ -84,6 +87,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             return Ok(USAGE);
         }
     };
+    open_files(config.admission.flows)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything says that it listens: until then a signal ends the process the short way.
@@ -103,6 +107,23 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             }
         }
     })
+}
+
+/// Asks for as many open files as the flows need; says so if the system gives fewer.
+fn open_files(flows: usize) -> io::Result<()> {
+    let needed = u64::try_from(flows).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < needed {
+        setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard)?;
+    }
+    if hard < needed {
+        tracing::warn!(
+            allowed = hard,
+            flows,
+            "fewer files may be open than admission.flows asks for"
+        );
+    }
+    Ok(())
 }
 
 /// What a running service is told from outside.
@@ -544,6 +565,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         limits: Limits {
             unauthenticated_per_address: config.admission.connections_of_address,
             unauthenticated: config.admission.connections,
+            connections: config.admission.flows,
             ..Limits::default()
         },
         client_tls,

@@ -180,6 +180,7 @@ const KEYS: &[Key] = keys! {
     waits "admission.max" admission.max;
     waits "admission.connections_of_address" admission.connections_of_address;
     waits "admission.connections" admission.connections;
+    waits "admission.flows" admission.flows;
     live "forward" forward;
     waits "telemetry.metrics" telemetry.metrics;
     live "telemetry.log" telemetry.log;
