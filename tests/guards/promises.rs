@@ -54,6 +54,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/store.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
+    "src/transport/key_desk.rs",
     "src/transport/listen.rs",
     "src/transport/peer.rs",
     "src/transport/peers.rs",
