@@ -8,6 +8,7 @@
 
 #[cfg(feature = "edge")]
 mod batch;
+pub mod client_hello;
 pub mod demux;
 #[cfg(feature = "edge")]
 pub mod flows;

@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
+    "src/transport/client_hello.rs",
     "src/transport/demux.rs",
     "src/transport/stun.rs",
 ];
