@@ -224,15 +224,12 @@ fn start_lookups(
     let run = move || {
         while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
             look_up(&spec, &lookup);
-            let from = match asker {
-                Asker::Worker(from) => from,
+            let worker = match asker {
+                Asker::Worker(number) => workers.get(usize::from(number)),
                 // It may have given up.
-                Asker::Handshake(done) => {
-                    let _ = done.send(());
-                    continue;
-                }
+                Asker::Handshake(done) => done.send(()).err().and(None),
             };
-            let Some(worker) = workers.get(usize::from(from)) else { continue };
+            let Some(worker) = worker else { continue };
             if worker.try_send(Mail::Answered(lookup)).is_err() {
                 spec.watch.fault(Fault::MailFull);
             }
@@ -501,7 +498,8 @@ impl Worker {
 
     fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
         let names = stream.names.as_ref().map(|names| names.domains.as_slice());
-        self.arrival(stream.flow, stream.side, stream.local, names)
+        let arrival = self.arrival(stream.flow, stream.side, stream.local, names);
+        Arrival { channel: stream.channel.clone(), ..arrival }
     }
 
     fn side_of(&self, listener: ListenerId) -> Side {
@@ -542,7 +540,7 @@ impl Receiver for Worker {
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
-        if self.arrival_of(stream).group.is_some() {
+        if stream.channel.is_some() || self.arrival_of(stream).group.is_some() {
             self.transports.flows().mark_authenticated(&stream.flow);
         }
     }

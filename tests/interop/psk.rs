@@ -1,0 +1,311 @@
+//! Shared keys over TLS, spoken by the command-line clients of OpenSSL and GnuTLS.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use sipward::client::bootstrap::{Bootstrapped, UbPlan};
+use sipward::client::bootstrap_http::bootstrap;
+use sipward::keys::psk::{PskName, PskUse, Scheme};
+use sipward::keys::sqn::SqnWindow;
+use sipward::keys::subscribers::file;
+use sipward::keys::usim::Usim;
+use sipward::keys::{NafId, UaId};
+
+use crate::kamailio::Kamailio;
+use crate::loopback;
+use crate::peer::{Folder, Peer, find};
+
+const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
+const NAF: &str = "edge.example.net";
+/// A key that was carried by hand, in hex.
+const CARRIED: &str = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f";
+
+/// An edge with certificates and shared keys on one port.
+struct Edge {
+    tls: SocketAddr,
+    bsf: SocketAddr,
+    peer: Peer,
+    folder: Folder,
+}
+
+impl Edge {
+    /// `tls` and `more` are added to the listener's TLS, and to the end of the configuration.
+    fn start(core: &Kamailio, tls: &str, more: &str) -> Self {
+        let folder = Folder::new("psk");
+        let lab = folder.path().join("lab");
+        let init = Command::new(SIPWARD).arg("init").arg(&lab).stdout(Stdio::null()).status();
+        assert!(init.expect("sipward runs").success());
+        let own = |port| SocketAddr::new(core.edge, port);
+        let (ue, bsf) = (SocketAddr::new(loopback::address(), 5061), own(8080));
+        let text = format!(
+            "[edge]\ndomains = [\"ims.example\"]\nworkers = 1\n\
+             [[listen]]\nname = \"ue\"\nside = \"ue\"\naddress = \"{ue}\"\ntransports = [\"tls\"]\n\
+             identity = \"{NAF}\"\ntls = {{ certificate = \"edge.pem\", key = \"edge.key\", psk = true{tls} }}\n\
+             [[listen]]\nname = \"core\"\nside = \"core\"\naddress = \"{}\"\n\
+             transports = [\"udp\", \"tcp\"]\nidentity = \"{}\"\n\
+             [[peer]]\nname = \"core\"\nmembers = [\"sip:{};transport=udp\"]\ntrust = \"address\"\n\
+             [naf]\nfqdn = \"{NAF}\"\n\
+             [bsf]\nname = \"bsf.example.net\"\nlisten = \"{bsf}\"\nsubscribers = \"cards.toml\"\n\
+             key_lifetime = \"60s\"\n[psk]\nkeys = \"psk.toml\"\n\
+             [telemetry]\nlog = \"debug\"\n{more}",
+            own(5060),
+            core.edge,
+            core.address
+        );
+        let secret = |name: &str, text: &str| {
+            fs::write(lab.join(name), text).expect("written");
+            fs::set_permissions(lab.join(name), fs::Permissions::from_mode(0o600)).expect("ours");
+        };
+        secret(
+            "cards.toml",
+            "[[subscriber]]\nimpi = \"ue1@ims.example\"\nk = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\n\
+             opc = \"cd63cb71954a9f4e48a5994e37a02baf\"\nimpus = [\"sip:ue1@ims.example\"]\n",
+        );
+        secret("psk.toml", &carried(CARRIED));
+        fs::write(lab.join("sipward.toml"), text).expect("written");
+        let config = lab.join("sipward.toml");
+        let peer = Peer::start("sipward", Command::new(SIPWARD).arg("serve").arg("-c").arg(config));
+        let ready = peer.await_that(Duration::from_secs(30), |_| {
+            let bound = loopback::is_bound("tcp", ue) && loopback::is_bound("tcp", bsf);
+            bound.then_some(())
+        });
+        assert!(ready.is_some(), "sipward does not listen on {ue}:\n{}", peer.said());
+        Self { tls: ue, bsf, peer, folder }
+    }
+
+    /// Makes keys with the card of ue1.
+    fn keys(&self) -> Bootstrapped {
+        let list = self.folder.path().join("lab/cards.toml");
+        let subscriber = file::load(&list).expect("a list").remove(0);
+        let seen = SqnWindow::default();
+        let mut card = Usim::new(subscriber.algorithms, seen).with_card(subscriber.card);
+        let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let run = bootstrap(&plan, self.bsf, &mut card, None);
+        runtime.expect("a runtime").block_on(run).expect("a bootstrapping run")
+    }
+
+    /// What the log says of handshakes that were refused.
+    fn refusals(&self) -> Vec<String> {
+        let said = self.peer.said();
+        let refused = said.lines().filter(|line| line.contains("handshake refused"));
+        refused.map(str::to_owned).collect()
+    }
+
+    /// Writes the file of carried keys anew, and has it read.
+    fn carry(&self, text: &str) {
+        fs::write(self.folder.path().join("lab/psk.toml"), text).expect("written");
+        self.peer.signal("HUP");
+        let heard = self.peer.await_that(Duration::from_secs(10), |lines| {
+            lines.iter().any(|line| line.contains("reloaded: psk.keys")).then_some(())
+        });
+        assert!(heard.is_some(), "{}", self.peer.said());
+    }
+}
+
+fn carried(key: &str) -> String {
+    format!(
+        "[[key]]\nidentity = \"psk;carol@bsf.example.net\"\nkey = \"{key}\"\n\
+         identities = [\"sip:carol@ims.example\"]\n"
+    )
+}
+
+/// A key in hex, and the identity that goes with it.
+fn shared(keys: &Bootstrapped, of: PskUse) -> (String, String) {
+    let key = keys.naf_key(&NafId::new(NAF, of.ua(Scheme::ThreeGpp))).expect("derived");
+    let hex = key.expose().iter().map(|octet| format!("{octet:02x}")).collect();
+    (PskName::identity_of(&keys.btid), hex)
+}
+
+fn register(user: &str, call: &str) -> String {
+    format!(
+        "REGISTER sip:ims.example SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:9;branch=z9hG4bK{call};rport\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:{user}@ims.example>;tag=1\r\nTo: <sip:{user}@ims.example>\r\n\
+         Call-ID: {call}\r\nCSeq: 1 REGISTER\r\nSupported: path\r\n\
+         Contact: <sip:{user}@127.0.0.1:9;transport=tls>\r\nExpires: 60\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// One of the two clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    OpenSsl,
+    GnuTls,
+}
+
+/// A handshake, as either client is told of it.
+struct Handshake {
+    name: &'static str,
+    of: PskUse,
+    openssl: &'static [&'static str],
+    gnutls: &'static str,
+}
+
+const HANDSHAKES: [Handshake; 6] = [
+    Handshake {
+        name: "PSK-AES128-GCM-SHA256",
+        of: PskUse::Suite(0x00a8),
+        openssl: &["-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:+AES-128-GCM",
+    },
+    Handshake {
+        name: "PSK-AES128-CBC-SHA",
+        of: PskUse::Suite(0x008c),
+        openssl: &["-tls1_2", "-cipher", "PSK-AES128-CBC-SHA"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA1",
+    },
+    Handshake {
+        name: "ECDHE-PSK-AES128-CBC-SHA256",
+        of: PskUse::Suite(0xc037),
+        openssl: &["-tls1_2", "-cipher", "ECDHE-PSK-AES128-CBC-SHA256"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+ECDHE-PSK:-CIPHER-ALL:+AES-128-CBC:-MAC-ALL:+SHA256",
+    },
+    Handshake {
+        name: "DHE-PSK-AES128-GCM-SHA256",
+        of: PskUse::Suite(0x00aa),
+        openssl: &["-tls1_2", "-cipher", "DHE-PSK-AES128-GCM-SHA256"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+DHE-PSK:-CIPHER-ALL:+AES-128-GCM",
+    },
+    Handshake {
+        name: "ECDHE-PSK-CHACHA20-POLY1305",
+        of: PskUse::Suite(0xccac),
+        openssl: &["-tls1_2", "-cipher", "ECDHE-PSK-CHACHA20-POLY1305"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+ECDHE-PSK:-CIPHER-ALL:+CHACHA20-POLY1305",
+    },
+    Handshake {
+        name: "TLS 1.3",
+        of: PskUse::Tls13,
+        openssl: &["-tls1_3"],
+        gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.3:+ECDHE-PSK:+DHE-PSK",
+    },
+];
+
+/// How a client was told to knock.
+struct Knock<'a> {
+    program: Program,
+    handshake: &'a Handshake,
+    identity: &'a str,
+    key: &'a str,
+    asked_for: &'a str,
+}
+
+impl Knock<'_> {
+    fn command(&self, to: SocketAddr) -> Command {
+        let Self { handshake, identity, key, asked_for, .. } = self;
+        match self.program {
+            Program::OpenSsl => {
+                let mut command = Command::new(find("openssl", "openssl"));
+                command.arg("s_client").arg("-connect").arg(to.to_string());
+                command.args(["-quiet", "-msg", "-psk_identity", identity, "-psk", key]);
+                command.args(["-servername", asked_for]).args(handshake.openssl);
+                command
+            }
+            Program::GnuTls => {
+                let mut command = Command::new(find("gnutls-cli", "gnutls-bin"));
+                command.arg("--port").arg(to.port().to_string()).arg(to.ip().to_string());
+                command.args(["--pskusername", identity, "--pskkey", key]);
+                command.args(["--sni-hostname", asked_for, "--priority", handshake.gnutls]);
+                command
+            }
+        }
+    }
+
+    /// Knocks, says `text`, and hears what it is answered: all that the client printed, up to an answer of SIP or to
+    /// its end.
+    fn say(&self, to: SocketAddr, text: &str) -> String {
+        let mut client = Client::start(self.command(to));
+        client.say(text);
+        client.hear(|heard| is_answer(heard))
+    }
+}
+
+fn is_answer(heard: &str) -> bool {
+    heard.split_once("SIP/2.0 ").is_some_and(|(_, rest)| rest.contains("\r\n\r\n"))
+}
+
+/// A client that runs until it is dropped.
+struct Client {
+    child: Child,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    heard: Vec<u8>,
+}
+
+impl Client {
+    fn start(mut command: Command) -> Self {
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().expect("it starts");
+        let (tell, pieces) = mpsc::sync_channel(1024);
+        let (mut out, mut errors) =
+            (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let copy = tell.clone();
+        std::thread::spawn(move || {
+            let mut room = [0; 4096];
+            while let Ok(length) = out.read(&mut room)
+                && length > 0
+                && tell.send(room[..length].to_vec()).is_ok()
+            {}
+        });
+        std::thread::spawn(move || {
+            let mut room = [0; 4096];
+            while let Ok(length) = errors.read(&mut room)
+                && length > 0
+                && copy.send(room[..length].to_vec()).is_ok()
+            {}
+        });
+        Self { child, pieces, heard: Vec::new() }
+    }
+
+    fn say(&mut self, text: &str) {
+        // A client whose handshake failed has gone.
+        let _ = self.child.stdin.as_mut().expect("piped").write_all(text.as_bytes());
+    }
+
+    /// All that it printed, up to where `enough` holds or to its end.
+    fn hear(&mut self, enough: impl Fn(&str) -> bool) -> String {
+        loop {
+            let heard = String::from_utf8_lossy(&self.heard).into_owned();
+            if enough(&heard) {
+                return heard;
+            }
+            match self.pieces.recv_timeout(Duration::from_secs(60)) {
+                Ok(piece) => self.heard.extend(piece),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return heard,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("nothing for a minute: {heard}"),
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Each handshake carries a REGISTER that is accepted without Digest, with the identity that the key proves.
+#[test]
+fn openssl_and_gnutls_register_with_bootstrapped_keys() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, ", psk_cbc = true", "");
+    let keys = edge.keys();
+    for program in [Program::OpenSsl, Program::GnuTls] {
+        for handshake in &HANDSHAKES {
+            let (identity, key) = shared(&keys, handshake.of);
+            let (identity, key) = (identity.as_str(), key.as_str());
+            let knock = Knock { program, handshake, identity, key, asked_for: NAF };
+            let call = format!("{}-{program:?}", handshake.name.replace(' ', ""));
+            let heard = knock.say(edge.tls, &register("ue1", &call));
+            let said = edge.peer.said();
+            assert!(heard.contains("SIP/2.0 200 "), "{call}: {heard}\n{said}");
+            let seen = core.await_request(|seen| seen.call_id == call);
+            assert_eq!(seen.asserted.as_deref(), Some("sip:ue1@ims.example"), "{call}");
+            assert!(!seen.credentials, "{call}");
+        }
+    }
+}
