@@ -351,6 +351,7 @@ impl Demo {
             credentials: vec![credential],
             floor: Hash::Md5,
             tls: Some(Arc::clone(&self.tls)),
+            psk: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })

@@ -130,7 +130,8 @@ impl PskServer {
                 Choice::Psk12(suite) => PskUse::Suite(suite),
                 Choice::Certificate | Choice::Psk13 => PskUse::Tls13,
             };
-            given.set(Some((None, desk.psk(&identity, asked_for, of).await)));
+            let psk = desk.psk(&identity, asked_for, of).await;
+            given.set(Some(Known { only_for: None, psk }));
             stream.as_mut().get_pin_mut().release();
         }
         let proof = given.proof().ok_or(PskRefusal::Nobody)?;
@@ -169,12 +170,12 @@ async fn known_of(
     identities: &[Box<[u8]>],
     asked_for: Option<&str>,
     desk: &KeyDesk,
-) -> Option<(Option<Box<[u8]>>, Psk)> {
+) -> Option<Known> {
     let mut first = None;
     for identity in identities {
         let psk = desk.psk(identity, asked_for, PskUse::Tls13).await;
         let is_known = psk.proof.is_some();
-        let found = (Some(identity.clone()), psk);
+        let found = Known { only_for: Some(identity.clone()), psk };
         if is_known {
             return Some(found);
         }
@@ -198,19 +199,26 @@ fn is_as_chosen(ssl: &SslRef, choice: Choice) -> bool {
 
 /// The key of one handshake, as soon as it is known.
 #[derive(Clone, Debug, Default)]
-struct Given(Arc<OnceLock<(Option<Box<[u8]>>, Psk)>>);
+struct Given(Arc<OnceLock<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    /// The identity that it belongs to, where a client may have sent several.
+    only_for: Option<Box<[u8]>>,
+    psk: Psk,
+}
 
 impl Given {
-    /// Takes the key; with the identity it belongs to, where a client may have sent several.
-    fn set(&self, psk: Option<(Option<Box<[u8]>>, Psk)>) {
-        if let Some(psk) = psk {
+    /// Takes the key.
+    fn set(&self, known: Option<Known>) {
+        if let Some(known) = known {
             // The first one counts.
-            let _ = self.0.set(psk);
+            let _ = self.0.set(known);
         }
     }
 
     fn proof(&self) -> Option<PskProof> {
-        self.0.get().and_then(|(_, psk)| psk.proof.clone())
+        self.0.get().and_then(|known| known.psk.proof.clone())
     }
 }
 
@@ -229,8 +237,8 @@ fn index() -> Result<Index<Ssl, Given>, ErrorStack> {
 /// Gives OpenSSL the key; none for an identity that the key does not belong to.
 fn give(ssl: &mut SslRef, identity: Option<&[u8]>, out: &mut [u8]) -> Result<usize, ErrorStack> {
     let given = ssl.ex_data(index()?).and_then(|given| given.0.get());
-    let given = given.filter(|(of, _)| of.is_none() || of.as_deref() == identity);
-    Ok(given.map_or(0, |(_, psk)| put(&psk.key, out)))
+    let fits = |of: &Option<Box<[u8]>>| of.is_none() || of.as_deref() == identity;
+    Ok(given.filter(|known| fits(&known.only_for)).map_or(0, |known| put(&known.psk.key, out)))
 }
 
 fn put(key: &PskKey, out: &mut [u8]) -> usize {

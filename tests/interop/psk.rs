@@ -231,7 +231,7 @@ impl Knock<'_> {
     fn say(&self, edge: &Edge, text: &str) -> String {
         let mut client = Client::start(self.command(edge));
         client.say(text);
-        client.hear(|heard| is_answer(heard))
+        client.hear(is_answer)
     }
 }
 
@@ -493,4 +493,60 @@ fn certificates_are_shown_on_the_same_port() {
         assert!(heard.contains("realm=\"3GPP-bootstrapping@edge.example.net\""), "{heard}");
     }
     assert_eq!(core.requests(), []);
+}
+
+/// Our own UE registers with either kind of key, and says what to do when the edge does not take it.
+#[test]
+fn our_ue_registers_with_shared_keys() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, "", "");
+    let lab = edge.folder.path().join("lab");
+    let (keys, carried_key) = (lab.join("keys"), lab.join("carried"));
+    fs::write(&carried_key, format!("{CARRIED}\n")).expect("written");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(SIPWARD);
+        let run = command.arg("ue").args(arguments).output().expect("sipward runs");
+        let said = [run.stdout, run.stderr].concat();
+        (run.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let path = |path: &PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let (keys, carried_key, list) =
+        (path(&keys), path(&carried_key), path(&lab.join("cards.toml")));
+    let bsf = edge.bsf.to_string();
+    let made = run(&["bootstrap", "--bsf", &bsf, "--subscribers", &list, "--keys", &keys]);
+    assert_eq!(made.0, Some(0), "{}", made.1);
+    let tls = edge.tls.to_string();
+    let common = ["register", "--edge", &tls, "--transport", "psk-tls"];
+    let ue1: &[&str] = &["--identity", "sip:ue1@ims.example", "--keys", &keys];
+    let carol: &[&str] = &[
+        "--identity",
+        "sip:carol@ims.example",
+        "--psk-identity",
+        "psk;carol@bsf.example.net",
+        "--psk-file",
+        &carried_key,
+    ];
+    for who in [ue1, carol] {
+        for suite in [
+            &[][..],
+            &["--psk-suite", "PSK-AES128-GCM-SHA256"],
+            &["--psk-suite", "dhe-psk-aes128-gcm-sha256"],
+            &["--psk-suite", "ECDHE-PSK-CHACHA20-POLY1305"],
+        ] {
+            let (code, said) = run(&[&common, who, suite].concat());
+            assert_eq!((code, said.trim()), (Some(0), "200 OK"), "{suite:?}\n{}", edge.peer.said());
+        }
+        let seen = core.requests();
+        let asserted = seen.last().and_then(|seen| seen.asserted.as_deref());
+        assert_eq!(asserted, Some(who[1]));
+        assert!(seen.iter().all(|seen| !seen.credentials), "{seen:?}");
+    }
+    for (name, more, expected) in [
+        ("CBC is off", ["--psk-suite", "PSK-AES128-CBC-SHA"], "make another"),
+        ("no such suite", ["--psk-suite", "PSK-NULL-SHA"], "is not offered; what is: ECDHE-PSK-"),
+        ("another name", ["--name", "other.example.net"], "make another"),
+    ] {
+        let (code, said) = run(&[&common, ue1, &more[..]].concat());
+        assert!(code == Some(1) && said.contains(expected), "{name}: {said}");
+    }
 }
