@@ -100,11 +100,10 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
             }
             fits.then_some(spot)
         });
-    let psk_place = section.table("tls").place_of("psk");
     let (tls, psk) = tls(&mut section, &transports, identity.as_ref(), folder);
-    if psk.is_some() && side == Some(Side::Core) {
+    if let Some(psk) = psk.as_ref().filter(|_| side == Some(Side::Core)) {
         let why = "a shared key proves a user, and servers are known by certificates";
-        section.notes().problem(&psk_place, "stands at a listener for servers", why, "false");
+        section.notes().problem(&psk.place, "stands at a listener for servers", why, "false");
     }
     let mut digest = section.table("digest");
     let algorithms =
@@ -126,7 +125,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         transports: transports?,
         identity: identity.into(),
         tls,
-        psk,
+        psk: psk.map(|spot| spot.value),
         algorithms,
         force_rport,
     })
@@ -219,7 +218,7 @@ fn tls(
     transports: &Option<Vec<Transport>>,
     identity: Option<&Spot<String>>,
     folder: &Folder,
-) -> (Option<ListenerTls>, Option<Offer>) {
+) -> (Option<ListenerTls>, Option<Spot<Offer>>) {
     let mut table = section.table("tls");
     let notes = section.notes();
     let wanted = transports.as_ref().is_some_and(|list| list.contains(&Transport::Tls));
