@@ -109,9 +109,11 @@ impl Edge {
     /// Writes the file of carried keys anew, and has it read.
     fn carry(&self, text: &str) {
         fs::write(self.folder.path().join("lab/psk.toml"), text).expect("written");
+        let count = |line: &str| line.matches("reloaded: psk.keys").count();
+        let before = count(&self.peer.said());
         self.peer.signal("HUP");
         let heard = self.peer.await_that(Duration::from_secs(10), |lines| {
-            lines.iter().any(|line| line.contains("reloaded: psk.keys")).then_some(())
+            (lines.iter().map(|line| count(line)).sum::<usize>() > before).then_some(())
         });
         assert!(heard.is_some(), "{}", self.peer.said());
     }
