@@ -157,7 +157,7 @@ struct Handshake {
     gnutls: &'static str,
 }
 
-const HANDSHAKES: [Handshake; 6] = [
+const HANDSHAKES: [Handshake; 7] = [
     Handshake {
         name: "PSK-AES128-GCM-SHA256",
         of: PskUse::Suite(0x00a8),
@@ -193,6 +193,12 @@ const HANDSHAKES: [Handshake; 6] = [
         of: PskUse::Tls13,
         openssl: &["-tls1_3"],
         gnutls: "NORMAL:-VERS-ALL:+VERS-TLS1.3:+ECDHE-PSK:+DHE-PSK",
+    },
+    Handshake {
+        name: "all that the client has, certificates too",
+        of: PskUse::Tls13,
+        openssl: &[],
+        gnutls: "NORMAL:+PSK:+ECDHE-PSK:+DHE-PSK",
     },
 ];
 
@@ -312,7 +318,7 @@ fn openssl_and_gnutls_register_with_bootstrapped_keys() {
             let (identity, key) = shared(&keys, handshake.of);
             let (identity, key) = (identity.as_str(), key.as_str());
             let knock = Knock { program, handshake, identity, key, asked_for: NAF };
-            let call = format!("{}-{program:?}", handshake.name.replace(' ', ""));
+            let call = format!("{}-{program:?}", handshake.name.replace([' ', ','], ""));
             let heard = knock.say(&edge, &register("ue1", &call));
             let said = edge.peer.said();
             assert!(heard.contains("SIP/2.0 200 "), "{call}: {heard}\n{said}");
