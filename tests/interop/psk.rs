@@ -573,3 +573,40 @@ fn our_ue_registers_with_shared_keys() {
         assert!(code == Some(1) && said.contains(expected), "{name}: {said}");
     }
 }
+
+/// V-42: no session is taken up again, and none is negotiated anew.
+#[test]
+fn nothing_is_resumed_or_renegotiated() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, "", "");
+    let s_client = |arguments: &[&str]| {
+        let mut command = Command::new(find("openssl", "openssl"));
+        command.arg("s_client").arg("-connect").arg(edge.tls.to_string());
+        command.args(["-psk_identity", "psk;carol@bsf.example.net", "-psk", CARRIED]);
+        command.args(["-servername", NAF]).args(arguments);
+        Client::start(command)
+    };
+    let mut again = s_client(&["-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256", "-reconnect"]);
+    let heard = again.hear(|heard| heard.matches("Cipher is").count() == 6);
+    assert_eq!(
+        heard.matches("New, TLSv1.2, Cipher is PSK-AES128-GCM-SHA256").count(),
+        6,
+        "{heard}"
+    );
+    assert!(!heard.contains("Reused") && !heard.contains("session ticket:"), "{heard}");
+
+    let mut once = s_client(&["-tls1_3", "-ign_eof", "-msg", "-nocommands"]);
+    once.say(&register("carol", "once"));
+    let heard = once.hear(is_answer);
+    assert!(heard.contains("SIP/2.0 200 ") && !heard.contains("NewSessionTicket"), "{heard}");
+
+    let mut anew = s_client(&["-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256", "-msg"]);
+    anew.hear(|heard| heard.contains("Verify return code"));
+    anew.say("R\n");
+    let heard = anew.hear(|heard| heard.contains("no_renegotiation"));
+    assert!(
+        heard.contains("<<< TLS 1.2, Alert [length 0002], warning no_renegotiation"),
+        "{heard}"
+    );
+    assert_eq!(core.requests().len(), 1);
+}
