@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GOOD, NO, USAGE, auc};
-use crate::assembly::{Group, Plan, Running};
+use crate::assembly::{Group, Plan, Running, SharedKeys};
 use crate::authentication::{Naf, aka_realm};
 use crate::config::reload::Reloader;
 use crate::config::{self, Config};
@@ -38,6 +38,7 @@ use crate::keys::subscribers::{file, state::SqnState};
 use crate::keys::{KeySource, VectorSource};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::peers::{PeerGroup, SystemDns};
+use crate::transport::psk_tls::PskServer;
 use crate::transport::resolve::{Conditions, Member};
 use crate::transport::tls::{ClientTls, ServerTls};
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId, Side, Target, Transport};
@@ -470,6 +471,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             transports: listener.transports.clone(),
             name: Arc::clone(&listener.identity),
             tls,
+            psk: handshakes(listener)?,
         });
     }
     let client_tls = match &config.dialling {
@@ -510,6 +512,11 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
+    let psk = config.listeners_with_psk().next().map(|listener| SharedKeys {
+        server_name: config.naf.as_ref().map_or(&listener.identity, |naf| &naf.fqdn).clone(),
+        scheme: config.psk.scheme,
+        provisioned: (*config.psk.keys).clone(),
+    });
     let of_listener = ids().zip(&config.listeners);
     Ok(Plan {
         listeners,
@@ -525,6 +532,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
         naf,
         aka,
+        psk,
         bsf_names,
         algorithms: config.digest.algorithms.clone(),
         algorithms_of: of_listener
@@ -571,6 +579,20 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         client_tls,
         ..Plan::new()
     })
+}
+
+/// The handshakes with shared keys of a listener.
+#[cfg(feature = "openssl")]
+fn handshakes(listener: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    let Some(offer) = listener.psk else { return Ok(None) };
+    let server = PskServer::new(offer.cbc).map_err(io::Error::other)?;
+    Ok(Some(Arc::new(if offer.tells_unknown { server.telling_unknown() } else { server })))
+}
+
+/// None: the configuration was refused if it asked for any.
+#[cfg(not(feature = "openssl"))]
+fn handshakes(_: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    Ok(None)
 }
 
 fn admission_of(of: &config::Admission) -> admission::Settings {

@@ -159,6 +159,7 @@ const KEYS: &[Key] = keys! {
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
     waits "aka.max_challenges" aka => max_challenges;
+    waits "psk.ua" psk.scheme;
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
@@ -254,6 +255,10 @@ impl Difference {
         }
         // Who is who in them may have changed with the realm.
         proofs.accounts = Arc::clone(&newer.accounts);
+        if self.live(merged.psk.fingerprint != new.psk.fingerprint, "psk.keys") {
+            merged.psk.fingerprint = new.psk.fingerprint;
+            merged.psk.keys = Arc::clone(&new.psk.keys);
+        }
         if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf)
             && bsf.subscribers == newer.subscribers
             && self.live(bsf.fingerprint != newer.fingerprint, "subscribers")
@@ -298,6 +303,7 @@ impl Difference {
                 ("transports", old.transports != new.transports),
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
+                ("tls.psk", old.psk != new.psk),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }

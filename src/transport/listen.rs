@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::psk_tls::PskServer;
 use super::tls::ServerTls;
 use super::{ListenerId, Side, Transport};
 
@@ -32,6 +33,8 @@ pub struct ListenSpec {
     pub name: Arc<str>,
     /// Its certificates, where it speaks TLS.
     pub tls: Option<Arc<ServerTls>>,
+    /// Its handshakes with shared keys, beside certificates on the same port, if it has any.
+    pub psk: Option<Arc<PskServer>>,
 }
 
 /// A listener as it is.
@@ -206,6 +209,7 @@ mod tests {
             transports: transports.to_vec(),
             name: "edge.example.net".into(),
             tls: None,
+            psk: None,
         }
     }
 

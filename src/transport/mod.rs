@@ -8,15 +8,29 @@
 
 #[cfg(feature = "edge")]
 mod batch;
+pub mod client_hello;
 pub mod demux;
 #[cfg(feature = "edge")]
 pub mod flows;
+#[cfg(feature = "openssl")]
+mod greet;
+#[cfg(feature = "edge")]
+pub mod key_desk;
 #[cfg(feature = "edge")]
 pub mod listen;
 #[cfg(feature = "edge")]
 pub mod peer;
 #[cfg(feature = "edge")]
 pub mod peers;
+#[cfg(feature = "openssl")]
+pub mod psk_tls;
+/// PSK-TLS, which this build does not have.
+#[cfg(all(feature = "edge", not(feature = "openssl")))]
+pub mod psk_tls {
+    /// What no build without OpenSSL can make.
+    #[derive(Clone, Copy, Debug)]
+    pub enum PskServer {}
+}
 pub mod resolve;
 #[cfg(feature = "edge")]
 pub mod stream;
@@ -34,6 +48,8 @@ pub mod udp;
 
 #[cfg(feature = "edge")]
 pub use flows::{Flows, Limits, SendError};
+#[cfg(feature = "edge")]
+pub use key_desk::KeyDesk;
 #[cfg(feature = "edge")]
 pub use listen::{BindError, Bound, ListenSpec, Sockets, bind};
 #[cfg(feature = "edge")]
@@ -140,7 +156,7 @@ pub struct Arrival {
     pub side: Side,
     /// Our address it was sent to.
     pub local: SocketAddr,
-    /// Whom the flow's own handshake proved: a client certificate mapped to a user.
+    /// Whom the flow's own handshake proved, by a shared key.
     pub channel: Option<Arc<Caller>>,
     /// The peer group on the core side, by certificate or by address; `None` if it is in none.
     pub group: Option<Group>,

@@ -28,6 +28,7 @@ use super::demux::{self, Opening};
 use super::flows::Pipe;
 use super::tally::Tally;
 use super::{Flow, Side, Target};
+use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::wire::message::{MESSAGE_MAX, MESSAGE_MAX_KNOWN};
 use crate::wire::{Framed, Framer, Malformed, Message};
@@ -43,6 +44,8 @@ pub struct StreamFacts {
     pub local: SocketAddr,
     /// The verified names of the peer's certificate; `None` without one.
     pub names: Option<CertificateNames>,
+    /// Whom its handshake proved, by a shared key.
+    pub channel: Option<Arc<Caller>>,
     /// The server name that a client asked for.
     pub asked_for: Option<Arc<str>>,
     /// Whom we dialled, if we did. Under TLS, its domain is among `names`.
@@ -68,6 +71,8 @@ pub enum Closed {
     Broken,
     /// It was not SIP.
     Stranger,
+    /// The key that it stood on has ended, or was taken back.
+    KeyOver,
     /// A fault of ours.
     Panicked,
 }
