@@ -285,6 +285,7 @@ impl Plan {
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
+            psk: None,
             watch,
         })?;
         Ok(Running { edge, shared, keys, flows })

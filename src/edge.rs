@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::admission::{Load, Strain};
@@ -35,8 +35,10 @@ use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::keys::psk::PskKeys;
 use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
+use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
@@ -113,6 +115,8 @@ pub struct EdgeSpec {
     pub key_source: Arc<dyn KeySource>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
+    /// Keys that handshakes are made with, if any are.
+    pub psk: Option<Arc<PskKeys>>,
     /// Who watches.
     pub watch: Arc<dyn Watch>,
 }
@@ -124,6 +128,7 @@ pub struct Edge {
     wake: Vec<mpsc::Sender<Mail>>,
     /// `None` ends the thread that asks for keys.
     ask: mpsc::Sender<Option<Question>>,
+    taken_back: watch::Sender<()>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -139,11 +144,6 @@ enum Mail {
     Stop,
 }
 
-struct Question {
-    lookup: Lookup,
-    from: u8,
-}
-
 impl Edge {
     /// Starts an edge on sockets that are bound already.
     ///
@@ -157,6 +157,7 @@ impl Edge {
         let (wake, boxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
+        let (taken_back, word) = watch::channel(());
         let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
@@ -167,13 +168,14 @@ impl Edge {
                 loop_key,
                 others: wake.clone(),
                 ask: ask.clone(),
+                desk: spec.psk.clone().map(|keys| KeyDesk::new(keys, ask.clone(), word.clone())),
                 stopping: Arc::clone(&stopping),
             };
             let run = move || run_worker(seat, sockets, mail, started);
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
-        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, ask, threads })
+        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, ask, taken_back, threads })
     }
 
     /// What it listens on, in order.
@@ -184,6 +186,11 @@ impl Edge {
     /// The bound addresses, in order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|bound| bound.local).collect()
+    }
+
+    /// Says that keys may have been taken back: connections that stand on one are closed.
+    pub fn keys_taken_back(&self) {
+        self.taken_back.send_replace(());
     }
 
     /// Takes no new dialogs, waits up to `patience` for transactions to end, and stops.
@@ -215,8 +222,16 @@ fn start_lookups(
 ) -> io::Result<JoinHandle<()>> {
     let spec = Arc::clone(spec);
     let run = move || {
-        while let Some(Some(Question { lookup, from })) = questions.blocking_recv() {
+        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
             look_up(&spec, &lookup);
+            let from = match asker {
+                Asker::Worker(from) => from,
+                // It may have given up.
+                Asker::Handshake(done) => {
+                    let _ = done.send(());
+                    continue;
+                }
+            };
             let Some(worker) = workers.get(usize::from(from)) else { continue };
             if worker.try_send(Mail::Answered(lookup)).is_err() {
                 spec.watch.fault(Fault::MailFull);
@@ -253,6 +268,7 @@ struct Seat {
     loop_key: [u8; 16],
     others: Vec<mpsc::Sender<Mail>>,
     ask: mpsc::Sender<Option<Question>>,
+    desk: Option<KeyDesk>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -272,6 +288,7 @@ fn run_worker(
             flows: Arc::clone(&seat.spec.flows),
             patience: seat.spec.patience,
             client_tls: seat.spec.client_tls.clone(),
+            desk: seat.desk.clone(),
             seed: clock::random(),
         };
         match Transports::new(parts) {
@@ -415,7 +432,7 @@ impl Worker {
                 }
             }
             Action::Ask(lookup) => {
-                let question = Question { lookup, from: self.seat.number };
+                let question = Question { lookup, asker: Asker::Worker(self.seat.number) };
                 if self.seat.ask.try_send(Some(question)).is_err() {
                     watch.fault(Fault::LookupsFull);
                 }

@@ -115,6 +115,8 @@ impl fmt::Debug for Impu {
 pub enum Proof {
     /// A key made by bootstrapping: the name is the IMPI, or the B-TID where the IMPI is withheld.
     Gba,
+    /// A key carried to both ends by hand: the name is its PSK identity.
+    ProvisionedKey,
     /// A digest account: the name is `realm` TAB `username`.
     Account,
     /// Digest-AKA against a local subscriber: the name is the IMPI.

@@ -170,6 +170,7 @@ impl Lab {
             flows: Flows::new(setup.limits, 0xFFFF_FFFF),
             patience: Patience::default(),
             client_tls: setup.client_tls,
+            desk: None,
             seed: [3; 16],
         });
         let (transports, desk) = (transports.unwrap(), Rc::new(Desk::default()));
@@ -442,7 +443,7 @@ fn two_workers_share_a_port() {
         for sockets in bind(vec![spec], NonZeroUsize::new(2).unwrap()).unwrap() {
             let (flows, seed) = (flows.clone(), [0; 16]);
             let patience = Patience::default();
-            let parts = Parts { sockets, flows, patience, client_tls: None, seed };
+            let parts = Parts { sockets, flows, patience, client_tls: None, desk: None, seed };
             let transports = Transports::new(parts).unwrap();
             transports.start(desk.clone());
             let local = transports.listeners()[0].local;

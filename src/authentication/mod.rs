@@ -426,7 +426,8 @@ impl Authentication {
 /// A caller whose response was right, and the edge's own proof where one is due.
 type Right = (Arc<Caller>, Option<Box<ServerProof>>);
 
-fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
+/// The caller that a bootstrapped key proves.
+pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
     Caller {
         principal: Principal::new(Proof::Gba, name),

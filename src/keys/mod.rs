@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod derivation;
 pub mod milenage;
 pub mod naf;
+pub mod psk;
 pub mod sqn;
 pub mod subscribers;
 pub mod tuak;
@@ -87,6 +88,20 @@ impl UaId {
     pub const HTTP_DIGEST: Self = Self([1, 0, 0, 0, 2]);
     /// 3GPP: TMPI generation, TS 33.220 annex B.4.
     pub const TMPI: Self = Self([1, 0, 0, 1, 0]);
+    /// 3GPP: TLS 1.3 with a shared key, TS 33.222 clause 5.4.0.2.
+    pub const SHARED_KEY_TLS13: Self = Self([1, 0, 0, 0, 7]);
+
+    /// 3GPP: TLS up to 1.2 with that cipher suite, with a shared key or with Digest inside.
+    pub const fn tls(suite: u16) -> Self {
+        let [yy, zz] = suite.to_be_bytes();
+        Self([1, 0, 1, yy, zz])
+    }
+
+    /// OMA: the same.
+    pub const fn oma_tls(suite: u16) -> Self {
+        let [yy, zz] = suite.to_be_bytes();
+        Self([3, 0, 1, yy, zz])
+    }
 }
 
 impl NafId {

@@ -8,9 +8,12 @@
 
 #[cfg(feature = "edge")]
 mod batch;
+pub mod client_hello;
 pub mod demux;
 #[cfg(feature = "edge")]
 pub mod flows;
+#[cfg(feature = "edge")]
+pub mod key_desk;
 #[cfg(feature = "edge")]
 pub mod listen;
 #[cfg(feature = "edge")]
@@ -34,6 +37,8 @@ pub mod udp;
 
 #[cfg(feature = "edge")]
 pub use flows::{Flows, Limits, SendError};
+#[cfg(feature = "edge")]
+pub use key_desk::KeyDesk;
 #[cfg(feature = "edge")]
 pub use listen::{BindError, Bound, ListenSpec, Sockets, bind};
 #[cfg(feature = "edge")]

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant as Clock;
 
 use super::flows::{Flows, SendError};
+use super::key_desk::KeyDesk;
 use super::listen::{Bound, Sockets};
 use super::stream::{Patience, Receiver};
 use super::stun::Pace;
@@ -39,6 +40,7 @@ pub(super) struct Shop {
     pub(super) receiver: Rc<dyn Receiver>,
     pub(super) patience: Patience,
     pub(super) client_tls: Option<Arc<ClientTls>>,
+    pub(super) desk: Option<KeyDesk>,
     pace: RefCell<Pace>,
     started: Clock,
 }
@@ -62,6 +64,8 @@ pub struct Parts {
     pub patience: Patience,
     /// For what it dials; without it, no TLS is dialled.
     pub client_tls: Option<Arc<ClientTls>>,
+    /// Where handshakes with shared keys get them; without it, there are none.
+    pub desk: Option<KeyDesk>,
     /// Random octets: they scatter the counts of STUN answers.
     pub seed: [u8; 16],
 }
@@ -82,6 +86,7 @@ pub struct Transports {
 struct Kit {
     patience: Patience,
     client_tls: Option<Arc<ClientTls>>,
+    desk: Option<KeyDesk>,
     seed: [u8; 16],
 }
 
@@ -95,7 +100,7 @@ impl Transports {
     ///
     /// If the runtime cannot watch a socket.
     pub fn new(parts: Parts) -> io::Result<Rc<Self>> {
-        let Parts { sockets, flows, patience, client_tls, seed } = parts;
+        let Parts { sockets, flows, patience, client_tls, desk, seed } = parts;
         let (mut listeners, mut ports, mut doors) = (Vec::new(), Vec::new(), Vec::new());
         for set in sockets.listeners {
             if let Some(udp) = set.udp {
@@ -115,18 +120,20 @@ impl Transports {
             doors: RefCell::new(doors),
             accepting: RefCell::default(),
             dialled: RefCell::default(),
-            kit: RefCell::new(Some(Kit { patience, client_tls, seed })),
+            kit: RefCell::new(Some(Kit { patience, client_tls, desk, seed })),
         }))
     }
 
     /// Begins to read and to accept: a task for each socket. Once; again does nothing.
     pub fn start(&self, receiver: Rc<dyn Receiver>) {
-        let Some(Kit { patience, client_tls, seed }) = self.kit.borrow_mut().take() else { return };
+        let kit = self.kit.borrow_mut().take();
+        let Some(Kit { patience, client_tls, desk, seed }) = kit else { return };
         let shop = Rc::new(Shop {
             flows: self.flows.clone(),
             receiver,
             patience,
             client_tls,
+            desk,
             pace: RefCell::new(Pace::new(seed)),
             started: Clock::now(),
         });

@@ -3,13 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sipward::authentication::digest::Hash;
-use sipward::identity::Impi;
+use sipward::identity::{Btid, Impi};
 use sipward::keys::derivation::{
     FC_GBA, btid, btid_rand, derive_ks_int_naf, derive_ks_naf, derive_tmpi, is_tmpi, kdf, kdf_input,
 };
+use sipward::keys::psk::{PskName, PskUse, Scheme};
 use sipward::keys::{Ks, NafId, Rand, UaId};
 
-use crate::vectors::{file, fixed, octets, rows, text};
+use crate::vectors::{count, file, fixed, octets, rows, text};
 
 /// Annex B.2 and B.3: for each protocol, the octets hashed and the key.
 #[test]
@@ -98,4 +99,30 @@ fn clause_4_5_2_btid() {
     assert_eq!(name.as_str(), text(&facts, "btid"));
     assert_eq!(btid_rand(&name), Some(rand));
     assert_eq!([octets(&facts, "ck"), octets(&facts, "ik")].concat(), octets(&facts, "ks"));
+}
+
+/// Annex H.3 and TS 33.222 clause 5.4: PSK identities, and the keys of TLS 1.2 and 1.3.
+#[test]
+fn annex_h_3_shared_keys_of_tls() {
+    let (facts, of_keys) = (file("gba_kdf"), file("psk"));
+    let (ks, rand) = (Ks::new(fixed(&facts, "ks")), Rand(fixed(&facts, "rand")));
+    let impi = Impi::new(text(&of_keys, "impi")).expect("a name");
+    for row in rows(&of_keys, "identity") {
+        let identity = text(&row, "text");
+        assert_eq!(identity.len(), count(&row, "octets"), "{identity}");
+        let external = row.get("external").and_then(toml::Value::as_bool).expect("said");
+        let name = PskName::read(identity.as_bytes());
+        let btid = Btid::new(text(&of_keys, "btid")).expect("a name");
+        assert_eq!(name, external.then_some(PskName::Bootstrapped(btid)), "{identity}");
+    }
+    for row in rows(&of_keys, "key") {
+        let of = match octets(&row, "suite").first_chunk::<2>() {
+            Some(suite) => PskUse::Suite(u16::from_be_bytes(*suite)),
+            None => PskUse::Tls13,
+        };
+        assert_eq!(of.ua(Scheme::ThreeGpp), UaId(fixed(&row, "ua")));
+        let naf = NafId::new(text(&of_keys, "fqdn"), of.ua(Scheme::ThreeGpp));
+        let key = derive_ks_naf(&ks, &rand, &impi, &naf).expect("short");
+        assert_eq!(key.expose()[..], octets(&row, "psk"), "{of:?}");
+    }
 }

@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
+    "src/transport/client_hello.rs",
     "src/transport/demux.rs",
     "src/transport/stun.rs",
 ];
@@ -54,6 +55,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/store.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
+    "src/transport/key_desk.rs",
     "src/transport/listen.rs",
     "src/transport/peer.rs",
     "src/transport/peers.rs",
