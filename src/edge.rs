@@ -501,7 +501,8 @@ impl Worker {
 
     fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
         let names = stream.names.as_ref().map(|names| names.domains.as_slice());
-        self.arrival(stream.flow, stream.side, stream.local, names)
+        let arrival = self.arrival(stream.flow, stream.side, stream.local, names);
+        Arrival { channel: stream.channel.clone(), ..arrival }
     }
 
     fn side_of(&self, listener: ListenerId) -> Side {
@@ -542,7 +543,7 @@ impl Receiver for Worker {
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
-        if self.arrival_of(stream).group.is_some() {
+        if stream.channel.is_some() || self.arrival_of(stream).group.is_some() {
             self.transports.flows().mark_authenticated(&stream.flow);
         }
     }

@@ -449,6 +449,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             transports: listener.transports.clone(),
             name: Arc::clone(&listener.identity),
             tls,
+            dtls: None,
         });
     }
     let client_tls = match &config.dialling {

@@ -131,6 +131,7 @@ impl Ue {
                 tokio::spawn(phone.run_datagrams(socket, inbox));
                 local
             }
+            Transport::Dtls => return Err(UeError::Tls("not yet".into())),
             Transport::Tcp | Transport::Tls => {
                 let stream = TcpStream::connect(settings.edge).await.map_err(UeError::Connect)?;
                 stream.set_nodelay(true).map_err(UeError::Connect)?;

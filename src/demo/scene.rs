@@ -473,6 +473,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         transports: transports.to_vec(),
         name: name.into(),
         tls,
+        dtls: None,
     };
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
     Ok(Plan {

@@ -28,6 +28,7 @@ use super::demux::{self, Opening};
 use super::flows::Pipe;
 use super::tally::Tally;
 use super::{Flow, Side, Target};
+use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::wire::message::{MESSAGE_MAX, MESSAGE_MAX_KNOWN};
 use crate::wire::{Framed, Framer, Malformed, Message};
@@ -45,6 +46,8 @@ pub struct StreamFacts {
     pub names: Option<CertificateNames>,
     /// The server name that a client asked for.
     pub asked_for: Option<Arc<str>>,
+    /// Whom the handshake proved the peer to be, if it proved a user.
+    pub channel: Option<Arc<Caller>>,
     /// Whom we dialled, if we did. Under TLS, its domain is among `names`.
     pub target: Option<Target>,
 }
@@ -68,6 +71,10 @@ pub enum Closed {
     Broken,
     /// It was not SIP.
     Stranger,
+    /// What its handshake proved holds no longer.
+    Lapsed,
+    /// Its peer began anew from the same address.
+    Replaced,
     /// A fault of ours.
     Panicked,
 }

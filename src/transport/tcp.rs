@@ -102,6 +102,7 @@ where
         local,
         names: greeted.names,
         asked_for: greeted.asked_for,
+        channel: None,
         target: None,
     };
     spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
@@ -151,7 +152,7 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     };
     lease.pipe().authenticate();
     let side = bound.spec.side;
-    let facts = StreamFacts { flow, side, local, names, asked_for: None, target: Some(target) };
+    let facts = StreamFacts { flow, side, local, names, asked_for: None, channel: None, target: Some(target) };
     let facts = Arc::new(facts);
     match io {
         Reached::Clear(tcp) => drop(spawn_local(serve(tcp, lease, facts, shop))),
@@ -189,7 +190,7 @@ async fn reach(
             let (stream, names) = tls.connect(&target.domain, tcp).await.map_err(DialError::Tls)?;
             Ok((Reached::Tls(Box::new(stream)), Some(names), local))
         }
-        Transport::Tcp | Transport::Udp => Ok((Reached::Clear(tcp), None, local)),
+        Transport::Tcp | Transport::Udp | Transport::Dtls => Ok((Reached::Clear(tcp), None, local)),
     }
 }
 
