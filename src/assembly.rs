@@ -21,8 +21,9 @@ use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::Realm;
+use crate::identity::{Btid, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
+use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
@@ -36,6 +37,17 @@ pub struct Group {
     pub known: GroupSpec,
     /// Its members' addresses, if they need no resolution.
     pub targets: Vec<Target>,
+}
+
+/// Keys that handshakes are made with.
+#[derive(Clone, Debug)]
+pub struct SharedKeys {
+    /// The name that UEs dial.
+    pub server_name: Arc<str>,
+    /// How bootstrapped keys for TLS up to 1.2 are made; they are taken where there is a NAF.
+    pub scheme: Scheme,
+    /// Keys that were carried to both ends by hand.
+    pub provisioned: ProvisionedKeys,
 }
 
 /// Everything that can be said about an edge before it runs.
@@ -64,6 +76,8 @@ pub struct Plan {
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.
     pub aka: Option<(aka_realm::Settings, Arc<dyn VectorSource>)>,
+    /// Keys that handshakes are made with, where listeners take any.
+    pub psk: Option<SharedKeys>,
     /// Whether bootstrapping is offered before accounts.
     pub naf_first: bool,
     /// Algorithms, in order.
@@ -130,6 +144,7 @@ impl Plan {
             naf: None,
             bsf_names: Vec::new(),
             aka: None,
+            psk: None,
             naf_first: true,
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
@@ -273,6 +288,15 @@ impl Plan {
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
         let (patience, client_tls) = (self.patience, self.client_tls.clone());
+        let psk = self.psk.take().map(|shared| {
+            let settings = PskSettings {
+                server_name: shared.server_name,
+                scheme: shared.scheme,
+                keys: source.as_ref().map(|_| Arc::<NafCache>::clone(&keys) as Arc<dyn KeySource>),
+                decoy: clock::random(),
+            };
+            Arc::new(PskKeys::new(settings, shared.provisioned))
+        });
         let (shared, groups) = self.shared(&bound, &keys, &flows);
         let edge = Edge::start(EdgeSpec {
             sockets,
@@ -285,10 +309,10 @@ impl Plan {
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
-            psk: None,
+            psk: psk.clone(),
             watch,
         })?;
-        Ok(Running { edge, shared, keys, flows })
+        Ok(Running { edge, shared, keys, psk, flows })
     }
 }
 
@@ -313,6 +337,8 @@ pub struct Running {
     pub shared: Arc<Shared>,
     /// NAF keys that are known.
     pub keys: Arc<NafCache>,
+    /// Keys that handshakes are made with.
+    pub psk: Option<Arc<PskKeys>>,
     /// Its connections.
     pub flows: Arc<Flows>,
 }
@@ -324,6 +350,14 @@ impl Connections for Flows {
 }
 
 impl Running {
+    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, and connections that
+    /// stand on it are closed. How many keys there were.
+    pub fn revoke(&self, btid: &Btid) -> usize {
+        let count = self.keys.revoke(btid, clock::now());
+        self.edge.keys_taken_back();
+        count
+    }
+
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {
@@ -333,6 +367,10 @@ impl Running {
         gate.authentication.replace_settings(plan.authentication(bound));
         if let Some((_, accounts)) = &plan.accounts {
             gate.authentication.replace_accounts(Arc::clone(accounts));
+        }
+        if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
+            psk.replace(shared.provisioned.clone());
+            self.edge.keys_taken_back();
         }
         gate.associations.replace_settings(plan.association.clone());
         gate.enablers.replace_policies(plan.policies());

@@ -224,15 +224,12 @@ fn start_lookups(
     let run = move || {
         while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
             look_up(&spec, &lookup);
-            let from = match asker {
-                Asker::Worker(from) => from,
+            let worker = match asker {
+                Asker::Worker(number) => workers.get(usize::from(number)),
                 // It may have given up.
-                Asker::Handshake(done) => {
-                    let _ = done.send(());
-                    continue;
-                }
+                Asker::Handshake(done) => done.send(()).err().and(None),
             };
-            let Some(worker) = workers.get(usize::from(from)) else { continue };
+            let Some(worker) = worker else { continue };
             if worker.try_send(Mail::Answered(lookup)).is_err() {
                 spec.watch.fault(Fault::MailFull);
             }

@@ -46,6 +46,8 @@ fn v_92_a_worker_that_falls_behind_sheds_and_one_that_caught_up_does_not() {
         transports: vec![Transport::Udp],
         name: "edge.example.net".into(),
         tls: None,
+        psk: None,
+        dtls: None,
     };
     let realm = Realm::new("example.net").unwrap();
     let plan = Plan {

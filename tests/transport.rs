@@ -160,6 +160,8 @@ impl Lab {
             transports: transports.to_vec(),
             name: "edge.example.net".into(),
             tls,
+            psk: None,
+            dtls: None,
         };
         let clear = [Transport::Udp, Transport::Tcp];
         let ue: &[Transport] = if setup.tls.is_some() { &[Transport::Tls] } else { &clear };
@@ -436,6 +438,8 @@ fn two_workers_share_a_port() {
             transports: vec![Transport::Udp, Transport::Tcp],
             name: "edge.example.net".into(),
             tls: None,
+            psk: None,
+            dtls: None,
         };
         let flows = Flows::new(Limits::default(), 0);
         let desk = Rc::new(Desk::default());

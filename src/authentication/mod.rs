@@ -247,7 +247,7 @@ impl Authentication {
             return Ok(Authenticated::new(admitted, evidence));
         }
         evidence.peer = None;
-        evidence.channel = arrival.channel.clone();
+        evidence.channel = arrival.channel.clone().filter(|caller| !caller.has_expired(now.wall));
         evidence.registered = self.flows.registered(&arrival.flow, now);
         if self.settings.load().secure_flow_anchor {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Naf};
+use crate::keys::UaId;
 use crate::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
+use crate::keys::psk::Scheme;
 use crate::keys::subscribers::{file, state::SqnState};
 
 /// Starts the server of the subscribers in `list`; with it, the file of their sequence numbers.
@@ -44,7 +46,7 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
     let grants = config.naf.iter().map(|naf| NafGrant {
         host: Arc::clone(&naf.fqdn),
         fqdns: vec![Arc::clone(&naf.fqdn)],
-        protocols: naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).collect(),
+        protocols: protocols(config, naf),
         sees_impi: true,
         sees_identities: true,
     });
@@ -52,4 +54,16 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
         .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
     state.keep(&bsf)?;
     Ok((Arc::new(bsf), state))
+}
+
+/// What the edge may have keys for: SIP Digest, and the handshakes that its listeners take.
+fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
+    let handshakes = config.psk.iter().flat_map(|psk| {
+        let suites = match psk.scheme {
+            Scheme::ThreeGpp => UaGrant::TlsSuites,
+            Scheme::Oma => UaGrant::OmaTlsSuites,
+        };
+        [suites, UaGrant::Exact(UaId::SHARED_KEY_TLS13)]
+    });
+    naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).chain(handshakes).collect()
 }

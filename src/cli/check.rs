@@ -15,12 +15,12 @@ use super::{GOOD, Table, USAGE};
 use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Problem};
 use crate::enabler::Demands;
+use crate::keys::psk::Scheme;
 use crate::transport::peer::ClientCertificate;
 use crate::transport::{Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 9] = [
-    "PSK-TLS",
+const NOT_OFFERED: [&str; 8] = [
     "DTLS",
     "WebSocket",
     "sec-agree (RFC 3329)",
@@ -215,6 +215,18 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
         let algorithms = algorithms.collect::<Vec<_>>().join(", ");
         let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
         schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
+    }
+    if let Some(psk) = &config.psk {
+        let on = config.listeners.iter().filter(|listener| listener.psk.is_some());
+        let on = on.map(|listener| &*listener.name).collect::<Vec<_>>().join(", ");
+        let suites = match psk.scheme {
+            Scheme::ThreeGpp => "010001yyzz",
+            Scheme::Oma => "030001yyzz",
+        };
+        let own = psk.keys.len();
+        let gba =
+            config.naf.as_ref().map(|naf| format!(", {} (Ua {suites}, 0100000007)", naf.fqdn));
+        schemes.push(("psk", format!("on {on}{}, {own} provisioned", gba.unwrap_or_default())));
     }
     let asking = config.listeners_of(Side::Ue).filter(|listener| asks(listener) != "not asked for");
     let asking: Vec<&str> = asking.map(|listener| &*listener.name).collect();

@@ -50,7 +50,7 @@ enum Command {
     /// Check a configuration and all files it names: every problem at once
     Check(check::Args),
     /// The UE's side: bootstrap, register, write, subscribe, call
-    Ue(ue::Args),
+    Ue(Box<ue::Args>),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
 }

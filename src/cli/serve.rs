@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GOOD, NO, USAGE, auc};
-use crate::assembly::{Group, Plan, Running};
+use crate::assembly::{Group, Plan, Running, SharedKeys};
 use crate::authentication::{Naf, aka_realm};
 use crate::config::reload::Reloader;
 use crate::config::{self, Config};
@@ -37,6 +37,7 @@ use crate::keys::subscribers::{file, state::SqnState};
 use crate::keys::{KeySource, VectorSource};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::peers::{PeerGroup, SystemDns};
+use crate::transport::psk_tls::PskServer;
 use crate::transport::resolve::{Conditions, Member};
 use crate::transport::tls::{ClientTls, ServerTls};
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId, Side, Target, Transport};
@@ -449,6 +450,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             transports: listener.transports.clone(),
             name: Arc::clone(&listener.identity),
             tls,
+            psk: handshakes(listener)?,
             dtls: None,
         });
     }
@@ -490,6 +492,11 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
+    let psk = config.psk.as_ref().map(|psk| SharedKeys {
+        server_name: server_name(config),
+        scheme: psk.scheme,
+        provisioned: (*psk.keys).clone(),
+    });
     let of_listener = ids().zip(&config.listeners);
     Ok(Plan {
         listeners,
@@ -505,6 +512,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
         naf,
         aka,
+        psk,
         bsf_names,
         algorithms: config.digest.algorithms.clone(),
         algorithms_of: of_listener
@@ -550,6 +558,26 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         client_tls,
         ..Plan::new()
     })
+}
+
+/// The handshakes with shared keys of a listener.
+#[cfg(feature = "openssl")]
+fn handshakes(listener: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    let server = listener.psk.map(|offer| PskServer::new(offer.cbc)).transpose();
+    Ok(server.map_err(io::Error::other)?.map(Arc::new))
+}
+
+/// None: the configuration was refused if it asked for any.
+#[cfg(not(feature = "openssl"))]
+fn handshakes(_: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    Ok(None)
+}
+
+/// The name that UEs dial: that of the NAF, else that of the first listener which takes shared keys.
+fn server_name(config: &Config) -> Arc<str> {
+    let listener = config.listeners.iter().find(|listener| listener.psk.is_some());
+    let naf = config.naf.as_ref().map(|naf| Arc::clone(&naf.fqdn));
+    naf.or(listener.map(|listener| Arc::clone(&listener.identity))).unwrap_or_default()
 }
 
 fn admission_of(of: &config::Admission) -> admission::Settings {

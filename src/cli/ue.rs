@@ -19,12 +19,14 @@ use zeroize::Zeroizing;
 use super::{GOOD, NO, USAGE};
 use crate::authentication::digest::Hash;
 use crate::client::answer::Credential;
-use crate::client::bootstrap::UbPlan;
+use crate::client::bootstrap::{Bootstrapped, UbPlan};
 use crate::client::bootstrap_http;
 use crate::client::store::{Entry, Lock, Store};
 use crate::client::ue::{Ue, UeSettings};
 use crate::clock;
+use crate::config::psk::hex;
 use crate::identity::Impi;
+use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::keys::sqn::SqnWindow;
 use crate::keys::subscribers::{disk, file};
 use crate::keys::usim::Usim;
@@ -126,6 +128,7 @@ enum Carrier {
     Udp,
     Tcp,
     Tls,
+    PskTls,
 }
 
 #[derive(Clone, Debug, Clap)]
@@ -142,6 +145,15 @@ struct Who {
     /// Certificates of the authorities that the edge's is checked with
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
+    #[arg(long, value_name = "SUITE")]
+    psk_suite: Option<String>,
+    /// For psk-tls: the identity of a key that was carried here, instead of a bootstrapped one
+    #[arg(long, value_name = "psk;ID@BSF", requires = "psk_file")]
+    psk_identity: Option<String>,
+    /// File with that key, in hex
+    #[arg(long, value_name = "FILE")]
+    psk_file: Option<PathBuf>,
     /// Public identity
     #[arg(long, value_name = "URI")]
     identity: String,
@@ -229,6 +241,7 @@ async fn ask(command: &Command) -> Result<Message, Fault> {
 
 async fn connect(who: &Who) -> Result<Ue, Fault> {
     let mut credentials = Vec::new();
+    let mut bootstrapped = None;
     if let Some(file) = &who.keys {
         let store = Store::open(file, &Lock::beside(file))?;
         let entry = match who.impi.as_deref().and_then(Impi::new) {
@@ -238,7 +251,9 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         let keys = entry.map(|entry| entry.keys.clone());
         let keys = keys.filter(|keys| keys.expires > clock::now().wall);
         let keys = keys.ok_or("no such keys, or they have expired: sipward ue bootstrap")?;
-        credentials.push(Credential::Gba { keys: Arc::new(keys), ua: UaId::SIP_DIGEST });
+        let keys = Arc::new(keys);
+        bootstrapped = Some(Arc::clone(&keys));
+        credentials.push(Credential::Gba { keys, ua: UaId::SIP_DIGEST });
     }
     if let (Some(username), Some(file)) = (&who.account, &who.password_file) {
         let password = Zeroizing::new(std::fs::read_to_string(file)?);
@@ -249,22 +264,58 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         Some(file) => Some(tls::client_config(tls::trust(&std::fs::read(file)?, b"")?, None)?),
         None => None,
     };
+    let psk = match who.transport {
+        Carrier::PskTls => Some(shared_key(who, bootstrapped.as_deref())?),
+        Carrier::Udp | Carrier::Tcp | Carrier::Tls => None,
+    };
     let settings = UeSettings {
         edge: who.edge,
         edge_name: who.name.clone(),
         transport: match who.transport {
             Carrier::Udp => Transport::Udp,
             Carrier::Tcp => Transport::Tcp,
-            Carrier::Tls => Transport::Tls,
+            Carrier::Tls | Carrier::PskTls => Transport::Tls,
         },
         identity: who.identity.clone(),
         credentials,
         floor: if who.no_md5 { Hash::Sha256 } else { Hash::Md5 },
         tls,
+        psk,
         local: None,
         trace: None,
     };
     Ok(Ue::connect(settings).await?)
+}
+
+/// The key for a handshake: one that was carried here, else a bootstrapped one.
+fn shared_key(who: &Who, bootstrapped: Option<&Bootstrapped>) -> Result<PskClient, Fault> {
+    let of = match &who.psk_suite {
+        Some(name) => PskUse::Suite(suite(name)?),
+        None => PskUse::Tls13,
+    };
+    if let (Some(identity), Some(file)) = (&who.psk_identity, &who.psk_file) {
+        let digits = Zeroizing::new(std::fs::read_to_string(file)?);
+        let octets = hex(digits.trim()).ok_or("the key is not hex")?;
+        let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;
+        return Ok(PskClient { identity: identity.clone(), key, of });
+    }
+    let keys = bootstrapped.ok_or("psk-tls needs --keys, or --psk-identity with --psk-file")?;
+    let key = keys.naf_key(&NafId::new(&who.name, of.ua(Scheme::ThreeGpp)))?;
+    let key = PskKey::new(key.expose()).ok_or("the key has no octets")?;
+    Ok(PskClient { identity: PskName::identity_of(&keys.btid), key, of })
+}
+
+#[cfg(feature = "openssl")]
+fn suite(name: &str) -> Result<u16, Fault> {
+    use crate::transport::psk_tls::SUITES;
+    let found = SUITES.iter().find(|suite| suite.name.eq_ignore_ascii_case(name));
+    let known = || SUITES.map(|suite| suite.name).join(", ");
+    Ok(found.ok_or_else(|| format!("{name} is not offered; what is: {}", known()))?.number)
+}
+
+#[cfg(not(feature = "openssl"))]
+fn suite(_: &str) -> Result<u16, Fault> {
+    Err("this program was built without the feature openssl".into())
 }
 
 /// Bootstraps one subscriber, or many with a bar that shows how far it is.

@@ -23,6 +23,7 @@ use super::answer::{Answerer, Credential};
 use super::draft::{Draft, Voice};
 use crate::authentication::digest::Hash;
 use crate::clock;
+use crate::keys::psk::PskClient;
 use crate::transport::{Flow, ListenerId, Transport, tls};
 use crate::wire::message::MESSAGE_MAX_KNOWN;
 use crate::wire::{Framed, Framer, Message, Name};
@@ -50,6 +51,8 @@ pub struct UeSettings {
     pub floor: Hash,
     /// TLS, for a transport that needs it.
     pub tls: Option<Arc<ClientConfig>>,
+    /// A shared key for TLS, instead of certificates.
+    pub psk: Option<PskClient>,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.
@@ -63,6 +66,8 @@ pub enum UeError {
     Connect(io::Error),
     /// The TLS handshake failed, or the name is wrong.
     Tls(String),
+    /// The handshake with a shared key failed: the edge may not know it any more, so another one has to be made.
+    SharedKey(String),
     /// No usable answer.
     Failed(Failure),
     /// The task has ended.
@@ -74,6 +79,9 @@ impl std::fmt::Display for UeError {
         match self {
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::SharedKey(why) => {
+                write!(f, "the edge does not take this key, so make another: {why}")
+            }
             Self::Failed(Failure::Timeout) => f.write_str("no answer"),
             Self::Failed(Failure::Transport) => f.write_str("the connection was lost"),
             Self::Failed(Failure::Challenge(why)) => write!(f, "challenge: {why}"),
@@ -138,6 +146,9 @@ impl Ue {
                 let local = stream.local_addr().map_err(UeError::Connect)?;
                 let phone = Phone::new(&settings, local, tell);
                 if settings.transport == Transport::Tcp {
+                    tokio::spawn(phone.run_stream(stream, inbox));
+                } else if let Some(psk) = &settings.psk {
+                    let stream = shared(psk, &settings.edge_name, stream).await?;
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else {
                     let config = settings.tls.clone();
@@ -446,6 +457,23 @@ impl Phone {
         self.agent.lost(clock::now());
         self.drain();
     }
+}
+
+/// Shakes hands with a shared key.
+#[cfg(feature = "openssl")]
+async fn shared(
+    psk: &PskClient,
+    edge_name: &str,
+    stream: TcpStream,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, UeError> {
+    let shaken = crate::transport::psk_tls::connect(psk, edge_name, stream).await;
+    shaken.map_err(|why| UeError::SharedKey(why.to_string()))
+}
+
+#[cfg(not(feature = "openssl"))]
+async fn shared(_: &PskClient, _: &str, stream: TcpStream) -> Result<TcpStream, UeError> {
+    drop(stream);
+    Err(UeError::SharedKey("this program was built without the feature openssl".into()))
 }
 
 async fn until(deadline: Option<crate::instant::Instant>) {

@@ -220,7 +220,14 @@ fn toml(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
 }
 
 /// Text that is zeroed on drop and stands in no problem.
-struct Secretive(Zeroizing<String>);
+pub(super) struct Secretive(Zeroizing<String>);
+
+impl Secretive {
+    /// The text.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 impl field::Field for Secretive {
     const WHY: &'static str = "a text stands in quotes";

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::files::{Fingerprint, Folder, PEM_MAX, Secrecy, Sum};
 use super::problem::{Notes, Place};
+use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
 use crate::authentication::digest::Hash;
 use crate::clock;
@@ -42,6 +43,8 @@ pub struct Listener {
     pub identity: Arc<str>,
     /// Its certificates, where it speaks TLS.
     pub tls: Option<ListenerTls>,
+    /// Whether handshakes with shared keys are taken beside them.
+    pub psk: Option<Offer>,
     /// Digest algorithms of its own, the preferred one first.
     pub algorithms: Option<Vec<Hash>>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
@@ -97,7 +100,12 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
             }
             fits.then_some(spot)
         });
-    let tls = tls(&mut section, &transports, identity.as_ref(), folder);
+    let psk_place = section.table("tls").place_of("psk");
+    let (tls, psk) = tls(&mut section, &transports, identity.as_ref(), folder);
+    if psk.is_some() && side == Some(Side::Core) {
+        let why = "a shared key proves a user, and servers are known by certificates";
+        section.notes().problem(&psk_place, "stands at a listener for servers", why, "false");
+    }
     let mut digest = section.table("digest");
     let algorithms =
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
@@ -118,6 +126,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         transports: transports?,
         identity: identity.into(),
         tls,
+        psk,
         algorithms,
         force_rport,
     })
@@ -210,7 +219,7 @@ fn tls(
     transports: &Option<Vec<Transport>>,
     identity: Option<&Spot<String>>,
     folder: &Folder,
-) -> Option<ListenerTls> {
+) -> (Option<ListenerTls>, Option<Offer>) {
     let mut table = section.table("tls");
     let notes = section.notes();
     let wanted = transports.as_ref().is_some_and(|list| list.contains(&Transport::Tls));
@@ -220,13 +229,22 @@ fn tls(
             let fix = "tls = { certificate = \"edge.pem\", key = \"edge.key\" }";
             notes.say(table.place().line, what, "TLS cannot do without a certificate", fix);
         }
-        return None;
+        return (None, None);
     }
     if !wanted && transports.is_some() {
         let why = "it would not be used, and somebody may believe that it is";
         notes.problem(&table.place(), "stands at a listener without TLS", why, "");
     }
-    let place = table.place();
+    let offer = psk::offer(&mut table);
+    (certificates(table, identity, folder), offer)
+}
+
+fn certificates(
+    mut table: Section<'_>,
+    identity: Option<&Spot<String>>,
+    folder: &Folder,
+) -> Option<ListenerTls> {
+    let (notes, place) = (table.notes(), table.place());
     let mut sum = Sum::new();
     let own = pair(&mut table, identity, folder, &mut sum);
     let mut more = table.tables("certificates");

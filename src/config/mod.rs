@@ -15,6 +15,7 @@ pub mod peer;
 pub mod policy;
 pub mod problem;
 pub mod proof;
+pub mod psk;
 pub mod raw;
 pub mod reload;
 
@@ -31,6 +32,7 @@ pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
+pub use psk::Psk;
 
 use crate::identity::Realm;
 use crate::transport::{Side, Transport};
@@ -63,6 +65,8 @@ pub struct Config {
     pub bsf: Option<Bsf>,
     /// The edge as the server of a realm of cards.
     pub aka: Option<Aka>,
+    /// Keys that handshakes are made with, if a listener takes any.
+    pub psk: Option<Psk>,
     /// Registration.
     pub register: Register,
     /// Dialogs.
@@ -180,9 +184,11 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let required = naf.as_ref().is_some_and(|naf| naf.required);
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
+    let has_naf = root.has("naf");
+    let psk = psk::read(&mut root, &folder, &listeners, has_naf);
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
-    fit_proofs(&root, &authentication, wants_edge, notes);
+    fit_proofs(&root, &authentication, wants_edge && psk.is_none(), notes);
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
     let register = proof::register(&mut root);
@@ -204,6 +210,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         naf,
         bsf,
         aka,
+        psk,
         register,
         association,
         enablers,

@@ -159,6 +159,7 @@ const KEYS: &[Key] = keys! {
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
     waits "aka.max_challenges" aka => max_challenges;
+    waits "psk.ua" psk => scheme;
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
@@ -253,6 +254,11 @@ impl Difference {
         }
         // Who is who in them may have changed with the realm.
         proofs.accounts = Arc::clone(&newer.accounts);
+        if let (Some(psk), Some(newer)) = (&mut merged.psk, &new.psk)
+            && self.live(psk.fingerprint != newer.fingerprint, "psk.keys")
+        {
+            (psk.keys, psk.fingerprint) = (Arc::clone(&newer.keys), newer.fingerprint);
+        }
         if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf)
             && bsf.subscribers == newer.subscribers
             && self.live(bsf.fingerprint != newer.fingerprint, "subscribers")
@@ -297,6 +303,7 @@ impl Difference {
                 ("transports", old.transports != new.transports),
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
+                ("tls.psk", old.psk != new.psk),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }

@@ -351,6 +351,7 @@ impl Demo {
             credentials: vec![credential],
             floor: Hash::Md5,
             tls: Some(Arc::clone(&self.tls)),
+            psk: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })
@@ -473,6 +474,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         transports: transports.to_vec(),
         name: name.into(),
         tls,
+        psk: None,
         dtls: None,
     };
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));

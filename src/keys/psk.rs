@@ -178,6 +178,17 @@ pub enum Found {
     Ask(Lookup),
 }
 
+/// A shared key as a UE uses it.
+#[derive(Clone, Debug)]
+pub struct PskClient {
+    /// What the server knows it by.
+    pub identity: String,
+    /// The key.
+    pub key: PskKey,
+    /// What it was made for: the version, and up to 1.2 the one suite that is offered.
+    pub of: PskUse,
+}
+
 /// What [`PskKeys`] are made of.
 pub struct PskSettings {
     /// The name that clients dial: that of the NAF.

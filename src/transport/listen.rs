@@ -15,6 +15,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::dtls::server::DtlsServer;
+use super::psk_tls::PskServer;
 use super::tls::ServerTls;
 use super::{ListenerId, Side, Transport};
 
@@ -33,6 +34,8 @@ pub struct ListenSpec {
     pub name: Arc<str>,
     /// Its certificates, where it speaks TLS.
     pub tls: Option<Arc<ServerTls>>,
+    /// Its handshakes with shared keys, beside certificates on the same port, if it has any.
+    pub psk: Option<Arc<PskServer>>,
     /// Its end of DTLS, where it speaks that.
     pub dtls: Option<Arc<DtlsServer>>,
 }
@@ -214,6 +217,7 @@ mod tests {
             transports: transports.to_vec(),
             name: "edge.example.net".into(),
             tls: None,
+            psk: None,
             dtls: None,
         }
     }

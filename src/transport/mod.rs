@@ -13,6 +13,8 @@ pub mod demux;
 pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;
+#[cfg(feature = "openssl")]
+mod greet;
 #[cfg(feature = "edge")]
 pub mod key_desk;
 #[cfg(feature = "edge")]
@@ -21,6 +23,15 @@ pub mod listen;
 pub mod peer;
 #[cfg(feature = "edge")]
 pub mod peers;
+#[cfg(feature = "openssl")]
+pub mod psk_tls;
+/// PSK-TLS, which this build does not have.
+#[cfg(all(feature = "edge", not(feature = "openssl")))]
+pub mod psk_tls {
+    /// What no build without OpenSSL can make.
+    #[derive(Clone, Copy, Debug)]
+    pub enum PskServer {}
+}
 pub mod resolve;
 #[cfg(feature = "edge")]
 pub mod stream;
@@ -150,7 +161,7 @@ pub struct Arrival {
     pub side: Side,
     /// Our address it was sent to.
     pub local: SocketAddr,
-    /// Whom the flow's own handshake proved: a client certificate mapped to a user.
+    /// Whom the flow's own handshake proved, by a shared key.
     pub channel: Option<Arc<Caller>>,
     /// The peer group on the core side, by certificate or by address; `None` if it is in none.
     pub group: Option<Group>,

@@ -44,10 +44,10 @@ pub struct StreamFacts {
     pub local: SocketAddr,
     /// The verified names of the peer's certificate; `None` without one.
     pub names: Option<CertificateNames>,
+    /// Whom its handshake proved, by a shared key or by a user's certificate.
+    pub channel: Option<Arc<Caller>>,
     /// The server name that a client asked for.
     pub asked_for: Option<Arc<str>>,
-    /// Whom the handshake proved the peer to be, if it proved a user.
-    pub channel: Option<Arc<Caller>>,
     /// Whom we dialled, if we did. Under TLS, its domain is among `names`.
     pub target: Option<Target>,
 }
@@ -71,8 +71,8 @@ pub enum Closed {
     Broken,
     /// It was not SIP.
     Stranger,
-    /// What its handshake proved holds no longer.
-    Lapsed,
+    /// The key that it stood on has ended, or was taken back.
+    KeyOver,
     /// Its peer began anew from the same address.
     Replaced,
     /// A fault of ours.

@@ -26,15 +26,24 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::flows::{Lease, Seat};
+#[cfg(feature = "openssl")]
+use super::greet::{self, Greeting};
 use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, TlsRefusal};
 use super::transports::Shop;
 use super::{Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
+#[cfg(feature = "openssl")]
+use crate::clock;
+#[cfg(feature = "openssl")]
+use crate::keys::psk::PskProof;
 
 /// A pause when no connection can be accepted, so that a lack of descriptors does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// How long a connection outlives a key that has ended: 64 * T1.
+#[cfg(feature = "openssl")]
+const AFTER_KEY: Duration = Duration::from_secs(32);
 /// Silence after which the system asks whether the peer is still there, and how often it asks.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
 
@@ -76,8 +85,22 @@ async fn welcome(
         let greeted = Greeted { names: None, asked_for: None };
         return enter(tcp, place, greeted, &bound, &shop);
     };
-    if let Some((stream, greeted)) = shake_hands(tls, tcp, &shop).await {
-        enter(stream, place, greeted, &bound, &shop);
+    #[cfg(feature = "openssl")]
+    if let (Some(shared), Some(desk)) = (&bound.spec.psk, &shop.desk) {
+        let greeting = in_time(greet::greet(tls, shared, desk, tcp), &shop).await;
+        return match greeting {
+            Some(Greeting::Certificate(stream, greeted)) => {
+                enter(stream, place, greeted, &bound, &shop);
+            }
+            Some(Greeting::Shared(stream, proof, asked_for)) => {
+                let greeted = Greeted { names: None, asked_for };
+                enter_shared(stream, place, greeted, proof, &bound, &shop);
+            }
+            None => {}
+        };
+    }
+    if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
+        enter(Box::new(stream), place, greeted, &bound, &shop);
     }
 }
 
@@ -93,33 +116,63 @@ fn enter<S>(io: S, place: Place, greeted: Greeted, bound: &Bound, shop: &Rc<Shop
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    if let Some((lease, facts)) = take_seat(place, greeted, bound, shop) {
+        spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
+    }
+}
+
+/// The same for a connection that stands on a shared key: it ends with the key.
+#[cfg(feature = "openssl")]
+fn enter_shared<S>(
+    io: S,
+    place: Place,
+    greeted: Greeted,
+    proof: PskProof,
+    bound: &Bound,
+    shop: &Rc<Shop>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    if let Some((lease, mut facts)) = take_seat(place, greeted, bound, shop) {
+        facts.channel = Some(Arc::clone(&proof.caller));
+        spawn_local(serve_with_key(io, lease, Arc::new(facts), proof, shop.clone()));
+    }
+}
+
+/// Its entry among the flows, and what is known about it.
+fn take_seat(
+    place: Place,
+    greeted: Greeted,
+    bound: &Bound,
+    shop: &Shop,
+) -> Option<(Lease, StreamFacts)> {
     let Place { remote, local, seat } = place;
     let transport = if bound.speaks(Transport::Tls) { Transport::Tls } else { Transport::Tcp };
-    let Ok(lease) = shop.flows.open(transport, bound.spec.id, remote, Some(seat)) else { return };
+    let lease = shop.flows.open(transport, bound.spec.id, remote, Some(seat)).ok()?;
     let facts = StreamFacts {
         flow: lease.flow(),
         side: bound.spec.side,
         local,
         names: greeted.names,
-        asked_for: greeted.asked_for,
         channel: None,
+        asked_for: greeted.asked_for,
         target: None,
     };
-    spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
+    Some((lease, facts))
 }
 
-async fn shake_hands(
-    tls: &tls::ServerTls,
-    tcp: TcpStream,
+/// Shakes hands, if not too many do and it does not take too long.
+async fn in_time<T, E: std::fmt::Display>(
+    handshake: impl Future<Output = Result<T, E>>,
     shop: &Shop,
-) -> Option<(Box<tokio_rustls::server::TlsStream<TcpStream>>, Greeted)> {
+) -> Option<T> {
     let tally = shop.flows.tally();
     let Some(_half_open) = shop.flows.half_open() else {
         tally.handshakes_crowded.add(1);
         return None;
     };
-    match timeout(shop.patience.handshake, tls::accept(tls, tcp)).await {
-        Ok(Ok((stream, greeted))) => Some((Box::new(stream), greeted)),
+    match timeout(shop.patience.handshake, handshake).await {
+        Ok(Ok(greeted)) => Some(greeted),
         Ok(Err(why)) => {
             tally.handshakes_failed.add(1);
             tracing::debug!(%why, "handshake refused");
@@ -152,7 +205,15 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     };
     lease.pipe().authenticate();
     let side = bound.spec.side;
-    let facts = StreamFacts { flow, side, local, names, asked_for: None, channel: None, target: Some(target) };
+    let facts = StreamFacts {
+        flow,
+        side,
+        local,
+        names,
+        channel: None,
+        asked_for: None,
+        target: Some(target),
+    };
     let facts = Arc::new(facts);
     match io {
         Reached::Clear(tcp) => drop(spawn_local(serve(tcp, lease, facts, shop))),
@@ -219,6 +280,36 @@ where
     });
     drop(lease);
     shop.receiver.closed(&facts, why);
+}
+
+/// Serves a connection that stands on a shared key, and closes it when that is over: at once if it was taken back,
+/// else after the transactions that were under way.
+///
+/// Source: dialogs that outlive their key are anchored anew by the next handshake (TS 33.220 clause 4.5.3).
+#[cfg(feature = "openssl")]
+async fn serve_with_key<S>(
+    io: S,
+    lease: Lease,
+    facts: Arc<StreamFacts>,
+    proof: PskProof,
+    shop: Rc<Shop>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (pipe, desk) = (lease.pipe().clone(), shop.desk.clone());
+    let over = async {
+        let Some(desk) = desk else { return };
+        desk.until_over(&proof).await;
+        if proof.caller.has_expired(clock::now().wall) {
+            sleep(AFTER_KEY).await;
+        }
+    };
+    let mut serving = pin!(serve(io, lease, facts, shop));
+    tokio::select! {
+        () = &mut serving => return,
+        () = over => pipe.end(Closed::KeyOver),
+    }
+    serving.await;
 }
 
 /// Runs `future` to its end, or to its panic.

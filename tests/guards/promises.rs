@@ -55,10 +55,12 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/store.rs",
     "src/client/ue.rs",
     "src/transport/flows.rs",
+    "src/transport/greet.rs",
     "src/transport/key_desk.rs",
     "src/transport/listen.rs",
     "src/transport/peer.rs",
     "src/transport/peers.rs",
+    "src/transport/psk_tls.rs",
     "src/transport/resolve.rs",
     "src/transport/stream.rs",
     "src/transport/tally.rs",
@@ -82,7 +84,7 @@ pub(crate) const SPAWNS: &[&str] = &[
 ];
 
 /// The files with `unsafe`, each for a C library without a binding.
-pub(crate) const UNSAFE: &[&str] = &[];
+pub(crate) const UNSAFE: &[&str] = &["src/transport/psk_tls.rs"];
 
 /// Folders whose code may be started by nobody: stages and machines are called, and return.
 const CALLED_ONLY: &[&str] = &[

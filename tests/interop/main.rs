@@ -6,6 +6,8 @@ mod edge;
 mod kamailio;
 mod loopback;
 mod peer;
+#[cfg(feature = "openssl")]
+mod psk;
 mod sipp;
 
 use std::net::{SocketAddr, UdpSocket};

@@ -34,7 +34,7 @@ impl KeySource for Server {
         if *asked != btid() {
             return KeyAnswer::Unknown;
         }
-        let ks = Ks::new(std::array::from_fn(|at| at as u8));
+        let ks = Ks::new([8; 32]);
         let impi = Impi::new("user1_private@home1.net").expect("a name");
         let key = derive_ks_naf(&ks, &Rand([7; 16]), &impi, naf).expect("short");
         let identities = [Impu::new("sip:user1@home1.net").expect("a URI")].into();

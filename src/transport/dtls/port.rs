@@ -248,7 +248,7 @@ impl DtlsPort {
                         self.close(shop, desk, id, Closed::Idle, clock::mono());
                     }
                 }
-                Output::Over(id) => self.close(shop, desk, id, Closed::Lapsed, clock::mono()),
+                Output::Over(id) => self.close(shop, desk, id, Closed::KeyOver, clock::mono()),
                 Output::Closed(id, why) => {
                     let why = match why {
                         Why::Replaced => Closed::Replaced,

@@ -58,6 +58,7 @@ impl Rig {
             side: Side::Ue,
             local: "192.0.2.9:5060".parse().unwrap(),
             names: None,
+            channel: None,
             asked_for: None,
             target: None,
         };

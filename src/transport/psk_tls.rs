@@ -1,0 +1,519 @@
+//! Stage 1, PSK-TLS: handshakes with a shared key, by OpenSSL, as a server and as a UE.
+//!
+//! 1. Whoever read the ClientHello chose the version, and up to 1.2 the one suite: the key depends on it.
+//! 2. TLS 1.3: the hello names the key, so it is fetched before the handshake begins.
+//! 3. TLS 1.2: the ClientKeyExchange names it, in the clear. It is held back from OpenSSL until the key is here.
+//! 4. A handshake with a key that nobody has goes the same way, and cannot end well.
+//!
+//! Takes:   a connection, what was read of it, and a [`KeyDesk`]; as a UE, an identity with its key.
+//! Gives:   an encrypted stream, and what its key proved.
+//! Keeps:   a context for TLS 1.3 and one for each suite; of a handshake, at most [`HELD_MAX`] octets.
+//! Refuses: other versions and suites than were chosen, keys without Diffie-Hellman in TLS 1.3, early data, renegotiation,
+//!          compression, another protocol by ALPN. There are no tickets and no sessions: nothing outlives its key.
+//! Sources: RFC 4279; RFC 5487; RFC 5489; RFC 7905; RFC 8446 section 4.2.11; TS 33.222 clause 5.4; `TR-02`, V-47, V-48.
+
+use std::ffi::{CString, c_char, c_int};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use openssl::bn::BigNum;
+use openssl::dh::Dh;
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{
+    AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
+    SslSessionCacheMode, SslVersion, select_next_proto,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_openssl::SslStream;
+
+use super::client_hello::{Assembler, Choice, ClientHello, MESSAGE_MAX, psk_identity};
+use super::key_desk::KeyDesk;
+use crate::keys::psk::{HINT, Psk, PskClient, PskKey, PskProof, PskUse};
+
+/// Most octets of one handshake that are held back while its key is fetched.
+pub const HELD_MAX: usize = MESSAGE_MAX + 4096;
+
+/// A suite of TLS 1.2 with a shared key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suite {
+    /// Its number.
+    pub number: u16,
+    /// What OpenSSL calls it.
+    pub name: &'static str,
+    /// Whether it is one of CBC, which has to be asked for.
+    pub is_cbc: bool,
+}
+
+/// The suites that there are, the preferred one first.
+pub const SUITES: [Suite; 5] = [
+    Suite { number: 0xCCAC, name: "ECDHE-PSK-CHACHA20-POLY1305", is_cbc: false },
+    Suite { number: 0x00AA, name: "DHE-PSK-AES128-GCM-SHA256", is_cbc: false },
+    Suite { number: 0x00A8, name: "PSK-AES128-GCM-SHA256", is_cbc: false },
+    Suite { number: 0xC037, name: "ECDHE-PSK-AES128-CBC-SHA256", is_cbc: true },
+    Suite { number: 0x008C, name: "PSK-AES128-CBC-SHA", is_cbc: true },
+];
+/// A shared key goes with the hash of its suite, and none of ours has another.
+const SUITES_13: &str = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
+/// As RFC 7301 writes lists of names.
+const ALPN: &[u8] = b"\x05sip/2";
+
+/// Handshakes with shared keys, as a server.
+pub struct PskServer {
+    numbers: Vec<u16>,
+    contexts: Vec<SslContext>,
+    tls13: SslContext,
+}
+
+impl PskServer {
+    /// With the suites of CBC, if `cbc`.
+    ///
+    /// # Errors
+    ///
+    /// What the library says: it lacks a suite, or its own policy forbids one.
+    pub fn new(cbc: bool) -> Result<Self, ErrorStack> {
+        let suites = || SUITES.iter().filter(|suite| cbc || !suite.is_cbc);
+        let contexts = suites().map(server_12).collect::<Result<_, _>>()?;
+        let mut tls13 = server(SslVersion::TLS1_3)?;
+        tls13.set_ciphersuites(SUITES_13)?;
+        tls13.set_max_early_data(0)?;
+        tls13.set_num_tickets(0)?;
+        let numbers = suites().map(|suite| suite.number).collect();
+        Ok(Self { numbers, contexts, tls13: tls13.build() })
+    }
+
+    /// The suites of TLS 1.2, the preferred one first: for [`ClientHello::choose`].
+    pub fn suites(&self) -> &[u16] {
+        &self.numbers
+    }
+
+    /// Shakes hands with a client whose `hello` was read out of `ahead`, all that came so far.
+    ///
+    /// # Errors
+    ///
+    /// [`PskRefusal`]; the alert was sent where one is due.
+    pub async fn accept<S>(
+        &self,
+        hello: &ClientHello,
+        ahead: Bytes,
+        io: S,
+        desk: &KeyDesk,
+    ) -> Result<(Pin<Box<SslStream<Held<S>>>>, PskProof), PskRefusal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let asked_for = hello.server_name.as_deref();
+        let given = Given::default();
+        let choice = hello.choose(&self.numbers);
+        let (context, held) = match choice {
+            Choice::Certificate => return Err(PskRefusal::NotChosen),
+            Choice::Psk13 => {
+                given.set(known_of(&hello.identities, asked_for, desk).await);
+                (&self.tls13, Held::open(ahead, io))
+            }
+            Choice::Psk12(suite) => {
+                let mut both = self.numbers.iter().zip(&self.contexts);
+                let (_, context) =
+                    both.find(|(number, _)| **number == suite).ok_or(PskRefusal::NotChosen)?;
+                (context, Held::shut(ahead, io)?)
+            }
+        };
+        let mut ssl = Ssl::new(context)?;
+        ssl.set_ex_data(index()?, given.clone());
+        let mut stream = Box::pin(SslStream::new(ssl, held)?);
+        while let Some(identity) = shake(&mut stream).await? {
+            let of = match choice {
+                Choice::Psk12(suite) => PskUse::Suite(suite),
+                Choice::Certificate | Choice::Psk13 => PskUse::Tls13,
+            };
+            let psk = desk.psk(&identity, asked_for, of).await;
+            given.set(Some(Known { only_for: None, psk }));
+            stream.as_mut().get_pin_mut().release();
+        }
+        let proof = given.proof().ok_or(PskRefusal::Nobody)?;
+        if !is_as_chosen(stream.ssl(), choice) {
+            return Err(PskRefusal::NotChosen);
+        }
+        Ok((stream, proof))
+    }
+}
+
+impl fmt::Debug for PskServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PskServer({:04x?})", self.numbers)
+    }
+}
+
+/// Goes on until the handshake is over, or until its key has to be fetched: the identity then.
+async fn shake<S>(
+    stream: &mut Pin<Box<SslStream<Held<S>>>>,
+) -> Result<Option<Vec<u8>>, openssl::ssl::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    std::future::poll_fn(|context| match stream.as_mut().poll_accept(context) {
+        Poll::Ready(done) => Poll::Ready(done.map(|()| None)),
+        Poll::Pending => match stream.as_mut().get_pin_mut().asks() {
+            Some(identity) => Poll::Ready(Ok(Some(identity))),
+            None => Poll::Pending,
+        },
+    })
+    .await
+}
+
+/// The first identity that somebody has, else the first.
+async fn known_of(
+    identities: &[Box<[u8]>],
+    asked_for: Option<&str>,
+    desk: &KeyDesk,
+) -> Option<Known> {
+    let mut first = None;
+    for identity in identities {
+        let psk = desk.psk(identity, asked_for, PskUse::Tls13).await;
+        let is_known = psk.proof.is_some();
+        let found = Known { only_for: Some(identity.clone()), psk };
+        if is_known {
+            return Some(found);
+        }
+        first.get_or_insert(found);
+    }
+    first
+}
+
+/// Whether what was negotiated is what the key was made for.
+fn is_as_chosen(ssl: &SslRef, choice: Choice) -> bool {
+    let suite = ssl.current_cipher().map(|cipher| u16::from_be_bytes(cipher.protocol_id()));
+    match choice {
+        Choice::Certificate => false,
+        // To OpenSSL a session and a key from outside are one.
+        Choice::Psk13 => ssl.version2() == Some(SslVersion::TLS1_3) && ssl.session_reused(),
+        Choice::Psk12(chosen) => {
+            ssl.version2() == Some(SslVersion::TLS1_2) && suite == Some(chosen)
+        }
+    }
+}
+
+/// The key of one handshake, as soon as it is known.
+#[derive(Clone, Debug, Default)]
+struct Given(Arc<OnceLock<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    /// The identity that it belongs to, where a client may have sent several.
+    only_for: Option<Box<[u8]>>,
+    psk: Psk,
+}
+
+impl Given {
+    /// Takes the key.
+    fn set(&self, known: Option<Known>) {
+        if let Some(known) = known {
+            // The first one counts.
+            let _ = self.0.set(known);
+        }
+    }
+
+    fn proof(&self) -> Option<PskProof> {
+        self.0.get().and_then(|known| known.psk.proof.clone())
+    }
+}
+
+/// Where a handshake keeps its key.
+fn index() -> Result<Index<Ssl, Given>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, Given>> = OnceLock::new();
+    match INDEX.get() {
+        Some(index) => Ok(*index),
+        None => {
+            let index = Ssl::new_ex_index()?;
+            Ok(*INDEX.get_or_init(|| index))
+        }
+    }
+}
+
+/// Gives OpenSSL the key; none for an identity that the key does not belong to.
+fn give(ssl: &mut SslRef, identity: Option<&[u8]>, out: &mut [u8]) -> Result<usize, ErrorStack> {
+    let given = ssl.ex_data(index()?).and_then(|given| given.0.get());
+    let fits = |of: &Option<Box<[u8]>>| of.is_none() || of.as_deref() == identity;
+    Ok(given.filter(|known| fits(&known.only_for)).map_or(0, |known| put(&known.psk.key, out)))
+}
+
+fn put(key: &PskKey, out: &mut [u8]) -> usize {
+    let key = key.expose();
+    let Some(out) = out.get_mut(..key.len()) else { return 0 };
+    out.copy_from_slice(key);
+    key.len()
+}
+
+/// What servers and UEs have in common: one version, nothing that outlives a connection.
+fn bare(method: SslMethod, version: SslVersion) -> Result<SslContextBuilder, ErrorStack> {
+    let mut context = SslContext::builder(method)?;
+    context.set_min_proto_version(Some(version))?;
+    context.set_max_proto_version(Some(version))?;
+    context.set_options(
+        SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET,
+    );
+    context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    context.set_mode(
+        SslMode::ENABLE_PARTIAL_WRITE
+            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            | SslMode::RELEASE_BUFFERS,
+    );
+    Ok(context)
+}
+
+fn server(version: SslVersion) -> Result<SslContextBuilder, ErrorStack> {
+    let mut context = bare(SslMethod::tls_server(), version)?;
+    context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+    context.set_psk_server_callback(give);
+    context.set_alpn_select_callback(|_, offered| {
+        let chosen = select_next_proto(ALPN, offered).filter(|name| *name == b"sip/2");
+        chosen.ok_or(AlpnError::ALERT_FATAL)
+    });
+    Ok(context)
+}
+
+fn server_12(suite: &Suite) -> Result<SslContext, ErrorStack> {
+    let mut context = server(SslVersion::TLS1_2)?;
+    only(&mut context, suite)?;
+    // The one that OpenSSL would choose by itself has 1024 bits.
+    let group = Dh::from_pqg(BigNum::get_rfc3526_prime_2048()?, None, BigNum::from_u32(2)?)?;
+    context.set_tmp_dh(&group)?;
+    let hint = CString::new(HINT).unwrap_or_default();
+    // SAFETY: the context lives, and the library copies the text.
+    let done = unsafe { SSL_CTX_use_psk_identity_hint(context.as_ptr(), hint.as_ptr()) };
+    if done == 1 { Ok(context.build()) } else { Err(ErrorStack::get()) }
+}
+
+/// Leaves one suite. SHA-1 of a suite of CBC authenticates records, which newer builds put below their usual level.
+fn only(context: &mut SslContextBuilder, suite: &Suite) -> Result<(), ErrorStack> {
+    if suite.is_cbc {
+        context.set_security_level(0);
+    }
+    context.set_cipher_list(suite.name)
+}
+
+unsafe extern "C" {
+    /// The `openssl` crate has no binding for it.
+    fn SSL_CTX_use_psk_identity_hint(
+        context: *mut openssl_sys::SSL_CTX,
+        hint: *const c_char,
+    ) -> c_int;
+}
+
+/// Why a handshake with a shared key did not end well.
+#[derive(Debug)]
+pub enum PskRefusal {
+    /// The client sent more than it may before it is answered.
+    TooEager,
+    /// No key of ours is asked for, or something else came of it than was chosen.
+    NotChosen,
+    /// It ended well, with a key that nobody has.
+    Nobody,
+    /// What OpenSSL says: a wrong key, no common suite, a lost connection.
+    Failed(String),
+}
+
+impl From<openssl::ssl::Error> for PskRefusal {
+    fn from(why: openssl::ssl::Error) -> Self {
+        Self::Failed(why.to_string())
+    }
+}
+
+impl From<ErrorStack> for PskRefusal {
+    fn from(why: ErrorStack) -> Self {
+        Self::Failed(why.to_string())
+    }
+}
+
+impl fmt::Display for PskRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooEager => f.write_str("the client did not wait for an answer"),
+            Self::NotChosen => f.write_str("no handshake with a key of ours"),
+            Self::Nobody => f.write_str("a key that nobody has"),
+            Self::Failed(why) => write!(f, "PSK: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for PskRefusal {}
+
+/// A connection under OpenSSL: what was read ahead comes first, and a ClientKeyExchange waits for its key.
+#[derive(Debug)]
+pub struct Held<S> {
+    io: S,
+    /// What goes to OpenSSL before anything else.
+    ahead: Bytes,
+    /// What waits; `None` once the gate is open.
+    waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    assembler: Assembler,
+    octets: BytesMut,
+    identity: Option<Vec<u8>>,
+}
+
+impl<S> Held<S> {
+    /// Without holding anything back.
+    pub(super) fn open(ahead: Bytes, io: S) -> Self {
+        Self { io, ahead, waiting: None }
+    }
+
+    /// Holds back what follows the hello, which `ahead` must be and nothing else.
+    fn shut(ahead: Bytes, io: S) -> Result<Self, PskRefusal> {
+        let mut hello = Assembler::hello();
+        let (last, before) = ahead.split_last().ok_or(PskRefusal::TooEager)?;
+        let is_early = hello.push(before).is_ok_and(|found| found.is_some());
+        let is_whole = hello.push(std::slice::from_ref(last)).is_ok_and(|found| found.is_some());
+        if is_early || !is_whole || hello.has_more() {
+            return Err(PskRefusal::TooEager);
+        }
+        let assembler = Assembler::key_exchange();
+        let waiting = Waiting { assembler, octets: BytesMut::new(), identity: None };
+        Ok(Self { io, ahead, waiting: Some(Box::new(waiting)) })
+    }
+
+    /// The identity whose key is wanted, once: then [`Held::release`].
+    fn asks(self: Pin<&mut Self>) -> Option<Vec<u8>>
+    where
+        S: Unpin,
+    {
+        self.get_mut().waiting.as_mut()?.identity.take()
+    }
+
+    /// Lets through what waits, and everything after it.
+    fn release(self: Pin<&mut Self>)
+    where
+        S: Unpin,
+    {
+        let held = self.get_mut();
+        if let Some(waiting) = held.waiting.take() {
+            held.ahead = waiting.octets.freeze();
+        }
+    }
+}
+
+impl Waiting {
+    /// Takes in what came: whether there is nothing more to wait for here.
+    fn take(&mut self, octets: &[u8]) -> bool {
+        self.octets.extend_from_slice(octets);
+        match self.assembler.push(octets) {
+            Ok(None) => self.octets.len() > HELD_MAX,
+            Ok(Some(body)) => {
+                self.identity = psk_identity(body).ok().map(<[u8]>::to_vec);
+                self.identity.is_none()
+            }
+            // OpenSSL knows what to say to it.
+            Err(_) => true,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let this = &mut *self;
+            if !this.ahead.is_empty() {
+                let now = this.ahead.len().min(buffer.remaining());
+                buffer.put_slice(&this.ahead.copy_to_bytes(now));
+                if this.ahead.is_empty() {
+                    // What it was cut from is long.
+                    this.ahead = Bytes::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let Some(waiting) = &mut this.waiting else {
+                return Pin::new(&mut this.io).poll_read(context, buffer);
+            };
+            if waiting.identity.is_some() {
+                // Whoever polls asks for it now.
+                return Poll::Pending;
+            }
+            let mut room = [0; 2048];
+            let mut room = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut this.io).poll_read(context, &mut room))?;
+            if room.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if waiting.take(room.filled()) {
+                self.as_mut().release();
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+/// Shakes hands on `io` with a server that must have the key, having asked for `server_name`.
+///
+/// # Errors
+///
+/// [`PskRefusal`]: a key that the server does not know any more looks like a wrong one.
+pub async fn connect<S>(
+    client: &PskClient,
+    server_name: &str,
+    io: S,
+) -> Result<Pin<Box<SslStream<S>>>, PskRefusal>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut context = match client.of {
+        PskUse::Tls13 => {
+            let mut context = bare(SslMethod::tls_client(), SslVersion::TLS1_3)?;
+            context.set_ciphersuites(SUITES_13)?;
+            context
+        }
+        PskUse::Suite(number) => {
+            let mut context = bare(SslMethod::tls_client(), SslVersion::TLS1_2)?;
+            let suite = SUITES.iter().find(|suite| suite.number == number);
+            only(&mut context, suite.ok_or(PskRefusal::NotChosen)?)?;
+            context
+        }
+    };
+    let own = client.clone();
+    context.set_psk_client_callback(move |_, _hint, identity, key| {
+        let name = own.identity.as_bytes();
+        let Some((place, end)) = identity.split_at_mut_checked(name.len()) else { return Ok(0) };
+        let Some(end) = end.first_mut() else { return Ok(0) };
+        place.copy_from_slice(name);
+        *end = 0;
+        Ok(put(&own.key, key))
+    });
+    let mut ssl = Ssl::new(&context.build())?;
+    if server_name.parse::<std::net::IpAddr>().is_err() {
+        ssl.set_hostname(server_name)?;
+    }
+    let mut stream = Box::pin(SslStream::new(ssl, io)?);
+    stream.as_mut().connect().await?;
+    let choice = match client.of {
+        PskUse::Tls13 => Choice::Psk13,
+        PskUse::Suite(suite) => Choice::Psk12(suite),
+    };
+    if is_as_chosen(stream.ssl(), choice) { Ok(stream) } else { Err(PskRefusal::NotChosen) }
+}
