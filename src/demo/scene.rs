@@ -352,6 +352,7 @@ impl Demo {
             floor: Hash::Md5,
             tls: Some(Arc::clone(&self.tls)),
             psk: None,
+            trust: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })

@@ -23,7 +23,7 @@ pub const MTU: usize = 1200;
 ///
 /// An implementation that errs says that a peer is somebody whom it did not prove to be; or lets a datagram that
 /// anybody can forge end the session.
-pub trait DtlsEngine {
+pub trait DtlsEngine: Send {
     /// A datagram that came from the peer's address.
     fn input(&mut self, datagram: &[u8], now: Instant);
 

@@ -417,7 +417,7 @@ enum Role {
 struct Engine {
     link: Arc<Link>,
     role: Role,
-    running: Option<Pin<Box<dyn Future<Output = Ended>>>>,
+    running: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     stands: bool,
     over: bool,
     /// Records that the library could not tell from forgeries yet.
