@@ -318,7 +318,8 @@ fn shared_key(
         let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;
         return Ok(PskClient { identity: identity.clone(), key, of });
     }
-    let keys = bootstrapped.ok_or("a shared key needs --keys, or --psk-identity with --psk-file")?;
+    let keys =
+        bootstrapped.ok_or("a shared key needs --keys, or --psk-identity with --psk-file")?;
     let key = keys.naf_key(&NafId::new(&who.name, of.ua(Scheme::ThreeGpp)))?;
     let key = PskKey::new(key.expose()).ok_or("the key has no octets")?;
     Ok(PskClient { identity: PskName::identity_of(&keys.btid), key, of })

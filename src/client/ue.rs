@@ -20,9 +20,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::agent::{Agent, Event, Failure};
 use super::answer::{Answerer, Credential};
+use super::draft::{Draft, Voice};
 #[cfg(feature = "webrtc-dtls")]
 use super::dtls::Line;
-use super::draft::{Draft, Voice};
 use crate::authentication::digest::Hash;
 use crate::clock;
 use crate::keys::psk::PskClient;

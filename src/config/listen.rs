@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::dtls::{self, Dtls};
 use super::files::{Fingerprint, Folder, PEM_MAX, Secrecy, Sum};
 use super::problem::{Notes, Place};
-use super::dtls::{self, Dtls};
 use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
 use crate::authentication::digest::Hash;
@@ -154,7 +154,12 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
             "dtls" => Transport::Dtls,
             other => {
                 let what = format!("holds {other:?}, which is not offered");
-                notes.problem(&place, &what, "what is: \"udp\", \"tcp\", \"tls\", \"dtls\"", example);
+                notes.problem(
+                    &place,
+                    &what,
+                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\"",
+                    example,
+                );
                 return None;
             }
         };

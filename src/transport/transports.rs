@@ -200,7 +200,8 @@ impl Transports {
     /// How long a datagram that is read now may have waited: since when some socket was not found empty.
     pub fn behind(&self, now: Instant) -> Duration {
         let since = self.ports.iter().filter_map(|port| port.behind_since.get());
-        let since = since.chain(self.secured.iter().filter_map(|port| port.behind_since.get())).min();
+        let since =
+            since.chain(self.secured.iter().filter_map(|port| port.behind_since.get())).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 

@@ -34,9 +34,7 @@ fn a_shared_key_proves_its_identity() {
             ("ours", Box::new(|| Box::new(WebrtcClient::psk("alice", KEY)))),
             (
                 "OpenSSL",
-                Box::new(|| {
-                    Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-GCM-SHA256"))
-                }),
+                Box::new(|| Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-GCM-SHA256"))),
             ),
         ];
         for (name, client) in clients {
@@ -81,7 +79,9 @@ fn what_proves_nothing_ends_without_a_session() {
             ("unknown identity", Box::new(|| Box::new(WebrtcClient::psk("mallory", KEY)))),
             (
                 "wrong key, OpenSSL",
-                Box::new(|| Box::new(OpensslClient::psk("alice", &[1; 32], "PSK-AES128-GCM-SHA256"))),
+                Box::new(|| {
+                    Box::new(OpensslClient::psk("alice", &[1; 32], "PSK-AES128-GCM-SHA256"))
+                }),
             ),
             (
                 "CBC",
@@ -89,7 +89,9 @@ fn what_proves_nothing_ends_without_a_session() {
             ),
             (
                 "CCM_8",
-                Box::new(|| Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-CCM8:@SECLEVEL=0"))),
+                Box::new(|| {
+                    Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-CCM8:@SECLEVEL=0"))
+                }),
             ),
             ("DTLS 1.0", Box::new(|| Box::new(old_client()))),
         ];
@@ -114,9 +116,12 @@ fn certificates_prove_both_ends() {
     let alice = ours.issue(&["sip:alice@example.net"]);
     let mallory = theirs.issue(&["sip:alice@example.net"]);
     for library in BOTH {
-        for asks in [ClientCertificate::None, ClientCertificate::Optional, ClientCertificate::Required]
+        for asks in
+            [ClientCertificate::None, ClientCertificate::Optional, ClientCertificate::Required]
         {
-            for (shows, name) in [(None, "nothing"), (Some(&alice), "good"), (Some(&mallory), "bad")] {
+            for (shows, name) in
+                [(None, "nothing"), (Some(&alice), "good"), (Some(&mallory), "bad")]
+            {
                 for by_openssl in [false, true] {
                     let about = format!("{library:?} asks {asks:?}, shown {name}, {by_openssl}");
                     let good = match (asks, name) {

@@ -1,9 +1,11 @@
 //! DTLS without sockets: both engines, both clients, a link that may be bad, in virtual time.
 #![cfg(all(feature = "openssl", feature = "webrtc-dtls"))]
 
+mod fire;
 mod handshakes;
 mod openssl_client;
 mod papers;
+mod weather;
 mod world;
 
 /// Runs `test` where no time passes but what it lets pass.

@@ -32,7 +32,8 @@ pub(crate) trait Client {
     fn turn(&mut self);
     fn output(&mut self) -> Option<Vec<u8>>;
     fn told(&mut self) -> Option<Told>;
-    fn send(&mut self, message: &[u8]);
+    /// Sends a message; `false` once it is over.
+    fn send(&mut self, message: &[u8]) -> bool;
 }
 
 /// The UE's own.
@@ -74,8 +75,8 @@ impl Client for WebrtcClient {
         })
     }
 
-    fn send(&mut self, message: &[u8]) {
-        self.0.send(message, Instant::START).unwrap();
+    fn send(&mut self, message: &[u8]) -> bool {
+        self.0.send(message, Instant::START).is_ok()
     }
 }
 
@@ -315,7 +316,9 @@ impl World {
         let Some(id) = self.session_of(address) else { return false };
         let (to, back) = (format!("to {word}").into_bytes(), format!("back {word}").into_bytes());
         let Some(client) = self.clients.get_mut(&address) else { return false };
-        client.send(&to);
+        if !client.send(&to) {
+            return false;
+        }
         let now = self.now();
         if self.sessions.send(id, &back, now).is_err() {
             return false;

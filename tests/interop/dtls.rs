@@ -90,7 +90,11 @@ impl Edge {
             own.ip(),
             core.address
         );
-        secret(&folder, "accounts.toml", "[[account]]\nusername = \"dave\"\npassword = \"secret\"\n");
+        secret(
+            &folder,
+            "accounts.toml",
+            "[[account]]\nusername = \"dave\"\npassword = \"secret\"\n",
+        );
         secret(&folder, "password", "secret\n");
         secret(&folder, "key.hex", KEY);
         secret(
@@ -103,9 +107,8 @@ impl Edge {
         );
         let config = folder.write("sipward.toml", &text);
         let peer = Peer::start("sipward", Command::new(SIPWARD).arg("serve").arg("-c").arg(config));
-        let ready = peer.await_that(Duration::from_secs(30), |_| {
-            loopback::is_bound("udp", ue).then_some(())
-        });
+        let ready = peer
+            .await_that(Duration::from_secs(30), |_| loopback::is_bound("udp", ue).then_some(()));
         assert!(ready.is_some(), "sipward does not listen on {ue}:\n{}", peer.said());
         Self { ue, peer, folder }
     }
@@ -238,7 +241,8 @@ fn openssl_and_gnutls_register_over_dtls() {
     for engine in ENGINES {
         let core = Core::start();
         let edge = Edge::start(&core, engine);
-        let (alice, key, ca) = (edge.file("alice.pem"), edge.file("alice.key"), edge.file("ca.pem"));
+        let (alice, key, ca) =
+            (edge.file("alice.pem"), edge.file("alice.key"), edge.file("ca.pem"));
         let certificate = ["-cert", &alice, "-key", &key, "-CAfile", &ca, "-verify_return_error"];
         let small = [&certificate[..], &["-mtu", "400"]].concat();
         for (name, command, user, token) in [
@@ -340,7 +344,8 @@ fn our_ue_registers_over_dtls() {
             let said = [run.stdout, run.stderr].concat();
             (run.status.code(), String::from_utf8_lossy(&said).into_owned())
         };
-        let (ca, key, password) = (edge.file("ca.pem"), edge.file("key.hex"), edge.file("password"));
+        let (ca, key, password) =
+            (edge.file("ca.pem"), edge.file("key.hex"), edge.file("password"));
         let psk = ["--psk-identity", IDENTITY, "--psk-file", &key, "--transport", "dtls-psk"];
         let digest = ["--account", "dave", "--password-file", &password];
         let carol = ["--identity", "sip:carol@ims.example"];

@@ -97,8 +97,7 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 /// Source: RFC 6347 section 4.2.1.
 pub fn hello_verify_request(hello: &Hello<'_>, cookie: &Cookie) -> Vec<u8> {
     const BODY: usize = 3 + COOKIE;
-    let mut octets =
-        record::head(22, [254, 255], hello.record, FRAGMENT_HEAD + BODY).to_vec();
+    let mut octets = record::head(22, [254, 255], hello.record, FRAGMENT_HEAD + BODY).to_vec();
     octets.push(HELLO_VERIFY_REQUEST);
     octets.extend_from_slice(&record::to_three(BODY));
     octets.extend_from_slice(&[0; 5]);

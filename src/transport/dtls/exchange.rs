@@ -73,12 +73,8 @@ mod tests {
         assert_eq!(Exchange::default().take(&part(16, &body, 0, end)), Some(b"alice".to_vec()));
         assert_eq!(Exchange::default().take(&part(11, &body, 0, end)), None, "a certificate");
         let mut pieces = Exchange::default();
-        for (from, to, found) in [
-            (10, 20, false),
-            (0, 10, false),
-            (0, 10, false),
-            (20, end, true),
-        ] {
+        for (from, to, found) in [(10, 20, false), (0, 10, false), (0, 10, false), (20, end, true)]
+        {
             let got = pieces.take(&part(16, &body, from, to));
             assert_eq!(got.is_some(), found, "{from} to {to}");
         }

@@ -56,7 +56,8 @@ impl Filter {
         let Some(found) = fragments(body) else { return false };
         for fragment in found {
             let known = self.fragments.contains(&(fragment.message, fragment.offset));
-            let of_message = self.fragments.iter().filter(|(message, _)| *message == fragment.message);
+            let of_message =
+                self.fragments.iter().filter(|(message, _)| *message == fragment.message);
             let fits = fragment.kind != CLIENT_HELLO
                 && fragment.message < MESSAGES_MAX
                 && fragment.length <= MESSAGE_MAX
@@ -75,6 +76,11 @@ impl Filter {
 /// What of `datagram` may reach the engine of an established session; `None` if nothing may.
 pub fn established(datagram: &[u8]) -> Option<Cow<'_, [u8]>> {
     keep(datagram, |record| record.epoch == 1 && record.content.is_some())
+}
+
+/// What of `datagram` is in the clear or has at least so many octets in a record: what its cipher adds to each.
+pub fn at_least(datagram: &[u8], octets: usize) -> Option<Cow<'_, [u8]>> {
+    keep(datagram, |record| record.epoch == 0 || record.body.len() >= octets)
 }
 
 /// Whether `datagram` has a part of a handshake in the clear: the client may not have seen the end of it.
@@ -169,6 +175,15 @@ mod tests {
         let long = fragment(2, MESSAGE_MAX, 0, 16_000);
         let all = (0..300).filter(|_| filter.shaking_hands(&long).is_some()).count();
         assert_eq!(all, OCTETS_MAX / long.len());
+    }
+
+    #[test]
+    fn short_records_are_kept_apart() {
+        let (long, short) = (record(23, 1, &[1; 24]), record(23, 1, &[1; 23]));
+        assert_eq!(at_least(&long, 24).as_deref(), Some(&long[..]));
+        assert_eq!(at_least(&short, 24), None);
+        assert_eq!(at_least(&[&short[..], &long].concat(), 24).as_deref(), Some(&long[..]));
+        assert!(at_least(&fragment(2, 9, 0, 9), 24).is_some(), "in the clear, there is no cipher");
     }
 
     #[test]

@@ -146,7 +146,9 @@ mod tests {
 
     fn hex(text: &str) -> Vec<u8> {
         let octets = text.as_bytes().chunks(2);
-        octets.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        octets
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
     }
 
     /// The P_SHA256 test vector that was posted to the TLS working group, label included in the seed.
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_record_opens_for_the_end_that_wrote_it_and_unaltered() {
-        let secrets = Secrets { master: &[1; 48], client_random: &[2; 32], server_random: &[3; 32] };
+        let secrets =
+            Secrets { master: &[1; 48], client_random: &[2; 32], server_random: &[3; 32] };
         for aead in [Aead::Gcm, Aead::ChaCha] {
             let guard = |peer_is_client| Guard::new(aead, &secrets, peer_is_client).unwrap();
             let (of_client, of_server) = (guard(true), guard(false));

@@ -119,7 +119,9 @@ impl<'a> Hello<'a> {
 
     /// The suites, in the client's order.
     pub fn suites(&self) -> impl Iterator<Item = u16> + 'a {
-        self.suites.chunks_exact(2).filter_map(|pair| Some(u16::from_be_bytes(*pair.first_chunk()?)))
+        self.suites
+            .chunks_exact(2)
+            .filter_map(|pair| Some(u16::from_be_bytes(*pair.first_chunk()?)))
     }
 
     /// The server that is asked for.
@@ -237,7 +239,10 @@ pub(super) mod tests {
         assert!(read.speaks_dtls12() && read.cookie.is_empty());
         let second = hello(7, b"a cookie", &[0x00A8, 0xCCAC]);
         let read_again = Hello::read(&second).unwrap();
-        assert_eq!((read_again.cookie, read_again.record, read_again.message), (&b"a cookie"[..], 1, 1));
+        assert_eq!(
+            (read_again.cookie, read_again.record, read_again.message),
+            (&b"a cookie"[..], 1, 1)
+        );
         assert_eq!(read_again.constant(), read.constant());
         assert_eq!(read_again.without_cookie(0), first);
         let old = Hello { version: [254, 255], ..read };

@@ -8,7 +8,7 @@
 //! Takes:   certificates and suites, chosen by the hello; datagrams.
 //! Gives:   what [`DtlsEngine`] gives. A certificate is judged by the verifier that TLS has.
 //! Keeps:   one library object a session; while it shakes hands, its last flight, and [`HELD_MAX`] datagrams.
-//! Refuses: versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
+//! Refuses: records too short for their cipher, since the library ends a session for one; versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
 //!          compression, tickets, chains over 16 KiB.
 //! Sources: RFC 6347 sections 4.2.1, 4.2.4; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
 
@@ -33,6 +33,7 @@ use zeroize::Zeroizing;
 
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
 use super::exchange::Exchange;
+use super::filter;
 use super::hello::Hello;
 use super::record::RECORD_HEAD;
 use crate::authentication::tls_identity::CertificateNames;
@@ -45,6 +46,10 @@ use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 pub const HELD_MAX: usize = 16;
 /// When a flight is first repeated; after that, each time after twice as long.
 pub const REPEAT: Duration = Duration::from_millis(500);
+
+/// Octets that GCM adds to a message: half a nonce, and a tag. ChaCha20-Poly1305 adds a tag.
+const GCM_ADDS: usize = 8 + 16;
+const CHACHA_ADDS: usize = 16;
 
 /// Suites with a shared key, the preferred one first, and what the library calls them.
 ///
@@ -200,7 +205,8 @@ fn of_certificate(
     for issuer in chain {
         context.add_extra_chain_cert(X509::from_der(issuer)?)?;
     }
-    context.set_private_key(PKey::private_key_from_der(certificate.key().secret_der())?.as_ref())?;
+    context
+        .set_private_key(PKey::private_key_from_der(certificate.key().secret_der())?.as_ref())?;
     context.check_private_key()?;
     let mode = match spec.asks {
         ClientCertificate::None => SslVerifyMode::NONE,
@@ -279,6 +285,8 @@ struct Engine {
     repeat: Option<(Instant, Duration)>,
     /// The number of the next record in the clear.
     number: u64,
+    /// Octets of the shortest record: for a shorter one, the library would end the session.
+    shortest: usize,
     out: VecDeque<Bytes>,
     events: VecDeque<Event>,
 }
@@ -342,10 +350,15 @@ impl Engine {
             flight: Vec::new(),
             repeat: None,
             number: hello.record,
+            shortest: GCM_ADDS,
             out: VecDeque::new(),
             events: VecDeque::new(),
         };
-        engine.stream.get_mut().inbox.push_back(hello.without_cookie(hello.record.saturating_sub(1)));
+        engine
+            .stream
+            .get_mut()
+            .inbox
+            .push_back(hello.without_cookie(hello.record.saturating_sub(1)));
         // It wants to see the cookie, which comes next; its request for it was sent by us.
         let _ = engine.stream.accept();
         engine.stream.get_mut().outbox.clear();
@@ -371,6 +384,10 @@ impl Engine {
 
     fn established(&mut self) {
         (self.state, self.repeat, self.held) = (State::Stands, None, VecDeque::new());
+        let cipher = self.stream.ssl().current_cipher().map(|cipher| cipher.name());
+        if cipher.is_some_and(|name| name.contains("CHACHA20")) {
+            self.shortest = CHACHA_ADDS;
+        }
         let mut found = self.slot.lock();
         let identity = found.key.take().map(|(identity, _)| identity);
         let proof = match (self.suite, identity, found.names.take()) {
@@ -436,7 +453,8 @@ impl Engine {
     /// Sends a datagram. Records in the clear get numbers that go on from the hello's, so that no two are the same.
     fn put(&mut self, mut datagram: Vec<u8>) {
         let mut at = 0;
-        while let Some(head) = datagram.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<RECORD_HEAD>)
+        while let Some(head) =
+            datagram.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<RECORD_HEAD>)
         {
             let [_, _, _, e1, e0, number @ .., l1, l0] = head;
             if (*e1, *e0) == (0, 0) {
@@ -462,6 +480,8 @@ impl Engine {
 
 impl DtlsEngine for Engine {
     fn input(&mut self, datagram: &[u8], now: Instant) {
+        let Some(datagram) = filter::at_least(datagram, self.shortest) else { return };
+        let datagram = &*datagram;
         if self.state == State::ShakesHands {
             self.look_for_identity(datagram);
         }

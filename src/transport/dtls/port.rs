@@ -220,9 +220,10 @@ impl DtlsPort {
     fn look_at_keys(shop: &Shop, desk: &mut Desk) {
         let Some(keys) = shop.desk.as_ref().map(|desk| desk.keys()) else { return };
         let now = clock::now();
-        let over = desk.lines.iter().filter(|(_, line)| {
-            line.proof.as_ref().is_some_and(|proof| !keys.holds(proof, now))
-        });
+        let over = desk
+            .lines
+            .iter()
+            .filter(|(_, line)| line.proof.as_ref().is_some_and(|proof| !keys.holds(proof, now)));
         let over: Vec<SessionId> = over.map(|(id, _)| *id).collect();
         over.into_iter().for_each(|id| desk.sessions.set_end(id, now.mono));
         desk.sessions.expire(now.mono);
@@ -293,9 +294,7 @@ impl DtlsPort {
         } else {
             let seat = shop.flows.seat(from.ip());
             let listener = self.bound.spec.id;
-            seat.and_then(|seat| {
-                shop.flows.open(Transport::Dtls, listener, from, Some(seat)).ok()
-            })
+            seat.and_then(|seat| shop.flows.open(Transport::Dtls, listener, from, Some(seat)).ok())
         };
         let Some(lease) = entered else {
             return desk.sessions.close(id, now.mono);

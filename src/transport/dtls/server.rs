@@ -108,7 +108,10 @@ fn engines(spec: &DtlsSpec) -> Result<Arc<dyn Engines>, TlsProblem> {
         Library::Webrtc => {
             Ok(Arc::new(super::webrtc::Webrtc::new(certificates, spec.shared_keys)?))
         }
-        #[expect(clippy::allow_attributes, reason = "with both features nothing is left for this arm")]
+        #[expect(
+            clippy::allow_attributes,
+            reason = "with both features nothing is left for this arm"
+        )]
         #[allow(unreachable_patterns)]
         other => Err(TlsProblem::new(format!("{other:?} was not built in"))),
     }

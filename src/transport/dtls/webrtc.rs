@@ -84,9 +84,10 @@ impl Webrtc {
     ///
     /// A key that the library does not take.
     pub fn new(spec: Option<&ServerSpec>, shared_keys: bool) -> Result<Self, TlsProblem> {
-        let made = spec.into_iter().flat_map(|spec| &spec.certificates).map(|certificate| {
-            Ok((certificate.names()?.domains, usable(certificate)?))
-        });
+        let made = spec
+            .into_iter()
+            .flat_map(|spec| &spec.certificates)
+            .map(|certificate| Ok((certificate.names()?.domains, usable(certificate)?)));
         let certificates = made.collect::<Result<_, TlsProblem>>()?;
         let verifier = spec.and_then(|spec| {
             let asks = match spec.asks {
@@ -97,7 +98,9 @@ impl Webrtc {
             Some((Arc::new(PeerVerifier::new(spec.trust.clone(), spec.asks)), asks))
         });
         if verifier.is_some() && spec.is_some_and(|spec| spec.trust.is_empty()) {
-            return Err(TlsProblem::new("client certificates are asked for, but nobody is trusted"));
+            return Err(TlsProblem::new(
+                "client certificates are asked for, but nobody is trusted",
+            ));
         }
         Ok(Self { certificates, verifier, shared_keys })
     }
@@ -110,11 +113,8 @@ impl Webrtc {
             names.iter().any(|name| name.eq_ignore_ascii_case(asked))
         };
         let found = self.certificates.iter().find(fits).or(self.certificates.first());
-        let mut config = Config {
-            certificates: vec![found?.1.clone()],
-            cipher_suites: vec![*suite],
-            ..usual()
-        };
+        let mut config =
+            Config { certificates: vec![found?.1.clone()], cipher_suites: vec![*suite], ..usual() };
         if let Some((verifier, asks)) = &self.verifier {
             let (verifier, link) = (Arc::clone(verifier), Arc::clone(link));
             config.client_auth = *asks;
@@ -137,7 +137,8 @@ impl Engines for Webrtc {
             let asking = Arc::clone(&link);
             let config = Config {
                 psk: Some(Arc::new(move |identity| {
-                    let (asking, identity) = (Arc::clone(&asking), Bytes::copy_from_slice(identity));
+                    let (asking, identity) =
+                        (Arc::clone(&asking), Bytes::copy_from_slice(identity));
                     Box::pin(async move { Ok(asking.key_for(identity, number).await) })
                 })),
                 psk_identity_hint: Some(psk::HINT.into()),
@@ -509,7 +510,9 @@ impl Engine {
                 continue;
             }
             match record.content {
-                Some(Content::Application | Content::Alert) => kept.extend_from_slice(record.octets),
+                Some(Content::Application | Content::Alert) => {
+                    kept.extend_from_slice(record.octets)
+                }
                 Some(Content::Handshake) => repeats = true,
                 _ => {}
             }
