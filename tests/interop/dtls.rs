@@ -1,7 +1,7 @@
 //! SIP over DTLS, spoken by the command-line clients of OpenSSL and GnuTLS and by our own UE, to both engines.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};

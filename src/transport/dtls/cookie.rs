@@ -55,7 +55,7 @@ impl Cookies {
     }
 
     fn at(&self, from: SocketAddr, hello: &Hello<'_>, birth: u32) -> Cookie {
-        let period = u64::from(birth) / PERIOD.as_secs();
+        let period = u64::from(birth).checked_div(PERIOD.as_secs()).unwrap_or_default();
         let key = Zeroizing::new(mac(&*self.0, &[&period.to_be_bytes()]));
         let host = match from.ip() {
             IpAddr::V4(host) => host.to_ipv6_mapped().octets(),

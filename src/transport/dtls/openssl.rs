@@ -65,9 +65,12 @@ const SUITES: &str = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:
 const SIGNATURES: &str = "ECDSA+SHA256:ed25519:RSA-PSS+SHA256:RSA+SHA256:ECDSA+SHA384:\
                           RSA-PSS+SHA384:RSA+SHA384:ECDSA+SHA512:RSA-PSS+SHA512:RSA+SHA512";
 
+/// A context, and the names of its certificate.
+type Named = (Vec<Arc<str>>, SslContext);
+
 /// Makes engines.
 pub struct Openssl {
-    certificates: Vec<(Vec<Arc<str>>, SslContext)>,
+    certificates: Vec<Named>,
     shared_keys: Vec<(u16, SslContext)>,
     slot: Index<Ssl, Arc<Slot>>,
 }
@@ -97,7 +100,7 @@ impl Openssl {
             return Some((Some(*suite), context));
         }
         let asked = hello.server_name().unwrap_or_default();
-        let fits = |(names, _): &&(Vec<Arc<str>>, SslContext)| {
+        let fits = |(names, _): &&Named| {
             names.iter().any(|name| name.eq_ignore_ascii_case(asked))
         };
         let found = self.certificates.iter().find(fits).or(self.certificates.first());
@@ -177,7 +180,7 @@ fn context(slot: Index<Ssl, Arc<Slot>>) -> Result<SslContextBuilder, ErrorStack>
 fn of_certificates(
     spec: &ServerSpec,
     slot: Index<Ssl, Arc<Slot>>,
-) -> Result<Vec<(Vec<Arc<str>>, SslContext)>, TlsProblem> {
+) -> Result<Vec<Named>, TlsProblem> {
     if spec.asks != ClientCertificate::None && spec.trust.is_empty() {
         return Err(TlsProblem::new("client certificates are asked for, but nobody is trusted"));
     }
