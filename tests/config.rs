@@ -183,7 +183,7 @@ fn check_speaks_json() {
     assert_eq!(value["good"], true);
     assert_eq!(value["listeners"][1]["transports"][0], "tls");
     assert_eq!(value["routes"][0]["peer"], "core");
-    assert_eq!(value["schemes"], serde_json::json!(["gba", "digest"]));
+    assert_eq!(value["schemes"], serde_json::json!(["gba", "digest", "psk"]));
     assert_eq!(value["warnings"].as_array().unwrap().len(), 4);
     lab.edit("sipward.toml", "fqdn = \"edge.example.net\"", "fqdn = \"192.0.2.7\"");
     let (code, out, errors) = lab.run(&["check", "--json", "sipward.toml"]);
@@ -299,6 +299,72 @@ fn problems_of_accounts_stand_beside_those_of_the_configuration() {
     assert!(heads[2].starts_with("subscribers.toml:"), "{errors}");
 }
 
+/// SEC-003: shared keys are read, judged and replaced; their secrets are told nowhere.
+#[cfg(feature = "openssl")]
+#[test]
+fn shared_keys_are_read_and_what_is_wrong_is_told() {
+    let lab = Lab::new("shared");
+    let secret = "00112233445566778899aabbccddeeff";
+    let key = |identity: &str, key: &str, more: &str| {
+        format!("[[key]]\nidentity = {identity:?}\nkey = {key:?}\n{more}\n")
+    };
+    let alice = "identities = [\"sip:alice@example.net\"]";
+    let good = key("psk;alice@bsf.example.net", secret, alice);
+    let write = |text: &str| {
+        lab.write("psk.toml", text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(lab.path("psk.toml"), mode).unwrap();
+    };
+    write(&good);
+    lab.edit("sipward.toml", "[register]", "[psk]\nkeys = \"psk.toml\"\n[register]");
+    let (code, out, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let row = "on ue-tls, edge.example.net (Ua 010001yyzz, 0100000007), 1 provisioned";
+    assert!(out.lines().any(|line| line.starts_with("psk ") && line.ends_with(row)), "{out}");
+
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    assert!(!format!("{config:?}").contains("[0, 17, 34"), "SEC-001");
+    let reloader = Reloader::new(config, |_| Ok(()));
+    write(&good.replace("alice@", "bob@"));
+    let report = reloader.reload().expect("good");
+    assert_eq!((report.changed, report.restart), (vec!["psk.keys".to_owned()], vec![]));
+    let now = reloader.current();
+    let keys = &now.psk.keys;
+    assert!(keys.contains_key("psk;bob@bsf.example.net") && keys.len() == 1);
+
+    let bad = [
+        key("alice@bsf.example.net", secret, alice),
+        key("psk;b@bsf.example.net", "0011", alice),
+        key("psk;c@bsf.example.net", &format!("{secret}zz"), alice),
+        key("psk;d@bsf.example.net", &secret.repeat(5), alice),
+        key("psk;e@bsf.example.net", secret, "identities = [\"sip:example.net\"]"),
+        key("psk;f@bsf.example.net", secret, "identities = []"),
+        key("psk;g@bsf.example.net", secret, &format!("{alice}\nexpires = \"tomorrow\"")),
+        good.repeat(2),
+    ];
+    write(&bad.concat());
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    let heads: Vec<&str> =
+        errors.lines().filter_map(|line| line.trim_start().strip_prefix("psk.toml:")).collect();
+    assert_eq!(code, 2);
+    let expected = [
+        "1: key.identity is none",
+        "5: key.key is none",
+        "9: key.key is none",
+        "13: key.key is none",
+        "17: key.identities names nobody",
+        "21: key.identities names nobody",
+        "25: key.expires is no moment",
+        "34: key.identity is there twice",
+    ];
+    assert_eq!(heads, expected, "{errors}");
+    assert!(!errors.contains(&secret[..8]), "SEC-001: {errors}");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(lab.path("psk.toml"), mode).unwrap();
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert!(code == 2 && errors.contains("can be read by others (mode 0644)"), "{errors}");
+}
+
 #[test]
 fn a_peer_speaks_as_rfc_2543_did_only_where_it_is_said() {
     let lab = Lab::new("rfc2543");
@@ -409,6 +475,8 @@ fn every_part_is_compared() {
         ("rate = \"6/min\"", "rate = \"7/min\"", &["enabler.reg"], None),
         ("mode = \"observe\"", "mode = \"enforce\"", &["association.mode"], None),
         ("# max_per_caller = 64", "max_per_caller = 2", &["association.max_per_caller"], None),
+        ("key\", psk = true", "key\"", &[], Some("listen[1].tls.psk")),
+        ("[naf] ", "[psk]\nua = \"oma\"\n[naf] ", &[], Some("psk.ua")),
         ("# workers = 4", "workers = 128", &[], Some("edge.workers")),
         ("[admission]", "[admission]\nmax = 1000", &[], Some("admission.max")),
         ("log = \"info\"", "log = \"debug\"", &["telemetry.log"], None),

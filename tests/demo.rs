@@ -13,7 +13,7 @@ async fn every_scene_ends_as_it_must() {
         "{}\n{text}",
         played.err().map(|why| why.to_string()).unwrap_or_default()
     );
-    for part in ["rule 4", "IdentityForeign", "NonceStale", "0 with credentials"] {
+    for part in ["rule 4", "IdentityForeign", "NonceStale", "(PSK-TLS)", "0 with credentials"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     demo.stop();

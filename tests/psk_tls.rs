@@ -16,7 +16,7 @@ use sipward::keys::psk::{
     Provisioned, ProvisionedKeys, PskClient, PskKey, PskKeys, PskName, PskProof, PskSettings,
     PskUse, Scheme,
 };
-use sipward::keys::{KeyAnswer, KeySource, KsNaf, NafKey};
+use sipward::keys::{KeyAnswer, KeySource, KsNaf, NafId, NafKey};
 use sipward::transport::KeyDesk;
 use sipward::transport::client_hello::{Assembler, ClientHello};
 use sipward::transport::key_desk::{Asker, Question};
@@ -298,6 +298,19 @@ fn word_of_a_key_that_was_taken_back_arrives() {
             }
         }
         lab.keys.replace(carried([4; 32]));
+        lab.taken_back.send_replace(());
+        over.await;
+
+        let identity = PskName::identity_of(&btid());
+        let naf = NafId::new(EDGE, of.ua(Scheme::ThreeGpp));
+        lab.cache.insert(&btid(), &naf, bootstrapped([5; 32]), clock::now());
+        let (near, far) = duplex(4096);
+        let (served, spoken) =
+            tokio::join!(serve(&lab, far), speak(client(&identity, [5; 32], of), near));
+        assert_eq!(spoken, Ok(()));
+        let proof = served.unwrap_or_else(|why| panic!("{why}"));
+        let over = lab.desk.until_over(&proof);
+        assert_eq!(lab.cache.revoke(&btid(), clock::now()), 1);
         lab.taken_back.send_replace(());
         over.await;
     });

@@ -58,8 +58,9 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
 
 /// What the edge may have keys for: SIP Digest, and the handshakes that its listeners take.
 fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
-    let handshakes = config.psk.iter().flat_map(|psk| {
-        let suites = match psk.scheme {
+    let taken = config.listeners_with_psk().next();
+    let handshakes = taken.into_iter().flat_map(|_| {
+        let suites = match config.psk.scheme {
             Scheme::ThreeGpp => UaGrant::TlsSuites,
             Scheme::Oma => UaGrant::OmaTlsSuites,
         };

@@ -216,14 +216,14 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
         let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
         schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
     }
-    if let Some(psk) = &config.psk {
-        let on = config.listeners.iter().filter(|listener| listener.psk.is_some());
-        let on = on.map(|listener| &*listener.name).collect::<Vec<_>>().join(", ");
-        let suites = match psk.scheme {
+    let on: Vec<&str> = config.listeners_with_psk().map(|listener| &*listener.name).collect();
+    if !on.is_empty() {
+        let on = on.join(", ");
+        let suites = match config.psk.scheme {
             Scheme::ThreeGpp => "010001yyzz",
             Scheme::Oma => "030001yyzz",
         };
-        let own = psk.keys.len();
+        let own = config.psk.keys.len();
         let gba =
             config.naf.as_ref().map(|naf| format!(", {} (Ua {suites}, 0100000007)", naf.fqdn));
         schemes.push(("psk", format!("on {on}{}, {own} provisioned", gba.unwrap_or_default())));

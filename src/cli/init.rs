@@ -101,7 +101,11 @@ fn write(path: &Path, draft: &Draft) -> io::Result<()> {
 }
 
 fn drafts(now: WallTime) -> Result<Vec<Draft>, rcgen::Error> {
-    let config = CONFIG.replace("@TODAY@", &date(now)).replace("@LATER@", &date(now + DAY * 30));
+    let shared = if cfg!(feature = "openssl") { ", psk = true" } else { "" };
+    let config = CONFIG
+        .replace("@PSK@", shared)
+        .replace("@TODAY@", &date(now))
+        .replace("@LATER@", &date(now + DAY * 30));
     let lab = lab(now)?;
     let password = drawn::<15>();
     let accounts = format!(

@@ -501,10 +501,10 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
-    let psk = config.psk.as_ref().map(|psk| SharedKeys {
-        server_name: server_name(config),
-        scheme: psk.scheme,
-        provisioned: (*psk.keys).clone(),
+    let psk = config.listeners_with_psk().next().map(|listener| SharedKeys {
+        server_name: config.naf.as_ref().map_or(&listener.identity, |naf| &naf.fqdn).clone(),
+        scheme: config.psk.scheme,
+        provisioned: (*config.psk.keys).clone(),
     });
     let of_listener = ids().zip(&config.listeners);
     Ok(Plan {
@@ -586,13 +586,6 @@ fn dtls(listener: &config::Listener) -> io::Result<Option<Arc<DtlsServer>>> {
 #[cfg(not(feature = "openssl"))]
 fn handshakes(_: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
     Ok(None)
-}
-
-/// The name that UEs dial: that of the NAF, else that of the first listener which takes shared keys.
-fn server_name(config: &Config) -> Arc<str> {
-    let listener = config.listeners.iter().find(|listener| listener.psk.is_some());
-    let naf = config.naf.as_ref().map(|naf| Arc::clone(&naf.fqdn));
-    naf.or(listener.map(|listener| Arc::clone(&listener.identity))).unwrap_or_default()
 }
 
 fn admission_of(of: &config::Admission) -> admission::Settings {

@@ -103,13 +103,13 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
             }
             fits.then_some(spot)
         });
-    let psk_place = section.table("tls").place_of("psk");
     let (tls, psk) = tls(&mut section, &transports, identity.as_ref(), folder);
-    if psk.is_some() && side == Some(Side::Core) {
+    if let Some(psk) = psk.as_ref().filter(|_| side == Some(Side::Core)) {
         let why = "a shared key proves a user, and servers are known by certificates";
-        section.notes().problem(&psk_place, "stands at a listener for servers", why, "false");
+        section.notes().problem(&psk.place, "stands at a listener for servers", why, "false");
     }
-    let dtls = dtls::read(&mut section, transports.as_deref(), side, (tls.as_ref(), psk));
+    let offer = psk.as_ref().map(|spot| spot.value);
+    let dtls = dtls::read(&mut section, transports.as_deref(), side, (tls.as_ref(), offer));
     let mut digest = section.table("digest");
     let algorithms =
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
@@ -130,7 +130,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         transports: transports?,
         identity: identity.into(),
         tls,
-        psk,
+        psk: psk.map(|spot| spot.value),
         dtls,
         algorithms,
         force_rport,
@@ -231,7 +231,7 @@ fn tls(
     transports: &Option<Vec<Transport>>,
     identity: Option<&Spot<String>>,
     folder: &Folder,
-) -> (Option<ListenerTls>, Option<Offer>) {
+) -> (Option<ListenerTls>, Option<Spot<Offer>>) {
     let mut table = section.table("tls");
     let notes = section.notes();
     let wanted = transports.as_ref().is_some_and(|list| list.iter().any(|it| it.is_secure()));

@@ -67,8 +67,8 @@ pub struct Config {
     pub bsf: Option<Bsf>,
     /// The edge as the server of a realm of cards.
     pub aka: Option<Aka>,
-    /// Keys that handshakes are made with, if a listener takes any.
-    pub psk: Option<Psk>,
+    /// Keys that handshakes are made with, where listeners take any.
+    pub psk: Psk,
     /// Registration.
     pub register: Register,
     /// Dialogs.
@@ -149,6 +149,11 @@ impl Config {
         of_bsf.or(own.map(|(path, _)| path)).map(PathBuf::as_path)
     }
 
+    /// Listeners that take shared keys.
+    pub fn listeners_with_psk(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().filter(|listener| listener.psk.is_some())
+    }
+
     /// Listeners of `side`.
     pub fn listeners_of(&self, side: Side) -> impl Iterator<Item = &Listener> {
         self.listeners.iter().filter(move |listener| listener.side == side)
@@ -188,9 +193,10 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let aka = aka::read(&mut root, &folder, &realm);
     let has_naf = root.has("naf");
     let psk = psk::read(&mut root, &folder, &listeners, has_naf);
+    let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
-    fit_proofs(&root, &authentication, wants_edge && psk.is_none(), notes);
+    fit_proofs(&root, &authentication, wants_edge && !shared, notes);
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
     let register = proof::register(&mut root);

@@ -52,7 +52,7 @@ pub struct Offer {
 }
 
 /// Reads `psk` and `psk_cbc` of a listener's TLS.
-pub(super) fn offer(table: &mut Section<'_>) -> Option<Offer> {
+pub(super) fn offer(table: &mut Section<'_>) -> Option<Spot<Offer>> {
     let (place, cbc_place) = (table.place_of("psk"), table.place_of("psk_cbc"));
     let taken = table.or("psk", false);
     let cbc = table.or("psk_cbc", false);
@@ -60,15 +60,14 @@ pub(super) fn offer(table: &mut Section<'_>) -> Option<Offer> {
         let why = "no suite with a shared key is taken at all";
         table.notes().problem(&cbc_place, "stands without psk", why, "false");
     } else if cbc {
-        let why =
-            "those suites encrypt weakly, and are for UEs that know no other (RFC 7366 section 1)";
+        let why = "padding tells of what they encrypt (CVE-2013-0169); they are for UEs that know no other";
         table.notes().warn(&cbc_place, "takes suites of CBC", why, "psk_cbc = false");
     }
     if taken && cfg!(not(feature = "openssl")) {
         let why = "it was built without the feature openssl";
         table.notes().problem(&place, "is not in this program", why, "false");
     }
-    taken.then_some(Offer { cbc })
+    taken.then_some(Spot { value: Offer { cbc }, place })
 }
 
 /// Reads `[psk]`; `naf` says whether there are bootstrapped keys.
@@ -77,7 +76,7 @@ pub(super) fn read(
     folder: &Folder,
     listeners: &[Listener],
     naf: bool,
-) -> Option<Psk> {
+) -> Psk {
     let mut section = root.table("psk");
     let notes = section.notes();
     let is_taken = listeners.iter().any(|listener| listener.psk.is_some());
@@ -103,7 +102,7 @@ pub(super) fn read(
         notes.say(section.place().line, what, why, "[naf], or psk.keys = \"psk.toml\"");
     }
     section.finish();
-    is_taken.then(|| Psk { scheme, keys: Arc::new(keys), fingerprint: sum.fingerprint() })
+    Psk { scheme, keys: Arc::new(keys), fingerprint: sum.fingerprint() }
 }
 
 /// Reads the keys in `octets`, which stood in the file `name`.

@@ -159,7 +159,7 @@ const KEYS: &[Key] = keys! {
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
     waits "aka.max_challenges" aka => max_challenges;
-    waits "psk.ua" psk => scheme;
+    waits "psk.ua" psk.scheme;
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
@@ -254,10 +254,9 @@ impl Difference {
         }
         // Who is who in them may have changed with the realm.
         proofs.accounts = Arc::clone(&newer.accounts);
-        if let (Some(psk), Some(newer)) = (&mut merged.psk, &new.psk)
-            && self.live(psk.fingerprint != newer.fingerprint, "psk.keys")
-        {
-            (psk.keys, psk.fingerprint) = (Arc::clone(&newer.keys), newer.fingerprint);
+        if self.live(merged.psk.fingerprint != new.psk.fingerprint, "psk.keys") {
+            merged.psk.fingerprint = new.psk.fingerprint;
+            merged.psk.keys = Arc::clone(&new.psk.keys);
         }
         if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf)
             && bsf.subscribers == newer.subscribers

@@ -219,7 +219,12 @@ impl Watch for Ladder {
         if message.is_request() {
             inner.captured.insert(from, message.octets().clone());
         }
-        let secure = if arrival.flow.transport == Transport::Tls { " (TLS)" } else { "" };
+        let secure = match (arrival.flow.transport, &arrival.channel) {
+            (Transport::Tls, Some(_)) => " (PSK-TLS)",
+            (Transport::Tls, None) => " (TLS)",
+            (Transport::Dtls, _) => " (DTLS)",
+            (Transport::Udp | Transport::Tcp, _) => "",
+        };
         let what = format!("{}{secure}", title(message));
         inner.arrow(from, EDGE, &what);
         inner.open = inner.lines.len().checked_sub(1);

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 
 use super::ladder::Ladder;
 use super::server::{Seen, SmallServer};
-use crate::assembly::{Group, Plan, Running};
+use super::shared;
+use crate::assembly::{Group, Plan, Running, SharedKeys};
 use crate::authentication::Naf;
 use crate::authentication::accounts::{Account, Accounts, Secret};
 use crate::authentication::digest::Hash;
@@ -32,6 +33,7 @@ use crate::http;
 use crate::identity::{Impi, Impu, Realm};
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::milenage::Milenage;
+use crate::keys::psk::{ProvisionedKeys, PskClient, Scheme};
 use crate::keys::sqn::{Sqn, SqnGenerator, SqnWindow};
 use crate::keys::subscribers::{Card, Subscriber};
 use crate::keys::usim::Usim;
@@ -144,8 +146,9 @@ impl Demo {
             writeln!(out, "    {} has {}", keys.impi, keys.btid)?;
         }
         let alice = self.ue("alice", Transport::Udp, gba(alice)).await?;
+        let keys = bob.clone();
         let bob = self.ue("bob", Transport::Tls, gba(bob)).await?;
-        let played = self.scenes(out, &alice, &bob).await;
+        let played = self.scenes(out, &alice, &bob, &keys).await;
         if played.is_err() {
             self.show(out)?;
         }
@@ -157,12 +160,14 @@ impl Demo {
         out: &mut (dyn Write + Send),
         alice: &Ue,
         bob: &Ue,
+        keys: &Bootstrapped,
     ) -> Result<(), Trouble> {
         self.registrations(out, alice, bob).await?;
         self.texts(out, alice, bob).await?;
         self.subscription(out, alice).await?;
         self.call(out, alice, bob).await?;
         self.rogue(out, alice, bob).await?;
+        self.shared_key(out, keys).await?;
         self.counts(out)
     }
 
@@ -340,6 +345,16 @@ impl Demo {
         transport: Transport,
         credential: Credential,
     ) -> Result<Ue, Trouble> {
+        Ok(self.ue_with(user, transport, vec![credential], None).await?)
+    }
+
+    pub(super) async fn ue_with(
+        &self,
+        user: &str,
+        transport: Transport,
+        credentials: Vec<Credential>,
+        psk: Option<PskClient>,
+    ) -> Result<Ue, UeError> {
         let place = if transport == Transport::Tls { 1 } else { 0 };
         let edge = self.running.edge.addresses().get(place).copied();
         let name = if user == "rogue" { "mallory" } else { user };
@@ -348,10 +363,10 @@ impl Demo {
             edge_name: EDGE.into(),
             transport,
             identity: format!("sip:{name}@{DOMAIN}"),
-            credentials: vec![credential],
+            credentials,
             floor: Hash::Md5,
             tls: Some(Arc::clone(&self.tls)),
-            psk: None,
+            psk,
             trust: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
@@ -361,12 +376,12 @@ impl Demo {
         Ok(ue)
     }
 
-    fn scene(&self, out: &mut (dyn Write + Send), title: &str) -> Result<(), Trouble> {
+    pub(super) fn scene(&self, out: &mut (dyn Write + Send), title: &str) -> Result<(), Trouble> {
         writeln!(out, "\n{title}\n")?;
         Ok(())
     }
 
-    fn show(&self, out: &mut (dyn Write + Send)) -> Result<(), Trouble> {
+    pub(super) fn show(&self, out: &mut (dyn Write + Send)) -> Result<(), Trouble> {
         writeln!(out, "{}", Ladder::head())?;
         for line in self.ladder.take() {
             writeln!(out, "{line}")?;
@@ -375,7 +390,7 @@ impl Demo {
     }
 
     /// Whether exactly these were refused since the last look.
-    fn refused(&self, what: &str, expected: &[Refusal]) -> Result<(), Trouble> {
+    pub(super) fn refused(&self, what: &str, expected: &[Refusal]) -> Result<(), Trouble> {
         let found = self.ladder.refusals();
         if found == expected {
             return Ok(());
@@ -401,7 +416,7 @@ impl Demo {
     }
 }
 
-fn expect(what: &str, response: &Message, status: u16) -> Result<(), Trouble> {
+pub(super) fn expect(what: &str, response: &Message, status: u16) -> Result<(), Trouble> {
     match response.status() {
         Some(found) if found == status => Ok(()),
         found => Err(Trouble::Scene(format!("{what} was answered {found:?}, not {status}"))),
@@ -447,7 +462,7 @@ fn bsf() -> Result<Bsf, Trouble> {
     let grant = NafGrant {
         host: EDGE.into(),
         fqdns: vec![EDGE.into()],
-        protocols: vec![UaGrant::Exact(UaId::SIP_DIGEST)],
+        protocols: [UaId::SIP_DIGEST, UaId::SHARED_KEY_TLS13].map(UaGrant::Exact).to_vec(),
         sees_impi: true,
         sees_identities: true,
     };
@@ -478,11 +493,12 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         psk: None,
         dtls: None,
     };
+    let with_certificate = listen(1, Side::Ue, &[Transport::Tls], EDGE, Some(tls));
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
     Ok(Plan {
         listeners: vec![
             listen(0, Side::Ue, &[Transport::Udp, Transport::Tcp], EDGE, None),
-            listen(1, Side::Ue, &[Transport::Tls], EDGE, Some(tls)),
+            ListenSpec { psk: shared::handshakes()?, ..with_certificate },
             listen(2, Side::Core, &[Transport::Udp], "127.0.0.1", None),
         ],
         groups: vec![Group {
@@ -499,6 +515,11 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         routes: vec![(DOMAIN.into(), GroupId(0))],
         accounts: Some((realm, Arc::new(accounts))),
         naf: Some((Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from(BSF)]), key_source)),
+        psk: Some(SharedKeys {
+            server_name: EDGE.into(),
+            scheme: Scheme::ThreeGpp,
+            provisioned: ProvisionedKeys::new(),
+        }),
         bsf_names: vec![BSF.into()],
         ..Plan::new()
     })

@@ -23,7 +23,7 @@ use super::Signer;
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::{
-    self, Accounts, Authentication, Naf, Nonces, Offer, digest::Hash, nonce,
+    self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
 use crate::forward::{
@@ -182,6 +182,12 @@ impl Peer {
     /// A UE on a TLS connection of that number, without a certificate of its own.
     pub fn tls(from: &str, connection: u32) -> Self {
         Self::new(Transport::Tls, from, Side::Ue, 1, Some(connection))
+    }
+
+    /// The same, if its handshake proved who it is.
+    pub fn proved(mut self, caller: Arc<Caller>) -> Self {
+        self.arrival.channel = Some(caller);
+        self
     }
 
     /// The server of the core.

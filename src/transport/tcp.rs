@@ -5,9 +5,9 @@
 //! Keeps:   for each connection its entry among the flows, and what its stream keeps.
 //! Refuses: connections and handshakes over the limits, at once and without an octet; handshakes that take over
 //!          10 s; a dialled peer that does not stand within 5 s, or whose certificate is not its domain's.
-//!          What was to be TLS is never sent in the clear.
+//!          What was to be TLS is never sent in the clear. What stands on a shared key ends with the key.
 //! Sources: RFC 3261 section 18; RFC 5922 sections 7.3 and 7.4; `TR-01`, `TR-08`, `TR-13`, `CR-01` to `CR-04`, `V-40`,
-//!          `V-45`, `V-80`.
+//!          `V-45`, `V-47`, `V-80`.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 
 mod adversary;
 mod associations;
+mod channel;
 mod credentials;
 mod forwarding;
 mod growth;

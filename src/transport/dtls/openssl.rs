@@ -9,7 +9,7 @@
 //! Gives:   what [`DtlsEngine`] gives. A certificate is judged by the verifier that TLS has.
 //! Keeps:   one library object a session; while it shakes hands, its last flight, and [`HELD_MAX`] datagrams.
 //! Refuses: records too short for their cipher, since the library ends a session for one; versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
-//!          compression, tickets, chains over 16 KiB.
+//!          compression, tickets; the filter bounds what a client may send in a handshake.
 //! Sources: RFC 6347 sections 4.2.1, 4.2.4; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
 
 use std::collections::VecDeque;
@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use ::openssl::bn::BigNum;
+use ::openssl::dh::Dh;
 use ::openssl::error::ErrorStack;
 use ::openssl::ex_data::Index;
 use ::openssl::pkey::PKey;
@@ -38,8 +40,8 @@ use super::hello::Hello;
 use super::record::RECORD_HEAD;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::instant::Instant;
-use crate::keys::psk;
 use crate::transport::peer::{ClientCertificate, PeerVerifier};
+use crate::transport::psk_tls;
 use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 
 /// Most datagrams that wait for a key.
@@ -100,9 +102,7 @@ impl Openssl {
             return Some((Some(*suite), context));
         }
         let asked = hello.server_name().unwrap_or_default();
-        let fits = |(names, _): &&Named| {
-            names.iter().any(|name| name.eq_ignore_ascii_case(asked))
-        };
+        let fits = |(names, _): &&Named| names.iter().any(|name| name.eq_ignore_ascii_case(asked));
         let found = self.certificates.iter().find(fits).or(self.certificates.first());
         found.map(|(_, context)| (None, context))
     }
@@ -173,7 +173,6 @@ fn context(slot: Index<Ssl, Arc<Slot>>) -> Result<SslContextBuilder, ErrorStack>
     context.set_cookie_verify_cb(move |ssl, cookie| {
         ssl.ex_data(slot).is_some_and(|slot| slot.cookie == cookie)
     });
-    bound_chain(&mut context);
     Ok(context)
 }
 
@@ -259,7 +258,10 @@ fn of_suite(name: &str, slot: Index<Ssl, Arc<Slot>>) -> Result<SslContext, Error
         // No key: the library refuses. It is only asked when there is one.
         Ok(slot.and_then(|slot| slot.give(identity?, room)).unwrap_or(0))
     });
-    hint_and_groups(&mut context)?;
+    // The group that the library would choose by itself may be a small one.
+    let group = Dh::from_pqg(BigNum::get_rfc3526_prime_2048()?, None, BigNum::from_u32(2)?)?;
+    context.set_tmp_dh(&group)?;
+    psk_tls::hint(&mut context)?;
     Ok(context.build())
 }
 
@@ -563,44 +565,3 @@ impl DtlsEngine for Engine {
         (self.state, self.repeat) = (State::Over, None);
     }
 }
-
-/// What the crate has no calls for.
-mod library {
-    use std::ffi::{c_char, c_int, c_long};
-    use std::ptr;
-
-    use openssl::error::ErrorStack;
-    use openssl::ssl::SslContextBuilder;
-    use openssl_sys::{SSL_CTX, SSL_CTX_ctrl};
-
-    const SET_MAX_CERT_LIST: c_int = 51;
-    const SET_DH_AUTO: c_int = 118;
-    const CHAIN_OCTETS_MAX: c_long = 16 * 1024;
-
-    unsafe extern "C" {
-        fn SSL_CTX_use_psk_identity_hint(context: *mut SSL_CTX, hint: *const c_char) -> c_int;
-    }
-
-    /// Bounds the certificates of a client.
-    pub(super) fn bound_chain(context: &mut SslContextBuilder) {
-        // SAFETY: the context is alive and ours alone; the command takes a number and no pointer.
-        unsafe {
-            SSL_CTX_ctrl(context.as_ptr(), SET_MAX_CERT_LIST, CHAIN_OCTETS_MAX, ptr::null_mut());
-        }
-    }
-
-    /// The hint to clients which of their keys is meant; groups for DHE that fit the suite.
-    pub(super) fn hint_and_groups(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-        // SAFETY: the context is alive and ours alone; the library copies the hint, which ends with a zero; the command
-        // takes a number and no pointer.
-        let done = unsafe {
-            SSL_CTX_ctrl(context.as_ptr(), SET_DH_AUTO, 1, ptr::null_mut());
-            SSL_CTX_use_psk_identity_hint(context.as_ptr(), c"3GPP-bootstrapping".as_ptr())
-        };
-        if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
-    }
-}
-
-use library::{bound_chain, hint_and_groups};
-
-const _: () = assert!(psk::HINT.len() == 18, "the hint stands in `library`, as C wants it");
