@@ -460,7 +460,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             name: Arc::clone(&listener.identity),
             tls,
             psk: handshakes(listener)?,
-            dtls: dtls(listener)?,
+            dtls: config::dtls::server(listener)?,
         });
     }
     let client_tls = match &config.dialling {
@@ -573,12 +573,6 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
 #[cfg(feature = "openssl")]
 fn handshakes(listener: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
     let server = listener.psk.map(|offer| PskServer::new(offer.cbc)).transpose();
-    Ok(server.map_err(io::Error::other)?.map(Arc::new))
-}
-
-/// The DTLS of a listener.
-fn dtls(listener: &config::Listener) -> io::Result<Option<Arc<DtlsServer>>> {
-    let server = config::dtls::spec(listener).map(|spec| DtlsServer::new(&spec)).transpose();
     Ok(server.map_err(io::Error::other)?.map(Arc::new))
 }
 

@@ -12,6 +12,7 @@
 //! dtls = { engine = "openssl" }    # or "webrtc"; may be left out
 //! ```
 
+use std::io;
 use std::sync::Arc;
 
 use super::listen::{Listener, ListenerTls};
@@ -53,7 +54,8 @@ pub(super) fn read(
     }
     if side == Some(Side::Core) {
         let why = "servers are reached over TLS: no document says how they would find each other";
-        notes.problem(&place, "stands at a listener for servers", why, "");
+        let place = section.place_of("transports");
+        notes.problem(&place, "speaks DTLS to servers", why, "[\"udp\", \"tcp\"]");
     }
     if let (Some(tls), offer) = tls
         && let Err(why) = DtlsServer::new(&of(tls, offer, library))
@@ -67,6 +69,16 @@ pub(super) fn read(
 pub fn spec(listener: &Listener) -> Option<DtlsSpec> {
     let (dtls, tls) = (listener.dtls?, listener.tls.as_ref()?);
     Some(of(tls, listener.psk, dtls.library))
+}
+
+/// The DTLS server of `listener`, if it has one.
+///
+/// # Errors
+///
+/// What cannot be used.
+pub fn server(listener: &Listener) -> io::Result<Option<Arc<DtlsServer>>> {
+    let server = spec(listener).map(|spec| DtlsServer::new(&spec)).transpose();
+    Ok(server.map_err(io::Error::other)?.map(Arc::new))
 }
 
 fn of(tls: &ListenerTls, offer: Option<Offer>, library: Library) -> DtlsSpec {

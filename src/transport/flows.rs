@@ -18,7 +18,7 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
-use super::dtls::sessions::Doors;
+use super::dtls::doors::Doors;
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
 use super::{ConnectionId, Flow, ListenerId, Transport};

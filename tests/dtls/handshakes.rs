@@ -14,6 +14,9 @@ use crate::virtually;
 use crate::world::{Client, KEY, Seen, Told, WebrtcClient, World};
 
 pub(crate) const BOTH: [Library; 2] = [Library::Openssl, Library::Webrtc];
+/// How a client is made, once for each server.
+type Make = Box<dyn Fn() -> Box<dyn Client>>;
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn keys(library: Library) -> DtlsSpec {
@@ -30,7 +33,7 @@ fn proof_of(world: &World) -> Option<&Proof> {
 #[test]
 fn a_shared_key_proves_its_identity() {
     for library in BOTH {
-        let clients: Vec<(&str, Box<dyn Fn() -> Box<dyn Client>>)> = vec![
+        let clients: Vec<(&str, Make)> = vec![
             ("ours", Box::new(|| Box::new(WebrtcClient::psk("alice", KEY)))),
             (
                 "OpenSSL",
@@ -74,7 +77,7 @@ fn the_suite_is_ours_to_choose() {
 #[test]
 fn what_proves_nothing_ends_without_a_session() {
     for library in BOTH {
-        let clients: Vec<(&str, Box<dyn Fn() -> Box<dyn Client>>)> = vec![
+        let clients: Vec<(&str, Make)> = vec![
             ("wrong key", Box::new(|| Box::new(WebrtcClient::psk("alice", [1; 32])))),
             ("unknown identity", Box::new(|| Box::new(WebrtcClient::psk("mallory", KEY)))),
             (

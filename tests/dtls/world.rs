@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use sipward::instant::Instant;
 use sipward::transport::dtls::cookie::Cookies;
+use sipward::transport::dtls::doors::Doors;
 use sipward::transport::dtls::engine::{DtlsEngine, Event, Proof};
 use sipward::transport::dtls::server::{DtlsServer, DtlsSpec};
-use sipward::transport::dtls::sessions::{Doors, Output, SessionId, Sessions, Why};
+use sipward::transport::dtls::sessions::{Output, SessionId, Sessions, Why};
 use sipward::transport::dtls::webrtc::{self, ClientProof};
 
 /// The key that everybody here has who is called `alice`.

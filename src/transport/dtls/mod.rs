@@ -13,12 +13,16 @@
 
 pub mod cookie;
 #[cfg(feature = "edge")]
+pub mod doors;
+#[cfg(feature = "edge")]
 pub mod engine;
 pub mod exchange;
 pub mod filter;
 #[cfg(feature = "webrtc-dtls")]
 mod guard;
 pub mod hello;
+#[cfg(feature = "webrtc-dtls")]
+mod link;
 #[cfg(feature = "openssl")]
 pub mod openssl;
 #[cfg(feature = "edge")]

@@ -13,14 +13,15 @@
 //! Sources: RFC 6347 sections 4.2.1 and 4.2.8; `DT-07`, `DT-09`, `DT-11`, `V-42` to `V-44`.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::cookie::{self, Cookies};
+use super::doors::{Door, Doors};
 use super::engine::{DtlsEngine, Ended, Engines, Event, Proof, Unsent};
 use super::filter::{self, Filter};
 use super::hello::{Hello, NoHello};
@@ -530,75 +531,5 @@ impl Sessions {
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sessions({})", self.all.len())
-    }
-}
-
-/// How many handshakes may be under way: of one address (an IPv6 /64), and in all. Every worker has the same.
-#[derive(Debug)]
-pub struct Doors {
-    of_address: usize,
-    in_all: usize,
-    busy: Mutex<Busy>,
-}
-
-#[derive(Debug, Default)]
-struct Busy {
-    by_address: HashMap<u128, usize>,
-    all: usize,
-}
-
-impl Doors {
-    /// Nobody has entered yet.
-    pub fn new(of_address: usize, in_all: usize) -> Arc<Self> {
-        Arc::new(Self { of_address, in_all, busy: Mutex::default() })
-    }
-
-    /// Handshakes under way.
-    pub fn busy(&self) -> usize {
-        self.lock().all
-    }
-
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Door> {
-        let origin = origin(address);
-        let mut busy = self.lock();
-        let here = busy.by_address.get(&origin).copied().unwrap_or(0);
-        if busy.all >= self.in_all || here >= self.of_address {
-            return None;
-        }
-        busy.by_address.insert(origin, here.saturating_add(1));
-        busy.all = busy.all.saturating_add(1);
-        drop(busy);
-        Some(Door { doors: Arc::clone(self), origin })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Busy> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A handshake under way; dropping it lets the next one in.
-struct Door {
-    doors: Arc<Doors>,
-    origin: u128,
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        let mut busy = self.doors.lock();
-        busy.all = busy.all.saturating_sub(1);
-        if let Some(here) = busy.by_address.get_mut(&self.origin) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                busy.by_address.remove(&self.origin);
-            }
-        }
-    }
-}
-
-/// What counts as one address.
-fn origin(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() & (u128::MAX << 64),
     }
 }

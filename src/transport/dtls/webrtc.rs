@@ -7,21 +7,18 @@
 //!
 //! Takes:   certificates or a key, chosen by the hello; datagrams. It runs inside a runtime of tokio.
 //! Gives:   what [`DtlsEngine`] gives.
-//! Keeps:   one library object a session, with two tasks of its own; [`QUEUE`] datagrams and messages each way.
+//! Keeps:   one library object a session, with two tasks of its own; a bounded queue each way.
 //! Refuses: keys that are not ECDSA on P-256 in PKCS #8; to go on after [`RECORDS_MAX`] records, since the library draws
 //!          the nonces of GCM at random.
 //! Sources: RFC 6347; RFC 4279; RFC 5288 section 3; CVE-2026-26014; `DT-06` to `DT-09`, `V-42`, `V-44`.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
+use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -39,6 +36,7 @@ use zeroize::Zeroizing;
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
 use super::guard::{Aead, Guard, Secrets};
 use super::hello::Hello;
+use super::link::{Link, QUEUE};
 use super::record::{Content, Fragment, Record, records};
 use crate::authentication::tls_identity::CertificateNames;
 use crate::instant::Instant;
@@ -46,8 +44,6 @@ use crate::keys::psk;
 use crate::transport::peer::{ClientCertificate, PeerVerifier, Trust};
 use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 
-/// Most datagrams and most messages that wait, each way.
-pub const QUEUE: usize = 64;
 /// Longest message that the library takes in: the room it reads into is fixed.
 pub const INPUT_MAX: usize = 8192;
 /// Most records of one session, either way.
@@ -251,160 +247,6 @@ fn usable(certificate: &Certificate) -> Result<crypto::Certificate, TlsProblem> 
             serialized_der: der.to_vec(),
         },
     })
-}
-
-/// A connection without a socket.
-struct Link {
-    state: Mutex<Queues>,
-    /// The session's own.
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct Queues {
-    inbound: VecDeque<Vec<u8>>,
-    outbound: VecDeque<Bytes>,
-    events: VecDeque<Event>,
-    to_send: VecDeque<Bytes>,
-    closing: bool,
-    key: Option<Zeroizing<Vec<u8>>>,
-    guard: Option<Guard>,
-    /// The suite that the server chose, for a client.
-    suite: Option<u16>,
-    /// The peer's own certificate, once it was found good.
-    judged: Option<Vec<u8>>,
-    /// The library's reader, and the one who waits for something to do.
-    reader: Option<Waker>,
-    worker: Option<Waker>,
-}
-
-impl Link {
-    fn new(waker: Waker) -> Self {
-        Self { state: Mutex::default(), waker }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, event: Event) {
-        let mut state = self.lock();
-        if state.events.len() < QUEUE || !matches!(event, Event::Data(_)) {
-            state.events.push_back(event);
-        }
-        drop(state);
-        self.waker.wake_by_ref();
-    }
-
-    /// Remembers the certificate at the front of `chain`, if it is good.
-    fn judge(
-        &self,
-        chain: &[Vec<u8>],
-        is_good: impl FnOnce(&CertificateDer<'_>, &[CertificateDer<'_>]) -> bool,
-    ) -> Result<(), webrtc_dtls::Error> {
-        let chain: Vec<CertificateDer<'_>> =
-            chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let good = chain.split_first().filter(|(own, issuers)| is_good(own, issuers));
-        let Some((own, _)) = good else {
-            return Err(webrtc_dtls::Error::Other("the certificate is not good".into()));
-        };
-        self.lock().judged = Some(own.to_vec());
-        Ok(())
-    }
-
-    async fn key_for(&self, identity: Bytes, suite: u16) -> Vec<u8> {
-        self.tell(Event::WantsKey { identity, suite });
-        self.until(|state| state.key.take()).await.to_vec()
-    }
-
-    /// Waits until there is something to take.
-    async fn until<T>(&self, mut take: impl FnMut(&mut Queues) -> Option<T>) -> T {
-        poll_fn(|context| {
-            let mut state = self.lock();
-            match take(&mut state) {
-                Some(taken) => Poll::Ready(taken),
-                None => {
-                    state.worker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
-    fn wake_worker(&self, mut state: MutexGuard<'_, Queues>) {
-        let worker = state.worker.take();
-        drop(state);
-        if let Some(worker) = worker {
-            worker.wake();
-        }
-    }
-}
-
-type Outcome<T> = Result<T, webrtc_util::Error>;
-
-#[async_trait]
-impl Conn for Link {
-    async fn connect(&self, _: SocketAddr) -> Outcome<()> {
-        Err(io::Error::from(io::ErrorKind::Unsupported).into())
-    }
-
-    async fn recv(&self, room: &mut [u8]) -> Outcome<usize> {
-        let datagram = poll_fn(|context| {
-            let mut state = self.lock();
-            match state.inbound.pop_front() {
-                Some(datagram) => Poll::Ready(datagram),
-                None => {
-                    state.reader = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
-        let length = datagram.len().min(room.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..length), datagram.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        Ok(length)
-    }
-
-    async fn recv_from(&self, room: &mut [u8]) -> Outcome<(usize, SocketAddr)> {
-        Ok((self.recv(room).await?, nowhere()))
-    }
-
-    async fn send(&self, octets: &[u8]) -> Outcome<usize> {
-        let mut state = self.lock();
-        if state.outbound.len() < QUEUE {
-            state.outbound.push_back(Bytes::copy_from_slice(octets));
-        }
-        drop(state);
-        self.waker.wake_by_ref();
-        Ok(octets.len())
-    }
-
-    async fn send_to(&self, octets: &[u8], _: SocketAddr) -> Outcome<usize> {
-        self.send(octets).await
-    }
-
-    fn local_addr(&self) -> Outcome<SocketAddr> {
-        Ok(nowhere())
-    }
-
-    fn remote_addr(&self) -> Option<SocketAddr> {
-        Some(nowhere())
-    }
-
-    async fn close(&self) -> Outcome<()> {
-        Ok(())
-    }
-
-    fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
-        self
-    }
-}
-
-fn nowhere() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 /// Which end we are; a server knows the suite, since it offers one.
