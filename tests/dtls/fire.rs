@@ -210,3 +210,67 @@ fn a_client_begins_anew_from_the_same_address() {
         });
     }
 }
+
+/// A session is asked for after each minute without a message; a sign of life from its address counts. Its end is told
+/// when it comes, and a closed one is gone with a word to its peer.
+#[test]
+fn an_idle_session_is_asked_for_and_an_end_comes_when_it_was_set() {
+    for library in BOTH {
+        virtually(async {
+            let (mut world, from) = standing(library, false).await;
+            let id = world.session_of(from).unwrap();
+            let idle = |world: &World| {
+                world.seen.iter().filter(|seen| matches!(seen, Seen::Idle(..))).count()
+            };
+            world.run(Duration::from_secs(50), |_| false).await;
+            let now = world.now();
+            world.sessions.heard(from, now);
+            world.run(Duration::from_secs(50), |_| false).await;
+            assert_eq!(idle(&world), 0, "{library:?}: it was heard meanwhile");
+            world.run(Duration::from_secs(75), |_| false).await;
+            assert_eq!(idle(&world), 2, "{library:?}: once a minute");
+            let ends = world.now() + Duration::from_secs(5);
+            world.sessions.set_end(id, ends);
+            assert!(!world.run(Duration::from_secs(4), |w| w.seen.contains(&Seen::Over(id))).await);
+            assert!(world.run(Duration::from_secs(2), |w| w.seen.contains(&Seen::Over(id))).await);
+            let now = world.now();
+            world.sessions.close(id, now);
+            assert!(world.sessions.is_empty(), "{library:?}");
+            if library == Library::Openssl {
+                let closed = (from, Told::Closed);
+                assert!(world.run(LIMIT, |world| world.told.contains(&closed)).await);
+            }
+        });
+    }
+}
+
+/// A record that arrives after a newer one is heard; one from before the window of 64, or one that came before, is not.
+#[test]
+fn the_replay_window_lets_late_records_in_and_old_ones_not() {
+    for library in BOTH {
+        for by_openssl in [false, true] {
+            virtually(async {
+                let (mut world, from) = standing(library, by_openssl).await;
+                let id = world.session_of(from).unwrap();
+                let mut client = world.clients.remove(&from).unwrap();
+                let mut datagrams = Vec::new();
+                for number in 0..100_u8 {
+                    assert!(client.send(&[b'm', number]));
+                    world.run(Duration::from_millis(10), |_| false).await;
+                    client.turn();
+                    datagrams.push(client.output().expect("it is sent"));
+                }
+                for (number, heard) in
+                    [(50, true), (49, true), (99, true), (50, false), (10, false)]
+                {
+                    let before = world.seen.len();
+                    world.inject(from, &datagrams[number]);
+                    world.run(Duration::from_millis(50), |_| false).await;
+                    let data = Seen::Data(id, vec![b'm', u8::try_from(number).unwrap()]);
+                    let found = world.seen[before..].contains(&data);
+                    assert_eq!(found, heard, "{number}, {library:?}, {by_openssl}");
+                }
+            });
+        }
+    }
+}

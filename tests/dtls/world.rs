@@ -96,6 +96,8 @@ pub(crate) enum Seen {
     Opened(SessionId, SocketAddr, Proof),
     Data(SessionId, Vec<u8>),
     Closed(SessionId, Why),
+    Idle(SessionId, Duration),
+    Over(SessionId),
 }
 
 /// Everything.
@@ -271,7 +273,8 @@ impl World {
                 }
                 Output::Data { id, octets } => self.seen.push(Seen::Data(id, octets.to_vec())),
                 Output::Closed(id, why) => self.seen.push(Seen::Closed(id, why)),
-                Output::Idle { .. } | Output::Over(_) => {}
+                Output::Idle { id, since } => self.seen.push(Seen::Idle(id, since)),
+                Output::Over(id) => self.seen.push(Seen::Over(id)),
             }
         }
     }
