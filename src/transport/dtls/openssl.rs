@@ -12,6 +12,7 @@
 //!          compression, tickets; the filter bounds what a client may send in a handshake.
 //! Sources: RFC 6347 sections 4.2.1, 4.2.4; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -276,6 +277,11 @@ impl Slot {
     }
 }
 
+thread_local! {
+    /// What the sessions of a worker read into, one after the other.
+    static ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; MESSAGE_MAX]);
+}
+
 /// One session.
 struct Engine {
     stream: SslStream<Wire>,
@@ -411,22 +417,23 @@ impl Engine {
     }
 
     fn read(&mut self) {
-        let mut room = vec![0; MESSAGE_MAX];
-        loop {
-            match self.stream.ssl_read(&mut room) {
-                Ok(length) => {
-                    let octets = room.get(..length).unwrap_or_default();
-                    self.events.push_back(Event::Data(Bytes::copy_from_slice(octets)));
-                }
-                Err(why) => {
-                    return match why.code() {
-                        ErrorCode::WANT_READ => {}
-                        ErrorCode::ZERO_RETURN => self.end(Ended::Peer),
-                        _ => self.end(Ended::Failed),
-                    };
+        ROOM.with_borrow_mut(|room| {
+            loop {
+                match self.stream.ssl_read(room) {
+                    Ok(length) => {
+                        let octets = room.get(..length).unwrap_or_default();
+                        self.events.push_back(Event::Data(Bytes::copy_from_slice(octets)));
+                    }
+                    Err(why) => {
+                        return match why.code() {
+                            ErrorCode::WANT_READ => {}
+                            ErrorCode::ZERO_RETURN => self.end(Ended::Peer),
+                            _ => self.end(Ended::Failed),
+                        };
+                    }
                 }
             }
-        }
+        });
     }
 
     fn end(&mut self, why: Ended) {
