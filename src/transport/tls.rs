@@ -86,11 +86,13 @@ impl Certificate {
     }
 
     /// The chain, our own certificate first.
+    #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
     /// The private key.
+    #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
     pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
         &self.key
     }

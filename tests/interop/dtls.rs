@@ -331,6 +331,34 @@ fn what_proves_nothing_carries_nothing_over_dtls() {
     }
 }
 
+/// What stands on a key ends with it: the key is taken back by a reload, and the session answers no more.
+#[test]
+fn a_session_ends_with_the_key_that_it_stands_on() {
+    for engine in ENGINES {
+        let core = Core::start();
+        let edge = Edge::start(&core, engine);
+        let suite = "PSK-AES128-GCM-SHA256";
+        let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", suite]);
+        let mut client = Client::start(command);
+        client.say(&register("carol", &format!("before-{engine}"), "DTLS-UDP"));
+        let heard = client.hear(PATIENCE);
+        assert!(heard.contains("SIP/2.0 200 "), "{engine}: {heard}");
+        client.heard.clear();
+        let text = fs::read_to_string(edge.folder.path().join("psk.toml")).expect("it is there");
+        secret(&edge.folder, "psk.toml", &text.replace(KEY, &KEY.replace('2', "3")));
+        edge.peer.signal("HUP");
+        let reloaded = edge.peer.await_that(Duration::from_secs(10), |lines| {
+            lines.iter().any(|line| line.contains("reloaded: psk.keys")).then_some(())
+        });
+        assert!(reloaded.is_some(), "{engine}: {}", edge.peer.said());
+        client.say(&register("carol", &format!("after-{engine}"), "DTLS-UDP"));
+        let heard = client.hear(Duration::from_secs(3));
+        assert!(!heard.contains("SIP/2.0 "), "{engine}: {heard}");
+        let seen = core.seen.lock().expect("nobody panics with it");
+        assert!(!seen.iter().any(|text| text.contains("after-")), "{engine}");
+    }
+}
+
 /// Our UE, whose DTLS is not OpenSSL's.
 #[test]
 fn our_ue_registers_over_dtls() {
