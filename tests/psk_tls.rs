@@ -221,6 +221,35 @@ fn a_handshake_without_its_key_ends_like_one_with_a_wrong_key() {
     });
 }
 
+/// RFC 4279 section 2: where strangers are told, it is by the alert for it, and only so many.
+#[test]
+fn strangers_are_told_where_it_is_wished_and_not_too_often() {
+    run(async {
+        let mut lab = Lab::new();
+        lab.server = lab.server.telling_unknown();
+        let knock = async |identity: &str, of| {
+            let (near, far) = duplex(4096);
+            let (_, spoken) =
+                tokio::join!(serve(&lab, far), speak(client(identity, [5; 32], of), near));
+            spoken.expect_err("refused")
+        };
+        for suite in &SUITES {
+            let of = PskUse::Suite(suite.number);
+            let wrong = knock(CAROL, of).await;
+            let told = knock("psk;nobody@bsf.example.net", of).await;
+            assert!(told.contains("unknown psk identity") && told != wrong, "{told}, {wrong}");
+        }
+        let of = PskUse::Suite(0x00a8);
+        let (mut told, began) = (0, clock::mono());
+        for _ in 0..200 {
+            let said = knock("psk;nobody@bsf.example.net", of).await;
+            told += u64::from(said.contains("unknown psk identity"));
+        }
+        let most = 11 + 10 * (clock::mono().since(began).as_secs() + 1);
+        assert!(told <= most, "{told} of 200, {most} may be");
+    });
+}
+
 /// A client that sends on before it is answered would have its key exchange read before there is a suite.
 #[test]
 fn who_does_not_wait_for_an_answer_is_refused() {

@@ -572,8 +572,9 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
 /// The handshakes with shared keys of a listener.
 #[cfg(feature = "openssl")]
 fn handshakes(listener: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
-    let server = listener.psk.map(|offer| PskServer::new(offer.cbc)).transpose();
-    Ok(server.map_err(io::Error::other)?.map(Arc::new))
+    let Some(offer) = listener.psk else { return Ok(None) };
+    let server = PskServer::new(offer.cbc).map_err(io::Error::other)?;
+    Ok(Some(Arc::new(if offer.tells_unknown { server.telling_unknown() } else { server })))
 }
 
 /// None: the configuration was refused if it asked for any.

@@ -49,9 +49,11 @@ pub struct Psk {
 pub struct Offer {
     /// Whether suites of CBC are taken too.
     pub cbc: bool,
+    /// Whether clients of TLS 1.2 are told that their identity is unknown.
+    pub tells_unknown: bool,
 }
 
-/// Reads `psk` and `psk_cbc` of a listener's TLS.
+/// Reads `psk`, `psk_cbc` and `psk_unknown` of a listener's TLS.
 pub(super) fn offer(table: &mut Section<'_>) -> Option<Spot<Offer>> {
     let (place, cbc_place) = (table.place_of("psk"), table.place_of("psk_cbc"));
     let taken = table.or("psk", false);
@@ -63,11 +65,17 @@ pub(super) fn offer(table: &mut Section<'_>) -> Option<Spot<Offer>> {
         let why = "padding tells of what they encrypt (CVE-2013-0169); they are for UEs that know no other";
         table.notes().warn(&cbc_place, "takes suites of CBC", why, "psk_cbc = false");
     }
+    let unknown_place = table.place_of("psk_unknown");
+    let tells_unknown = table.word("psk_unknown", &[("hide", false), ("alert", true)]);
+    if tells_unknown {
+        let why = "whoever knocks learns which identities there are (RFC 4279 section 2)";
+        table.notes().warn(&unknown_place, "tells strangers", why, "psk_unknown = \"hide\"");
+    }
     if taken && cfg!(not(feature = "openssl")) {
         let why = "it was built without the feature openssl";
         table.notes().problem(&place, "is not in this program", why, "false");
     }
-    taken.then_some(Spot { value: Offer { cbc }, place })
+    taken.then_some(Spot { value: Offer { cbc, tells_unknown }, place })
 }
 
 /// Reads `[psk]`; `naf` says whether there are bootstrapped keys.

@@ -16,7 +16,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -33,10 +33,16 @@ use tokio_openssl::SslStream;
 
 use super::client_hello::{Assembler, Choice, ClientHello, MESSAGE_MAX, psk_identity};
 use super::key_desk::KeyDesk;
+use crate::admission::Rate;
+use crate::admission::rate::Bucket;
+use crate::clock;
 use crate::keys::psk::{HINT, Psk, PskClient, PskKey, PskProof, PskUse};
 
 /// Most octets of one handshake that are held back while its key is fetched.
 pub const HELD_MAX: usize = MESSAGE_MAX + 4096;
+
+/// How many clients are told in all that their identity is unknown, where any are.
+pub const TOLD: Rate = Rate::per_second(10);
 
 /// A suite of TLS 1.2 with a shared key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,8 @@ pub struct PskServer {
     numbers: Vec<u16>,
     contexts: Vec<SslContext>,
     tls13: SslContext,
+    /// Where clients are told that their identity is unknown: when the next may be.
+    tells: Option<Mutex<Bucket>>,
 }
 
 impl PskServer {
@@ -83,7 +91,22 @@ impl PskServer {
         tls13.set_max_early_data(0)?;
         tls13.set_num_tickets(0)?;
         let numbers = suites().map(|suite| suite.number).collect();
-        Ok(Self { numbers, contexts, tls13: tls13.build() })
+        Ok(Self { numbers, contexts, tls13: tls13.build(), tells: None })
+    }
+
+    /// Tells clients of TLS 1.2 that their identity is unknown, at most [`TOLD`]; others see what a wrong key sees.
+    ///
+    /// Source: RFC 4279 section 2 (`unknown_psk_identity`).
+    pub fn telling_unknown(self) -> Self {
+        Self { tells: Some(Mutex::default()), ..self }
+    }
+
+    /// Whether this client is told.
+    fn tells(&self, psk: &Psk) -> bool {
+        let Some(bucket) = self.tells.as_ref().filter(|_| psk.proof.is_none()) else {
+            return false;
+        };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(TOLD, clock::mono())
     }
 
     /// The suites of TLS 1.2, the preferred one first: for [`ClientHello::choose`].
@@ -131,7 +154,8 @@ impl PskServer {
                 Choice::Certificate | Choice::Psk13 => PskUse::Tls13,
             };
             let psk = desk.psk(&identity, asked_for, of).await;
-            given.set(Some(Known { only_for: None, psk }));
+            // Without a key, OpenSSL says that it knows of none.
+            given.set((!self.tells(&psk)).then_some(Known { only_for: None, psk }));
             stream.as_mut().get_pin_mut().release();
         }
         let proof = given.proof().ok_or(PskRefusal::Nobody)?;

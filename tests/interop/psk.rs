@@ -410,6 +410,11 @@ fn who_is_not_known_sees_what_a_wrong_key_sees() {
         }
     }
     assert!(core.requests().iter().all(|seen| seen.call_id == "right"));
+    let said = edge.peer.said();
+    assert!(said.contains("handshake refused"), "{said}");
+    for secret in [CARRIED, rand] {
+        assert!(!said.contains(secret), "SEC-001: {secret} in the log");
+    }
 }
 
 /// V-48: what is old, weak or without Diffie-Hellman in TLS 1.3 is refused with a fatal alert.
