@@ -149,7 +149,7 @@ impl Journey {
             Some(rest) if rest.is_request() => self.refuse(rest, arrival, refusal, now),
             _ => self.decide(None, arrival, Outcome::Dropped(refusal), 0),
         }
-        if arrival.flow.connection.is_some() {
+        if arrival.flow.transport.is_reliable() {
             self.actions.push_back(Action::Close(arrival.flow));
         }
     }

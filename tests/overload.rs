@@ -47,6 +47,7 @@ fn v_92_a_worker_that_falls_behind_sheds_and_one_that_caught_up_does_not() {
         name: "edge.example.net".into(),
         tls: None,
         psk: None,
+        dtls: None,
     };
     let realm = Realm::new("example.net").unwrap();
     let plan = Plan {

@@ -176,6 +176,7 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         floor: Hash::Md5,
         tls: None,
         psk: None,
+        trust: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     };

@@ -161,6 +161,7 @@ impl Lab {
             name: "edge.example.net".into(),
             tls,
             psk: None,
+            dtls: None,
         };
         let clear = [Transport::Udp, Transport::Tcp];
         let ue: &[Transport] = if setup.tls.is_some() { &[Transport::Tls] } else { &clear };
@@ -438,6 +439,7 @@ fn two_workers_share_a_port() {
             name: "edge.example.net".into(),
             tls: None,
             psk: None,
+            dtls: None,
         };
         let flows = Flows::new(Limits::default(), 0);
         let desk = Rc::new(Desk::default());

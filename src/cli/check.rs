@@ -20,8 +20,7 @@ use crate::transport::peer::ClientCertificate;
 use crate::transport::{Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 8] = [
-    "DTLS",
+const NOT_OFFERED: [&str; 7] = [
     "WebSocket",
     "sec-agree (RFC 3329)",
     "B2BUA",
@@ -254,8 +253,13 @@ fn side(side: Side) -> &'static str {
     }
 }
 
+/// The words that the configuration has for them.
 fn tokens(transports: &[Transport]) -> Vec<&'static str> {
-    transports.iter().map(|transport| transport.uri_token()).collect()
+    let word = |transport: &Transport| match transport {
+        Transport::Dtls => "dtls",
+        other => other.uri_token(),
+    };
+    transports.iter().map(word).collect()
 }
 
 fn asks(listener: &Listener) -> &'static str {

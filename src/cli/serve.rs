@@ -37,6 +37,7 @@ use crate::keys::naf::Shortened;
 use crate::keys::subscribers::{file, state::SqnState};
 use crate::keys::{KeySource, VectorSource};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
+use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::resolve::{Conditions, Member};
@@ -173,6 +174,7 @@ struct Live {
     running: Option<Arc<Running>>,
     bsf: Option<(Arc<Bsf>, SqnState)>,
     tls: Vec<Option<Arc<ServerTls>>>,
+    dtls: Vec<Option<Arc<DtlsServer>>>,
     client_tls: Option<Arc<ClientTls>>,
     log: Option<LogHandle>,
 }
@@ -193,13 +195,14 @@ impl Service {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
         };
-        let (mut groups, mut tls, mut client_tls, mut running) =
-            (Vec::new(), Vec::new(), None, None);
+        let (mut groups, mut tls, mut dtls, mut client_tls, mut running) =
+            (Vec::new(), Vec::new(), Vec::new(), None, None);
         if !config.listeners.is_empty() {
             groups = peer_groups(&config);
             let mut plan = plan(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf)))?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
+            dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
@@ -207,6 +210,7 @@ impl Service {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
             tls,
+            dtls,
             client_tls,
             log,
         };
@@ -380,6 +384,11 @@ impl Live {
                 serving.replace(&tls.spec).map_err(|why| why.to_string())?;
             }
         }
+        for (serving, listener) in self.dtls.iter().zip(&new.listeners) {
+            if let (Some(serving), Some(spec)) = (serving, config::dtls::spec(listener)) {
+                serving.replace(&spec).map_err(|why| why.to_string())?;
+            }
+        }
         if let (Some(client), Some(dialling)) = (&self.client_tls, &new.dialling) {
             client
                 .replace(dialling.trust.clone(), dialling.shows.as_deref())
@@ -472,6 +481,7 @@ pub fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             name: Arc::clone(&listener.identity),
             tls,
             psk: handshakes(listener)?,
+            dtls: config::dtls::server(listener)?,
         });
     }
     let client_tls = match &config.dialling {

@@ -129,6 +129,8 @@ enum Carrier {
     Tcp,
     Tls,
     PskTls,
+    Dtls,
+    DtlsPsk,
 }
 
 #[derive(Clone, Debug, Clap)]
@@ -148,7 +150,7 @@ struct Who {
     /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
     #[arg(long, value_name = "SUITE")]
     psk_suite: Option<String>,
-    /// For psk-tls: the identity of a key that was carried here, instead of a bootstrapped one
+    /// For psk-tls and dtls-psk: the identity of a key that was carried here, instead of a bootstrapped one
     #[arg(long, value_name = "psk;ID@BSF", requires = "psk_file")]
     psk_identity: Option<String>,
     /// File with that key, in hex
@@ -260,13 +262,17 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned());
         credentials.push(Credential::Account { username: username.clone(), password, realm: None });
     }
-    let tls = match &who.ca {
-        Some(file) => Some(tls::client_config(tls::trust(&std::fs::read(file)?, b"")?, None)?),
+    let trust = match &who.ca {
+        Some(file) => Some(tls::trust(&std::fs::read(file)?, b"")?),
         None => None,
     };
+    let tls = trust.clone().map(|trust| tls::client_config(trust, None)).transpose()?;
     let psk = match who.transport {
-        Carrier::PskTls => Some(shared_key(who, bootstrapped.as_deref())?),
-        Carrier::Udp | Carrier::Tcp | Carrier::Tls => None,
+        Carrier::PskTls => Some(shared_key(who, use_of(who)?, bootstrapped.as_deref())?),
+        Carrier::DtlsPsk => {
+            Some(shared_key(who, PskUse::Suite(DTLS_SUITE), bootstrapped.as_deref())?)
+        }
+        Carrier::Udp | Carrier::Tcp | Carrier::Tls | Carrier::Dtls => None,
     };
     let settings = UeSettings {
         edge: who.edge,
@@ -275,31 +281,45 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
             Carrier::Udp => Transport::Udp,
             Carrier::Tcp => Transport::Tcp,
             Carrier::Tls | Carrier::PskTls => Transport::Tls,
+            Carrier::Dtls | Carrier::DtlsPsk => Transport::Dtls,
         },
         identity: who.identity.clone(),
         credentials,
         floor: if who.no_md5 { Hash::Sha256 } else { Hash::Md5 },
         tls,
         psk,
+        trust,
         local: None,
         trace: None,
     };
     Ok(Ue::connect(settings).await?)
 }
 
-/// The key for a handshake: one that was carried here, else a bootstrapped one.
-fn shared_key(who: &Who, bootstrapped: Option<&Bootstrapped>) -> Result<PskClient, Fault> {
-    let of = match &who.psk_suite {
+/// The one suite that our end of DTLS has for shared keys: PSK-AES128-GCM-SHA256.
+const DTLS_SUITE: u16 = 0x00A8;
+
+/// What the key of a TLS handshake is made for.
+fn use_of(who: &Who) -> Result<PskUse, Fault> {
+    Ok(match &who.psk_suite {
         Some(name) => PskUse::Suite(suite(name)?),
         None => PskUse::Tls13,
-    };
+    })
+}
+
+/// The key for a handshake: one that was carried here, else a bootstrapped one.
+fn shared_key(
+    who: &Who,
+    of: PskUse,
+    bootstrapped: Option<&Bootstrapped>,
+) -> Result<PskClient, Fault> {
     if let (Some(identity), Some(file)) = (&who.psk_identity, &who.psk_file) {
         let digits = Zeroizing::new(std::fs::read_to_string(file)?);
         let octets = hex(digits.trim()).ok_or("the key is not hex")?;
         let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;
         return Ok(PskClient { identity: identity.clone(), key, of });
     }
-    let keys = bootstrapped.ok_or("psk-tls needs --keys, or --psk-identity with --psk-file")?;
+    let keys =
+        bootstrapped.ok_or("a shared key needs --keys, or --psk-identity with --psk-file")?;
     let key = keys.naf_key(&NafId::new(&who.name, of.ua(Scheme::ThreeGpp)))?;
     let key = PskKey::new(key.expose()).ok_or("the key has no octets")?;
     Ok(PskClient { identity: PskName::identity_of(&keys.btid), key, of })

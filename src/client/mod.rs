@@ -12,6 +12,8 @@ pub mod bootstrap;
 #[cfg(feature = "http")]
 pub mod bootstrap_http;
 pub mod draft;
+#[cfg(feature = "webrtc-dtls")]
+mod dtls;
 pub mod info;
 #[cfg(feature = "edge")]
 pub mod store;

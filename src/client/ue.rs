@@ -21,9 +21,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::agent::{Agent, Event, Failure};
 use super::answer::{Answerer, Credential};
 use super::draft::{Draft, Voice};
+#[cfg(feature = "webrtc-dtls")]
+use super::dtls::Line;
 use crate::authentication::digest::Hash;
 use crate::clock;
 use crate::keys::psk::PskClient;
+use crate::transport::peer::Trust;
 use crate::transport::{Flow, ListenerId, Transport, tls};
 use crate::wire::message::MESSAGE_MAX_KNOWN;
 use crate::wire::{Framed, Framer, Message, Name};
@@ -51,8 +54,10 @@ pub struct UeSettings {
     pub floor: Hash,
     /// TLS, for a transport that needs it.
     pub tls: Option<Arc<ClientConfig>>,
-    /// A shared key for TLS, instead of certificates.
+    /// A shared key for TLS and DTLS, instead of certificates.
     pub psk: Option<PskClient>,
+    /// Who may vouch for the edge, over DTLS with certificates.
+    pub trust: Option<Trust>,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.
@@ -137,6 +142,14 @@ impl Ue {
                 let local = socket.local_addr().map_err(UeError::Connect)?;
                 let phone = Phone::new(&settings, local, tell);
                 tokio::spawn(phone.run_datagrams(socket, inbox));
+                local
+            }
+            Transport::Dtls => {
+                let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
+                socket.connect(settings.edge).await.map_err(UeError::Connect)?;
+                let local = socket.local_addr().map_err(UeError::Connect)?;
+                let phone = Phone::new(&settings, local, tell);
+                phone.start_dtls(socket, inbox, &settings).await?;
                 local
             }
             Transport::Tcp | Transport::Tls => {
@@ -362,6 +375,50 @@ impl Phone {
                     if let Ok(message) = Message::from_datagram(octets) {
                         self.take(message);
                     }
+                },
+                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
+            }
+        }
+    }
+
+    #[cfg(feature = "webrtc-dtls")]
+    async fn start_dtls(
+        self,
+        socket: UdpSocket,
+        inbox: mpsc::Receiver<Command>,
+        settings: &UeSettings,
+    ) -> Result<(), UeError> {
+        let line = Line::connect(socket, settings).await?;
+        tokio::spawn(self.run_dtls(line, inbox));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "webrtc-dtls"))]
+    async fn start_dtls(
+        self,
+        _: UdpSocket,
+        _: mpsc::Receiver<Command>,
+        _: &UeSettings,
+    ) -> Result<(), UeError> {
+        Err(UeError::Tls("this program was built without the feature webrtc-dtls".into()))
+    }
+
+    #[cfg(feature = "webrtc-dtls")]
+    async fn run_dtls(mut self, mut line: Line, mut inbox: mpsc::Receiver<Command>) {
+        loop {
+            for octets in self.drain() {
+                line.send(&octets);
+            }
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return line.close().await,
+                },
+                read = line.recv() => match read {
+                    Some(octets) => if let Ok(message) = Message::from_datagram(octets) {
+                        self.take(message);
+                    },
+                    None => return self.end(),
                 },
                 () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
             }

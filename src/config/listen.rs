@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::dtls::{self, Dtls};
 use super::files::{Fingerprint, Folder, PEM_MAX, Secrecy, Sum};
 use super::problem::{Notes, Place};
 use super::psk::{self, Offer};
@@ -37,7 +38,7 @@ pub struct Listener {
     pub side: Side,
     /// Where.
     pub address: SocketAddr,
-    /// What it speaks: UDP, TCP or both, or TLS.
+    /// What it speaks: UDP, TCP or both; or TLS, DTLS or both.
     pub transports: Vec<Transport>,
     /// The host in Via and Record-Route, and in its certificate; lower case.
     pub identity: Arc<str>,
@@ -45,6 +46,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Whether handshakes with shared keys are taken beside them.
     pub psk: Option<Offer>,
+    /// How it speaks DTLS, if it does.
+    pub dtls: Option<Dtls>,
     /// Digest algorithms of its own, the preferred one first.
     pub algorithms: Option<Vec<Hash>>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
@@ -105,6 +108,8 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         let why = "a shared key proves a user, and servers are known by certificates";
         section.notes().problem(&psk.place, "stands at a listener for servers", why, "false");
     }
+    let offer = psk.as_ref().map(|spot| spot.value);
+    let dtls = dtls::read(&mut section, transports.as_deref(), side, (tls.as_ref(), offer));
     let mut digest = section.table("digest");
     let algorithms =
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
@@ -126,6 +131,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         identity: identity.into(),
         tls,
         psk: psk.map(|spot| spot.value),
+        dtls,
         algorithms,
         force_rport,
     })
@@ -145,9 +151,15 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
             "udp" => Transport::Udp,
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
+            "dtls" => Transport::Dtls,
             other => {
                 let what = format!("holds {other:?}, which is not offered");
-                notes.problem(&place, &what, "what is: \"udp\", \"tcp\", \"tls\"", example);
+                notes.problem(
+                    &place,
+                    &what,
+                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\"",
+                    example,
+                );
                 return None;
             }
         };
@@ -161,7 +173,8 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
         notes.problem(&place, "is empty", "it would listen to nothing", example);
         return None;
     }
-    if transports.contains(&Transport::Tls) && transports.len() > 1 {
+    let secure = |transport: &Transport| transport.is_secure();
+    if transports.iter().any(secure) && !transports.iter().all(secure) {
         let why = "TLS needs a port of its own: in the clear, nobody could tell which was meant";
         notes.problem(&place, "mixes TLS with cleartext", why, "[\"tls\"]");
         return None;
@@ -221,7 +234,7 @@ fn tls(
 ) -> (Option<ListenerTls>, Option<Spot<Offer>>) {
     let mut table = section.table("tls");
     let notes = section.notes();
-    let wanted = transports.as_ref().is_some_and(|list| list.contains(&Transport::Tls));
+    let wanted = transports.as_ref().is_some_and(|list| list.iter().any(|it| it.is_secure()));
     if !table.is_present() {
         if wanted {
             let what = format!("{} is missing", table.place().path);
@@ -385,8 +398,8 @@ fn clash(one: &Listener, other: &Listener, place: &Place, address: &Place, notes
         let what = format!("listen.name = {:?} is there twice", one.name);
         notes.say(place.line, what, "names tell listeners apart", "");
     }
-    let stream = |listener: &Listener| listener.transports.iter().any(|t| *t != Transport::Udp);
-    let datagrams = |listener: &Listener| listener.transports.contains(&Transport::Udp);
+    let stream = |listener: &Listener| listener.transports.iter().any(|t| t.is_reliable());
+    let datagrams = |listener: &Listener| listener.transports.iter().any(|t| !t.is_reliable());
     let same_kind = (stream(one) && stream(other)) || (datagrams(one) && datagrams(other));
     if same_kind && overlap(one.address, other.address) {
         let what =

@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod aka;
+pub mod dtls;
 pub mod field;
 pub mod files;
 pub mod listen;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aka::Aka;
+pub use dtls::Dtls;
 pub use listen::{Listener, ListenerTls};
 pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
@@ -35,7 +37,7 @@ pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
 
 use crate::identity::Realm;
-use crate::transport::{Side, Transport};
+use crate::transport::Side;
 use files::Folder;
 use problem::{Notes, Place};
 use raw::{Document, Lines, Section, Spot};
@@ -329,7 +331,7 @@ fn pages(root: &mut Section<'_>, telemetry: &Telemetry, bsf: Option<&Bsf>, liste
     let notes = root.notes();
     let streams = listeners
         .iter()
-        .filter(|listener| listener.transports.iter().any(|t| *t != Transport::Udp))
+        .filter(|listener| listener.transports.iter().any(|t| t.is_reliable()))
         .map(|listener| (listener.address, format!("listener {:?}", listener.name)));
     let mut taken: Vec<(SocketAddr, String)> = streams.collect();
     let pages =

@@ -222,6 +222,7 @@ impl Watch for Ladder {
         let secure = match (arrival.flow.transport, &arrival.channel) {
             (Transport::Tls, Some(_)) => " (PSK-TLS)",
             (Transport::Tls, None) => " (TLS)",
+            (Transport::Dtls, _) => " (DTLS)",
             (Transport::Udp | Transport::Tcp, _) => "",
         };
         let what = format!("{}{secure}", title(message));

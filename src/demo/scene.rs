@@ -367,6 +367,7 @@ impl Demo {
             floor: Hash::Md5,
             tls: Some(Arc::clone(&self.tls)),
             psk,
+            trust: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })
@@ -490,6 +491,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         name: name.into(),
         tls,
         psk: None,
+        dtls: None,
     };
     let with_certificate = listen(1, Side::Ue, &[Transport::Tls], EDGE, Some(tls));
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));

@@ -163,6 +163,7 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
                 value.put(match transport {
                     Transport::Tcp => ";transport=tcp;lr",
                     Transport::Tls if !by_name && !sips => ";transport=tls;lr",
+                    Transport::Dtls => ";transport=dtls-udp;lr",
                     Transport::Udp | Transport::Tls => ";lr",
                 });
                 value.put(">");
@@ -213,6 +214,7 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
                 Transport::Udp => ";lr",
                 Transport::Tcp => ";transport=tcp;lr",
                 Transport::Tls => ";transport=tls;lr",
+                Transport::Dtls => ";transport=dtls-udp;lr",
             });
             value.put(if first_hop { ";ob>" } else { ">" });
         });

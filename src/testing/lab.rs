@@ -6,7 +6,7 @@
 //! Refuses: nothing.
 //! Sources: none.
 //!
-//! edge.example.net listens for UEs on 198.51.100.1 (UDP and TCP 5060, TLS 5061) and for the core on
+//! edge.example.net listens for UEs on 198.51.100.1 (UDP and TCP 5060, TLS and DTLS 5061) and for the core on
 //! 198.51.100.2:5060; the core is one group at 203.0.113.10:5060, known by its address. UE keys are those of
 //! bsf.example.net; `ue1` is alice, `ue2` is bob.
 
@@ -142,7 +142,7 @@ impl Default for LabSettings {
             forward: forward::Settings {
                 listeners: vec![
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
-                    listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls]),
+                    listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls, Transport::Dtls]),
                     listener(2, Side::Core, "198.51.100.2:5060", &[Transport::Udp, Transport::Tcp]),
                 ],
                 routes: vec![("example.net".into(), GroupId(0))],
@@ -182,6 +182,11 @@ impl Peer {
     /// A UE on a TLS connection of that number, without a certificate of its own.
     pub fn tls(from: &str, connection: u32) -> Self {
         Self::new(Transport::Tls, from, Side::Ue, 1, Some(connection))
+    }
+
+    /// A UE on a DTLS session of that number.
+    pub fn dtls(from: &str, session: u32) -> Self {
+        Self::new(Transport::Dtls, from, Side::Ue, 1, Some(session))
     }
 
     /// The same, if its handshake proved who it is.

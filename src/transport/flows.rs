@@ -18,6 +18,7 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
+use super::dtls::doors::Doors;
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
 use super::{ConnectionId, Flow, ListenerId, Transport};
@@ -40,8 +41,10 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// In all, either direction.
     pub connections: usize,
-    /// TLS handshakes under way at once, as a server.
+    /// TLS handshakes under way at once, as a server; as many over DTLS.
     pub half_open: usize,
+    /// DTLS handshakes under way at once from one address (an IPv6 /64).
+    pub half_open_per_address: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             unauthenticated: 20_000,
             connections: 200_000,
             half_open: 1000,
+            half_open_per_address: 8,
         }
     }
 }
@@ -100,6 +104,7 @@ pub struct Flows {
     open: AtomicUsize,
     half_open: AtomicUsize,
     crowd: Mutex<Crowd>,
+    doors: Arc<Doors>,
     tally: Tally,
 }
 
@@ -126,6 +131,7 @@ impl Flows {
             open: AtomicUsize::new(0),
             half_open: AtomicUsize::new(0),
             crowd: Mutex::default(),
+            doors: Doors::new(limits.half_open_per_address, limits.half_open),
             tally: Tally::default(),
         })
     }
@@ -218,6 +224,11 @@ impl Flows {
         let guard = HalfOpen(self.clone());
         let before = self.half_open.fetch_add(1, Ordering::Relaxed);
         (before < self.limits.half_open).then_some(guard)
+    }
+
+    /// Leave to begin DTLS handshakes.
+    pub(super) fn doors(&self) -> &Arc<Doors> {
+        &self.doors
     }
 
     /// Enters a connection; it is in the table until the lease is dropped.
@@ -470,6 +481,14 @@ impl Pipe {
             outgoing.extend_from_slice(&octets);
         }
         queue.end.filter(|_| queue.messages.is_empty())
+    }
+
+    /// The next message that is queued; says whether, and why, it ends once there is none.
+    pub(super) fn pop(&self) -> Result<Bytes, Option<Closed>> {
+        let mut queue = lock(&self.queue);
+        let octets = queue.messages.pop_front().ok_or(queue.end)?;
+        queue.octets = queue.octets.saturating_sub(octets.len());
+        Ok(octets)
     }
 
     /// Notes that the task sleeps from now on, to be woken by `waker`; not if [`Pipe::pull`] would give it something,

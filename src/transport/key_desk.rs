@@ -73,6 +73,11 @@ impl KeyDesk {
         &self.keys
     }
 
+    /// Changes when a key was taken back.
+    pub fn taken_back(&self) -> watch::Receiver<()> {
+        self.taken_back.clone()
+    }
+
     /// Returns when what `proof` says holds no longer: its key has ended, or was taken back.
     pub async fn until_over(&self, proof: &PskProof) {
         let mut taken_back = self.taken_back.clone();

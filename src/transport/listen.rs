@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::dtls::server::DtlsServer;
 use super::psk_tls::PskServer;
 use super::tls::ServerTls;
 use super::{ListenerId, Side, Transport};
@@ -27,7 +28,7 @@ pub struct ListenSpec {
     pub side: Side,
     /// Where.
     pub address: SocketAddr,
-    /// `[Udp]`, `[Tcp]`, both, or `[Tls]`.
+    /// `[Udp]`, `[Tcp]` or both; or `[Tls]`, `[Dtls]` or both.
     pub transports: Vec<Transport>,
     /// The host by which others reach it, as it stands in Via and Record-Route.
     pub name: Arc<str>,
@@ -35,6 +36,8 @@ pub struct ListenSpec {
     pub tls: Option<Arc<ServerTls>>,
     /// Its handshakes with shared keys, beside certificates on the same port, if it has any.
     pub psk: Option<Arc<PskServer>>,
+    /// Its end of DTLS, where it speaks that.
+    pub dtls: Option<Arc<DtlsServer>>,
 }
 
 /// A listener as it is.
@@ -116,16 +119,21 @@ pub fn bind(specs: Vec<ListenSpec>, workers: NonZeroUsize) -> Result<Vec<Sockets
 fn bind_one(spec: ListenSpec, sets: &mut [Sockets]) -> io::Result<()> {
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     let tls = spec.transports.contains(&Transport::Tls);
+    let dtls = spec.transports.contains(&Transport::Dtls);
+    let clear = spec.transports.iter().any(|transport| !transport.is_secure());
     if spec.transports.is_empty() {
         return wrong("no transport is named");
     }
-    if tls && spec.transports.len() > 1 {
+    if (tls || dtls) && clear {
         return wrong("TLS needs a port of its own");
+    }
+    if dtls && spec.dtls.is_none() {
+        return wrong("DTLS needs a certificate or shared keys");
     }
     if tls && spec.tls.is_none() {
         return wrong("TLS needs a certificate");
     }
-    let udp = spec.transports.contains(&Transport::Udp);
+    let udp = dtls || spec.transports.contains(&Transport::Udp);
     let tcp = tls || spec.transports.contains(&Transport::Tcp);
     let local = vacant(spec.address, udp, tcp)?;
     let bound = Arc::new(Bound { spec, local });
@@ -210,6 +218,7 @@ mod tests {
             name: "edge.example.net".into(),
             tls: None,
             psk: None,
+            dtls: None,
         }
     }
 
@@ -247,6 +256,8 @@ mod tests {
             (&[][..], "no transport is named"),
             (&[Transport::Tls], "TLS needs a certificate"),
             (&[Transport::Tls, Transport::Tcp], "TLS needs a port of its own"),
+            (&[Transport::Dtls, Transport::Udp], "TLS needs a port of its own"),
+            (&[Transport::Dtls], "DTLS needs a certificate or shared keys"),
         ] {
             let why =
                 bind(vec![spec("127.0.0.1:0", transports)], workers(1)).map(|_| ()).unwrap_err();

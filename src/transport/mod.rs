@@ -10,6 +10,7 @@
 mod batch;
 pub mod client_hello;
 pub mod demux;
+pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;
 #[cfg(feature = "openssl")]
@@ -71,17 +72,19 @@ pub enum Transport {
     Tcp,
     /// A stream under TLS.
     Tls,
+    /// Datagrams under DTLS.
+    Dtls,
 }
 
 impl Transport {
     /// Whether the transport itself repeats what is lost.
     pub fn is_reliable(self) -> bool {
-        self != Self::Udp
+        matches!(self, Self::Tcp | Self::Tls)
     }
 
     /// Whether it gives confidentiality and integrity.
     pub fn is_secure(self) -> bool {
-        self == Self::Tls
+        matches!(self, Self::Tls | Self::Dtls)
     }
 
     /// The token in a Via.
@@ -90,6 +93,7 @@ impl Transport {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
+            Self::Dtls => "DTLS-UDP",
         }
     }
 
@@ -99,6 +103,7 @@ impl Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Dtls => "dtls-udp",
         }
     }
 

@@ -306,10 +306,16 @@ fn server_12(suite: &Suite) -> Result<SslContext, ErrorStack> {
     // The one that OpenSSL would choose by itself has 1024 bits.
     let group = Dh::from_pqg(BigNum::get_rfc3526_prime_2048()?, None, BigNum::from_u32(2)?)?;
     context.set_tmp_dh(&group)?;
+    hint(&mut context)?;
+    Ok(context.build())
+}
+
+/// Has clients hinted which of their keys is meant.
+pub(super) fn hint(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     let hint = CString::new(HINT).unwrap_or_default();
     // SAFETY: the context lives, and the library copies the text.
     let done = unsafe { SSL_CTX_use_psk_identity_hint(context.as_ptr(), hint.as_ptr()) };
-    if done == 1 { Ok(context.build()) } else { Err(ErrorStack::get()) }
+    if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
 /// Leaves one suite. SHA-1 of a suite of CBC authenticates records, which newer builds put below their usual level.

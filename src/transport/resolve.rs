@@ -394,6 +394,7 @@ fn srv_name(host: &str, transport: Transport) -> String {
         Transport::Udp => "_sip._udp",
         Transport::Tcp => "_sip._tcp",
         Transport::Tls => "_sips._tcp",
+        Transport::Dtls => "_sips._udp",
     };
     format!("{service}.{host}")
 }

@@ -44,7 +44,7 @@ pub struct StreamFacts {
     pub local: SocketAddr,
     /// The verified names of the peer's certificate; `None` without one.
     pub names: Option<CertificateNames>,
-    /// Whom its handshake proved, by a shared key.
+    /// Whom its handshake proved, by a shared key or by a user's certificate.
     pub channel: Option<Arc<Caller>>,
     /// The server name that a client asked for.
     pub asked_for: Option<Arc<str>>,
@@ -73,6 +73,8 @@ pub enum Closed {
     Stranger,
     /// The key that it stood on has ended, or was taken back.
     KeyOver,
+    /// Its peer began anew from the same address.
+    Replaced,
     /// A fault of ours.
     Panicked,
 }

@@ -60,6 +60,8 @@ tally! {
     handshakes_slow
     /// TLS handshakes with clients that failed.
     handshakes_failed
+    /// Hellos of DTLS answered without keeping anything.
+    hellos_answered
     /// Peers we dialled whose certificate is for another domain.
     wrong_names
     /// Connections closed because the peer showed too little in time.

@@ -251,7 +251,7 @@ async fn reach(
             let (stream, names) = tls.connect(&target.domain, tcp).await.map_err(DialError::Tls)?;
             Ok((Reached::Tls(Box::new(stream)), Some(names), local))
         }
-        Transport::Tcp | Transport::Udp => Ok((Reached::Clear(tcp), None, local)),
+        Transport::Tcp | Transport::Udp | Transport::Dtls => Ok((Reached::Clear(tcp), None, local)),
     }
 }
 

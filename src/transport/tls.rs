@@ -38,7 +38,7 @@ const ALPN: &[u8] = b"sip/2";
 pub struct TlsProblem(String);
 
 impl TlsProblem {
-    fn new(what: impl fmt::Display) -> Self {
+    pub(super) fn new(what: impl fmt::Display) -> Self {
         Self(what.to_string())
     }
 }
@@ -83,6 +83,18 @@ impl Certificate {
     pub fn names(&self) -> Result<CertificateNames, TlsProblem> {
         let own = self.chain.first().ok_or_else(|| TlsProblem::new("no certificate"))?;
         CertificateNames::of(own).map_err(TlsProblem::new)
+    }
+
+    /// The chain, our own certificate first.
+    #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key.
+    #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
+    pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
     }
 
     fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsProblem> {

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant as Clock;
 
+use super::dtls::port::DtlsPort;
 use super::flows::{Flows, SendError};
 use super::key_desk::KeyDesk;
 use super::listen::{Bound, Sockets};
@@ -76,6 +77,7 @@ pub struct Transports {
     flows: Arc<Flows>,
     listeners: Vec<Arc<Bound>>,
     ports: Vec<Rc<Port>>,
+    secured: Vec<Rc<DtlsPort>>,
     doors: RefCell<Vec<(TcpListener, Arc<Bound>)>>,
     accepting: RefCell<Vec<AbortHandle>>,
     dialled: RefCell<HashMap<Peer, Flow>>,
@@ -102,10 +104,17 @@ impl Transports {
     pub fn new(parts: Parts) -> io::Result<Rc<Self>> {
         let Parts { sockets, flows, patience, client_tls, desk, seed } = parts;
         let (mut listeners, mut ports, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut secured = Vec::new();
         for set in sockets.listeners {
             if let Some(udp) = set.udp {
                 let socket = UdpSocket::from_std(udp)?;
-                ports.push(Rc::new(Port::new(socket, set.bound.clone())));
+                match &set.bound.spec.dtls {
+                    Some(server) if set.bound.speaks(Transport::Dtls) => {
+                        let server = Arc::clone(server);
+                        secured.push(Rc::new(DtlsPort::new(socket, set.bound.clone(), server)));
+                    }
+                    _ => ports.push(Rc::new(Port::new(socket, set.bound.clone()))),
+                }
             }
             if let Some(tcp) = set.tcp {
                 doors.push((TcpListener::from_std(tcp)?, set.bound.clone()));
@@ -117,6 +126,7 @@ impl Transports {
             flows,
             listeners,
             ports,
+            secured,
             doors: RefCell::new(doors),
             accepting: RefCell::default(),
             dialled: RefCell::default(),
@@ -138,6 +148,9 @@ impl Transports {
             started: Clock::now(),
         });
         for port in &self.ports {
+            spawn_local(port.clone().serve(shop.clone()));
+        }
+        for port in &self.secured {
             spawn_local(port.clone().serve(shop.clone()));
         }
         for (listener, bound) in self.doors.borrow_mut().drain(..) {
@@ -186,7 +199,9 @@ impl Transports {
 
     /// How long a datagram that is read now may have waited: since when some socket was not found empty.
     pub fn behind(&self, now: Instant) -> Duration {
-        let since = self.ports.iter().filter_map(|port| port.behind_since.get()).min();
+        let since = self.ports.iter().filter_map(|port| port.behind_since.get());
+        let since =
+            since.chain(self.secured.iter().filter_map(|port| port.behind_since.get())).min();
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
@@ -200,6 +215,9 @@ impl Transports {
     pub fn connect(&self, target: &Target) -> Result<Flow, SendError> {
         let bound = self.outlet(target).ok_or(SendError::NoListener)?;
         let listener = bound.spec.id;
+        if target.transport == Transport::Dtls {
+            return Err(SendError::NoListener);
+        }
         if target.transport == Transport::Udp {
             let remote = target.address;
             return Ok(Flow { transport: Transport::Udp, listener, remote, connection: None });

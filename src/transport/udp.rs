@@ -163,7 +163,7 @@ impl Port {
 const FLUSH_AT: usize = WAITING_MAX / 2;
 
 /// Whether a datagram may be sent there.
-fn is_host(address: SocketAddr) -> bool {
+pub(super) fn is_host(address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0 && !ip.is_multicast() && !ip.is_unspecified() && !broadcast

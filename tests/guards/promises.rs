@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
     "src/transport/stun.rs",
+    "src/transport/dtls/",
 ];
 
 /// Files and folders that may: the shells. The longer entry of the two lists decides.
@@ -54,6 +55,11 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/bootstrap_http.rs",
     "src/client/store.rs",
     "src/client/ue.rs",
+    "src/client/dtls.rs",
+    "src/transport/dtls/openssl.rs",
+    "src/transport/dtls/port.rs",
+    "src/transport/dtls/server.rs",
+    "src/transport/dtls/webrtc.rs",
     "src/transport/flows.rs",
     "src/transport/greet.rs",
     "src/transport/key_desk.rs",

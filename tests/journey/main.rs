@@ -4,6 +4,7 @@ mod adversary;
 mod associations;
 mod channel;
 mod credentials;
+mod dtls;
 mod forwarding;
 mod growth;
 mod policy;

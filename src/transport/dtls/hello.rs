@@ -1,0 +1,280 @@
+//! Stage 1, DTLS hellos: what a client offers, read from the clear before anything is kept for it.
+//!
+//! Takes:   the octets of a datagram that may begin with a ClientHello.
+//! Gives:   [`Hello`], a view of them; the same hello as it would be without a cookie.
+//! Keeps:   nothing. Bounds: [`HELLO_MAX`] octets, [`SUITES_MAX`] suites.
+//! Refuses: a hello in fragments, since those would have to be kept; lengths that do not add up, a list that is
+//!          empty, two extensions of one type.
+//! Sources: RFC 6347 sections 4.2.1 and 4.3.2; RFC 5246 section 7.4.1.2; RFC 6066 section 3 (SNI).
+
+use smallvec::SmallVec;
+
+use super::record::{self, Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD};
+
+/// Longest hello, in octets of the message.
+pub const HELLO_MAX: usize = 4096;
+/// Most suites in a hello.
+pub const SUITES_MAX: usize = 256;
+/// Longest cookie.
+pub const COOKIE_MAX: usize = 255;
+/// Most extensions in a hello.
+pub const EXTENSIONS_MAX: usize = 64;
+
+/// The type of a ClientHello.
+pub const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: u16 = 0;
+
+/// What a client offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// The newest version it speaks, as it stands there: 254.253 is DTLS 1.2, and numbers fall as versions rise.
+    pub version: [u8; 2],
+    /// What makes this handshake another one than all others.
+    pub random: &'a [u8; 32],
+    /// The cookie that it gives back; empty in the first hello.
+    pub cookie: &'a [u8],
+    /// The record's number.
+    pub record: u64,
+    /// The message's number.
+    pub message: u16,
+    suites: &'a [u8],
+    server_name: Option<&'a str>,
+    /// The message's body, up to the cookie's length and from behind the cookie.
+    before: &'a [u8],
+    after: &'a [u8],
+}
+
+/// Why octets are no hello that could be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoHello {
+    /// Not a ClientHello.
+    Other,
+    /// A part of one.
+    Fragment,
+    /// One that is not well formed, or over a bound.
+    Malformed,
+}
+
+impl<'a> Hello<'a> {
+    /// Reads the hello that `datagram` begins with.
+    ///
+    /// # Errors
+    ///
+    /// [`NoHello`].
+    pub fn read(datagram: &'a [u8]) -> Result<Self, NoHello> {
+        let record = record::records(datagram).next().ok_or(NoHello::Other)?;
+        if record.epoch != 0 || record.content != Some(Content::Handshake) {
+            return Err(NoHello::Other);
+        }
+        if record.body.first() != Some(&CLIENT_HELLO) {
+            return Err(NoHello::Other);
+        }
+        let (fragment, _) = Fragment::split(record.body).ok_or(NoHello::Malformed)?;
+        if !fragment.is_whole() {
+            return Err(NoHello::Fragment);
+        }
+        Self::of(&fragment, record.sequence).ok_or(NoHello::Malformed)
+    }
+
+    fn of(fragment: &Fragment<'a>, sequence: u64) -> Option<Self> {
+        let body = fragment.body;
+        if body.len() > HELLO_MAX {
+            return None;
+        }
+        let mut rest = Reader(body);
+        let version = *rest.take(2)?.first_chunk::<2>()?;
+        let random = rest.take(32)?.first_chunk::<32>()?;
+        let session = rest.vector(1)?;
+        let before = body.get(..35_usize.checked_add(session.len())?)?;
+        let cookie = rest.vector(1)?;
+        let after = rest.0;
+        let suites = rest.vector(2)?;
+        let compressions = rest.vector(1)?;
+        let extensions = if rest.0.is_empty() { &[][..] } else { rest.vector(2)? };
+        let server_name = server_name(extensions)?;
+        let fits = session.len() <= 32
+            && rest.0.is_empty()
+            && !suites.is_empty()
+            && suites.len() <= 2 * SUITES_MAX
+            && suites.len() % 2 == 0
+            && compressions.contains(&0);
+        let message = fragment.message;
+        fits.then_some(Self {
+            version,
+            random,
+            cookie,
+            record: sequence,
+            message,
+            suites,
+            server_name,
+            before,
+            after,
+        })
+    }
+
+    /// Whether DTLS 1.2 is offered.
+    pub fn speaks_dtls12(&self) -> bool {
+        self.version[0] == 254 && self.version[1] <= 253
+    }
+
+    /// The suites, in the client's order.
+    pub fn suites(&self) -> impl Iterator<Item = u16> + 'a {
+        self.suites
+            .chunks_exact(2)
+            .filter_map(|pair| Some(u16::from_be_bytes(*pair.first_chunk()?)))
+    }
+
+    /// The server that is asked for.
+    pub fn server_name(&self) -> Option<&'a str> {
+        self.server_name
+    }
+
+    /// All that must be the same in the hello that gives the cookie back.
+    ///
+    /// Source: RFC 6347 section 4.2.1.
+    pub fn constant(&self) -> [&'a [u8]; 2] {
+        [self.before, self.after]
+    }
+
+    /// A record with the hello as it was before it had a cookie: the first message, with that number of a record.
+    pub fn without_cookie(&self, sequence: u64) -> Vec<u8> {
+        let length = self.before.len().saturating_add(1).saturating_add(self.after.len());
+        let mut octets = Vec::with_capacity(length.saturating_add(RECORD_HEAD + FRAGMENT_HEAD));
+        let all = length.saturating_add(FRAGMENT_HEAD);
+        octets.extend_from_slice(&record::head(22, [254, 255], sequence, all));
+        octets.push(CLIENT_HELLO);
+        octets.extend_from_slice(&record::to_three(length));
+        octets.extend_from_slice(&[0; 5]);
+        octets.extend_from_slice(&record::to_three(length));
+        octets.extend_from_slice(self.before);
+        octets.push(0);
+        octets.extend_from_slice(self.after);
+        octets
+    }
+}
+
+/// The name in the server_name extension, if there is one; `None` for extensions that are not well formed.
+#[expect(clippy::option_option, reason = "no name is no fault")]
+fn server_name(extensions: &[u8]) -> Option<Option<&str>> {
+    let mut rest = Reader(extensions);
+    let (mut found, mut seen) = (None, SmallVec::<[u16; EXTENSIONS_MAX]>::new());
+    while !rest.0.is_empty() {
+        let kind = rest.number(2)?;
+        let kind = u16::try_from(kind).ok()?;
+        let body = rest.vector(2)?;
+        if seen.contains(&kind) || seen.len() == EXTENSIONS_MAX {
+            return None;
+        }
+        seen.push(kind);
+        if kind == SERVER_NAME {
+            let list = Reader(body).vector(2)?;
+            let mut list = Reader(list);
+            let host = list.take(1)? == [0];
+            let name = list.vector(2)?;
+            found = std::str::from_utf8(name).ok().filter(|name| host && !name.is_empty());
+        }
+    }
+    Some(found)
+}
+
+/// Octets not yet read.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self, octets: usize) -> Option<usize> {
+        let octets = self.take(octets)?;
+        Some(octets.iter().fold(0, |sum, octet| (sum << 8) | usize::from(*octet)))
+    }
+
+    /// A vector whose length stands before it in so many octets.
+    fn vector(&mut self, octets: usize) -> Option<&'a [u8]> {
+        let length = self.number(octets)?;
+        self.take(length)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A datagram with a hello.
+    pub(in crate::transport::dtls) fn hello(random: u8, cookie: &[u8], suites: &[u16]) -> Vec<u8> {
+        let mut body = vec![254, 253];
+        body.extend_from_slice(&[random; 32]);
+        body.push(0);
+        body.push(u8::try_from(cookie.len()).unwrap());
+        body.extend_from_slice(cookie);
+        body.extend_from_slice(&u16::try_from(suites.len() * 2).unwrap().to_be_bytes());
+        body.extend(suites.iter().flat_map(|suite| suite.to_be_bytes()));
+        body.extend_from_slice(&[1, 0]);
+        let name = b"edge.example.net";
+        let list = [&[0, 0, 16][..], name].concat();
+        let sni = [&[0, 0, 0, 21, 0, 19][..], &list].concat();
+        body.extend_from_slice(&u16::try_from(sni.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(&sni);
+        let message = u8::from(!cookie.is_empty());
+        let mut octets =
+            record::head(22, [254, 255], u64::from(message), body.len() + FRAGMENT_HEAD).to_vec();
+        octets.push(CLIENT_HELLO);
+        octets.extend_from_slice(&record::to_three(body.len()));
+        octets.extend_from_slice(&[0, message, 0, 0, 0]);
+        octets.extend_from_slice(&record::to_three(body.len()));
+        octets.extend_from_slice(&body);
+        octets
+    }
+
+    #[test]
+    fn a_hello_is_read_and_made_as_it_was() {
+        let first = hello(7, b"", &[0x00A8, 0xCCAC]);
+        let read = Hello::read(&first).unwrap();
+        assert_eq!((read.version, read.random), ([254, 253], &[7; 32]));
+        assert_eq!(read.suites().collect::<Vec<_>>(), [0x00A8, 0xCCAC]);
+        assert_eq!(read.server_name(), Some("edge.example.net"));
+        assert!(read.speaks_dtls12() && read.cookie.is_empty());
+        let second = hello(7, b"a cookie", &[0x00A8, 0xCCAC]);
+        let read_again = Hello::read(&second).unwrap();
+        assert_eq!(
+            (read_again.cookie, read_again.record, read_again.message),
+            (&b"a cookie"[..], 1, 1)
+        );
+        assert_eq!(read_again.constant(), read.constant());
+        assert_eq!(read_again.without_cookie(0), first);
+        let old = Hello { version: [254, 255], ..read };
+        assert!(!old.speaks_dtls12());
+    }
+
+    #[test]
+    fn what_is_no_hello_is_told_apart() {
+        let good = hello(7, b"", &[0x00A8]);
+        let at = RECORD_HEAD + FRAGMENT_HEAD;
+        let change = |place: usize, to: u8| {
+            let mut octets = good.clone();
+            octets[place] = to;
+            octets
+        };
+        for (about, octets, why) in [
+            ("nothing", Vec::new(), NoHello::Other),
+            ("an alert", change(0, 21), NoHello::Other),
+            ("another epoch", change(4, 1), NoHello::Other),
+            ("another message", change(13, 16), NoHello::Other),
+            ("a fragment", change(16, good[16] + 1), NoHello::Fragment),
+            ("a session of 33 octets", change(at + 34, 33), NoHello::Malformed),
+            ("a cookie beyond the end", change(at + 35, 200), NoHello::Malformed),
+            ("an odd list of suites", change(at + 37, 1), NoHello::Malformed),
+            ("compression alone", change(at + 41, 1), NoHello::Malformed),
+            ("no suites", hello(7, b"", &[]), NoHello::Malformed),
+            ("too many suites", hello(7, b"", &[1; SUITES_MAX + 1]), NoHello::Malformed),
+        ] {
+            assert_eq!(Hello::read(&octets).map(|_| ()), Err(why), "{about}");
+        }
+        for cut in 0..good.len() {
+            assert!(Hello::read(&good[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

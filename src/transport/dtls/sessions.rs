@@ -1,0 +1,535 @@
+//! Stage 1, DTLS sessions: every handshake and session of one socket, told apart by the peer's address.
+//!
+//! 1. A hello without a good cookie is answered with one, and forgotten.
+//! 2. A hello with a good cookie begins a handshake, beside the session that its address may have.
+//! 3. When the handshake ends well, its session takes the place of the other.
+//! 4. Other records go through the filter to the session of their address, and to the handshake beside it.
+//!
+//! Takes:   datagrams with their senders, keys, messages to send, the time.
+//! Gives:   [`Output`]s, to be polled after each call; then one timer is to be set.
+//! Keeps:   a handshake for each address, [`HANDSHAKE`] long, within the bounds of [`Doors`]; a session for each
+//!          address, as long as the shell keeps it.
+//! Refuses: versions before 1.2 and offers that nothing fits, by an alert; all else without a word.
+//! Sources: RFC 6347 sections 4.2.1 and 4.2.8; `DT-07`, `DT-09`, `DT-11`, `V-42` to `V-44`.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::cookie::{self, Cookies};
+use super::doors::{Door, Doors};
+use super::engine::{DtlsEngine, Ended, Engines, Event, Proof, Unsent};
+use super::filter::{self, Filter};
+use super::hello::{Hello, NoHello};
+use super::record;
+use crate::instant::Instant;
+
+/// How long a handshake may take.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long one may take whose client has not shown that it receives at its address.
+pub const UNPROVEN: Duration = Duration::from_secs(2);
+/// After how long without a message the shell is asked whether a session is to go on.
+pub const IDLE: Duration = Duration::from_secs(60);
+
+const PROTOCOL_VERSION: u8 = 70;
+const HANDSHAKE_FAILURE: u8 = 40;
+
+/// One handshake, and the session that comes of it. Never given twice by one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u64);
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        octets: Bytes,
+    },
+    /// Find the key, then call [`Sessions::key`].
+    Ask {
+        /// For whom.
+        id: SessionId,
+        /// The identity that the client named.
+        identity: Bytes,
+        /// The suite that the key is for.
+        suite: u16,
+        /// The server that the client asked for.
+        asked_for: Option<Arc<str>>,
+    },
+    /// A session stands.
+    Opened {
+        /// Which.
+        id: SessionId,
+        /// With whom.
+        from: SocketAddr,
+        /// Who that proved to be.
+        proof: Proof,
+        /// The server that the client asked for.
+        asked_for: Option<Arc<str>>,
+    },
+    /// A message came.
+    Data {
+        /// On which session.
+        id: SessionId,
+        /// The message.
+        octets: Bytes,
+    },
+    /// Nothing came for so long: [`Sessions::close`], or it goes on.
+    Idle {
+        /// On which session.
+        id: SessionId,
+        /// For how long.
+        since: Duration,
+    },
+    /// A session is over whose end was set.
+    Over(SessionId),
+    /// A session that stood is no more.
+    Closed(SessionId, Why),
+}
+
+/// Why a session is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The engine said so.
+    Ended(Ended),
+    /// Its peer began anew from the same address.
+    Replaced,
+}
+
+/// What happened, as numbers that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Hellos answered with a cookie, or with an alert.
+    pub answered: u64,
+    /// Handshakes begun.
+    pub begun: u64,
+    /// Handshakes not begun because too many were under way.
+    pub crowded: u64,
+    /// Handshakes that ended well.
+    pub established: u64,
+    /// Handshakes that failed.
+    pub failed: u64,
+    /// Handshakes that took too long.
+    pub slow: u64,
+    /// Datagrams that nothing was done with.
+    pub dropped: u64,
+}
+
+/// All sessions of one socket.
+pub struct Sessions {
+    engines: Arc<dyn Engines>,
+    cookies: Arc<Cookies>,
+    doors: Arc<Doors>,
+    waker: Box<dyn Fn(SessionId) -> Waker>,
+    by_address: HashMap<SocketAddr, Pair>,
+    all: HashMap<SessionId, Session>,
+    due: BTreeSet<(Instant, SessionId)>,
+    outputs: VecDeque<Output>,
+    next: u64,
+    tally: Tally,
+}
+
+/// What an address has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    standing: Option<SessionId>,
+    rising: Option<SessionId>,
+}
+
+struct Session {
+    engine: Box<dyn DtlsEngine>,
+    from: SocketAddr,
+    random: [u8; 32],
+    asked_for: Option<Arc<str>>,
+    stage: Stage,
+    due: Option<Instant>,
+}
+
+enum Stage {
+    Rising { until: Instant, proven: bool, filter: Filter, _door: Door },
+    Standing { heard: Instant, look: Instant, ends: Option<Instant> },
+}
+
+impl Session {
+    /// When it is to be looked at next.
+    fn next(&self) -> Option<Instant> {
+        let own = match &self.stage {
+            Stage::Rising { until, .. } => Some(*until),
+            Stage::Standing { look, ends, .. } => Some(ends.map_or(*look, |ends| ends.min(*look))),
+        };
+        [self.engine.poll_timeout(), own].into_iter().flatten().min()
+    }
+}
+
+impl Sessions {
+    /// An empty table. `waker` makes what an engine calls to have [`Sessions::woken`] called.
+    pub fn new(
+        engines: Arc<dyn Engines>,
+        cookies: Arc<Cookies>,
+        doors: Arc<Doors>,
+        waker: impl Fn(SessionId) -> Waker + 'static,
+    ) -> Self {
+        Self {
+            engines,
+            cookies,
+            doors,
+            waker: Box::new(waker),
+            by_address: HashMap::new(),
+            all: HashMap::new(),
+            due: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            next: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Puts other engines in the place of the present ones: handshakes that begin from now on are theirs.
+    pub fn replace_engines(&mut self, engines: Arc<dyn Engines>) {
+        self.engines = engines;
+    }
+
+    /// A datagram.
+    pub fn datagram(&mut self, from: SocketAddr, octets: &[u8], now: Instant) {
+        match Hello::read(octets) {
+            Ok(hello) => self.hello(from, &hello, octets, now),
+            Err(NoHello::Other) => self.known(from, octets, now),
+            Err(NoHello::Fragment | NoHello::Malformed) => self.drop_one(),
+        }
+    }
+
+    fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+        if !hello.speaks_dtls12() {
+            return self.refuse(from, PROTOCOL_VERSION, hello);
+        }
+        let pair = self.by_address.get(&from).copied().unwrap_or_default();
+        let same = |id: &SessionId| self.all.get(id).is_some_and(|it| it.random == *hello.random);
+        let (rising, standing) = (pair.rising.filter(same), pair.standing.filter(same));
+        if self.engines.make_cookies() {
+            match rising {
+                Some(id) => self.hello_again(id, hello, octets, now),
+                None if hello.cookie.is_empty() && pair.rising.is_none() => {
+                    self.begin(from, hello, octets, now);
+                }
+                None => self.drop_one(),
+            }
+        } else if !self.cookies.verify(from, hello, now) {
+            let cookie = self.cookies.make(from, hello, now);
+            self.answer(from, cookie::hello_verify_request(hello, &cookie));
+        } else if rising.is_some() || standing.is_some() || hello.record == 0 {
+            // It came before: the engine repeats its answer by itself.
+            self.drop_one();
+        } else {
+            if let Some(other) = pair.rising {
+                self.remove(other);
+            }
+            self.begin(from, hello, octets, now);
+        }
+    }
+
+    /// A hello of a handshake whose engine makes its own cookies.
+    fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+        let Some(session) = self.all.get_mut(&id) else { return };
+        let Stage::Rising { until, proven, .. } = &mut session.stage else { return };
+        if !hello.cookie.is_empty() && !*proven {
+            // The engine ends it if the cookie is not its own.
+            (*proven, *until) = (true, now + HANDSHAKE);
+        }
+        session.engine.input(octets, now);
+        self.settle(id, now);
+    }
+
+    fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+        let Some(door) = self.doors.enter(from.ip()) else {
+            self.tally.crowded = self.tally.crowded.wrapping_add(1);
+            return;
+        };
+        let id = SessionId(self.next);
+        self.next = self.next.wrapping_add(1);
+        let Some(engine) = self.engines.begin(hello, (self.waker)(id)) else {
+            return self.refuse(from, HANDSHAKE_FAILURE, hello);
+        };
+        self.tally.begun = self.tally.begun.wrapping_add(1);
+        let proven = !self.engines.make_cookies();
+        let until = now + if proven { HANDSHAKE } else { UNPROVEN };
+        let mut session = Session {
+            engine,
+            from,
+            random: *hello.random,
+            asked_for: hello.server_name().map(Arc::from),
+            stage: Stage::Rising { until, proven, filter: Filter::default(), _door: door },
+            due: None,
+        };
+        session.engine.input(octets, now);
+        self.all.insert(id, session);
+        self.by_address.entry(from).or_default().rising = Some(id);
+        self.settle(id, now);
+    }
+
+    /// Records of a handshake or a session that is known, or of nobody.
+    fn known(&mut self, from: SocketAddr, octets: &[u8], now: Instant) {
+        let Some(Pair { standing, rising }) = self.by_address.get(&from).copied() else {
+            return self.drop_one();
+        };
+        let mut taken = false;
+        if let Some(session) = standing.and_then(|id| self.all.get_mut(&id)) {
+            // What a client repeats of its handshake, it repeats to the engine that it does not know is done.
+            let repeats = rising.is_none() && filter::repeats(octets);
+            if let Some(kept) = filter::established(octets) {
+                session.engine.input(&kept, now);
+                taken = true;
+            }
+            if repeats {
+                session.engine.repeat(now);
+                taken = true;
+            }
+        }
+        if let Some(session) = rising.and_then(|id| self.all.get_mut(&id))
+            && let Stage::Rising { filter, .. } = &mut session.stage
+            && let Some(kept) = filter.shaking_hands(octets)
+        {
+            session.engine.input(&kept, now);
+            taken = true;
+        }
+        if !taken {
+            return self.drop_one();
+        }
+        standing.into_iter().chain(rising).for_each(|id| self.settle(id, now));
+    }
+
+    /// The key that [`Output::Ask`] asked for.
+    pub fn key(&mut self, id: SessionId, key: &[u8], now: Instant) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.engine.key(key, now);
+            self.settle(id, now);
+        }
+    }
+
+    /// Sends a message on a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsent`].
+    pub fn send(&mut self, id: SessionId, message: &[u8], now: Instant) -> Result<(), Unsent> {
+        let session = self.all.get_mut(&id).ok_or(Unsent::Gone)?;
+        let sent = session.engine.send(message, now);
+        self.settle(id, now);
+        sent
+    }
+
+    /// Sets when a session is over: [`Output::Over`] will say so.
+    pub fn set_end(&mut self, id: SessionId, at: Instant) {
+        let Some(session) = self.all.get_mut(&id) else { return };
+        if let Stage::Standing { ends, .. } = &mut session.stage {
+            *ends = Some(at);
+        }
+        self.schedule(id);
+    }
+
+    /// Notes a sign of life that came beside the sessions, from the address of one.
+    pub fn heard(&mut self, from: SocketAddr, now: Instant) {
+        let standing = self.by_address.get(&from).and_then(|pair| pair.standing);
+        if let Some(session) = standing.and_then(|id| self.all.get_mut(&id))
+            && let Stage::Standing { heard, .. } = &mut session.stage
+        {
+            *heard = now;
+        }
+    }
+
+    /// Ends a session; the peer is told, the shell is not.
+    pub fn close(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.all.get_mut(&id) else { return };
+        session.engine.close(now);
+        let to = session.from;
+        while let Some(octets) = session.engine.poll_transmit() {
+            self.outputs.push_back(Output::Send { to, octets });
+        }
+        self.remove(id);
+    }
+
+    /// Engines called their wakers.
+    pub fn woken(&mut self, ids: impl IntoIterator<Item = SessionId>, now: Instant) {
+        for id in ids {
+            if let Some(session) = self.all.get_mut(&id) {
+                session.engine.turn(now);
+                self.settle(id, now);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((_, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.pop_first();
+            if let Some(session) = self.all.get_mut(&id) {
+                session.due = None;
+                self.look(id, now);
+            }
+        }
+    }
+
+    fn look(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.all.get_mut(&id) else { return };
+        match &mut session.stage {
+            Stage::Rising { until, .. } if *until <= now => {
+                self.tally.slow = self.tally.slow.wrapping_add(1);
+                return self.remove(id);
+            }
+            Stage::Standing { ends: Some(ends), look, .. } if *ends <= now => {
+                // The shell closes it; if it does not, it is asked again.
+                (*ends, *look) = (now + IDLE, now + IDLE);
+                self.outputs.push_back(Output::Over(id));
+            }
+            Stage::Standing { heard, look, .. } if *look <= now => {
+                let since = now.since(*heard);
+                *look = if since >= IDLE { now + IDLE } else { *heard + IDLE };
+                if since >= IDLE {
+                    self.outputs.push_back(Output::Idle { id, since });
+                }
+            }
+            Stage::Rising { .. } | Stage::Standing { .. } => {}
+        }
+        session.engine.turn(now);
+        self.settle(id, now);
+    }
+
+    /// When [`Sessions::expire`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// What to do next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether there is such a handshake or session.
+    pub fn has(&self, id: SessionId) -> bool {
+        self.all.contains_key(&id)
+    }
+
+    /// Handshakes under way, and sessions.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Takes what an engine has for us, after each call.
+    fn settle(&mut self, id: SessionId, now: Instant) {
+        // Taken out, since what happens to it may end another.
+        let Some(mut session) = self.all.remove(&id) else { return };
+        let to = session.from;
+        loop {
+            while let Some(octets) = session.engine.poll_transmit() {
+                self.outputs.push_back(Output::Send { to, octets });
+            }
+            let Some(event) = session.engine.poll_event() else { break };
+            if let Event::Closed(why) = event {
+                self.ended(id, &session, why);
+                self.all.insert(id, session);
+                return self.remove(id);
+            }
+            self.happened(id, &mut session, event, now);
+        }
+        self.all.insert(id, session);
+        self.schedule(id);
+    }
+
+    fn happened(&mut self, id: SessionId, session: &mut Session, event: Event, now: Instant) {
+        match event {
+            Event::WantsKey { identity, suite } => {
+                let asked_for = session.asked_for.clone();
+                self.outputs.push_back(Output::Ask { id, identity, suite, asked_for });
+            }
+            Event::Established(proof) => {
+                session.stage = Stage::Standing { heard: now, look: now + IDLE, ends: None };
+                self.tally.established = self.tally.established.wrapping_add(1);
+                let (from, asked_for) = (session.from, session.asked_for.clone());
+                let pair = self.by_address.entry(from).or_default();
+                pair.rising = None;
+                if let Some(other) = pair.standing.replace(id) {
+                    // Its keys are gone at the other end: there is nobody to say good-bye to.
+                    self.outputs.push_back(Output::Closed(other, Why::Replaced));
+                    self.remove(other);
+                }
+                self.outputs.push_back(Output::Opened { id, from, proof, asked_for });
+            }
+            Event::Data(octets) => {
+                if let Stage::Standing { heard, .. } = &mut session.stage {
+                    *heard = now;
+                }
+                self.outputs.push_back(Output::Data { id, octets });
+            }
+            Event::Closed(_) => {}
+        }
+    }
+
+    fn ended(&mut self, id: SessionId, session: &Session, why: Ended) {
+        match session.stage {
+            Stage::Standing { .. } => {
+                self.outputs.push_back(Output::Closed(id, Why::Ended(why)));
+            }
+            Stage::Rising { .. } => self.tally.failed = self.tally.failed.wrapping_add(1),
+        }
+    }
+
+    fn schedule(&mut self, id: SessionId) {
+        let Some(session) = self.all.get_mut(&id) else { return };
+        let next = session.next();
+        if next != session.due {
+            if let Some(old) = session.due.take() {
+                self.due.remove(&(old, id));
+            }
+            session.due = next;
+            self.due.extend(next.map(|at| (at, id)));
+        }
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        let Some(session) = self.all.remove(&id) else { return };
+        if let Some(at) = session.due {
+            self.due.remove(&(at, id));
+        }
+        if let Some(pair) = self.by_address.get_mut(&session.from) {
+            pair.standing = pair.standing.filter(|it| *it != id);
+            pair.rising = pair.rising.filter(|it| *it != id);
+            if pair.standing.is_none() && pair.rising.is_none() {
+                self.by_address.remove(&session.from);
+            }
+        }
+    }
+
+    fn refuse(&mut self, to: SocketAddr, alert: u8, hello: &Hello<'_>) {
+        self.answer(to, record::fatal_alert(alert, hello.record));
+    }
+
+    fn answer(&mut self, to: SocketAddr, octets: Vec<u8>) {
+        self.tally.answered = self.tally.answered.wrapping_add(1);
+        self.outputs.push_back(Output::Send { to, octets: octets.into() });
+    }
+
+    fn drop_one(&mut self) {
+        self.tally.dropped = self.tally.dropped.wrapping_add(1);
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({})", self.all.len())
+    }
+}

@@ -1,0 +1,223 @@
+//! Who proves what to whom, in both directions and with both libraries at either end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sipward::transport::dtls::engine::Proof;
+use sipward::transport::dtls::server::{DtlsSpec, Library};
+use sipward::transport::dtls::webrtc::ClientProof;
+use sipward::transport::peer::ClientCertificate;
+
+use crate::openssl_client::{OpensslClient, old_client};
+use crate::papers::Authority;
+use crate::virtually;
+use crate::world::{Client, KEY, Seen, Told, WebrtcClient, World};
+
+pub(crate) const BOTH: [Library; 2] = [Library::Openssl, Library::Webrtc];
+/// How a client is made, once for each server.
+type Make = Box<dyn Fn() -> Box<dyn Client>>;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn keys(library: Library) -> DtlsSpec {
+    DtlsSpec { library, certificates: None, shared_keys: true }
+}
+
+fn proof_of(world: &World) -> Option<&Proof> {
+    world.seen.iter().find_map(|seen| match seen {
+        Seen::Opened(_, _, proof) => Some(proof),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_shared_key_proves_its_identity() {
+    for library in BOTH {
+        let clients: Vec<(&str, Make)> = vec![
+            ("ours", Box::new(|| Box::new(WebrtcClient::psk("alice", KEY)))),
+            (
+                "OpenSSL",
+                Box::new(|| Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-GCM-SHA256"))),
+            ),
+        ];
+        for (name, client) in clients {
+            virtually(async {
+                let mut world = World::new(&keys(library), 1);
+                let from = "192.0.2.1:4000".parse().unwrap();
+                world.clients.insert(from, client());
+                assert!(world.run(LIMIT, |w| w.opened() == 1).await, "{name} to {library:?}");
+                assert_eq!(proof_of(&world), Some(&Proof::Psk("alice".into())), "{library:?}");
+                assert_eq!(world.asked.len(), 1);
+                assert_eq!((&world.asked[0].1[..], world.asked[0].2), (&b"alice"[..], 0x00A8));
+                assert!(world.is_alive(from, "x").await, "{name} to {library:?}");
+                assert_eq!(world.doors.busy(), 0, "{name} to {library:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn the_suite_is_ours_to_choose() {
+    for (suites, chosen) in [
+        ("PSK-AES128-GCM-SHA256:ECDHE-PSK-CHACHA20-POLY1305", 0xCCAC),
+        ("PSK-AES128-GCM-SHA256:DHE-PSK-AES128-GCM-SHA256", 0x00AA),
+        ("PSK-AES128-CBC-SHA:PSK-AES128-GCM-SHA256", 0x00A8),
+    ] {
+        virtually(async {
+            let mut world = World::new(&keys(Library::Openssl), 1);
+            let from = world.add("192.0.2.1:4000", OpensslClient::psk("alice", &KEY, suites));
+            assert!(world.run(LIMIT, |w| w.opened() == 1).await, "{suites}");
+            assert_eq!(world.asked[0].2, chosen, "{suites}");
+            assert!(world.is_alive(from, "x").await, "{suites}");
+        });
+    }
+}
+
+/// V-47: the same for a key that is wrong and an identity that nobody has; V-48: and for offers that nothing fits.
+#[test]
+fn what_proves_nothing_ends_without_a_session() {
+    for library in BOTH {
+        let clients: Vec<(&str, Make)> = vec![
+            ("wrong key", Box::new(|| Box::new(WebrtcClient::psk("alice", [1; 32])))),
+            ("unknown identity", Box::new(|| Box::new(WebrtcClient::psk("mallory", KEY)))),
+            (
+                "wrong key, OpenSSL",
+                Box::new(|| {
+                    Box::new(OpensslClient::psk("alice", &[1; 32], "PSK-AES128-GCM-SHA256"))
+                }),
+            ),
+            (
+                "CBC",
+                Box::new(|| Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-CBC-SHA256"))),
+            ),
+            (
+                "CCM_8",
+                Box::new(|| {
+                    Box::new(OpensslClient::psk("alice", &KEY, "PSK-AES128-CCM8:@SECLEVEL=0"))
+                }),
+            ),
+            ("DTLS 1.0", Box::new(|| Box::new(old_client()))),
+        ];
+        for (name, client) in clients {
+            virtually(async {
+                let mut world = World::new(&keys(library), 1);
+                world.clients.insert("192.0.2.1:4000".parse().unwrap(), client());
+                let opened = world.run(LIMIT, |w| w.opened() > 0).await;
+                assert!(!opened, "{name} to {library:?}");
+                world.clients.clear();
+                world.run(LIMIT, |w| w.sessions.is_empty()).await;
+                assert!(world.sessions.is_empty(), "{name} to {library:?}: nothing stays");
+                assert_eq!(world.doors.busy(), 0, "{name} to {library:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn certificates_prove_both_ends() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let alice = ours.issue(&["sip:alice@example.net"]);
+    let mallory = theirs.issue(&["sip:alice@example.net"]);
+    for library in BOTH {
+        for asks in
+            [ClientCertificate::None, ClientCertificate::Optional, ClientCertificate::Required]
+        {
+            for (shows, name) in
+                [(None, "nothing"), (Some(&alice), "good"), (Some(&mallory), "bad")]
+            {
+                for by_openssl in [false, true] {
+                    let about = format!("{library:?} asks {asks:?}, shown {name}, {by_openssl}");
+                    let good = match (asks, name) {
+                        (ClientCertificate::None, _) => true,
+                        (ClientCertificate::Optional, name) => name != "bad",
+                        (ClientCertificate::Required, name) => name == "good",
+                    };
+                    virtually(async {
+                        let spec = DtlsSpec {
+                            library,
+                            certificates: Some(Arc::new(ours.server(asks))),
+                            shared_keys: false,
+                        };
+                        let mut world = World::new(&spec, 1);
+                        let from = if by_openssl {
+                            let client = OpensslClient::certificate(&ours, shows, 1200);
+                            world.add("192.0.2.1:4000", client)
+                        } else {
+                            let client = WebrtcClient::new(ClientProof::Certificate {
+                                trust: ours.trust(),
+                                name: "edge.example.net".into(),
+                                shows: shows.map(|paper| paper.read()),
+                            });
+                            world.add("192.0.2.1:4000", client)
+                        };
+                        let opened = world.run(LIMIT, |w| w.opened() == 1).await;
+                        assert_eq!(opened, good, "{about}");
+                        if !good {
+                            return;
+                        }
+                        let names = match proof_of(&world).unwrap() {
+                            Proof::Certificate(names) => Some(names.users[0].as_str().to_owned()),
+                            Proof::Nothing => None,
+                            Proof::Psk(_) => panic!("{about}: no key"),
+                        };
+                        let expected = (asks != ClientCertificate::None && name == "good")
+                            .then(|| "sip:alice@example.net".to_owned());
+                        assert_eq!(names, expected, "{about}");
+                        assert!(world.is_alive(from, "x").await, "{about}");
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn our_client_knows_its_server_by_name() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    for library in BOTH {
+        for (about, trust, name, good) in [
+            ("as dialled", ours.trust(), "edge.example.net", true),
+            ("another name", ours.trust(), "other.example.net", false),
+            ("of another authority", theirs.trust(), "edge.example.net", false),
+        ] {
+            virtually(async {
+                let spec = DtlsSpec {
+                    library,
+                    certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
+                    shared_keys: false,
+                };
+                let mut world = World::new(&spec, 1);
+                let name = name.into();
+                let client = ClientProof::Certificate { trust, name, shows: None };
+                let from = world.add("192.0.2.1:4000", WebrtcClient::new(client));
+                world.run(LIMIT, |w| !w.told.is_empty()).await;
+                let first = if good { Told::Established } else { Told::Closed };
+                assert_eq!(world.told.first(), Some(&(from, first)), "{about} {library:?}");
+            });
+        }
+    }
+}
+
+/// Keys and certificates share one socket, and small datagrams carry large certificates.
+#[test]
+fn both_kinds_on_one_socket_and_in_small_datagrams() {
+    let ours = Authority::new("ours");
+    let alice = ours.issue(&["sip:alice@example.net"]);
+    for library in BOTH {
+        virtually(async {
+            let spec = DtlsSpec {
+                library,
+                certificates: Some(Arc::new(ours.server(ClientCertificate::Optional))),
+                shared_keys: true,
+            };
+            let mut world = World::new(&spec, 1);
+            let one = world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));
+            let small = OpensslClient::certificate(&ours, Some(&alice), 400);
+            let two = world.add("192.0.2.2:4000", small);
+            assert!(world.run(LIMIT, |w| w.opened() == 2).await, "{library:?}");
+            assert!(world.is_alive(one, "one").await && world.is_alive(two, "two").await);
+            let longest = world.heard.iter().filter(|(from, _)| *from == two);
+            assert!(longest.map(|(_, datagram)| datagram.len()).max() < Some(500), "{library:?}");
+        });
+    }
+}
