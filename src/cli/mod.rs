@@ -10,6 +10,7 @@ mod auc;
 pub mod check;
 pub mod demo;
 pub mod init;
+mod plan;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;

@@ -1,0 +1,206 @@
+//! `sipward serve`: what the configuration says, as a plan of what is to run.
+//!
+//! Takes:   a configuration that was read and checked, and the bootstrapping server of the same process.
+//! Gives:   [`Plan`].
+//! Keeps:   nothing.
+//! Refuses: certificates and keys that cannot be used.
+//! Sources: none.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use crate::assembly::{Group, Plan, SharedKeys};
+use crate::authentication::{Naf, aka_realm};
+use crate::config::{self, Config};
+use crate::edge::GroupSpec;
+use crate::enabler::{reg::Reg, sip::Sip};
+use crate::forward::asserted;
+use crate::keys::bootstrap::{Bsf, LocalNaf};
+use crate::keys::naf::Shortened;
+use crate::keys::{KeySource, VectorSource};
+use crate::transport::psk_tls::PskServer;
+use crate::transport::tls::{ClientTls, ServerTls};
+use crate::transport::{GroupId, Limits, ListenSpec, ListenerId};
+use crate::{admission, association};
+
+fn routes(config: &Config) -> Vec<(String, GroupId)> {
+    config.routes.domains.iter().map(|(domain, group)| (domain.to_string(), *group)).collect()
+}
+
+fn rfc2543(config: &Config) -> HashSet<GroupId> {
+    let groups = (0..).map(GroupId).zip(&config.peers);
+    groups.filter(|(_, peer)| peer.rfc2543).map(|(group, _)| group).collect()
+}
+
+fn headers(forward: &config::Forward) -> asserted::Settings {
+    let mut settings = asserted::Settings {
+        pai_to_ue: forward.pai_to_ue,
+        keep_history: forward.keep_history,
+        ..asserted::Settings::default()
+    };
+    if forward.from_check_all {
+        settings.from_check = asserted::FromCheck::Every;
+    }
+    settings.strip_from_ue.extend(forward.strip_from_ue.iter().cloned());
+    settings
+}
+
+/// What the configuration says, as a plan.
+///
+/// # Errors
+///
+/// A certificate that cannot be used.
+pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
+    let ids = || (0_u16..).map(ListenerId);
+    let mut listeners = Vec::new();
+    for (id, listener) in ids().zip(&config.listeners) {
+        let tls = match &listener.tls {
+            Some(tls) => Some(Arc::new(ServerTls::new(&tls.spec).map_err(io::Error::other)?)),
+            None => None,
+        };
+        listeners.push(ListenSpec {
+            id,
+            side: listener.side,
+            address: listener.address,
+            transports: listener.transports.clone(),
+            name: Arc::clone(&listener.identity),
+            tls,
+            psk: handshakes(listener)?,
+            dtls: config::dtls::server(listener)?,
+        });
+    }
+    let client_tls = match &config.dialling {
+        Some(dialling) => {
+            let tls = ClientTls::new(dialling.trust.clone(), dialling.shows.as_deref());
+            Some(Arc::new(tls.map_err(io::Error::other)?))
+        }
+        None => None,
+    };
+    let groups = config.peers.iter().map(|peer| Group {
+        known: GroupSpec {
+            addresses: if peer.by_certificate { Vec::new() } else { peer.addresses.clone() },
+            identities: peer.identities.iter().map(ToString::to_string).collect(),
+        },
+        targets: Vec::new(),
+    });
+    let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let aka = match (&config.aka, &bsf) {
+        (Some(aka), Some(bsf)) if config.authentication.aka => {
+            let mut settings = aka_realm::Settings::new(aka.realm.clone());
+            settings.algorithms.clone_from(&aka.algorithms);
+            settings.max_challenges = aka.max_challenges;
+            let source: Arc<dyn VectorSource> = Arc::<Bsf>::clone(bsf);
+            Some((settings, source))
+        }
+        _ => None,
+    };
+    let naf = match (&config.naf, bsf) {
+        (Some(naf), Some(bsf)) if config.authentication.gba => {
+            let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
+            let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
+            let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
+            let source = match naf.association_lifetime {
+                Some(lifetime) => Arc::new(Shortened { source, lifetime }),
+                None => source,
+            };
+            Some((Naf::new(&naf.fqdn, ua, names), source))
+        }
+        _ => None,
+    };
+    let psk = config.listeners_with_psk().next().map(|listener| SharedKeys {
+        server_name: config.naf.as_ref().map_or(&listener.identity, |naf| &naf.fqdn).clone(),
+        scheme: config.psk.scheme,
+        provisioned: (*config.psk.keys).clone(),
+    });
+    let of_listener = ids().zip(&config.listeners);
+    Ok(Plan {
+        listeners,
+        groups: groups.collect(),
+        workers: config.edge.workers,
+        domains: config.edge.domains.iter().map(ToString::to_string).collect(),
+        routes: routes(config),
+        default_route: config.routes.default,
+        rfc2543: rfc2543(config),
+        accounts: config
+            .authentication
+            .digest
+            .then(|| (config.edge.realm.clone(), Arc::clone(&config.authentication.accounts))),
+        naf,
+        aka,
+        psk,
+        bsf_names,
+        algorithms: config.digest.algorithms.clone(),
+        algorithms_of: of_listener
+            .clone()
+            .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
+            .collect(),
+        register_with_401: config.register.with_401,
+        uri_strict: config.digest.uri_strict,
+        algorithm_lock: config.digest.lock,
+        secure_flow_anchor: config.association.secure_flow_anchor,
+        principals_max: config.association.secure_flow_max_principals,
+        admission: admission_of(&config.admission),
+        nonces: crate::authentication::nonce::Settings {
+            lifetime: config.authentication.nonce_lifetime,
+            max_windows: config.authentication.max_windows,
+            per_dialog: config.authentication.nonce_per_dialog,
+        },
+        association: association::Settings {
+            max: config.association.max,
+            max_per_caller: config.association.max_per_caller,
+            early_max: config.association.early_max,
+            max_idle: config.association.max_idle,
+            observe: config.association.observe,
+            enforce: config.association.enforce.clone(),
+        },
+        reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
+        sip: Sip { demands: config.enablers.sip },
+        timings: config.forward.timings,
+        headers: headers(&config.forward),
+        path_strict: config.register.path_strict,
+        route_check: config.forward.route_check,
+        mirror_tls_param: config.forward.mirror_tls_param,
+        force_rport: of_listener
+            .map(|(id, listener)| (id, listener.force_rport))
+            .collect::<HashMap<_, _>>(),
+        transactions_max: config.forward.transactions_max,
+        transactions_of_flow_max: config.forward.transactions_of_flow_max,
+        limits: Limits {
+            unauthenticated_per_address: config.admission.connections_of_address,
+            unauthenticated: config.admission.connections,
+            connections: config.admission.flows,
+            ..Limits::default()
+        },
+        client_tls,
+        ..Plan::new()
+    })
+}
+
+/// The handshakes with shared keys of a listener.
+#[cfg(feature = "openssl")]
+fn handshakes(listener: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    let Some(offer) = listener.psk else { return Ok(None) };
+    let server = PskServer::new(offer.cbc).map_err(io::Error::other)?;
+    Ok(Some(Arc::new(if offer.tells_unknown { server.telling_unknown() } else { server })))
+}
+
+/// None: the configuration was refused if it asked for any.
+#[cfg(not(feature = "openssl"))]
+fn handshakes(_: &config::Listener) -> io::Result<Option<Arc<PskServer>>> {
+    Ok(None)
+}
+
+fn admission_of(of: &config::Admission) -> admission::Settings {
+    admission::Settings {
+        flow_rate: of.flow_rate,
+        answer_rate: of.answer_rate,
+        failures: admission::FailureLimits {
+            flow: of.flow_failures,
+            address: of.address_failures,
+            ban: of.ban,
+            max: of.max,
+        },
+        max: of.max,
+    }
+}
