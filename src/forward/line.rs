@@ -56,7 +56,7 @@ impl<T> Line<T> {
 
     /// The one with that number, if it is still there.
     pub(super) fn get(&self, number: u64) -> Option<&T> {
-        let ahead = number.checked_sub(self.first - self.first % PIECE)?;
+        let ahead = number.checked_sub(self.first.saturating_sub(self.first % PIECE))?;
         let before = if ahead < PIECE { self.first % PIECE } else { 0 };
         let piece = self.pieces.get(usize::try_from(ahead / PIECE).ok()?)?;
         piece.get(usize::try_from((ahead % PIECE).checked_sub(before)?).ok()?)
