@@ -21,7 +21,7 @@ use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Realm};
+use crate::identity::{Btid, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -354,6 +354,9 @@ impl Running {
     /// stand on it are closed. How many keys there were.
     pub fn revoke(&self, btid: &Btid) -> usize {
         let count = self.keys.revoke(btid, clock::now());
+        self.shared.gate.authentication.flows().take_back(|caller| {
+            caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
+        });
         self.edge.keys_taken_back();
         count
     }
@@ -367,6 +370,9 @@ impl Running {
         gate.authentication.replace_settings(plan.authentication(bound));
         if let Some((_, accounts)) = &plan.accounts {
             gate.authentication.replace_accounts(Arc::clone(accounts));
+            gate.authentication.flows().take_back(|caller| {
+                caller.principal.proof == Proof::Account && !accounts.has(caller)
+            });
         }
         if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
             psk.replace(shared.provisioned.clone());

@@ -45,7 +45,7 @@ use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
     ListenerId, Parts, Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target,
-    Transports,
+    Transport, Transports,
 };
 use crate::wire::{Malformed, Message};
 
@@ -372,20 +372,29 @@ impl Worker {
             if let Some(destination) = self.act(action) {
                 journey.unreachable(&destination, now);
             }
-        }
-        drop(journey);
-        if self.transports.is_full() {
-            self.flush();
+            // One step may have more to send than the queue takes.
+            if self.transports.is_full() {
+                self.transports.flush(|flow| {
+                    self.seat.spec.watch.fault(Fault::SendFailed);
+                    journey.unreachable(&Destination::Flow(flow), now);
+                });
+            }
         }
     }
 
     /// Sends what waits; what cannot be sent goes another way, if there is one.
     fn flush(&self) {
-        let mut failed: Vec<Flow> = Vec::new();
-        self.transports.flush(|flow| failed.push(flow));
-        for flow in failed {
-            self.seat.spec.watch.fault(Fault::SendFailed);
-            self.with(|journey, now| journey.unreachable(&Destination::Flow(flow), now));
+        loop {
+            let mut failed: Vec<Flow> = Vec::new();
+            self.transports.flush(|flow| failed.push(flow));
+            if failed.is_empty() {
+                return;
+            }
+            // Each failure uses up a destination, so this ends.
+            for flow in failed {
+                self.seat.spec.watch.fault(Fault::SendFailed);
+                self.with(|journey, now| journey.unreachable(&Destination::Flow(flow), now));
+            }
         }
     }
 
@@ -402,8 +411,10 @@ impl Worker {
                 let sent = flow.and_then(|flow| self.transports.send(&flow, output.octets));
                 if let Err(why) = sent {
                     watch.fault(Fault::SendFailed);
-                    // A full queue is loss, as on the way: it says nothing of the destination.
-                    return (why != SendError::Overflow).then_some(output.to);
+                    // A full queue of datagrams is loss, as on the way; a connection ends by it.
+                    let lost =
+                        why == SendError::Overflow && output.to.transport() == Transport::Udp;
+                    return (!lost).then_some(output.to);
                 }
             }
             Action::Ask(lookup) => {

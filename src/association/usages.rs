@@ -41,7 +41,7 @@ impl Associations {
         let over = !entry.has_usage();
         drop(entry);
         if over {
-            self.release(key, now, |_| true);
+            self.release(key, now, |entry| !entry.has_usage());
         }
     }
 
@@ -80,7 +80,7 @@ impl Associations {
         let over = !entry.has_usage();
         drop(entry);
         if over {
-            self.release(track.key, now, |_| true);
+            self.release(track.key, now, |entry| !entry.has_usage());
         }
     }
 

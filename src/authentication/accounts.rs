@@ -144,6 +144,12 @@ impl Accounts {
         }
     }
 
+    /// Whether the account that a caller proved is still here, and not disabled.
+    pub fn has(&self, caller: &Caller) -> bool {
+        let named = caller.principal.name.split_once('\t');
+        named.is_some_and(|(realm, username)| self.identities(realm, username).is_some())
+    }
+
     /// Public identities of a user; `None` as in [`Accounts::user`].
     pub fn identities(&self, realm: &str, username: &str) -> Option<Arc<[Impu]>> {
         let found = self.realms.get(realm)?.get(username);
@@ -205,5 +211,19 @@ mod tests {
         disabled.disabled = true;
         assert_eq!(accounts.add("r", "d", disabled), Ok(()));
         assert!(accounts.user("r", "d", Hash::Md5).is_none(), "disabled");
+    }
+
+    #[test]
+    fn a_caller_whose_account_was_removed_or_disabled_has_none() {
+        let with = |disabled| {
+            let mut accounts = Accounts::default();
+            let secret = Secret::Password(Zeroizing::new("x".into()));
+            accounts.add("r", "a", Account { disabled, ..account(secret) }).expect("fits");
+            accounts
+        };
+        let (before, disabled) = (with(false), with(true));
+        let (caller, _) = before.user("r", "a", Hash::Sha256).expect("an account");
+        assert!(before.has(&caller));
+        assert!(!disabled.has(&caller) && !Accounts::default().has(&caller));
     }
 }

@@ -121,8 +121,10 @@ impl ProvedFlows {
             old.until = old.until.max(new.until);
             old.registered |= new.registered;
             if old.caller.key_name != new.caller.key_name {
-                (old.caller, old.until) = (new.caller, new.until);
+                old.until = new.until;
             }
+            // His identities may be others since.
+            old.caller = new.caller;
         } else {
             known.proved.retain(|old| old.until > now.mono);
             if known.proved.len() <= self.principals_max.load(Ordering::Relaxed) {
@@ -171,6 +173,19 @@ impl ProvedFlows {
     /// Forgets a flow: it was closed, or its address is gone.
     pub fn forget(&self, flow: &Flow) {
         self.remove_if(flow, |_| true);
+    }
+
+    /// Forgets what callers proved of whom `gone` holds: their account or key was taken back.
+    pub fn take_back(&self, gone: impl Fn(&Caller) -> bool) {
+        let has = |known: &Known| known.proved.iter().any(|proved| gone(&proved.caller));
+        let flows: Vec<Flow> =
+            self.flows.iter().filter(|known| has(known)).map(|known| *known.key()).collect();
+        for flow in flows {
+            self.remove_if(&flow, |known| {
+                known.proved.retain(|proved| !gone(&proved.caller));
+                known.proved.is_empty()
+            });
+        }
     }
 
     /// Forgets what has lapsed, so many flows at a time.

@@ -85,7 +85,7 @@ impl Nonces {
     /// Nonces sealed with `key`. Those issued before now are stale: their windows were lost with the process
     /// that kept them. `start` is where numbering begins, different in each process.
     pub fn new(settings: Settings, key: &[u8; 32], start: u64, now: Now) -> Self {
-        let windows = Recent::new(settings.max_windows, settings.lifetime);
+        let windows = Recent::new(settings.max_windows, window_life(&settings));
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
         let terms = ArcSwap::from_pointee(Terms { settings, since: now.wall });
@@ -98,8 +98,15 @@ impl Nonces {
         let Terms { settings: old, since } = **self.terms.load();
         let ago = now.wall.as_unix().saturating_sub(old.lifetime.as_secs());
         let since = since.max(WallTime::from_unix(ago));
-        self.windows.set_period(settings.lifetime);
+        // No window goes before its nonce is refused, in between either.
+        let shorter = settings.lifetime < old.lifetime;
+        if !shorter {
+            self.windows.set_period(window_life(&settings));
+        }
         self.terms.store(Arc::new(Terms { settings, since }));
+        if shorter {
+            self.windows.set_period(window_life(&settings));
+        }
     }
 
     /// A new nonce for a request with that Call-ID.
@@ -204,6 +211,11 @@ impl Window {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a window is kept: a nonce's age is counted in whole seconds, a window's in parts of one.
+fn window_life(settings: &Settings) -> Duration {
+    settings.lifetime.saturating_add(Duration::from_secs(2))
+}
 
 #[cfg(test)]
 mod tests {

@@ -185,7 +185,8 @@ pub(crate) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settin
     let force = settings.listener(flow.listener).is_none_or(|listener| listener.force_rport);
     let asks_rport = message.top_via().is_some_and(|via| via.asks_rport());
     if flow.transport == Transport::Udp && !asks_rport && !(force && arrival.side == Side::Ue) {
-        let port = message.top_via().and_then(|via| via.port()).unwrap_or(5060);
+        let port = message.top_via().and_then(|via| via.port()).filter(|port| *port != 0);
+        let port = port.unwrap_or(5060);
         flow.remote.set_port(port);
     }
     flow

@@ -153,7 +153,7 @@ impl Proxy {
         let flows = self.shared.gate.authentication.flows();
         if granted.is_zero() {
             flows.note_deregistered(flow, caller);
-        } else {
+        } else if self.shared.is_open(flow) {
             flows.note_registered(flow, caller, granted, now);
         }
         self.shared.bindings.confirm(*binding, caller, granted, routes, now);

@@ -141,6 +141,10 @@ impl Port {
 
     fn handle(&self, shop: &Shop, octets: &[u8], from: SocketAddr) {
         let tally = shop.flows.tally();
+        if !is_host(from) {
+            // Nobody whom an answer could reach.
+            return tally.noise.add(1);
+        }
         match demux::datagram(octets) {
             Kind::Sip => {
                 let octets = Bytes::copy_from_slice(octets);

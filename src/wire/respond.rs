@@ -177,7 +177,7 @@ pub fn put_top_via(
 fn without_rport<'v>(value: &'v [u8], via: &Via<'_>) -> Option<(&'v [u8], &'v [u8])> {
     const RPORT: &[u8] = b";rport";
     let usual = value.starts_with(b"SIP/2.0/");
-    if !usual || via.received.is_some() || memchr::memchr(b'\r', value).is_some() {
+    if !usual || via.received.is_some() || memchr::memchr2(b'\r', b'"', value).is_some() {
         return None;
     }
     match via.rport {
@@ -407,6 +407,11 @@ mod tests {
                 "SIP/2.0/UDP h : 7;x=\"a;b\";received=2001:db8::1",
             ),
             ("SIP/7.0/UDP h", "192.0.2.2:9", "SIP/7.0/UDP h"),
+            (
+                "SIP/2.0/UDP h;x=\";rport;y\";rport;branch=b",
+                "192.0.2.2:9",
+                "SIP/2.0/UDP h;x=\";rport;y\";branch=b;received=192.0.2.2;rport=9",
+            ),
         ] {
             let mut text = Text::new();
             let (value, source) = (via.as_bytes(), source.parse().expect("an address"));

@@ -42,6 +42,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/assembly.rs",
     "src/clock.rs",
     "src/edge.rs",
+    "src/edge/",
     "src/cli/",
     "src/config/",
     "src/demo/",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
+use sipward::testing::lab::{UE1_BTID, UE2_BTID};
 use sipward::testing::{Lab, Peer, Signer};
 
 use crate::scene::{call, in_dialog, request, respond, status_to, to_core};
@@ -60,6 +61,21 @@ fn on_tls_the_owner_hangs_up_without_credentials() {
     let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, None, "");
     to_core(&lab.receive(&alice, &bye));
     assert_eq!(lab.decisions.last().map(|d| d.rule), Some(1));
+}
+
+#[test]
+fn on_tls_what_a_key_proved_goes_when_the_key_is_taken_back() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
+    call(&mut lab, &alice, &mut key);
+    let flows = lab.shared.gate.authentication.flows();
+    flows.take_back(|caller| *caller.key_name == *UE2_BTID);
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, None, "");
+    to_core(&lab.receive(&alice, &info));
+    lab.shared.gate.authentication.flows().take_back(|caller| *caller.key_name == *UE1_BTID);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 3, None, "");
+    assert_eq!(status_to(&lab.receive(&alice, &bye), &alice), Some(407));
+    assert!(lab.shared.gate.authentication.flows().is_empty());
 }
 
 #[test]
