@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -110,6 +111,26 @@ impl Trust {
     /// Whether it trusts nobody.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
+    }
+
+    /// Whether `chain`, a peer's own certificate first, would be accepted at `now` for `usage`.
+    ///
+    /// # Errors
+    ///
+    /// What a handshake would end with.
+    pub(super) fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: WallTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let Some((own, issuers)) = chain.split_first() else {
+            return Err(Error::NoCertificatesPresented);
+        };
+        let algorithms =
+            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_unix()));
+        self.verify_chain(own, issuers, now, usage, &algorithms)
     }
 
     fn verify_chain(

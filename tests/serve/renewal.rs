@@ -1,0 +1,196 @@
+//! Certificates are renewed while devices shake hands and call.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rcgen::string::Ia5String;
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
+use rustls::ClientConfig;
+use sipward::transport::tls;
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// Devices that shake hands all the time, each one after the other.
+const DEVICES: usize = 4;
+/// So many handshakes are waited for with each certificate.
+const HANDSHAKES: usize = 100;
+
+/// The lab's authority, once more.
+struct Lab {
+    issuer: Issuer<'static, KeyPair>,
+    folder: PathBuf,
+}
+
+impl Lab {
+    fn new(folder: &Path) -> Self {
+        let key = fs::read_to_string(folder.join("lab-ca.key")).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "sipward lab authority");
+        let issuer = Issuer::new(params, KeyPair::from_pem(&key).unwrap());
+        Self { issuer, folder: folder.to_owned() }
+    }
+
+    /// A pair for the edge: certificate, in DER and PEM, and key.
+    fn pair(&self) -> (Vec<u8>, String, String) {
+        let mut params = CertificateParams::default();
+        let name = Ia5String::try_from("sip:edge.example.net").unwrap();
+        params.subject_alt_names = vec![SanType::URI(name)];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().to_vec(), certificate.pem(), key.serialize_pem())
+    }
+
+    /// Puts a file in the place of another, whole.
+    fn replace(&self, name: &str, text: &str) {
+        let new = self.folder.join("new");
+        let place = self.folder.join(name);
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::metadata(&place).unwrap().permissions()).unwrap();
+        fs::rename(&new, &place).unwrap();
+    }
+}
+
+/// The certificate that the edge shows.
+async fn shown(edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<u8> {
+    let stream = TcpStream::connect(edge).await.expect("a connection");
+    let (stream, _) =
+        tls::connect(Arc::clone(trust), "edge.example.net", stream).await.expect("a handshake");
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// What the load saw.
+#[derive(Default)]
+struct Load {
+    over: AtomicBool,
+    handshakes: AtomicUsize,
+    calls: AtomicUsize,
+}
+
+impl Load {
+    /// Shakes hands until it is over; gives the certificates in the order in which they were first seen.
+    async fn shake(&self, edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
+        let mut seen = Vec::new();
+        while !self.over.load(Ordering::Relaxed) {
+            let certificate = shown(edge, trust).await;
+            if seen.last() != Some(&certificate) {
+                seen.push(certificate);
+            }
+            self.handshakes.fetch_add(1, Ordering::Relaxed);
+        }
+        seen
+    }
+
+    /// Calls until it is over, on one connection, with one call that stands all the while.
+    async fn call(&self, ue: Ue) {
+        let status = |answer: sipward::wire::Message| answer.status();
+        assert_eq!(ue.register(600).await.map(status).unwrap(), Some(200));
+        let long = ue.call("sip:bob@example.net").await.unwrap();
+        assert_eq!(status(long.answer), Some(200));
+        while !self.over.load(Ordering::Relaxed) {
+            let call = ue.call("sip:bob@example.net").await.unwrap();
+            assert_eq!(status(call.answer), Some(200));
+            assert_eq!(ue.hang_up(&call.call_id).await.map(status).unwrap(), Some(200));
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(ue.hang_up(&long.call_id).await.map(status).unwrap(), Some(200));
+    }
+
+    /// Waits for so many more handshakes, and one more call.
+    fn wait(&self) {
+        let now = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let (handshakes, calls) = (now(&self.handshakes) + HANDSHAKES, now(&self.calls) + 2);
+        let patience = std::time::Instant::now() + Duration::from_secs(120);
+        while now(&self.handshakes) < handshakes || now(&self.calls) < calls {
+            assert!(std::time::Instant::now() < patience, "the load came to a halt");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
+    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
+    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    let password = password.trim_matches('"').to_owned().into();
+    UeSettings {
+        edge: edge.tls.expect("a TLS listener"),
+        edge_name: "edge.example.net".into(),
+        transport: Transport::Tls,
+        identity: "sip:alice@example.net".into(),
+        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
+        floor: Hash::Sha256,
+        tls: Some(Arc::clone(trust)),
+        psk: None,
+        trust: None,
+        local: Some("127.0.0.1:0".parse().unwrap()),
+        trace: None,
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_call_fails() {
+    let core = Core::start();
+    let mut edge = Edge::start_with("renewal", |text| {
+        let peer = format!("sip:{};transport=udp", core.address);
+        text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
+    });
+    let lab = Lab::new(&edge.folder);
+    let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
+    let trust = tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap();
+    let address = edge.tls.expect("a TLS listener");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let load = Arc::new(Load::default());
+    let shaking: Vec<_> = (0..DEVICES)
+        .map(|_| {
+            let (load, trust) = (Arc::clone(&load), Arc::clone(&trust));
+            runtime.spawn(async move { load.shake(address, &trust).await })
+        })
+        .collect();
+    let (caller, settings) = (Arc::clone(&load), alice(&edge, &trust));
+    let calling =
+        runtime.spawn(async move { caller.call(Ue::connect(settings).await.unwrap()).await });
+    let begun = std::time::Instant::now();
+    load.wait();
+    let first = runtime.block_on(shown(address, &trust));
+
+    // In their places, and nothing else is said.
+    let (second, certificate, key) = lab.pair();
+    lab.replace("edge.pem", &certificate);
+    lab.replace("edge.key", &key);
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("\nreloaded: certificates\n") || heard == "reloaded: certificates\n");
+    assert_eq!(runtime.block_on(shown(address, &trust)), second);
+    load.wait();
+
+    // A certificate without its key: the old pair stays.
+    let (third, certificate, key) = lab.pair();
+    lab.replace("edge.pem", &certificate);
+    let heard = edge.until("not reloaded: the old configuration stays in force");
+    assert!(heard.contains("cannot be used: certificate and key: "), "{heard}");
+    assert_eq!(runtime.block_on(shown(address, &trust)), second);
+    load.wait();
+
+    // What is changed besides is not put in force by the key that follows.
+    edge.edit("sipward.toml", "foreign = \"core\"", "foreign = \"refuse\"");
+    lab.replace("edge.key", &key);
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: certificates\n"), "{heard}");
+    assert_eq!(runtime.block_on(shown(address, &trust)), third);
+    load.wait();
+    edge.signal("-HUP");
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: routes\n"), "{heard}");
+
+    load.over.store(true, Ordering::Relaxed);
+    let (handshakes, took) = (load.handshakes.load(Ordering::Relaxed), begun.elapsed());
+    println!("{handshakes} handshakes in {took:?}, {} calls", load.calls.load(Ordering::Relaxed));
+    runtime.block_on(async {
+        calling.await.expect("no call fails");
+        for device in shaking {
+            let seen = device.await.expect("no handshake fails");
+            let shown = [&first, &second, &third];
+            assert!(seen.iter().eq(shown), "each certificate in its time, and no other");
+        }
+    });
+}
