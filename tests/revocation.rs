@@ -7,13 +7,18 @@
 mod authority;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener as Claim, TcpStream as Plain};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustls::CertificateError;
 use sipward::config::Config;
 use sipward::config::reload::Reloader;
-use sipward::transport::tls::TlsRefusal;
+use sipward::transport::tls::{self, TlsRefusal};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use crate::authority::{Authority, SERIAL, shake_hands, shows};
 
@@ -70,10 +75,8 @@ async fn both_ways(config: &Config, authority: &Authority) -> [Option<TlsRefusal
     let (client, _) =
         shake_hands(&shows(shown()), dialling.trust.clone(), None, "example.net").await;
     let listener = config.listeners.iter().find_map(|listener| listener.tls.as_ref()).unwrap();
-    let edge = sipward::transport::tls::trust(
-        &fs::read(config.file.parent().unwrap().join("lab-ca.pem")).unwrap(),
-        b"",
-    );
+    let edge =
+        tls::trust(&fs::read(config.file.parent().unwrap().join("lab-ca.pem")).unwrap(), b"");
     let (_, server) =
         shake_hands(&listener.spec, edge.unwrap(), Some(&shown()), "edge.example.net").await;
     [client.err(), server.err()]
@@ -124,4 +127,82 @@ fn lists_that_cannot_do_their_work_are_refused_at_the_start() {
     lab.write("ca.pem", &format!("{}{}", authority.pem(), stranger.pem()));
     let problems = Config::load(&lab.config()).unwrap_err();
     assert!(problems.iter().all(|problem| problem.why.contains("no revocation list")));
+}
+
+/// A process that ends with the test.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a page of metrics says.
+fn page(address: SocketAddr) -> String {
+    let mut stream = Plain::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_list_that_is_replaced_in_its_place_ends_the_connection_that_it_takes_back() {
+    let authority = Authority::new();
+    let lab = Lab::new("serving", &authority);
+    // An address of its own, so that nobody takes the port meanwhile.
+    let metrics = Claim::bind("127.0.0.47:0").unwrap().local_addr().unwrap();
+    let text = fs::read_to_string(lab.config()).unwrap();
+    let text = text
+        .replace("0.0.0.0:506", "127.0.0.1:506")
+        .replace("\"127.0.0.1:5060\"", "\"127.0.0.1:0\"")
+        .replace("\"127.0.0.1:5061\"", "\"127.0.0.1:0\"")
+        .replace("\"127.0.0.1:5080\"", "\"127.0.0.1:0\"")
+        .replace("\"127.0.0.1:8080\"", "\"127.0.0.1:0\"")
+        .replace("127.0.0.1:9090", &metrics.to_string());
+    fs::write(lab.config(), text).unwrap();
+
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_sipward")).arg("check").arg(lab.config()).output();
+    let checked = String::from_utf8(checked.unwrap().stdout).unwrap();
+    assert!(checked.contains("required, with lists"), "{checked}");
+    assert!(checked.contains("certificate, with lists"), "{checked}");
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sipward"));
+    let child = child.arg("serve").arg("-c").arg(lab.config()).stdout(Stdio::piped()).spawn();
+    let mut serving = Serving(child.unwrap());
+    let mut said = BufReader::new(serving.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address =
+        said.find_map(|line| line.strip_prefix("listening: ue-tls on ").map(str::to_owned));
+    let address: SocketAddr = address.unwrap().parse().unwrap();
+
+    let anchors = fs::read(lab.0.join("lab-ca.pem")).unwrap();
+    let trust = tls::trust(&anchors, b"").unwrap();
+    let shown = authority.issue(&["sip:peer.example"]);
+    let client = tls::client_config(trust, Some(&shown)).unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let (mut stream, _) = tls::connect(client.clone(), "edge.example.net", tcp).await.unwrap();
+    // It stands: a ping is answered.
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"\r\n\r\n").await.unwrap();
+    stream.read_exact(&mut [0; 2]).await.unwrap();
+
+    lab.write("new.pem", &authority.list(&[SERIAL], 2999).pem().unwrap());
+    fs::rename(lab.0.join("new.pem"), lab.0.join("crl.pem")).unwrap();
+    let mut octet = [0; 1];
+    let ends = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut octet));
+    assert_eq!(ends.await.expect("it ends").unwrap(), 0);
+    let tcp = TcpStream::connect(address).await.unwrap();
+    // In TLS 1.3 a refusal is the first thing read.
+    let (mut again, _) = tls::connect(client, "edge.example.net", tcp).await.unwrap();
+    let refused = again.read(&mut [0; 1]).await.unwrap_err().to_string();
+    assert!(refused.contains("CertificateRevoked"), "{refused}");
+
+    let page = page(metrics);
+    for row in ["certificates_over", "handshakes_failed"] {
+        let row = format!("sipward_transport_total{{event=\"{row}\"}} 1\n");
+        assert!(page.contains(&row), "{row} in {page}");
+    }
 }

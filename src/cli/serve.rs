@@ -243,6 +243,14 @@ impl Service {
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
                 flows.open_count() as u64
             });
+            for (event, _) in running.flows.tally().each() {
+                let flows = Arc::clone(&running.flows);
+                let about = "What happened below the messages";
+                metrics.count("sipward_transport_total", about, &[("event", event)], move || {
+                    let found = flows.tally().each().find(|(name, _)| *name == event);
+                    found.map_or(0, |(_, count)| count)
+                });
+            }
             let shared = Arc::clone(&running.shared);
             metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
                 shared.bindings.len() as u64

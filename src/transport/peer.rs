@@ -108,6 +108,11 @@ impl Trust {
         Ok(())
     }
 
+    /// Whether it heeds lists.
+    pub fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
+    }
+
     /// Whether it trusts nobody.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
