@@ -147,7 +147,6 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails(
     let (asker, settings) = (Arc::clone(&load), alice(&edge, &trust));
     let asking =
         runtime.spawn(async move { asker.ask(Ue::connect(settings).await.unwrap()).await });
-    let begun = std::time::Instant::now();
     load.wait();
     let first = runtime.block_on(shown(address, &trust));
 
@@ -180,11 +179,6 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails(
     assert!(heard.ends_with("reloaded: routes\n"), "{heard}");
 
     load.over.store(true, Ordering::Relaxed);
-    let (handshakes, took) = (load.handshakes.load(Ordering::Relaxed), begun.elapsed());
-    println!(
-        "{handshakes} handshakes in {took:?}, {} requests",
-        load.requests.load(Ordering::Relaxed)
-    );
     runtime.block_on(async {
         asking.await.expect("no request fails");
         for device in shaking {
