@@ -567,8 +567,11 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
             assert_eq!(read_exactly(stream, ANSWER.len()).await, ANSWER);
         }
         // There is no session to resume: it has to show the certificate again.
-        let (mut again, _) = dial(Some(&taken_back)).await.unwrap();
-        assert!(again.read(&mut [0; 1]).await.is_err(), "an alert");
+        let refused = match dial(Some(&taken_back)).await {
+            Ok((mut again, _)) => again.read(&mut [0; 1]).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused);
         let handshakes = lab.transports.flows().tally().handshakes_failed.get();
         assert_eq!((handshakes, over()), (1, 1));
         tls.replace(&asking(Authority::new().trust())).unwrap();

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc};
+use super::{GOOD, NO, USAGE, auc, endings};
 use crate::assembly::Running;
 use crate::config::reload::{Reloader, Report};
 use crate::config::renewal::Renewal;
@@ -256,6 +256,16 @@ impl Service {
                 shared.bindings.len() as u64
             });
         }
+        for endings::Ending { shown_by, at, .. } in endings::of(&self.reloader.current()) {
+            let (config, place) = (self.reloader.shared(), at.to_string());
+            let labels = [("shown_by", &*Arc::clone(&shown_by)), ("at", place.as_str())];
+            let about = "Seconds until this certificate of ours ends; 0 if it has, or is gone";
+            metrics.gauge("sipward_certificate_seconds_left", about, &labels, move || {
+                let mut found = endings::of(&config.load()).into_iter();
+                let ending = found.find(|it| it.shown_by == shown_by && it.at == at);
+                ending.map_or(0, |ending| ending.left(clock::now().wall))
+            });
+        }
         let config = self.reloader.shared();
         let about = "When the first of our certificates ends, in seconds since 1970; 0 without any";
         metrics.gauge("sipward_certificate_not_after_seconds", about, &[], move || {
@@ -307,6 +317,7 @@ impl Service {
             }
         }
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut reminder = endings::Reminder::default();
         let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
             tokio::select! {
@@ -314,7 +325,10 @@ impl Service {
                 _ = signals.hangup.recv() => drop(tell(self.reloader.reload(), errors)),
                 _ = signals.term.recv() => break,
                 _ = signals.interrupt.recv() => break,
-                _ = sweep.tick() => drop(self.sweep(errors)),
+                _ = sweep.tick() => {
+                    self.remind(&mut reminder);
+                    drop(self.sweep(errors));
+                }
                 _ = look.tick() => {
                     if renewal.is_due(&self.reloader.current().certificate_files) {
                         drop(tell(self.reloader.renew(), errors));
@@ -333,6 +347,15 @@ impl Service {
             state.keep(bsf)?;
         }
         Ok(GOOD)
+    }
+
+    fn remind(&self, reminder: &mut endings::Reminder) {
+        let now = clock::now();
+        for ending in reminder.due(&self.reloader.current(), (now.mono, now.wall)) {
+            let days = ending.left(now.wall) / 86_400;
+            let (shown_by, at) = (&*ending.shown_by, ending.at);
+            tracing::warn!(shown_by, at, days, "a certificate of ours ends soon");
+        }
     }
 
     fn sweep(&self, errors: &mut dyn Write) -> io::Result<()> {
