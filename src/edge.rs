@@ -14,6 +14,8 @@
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
+mod watcher;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +36,7 @@ use crate::clock;
 use crate::forward::{Destination, Proxy, Shared};
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
-use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
 use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
@@ -42,9 +44,12 @@ use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
-    ListenerId, Parts, Patience, Pending, Receiver, Side, Sockets, StreamFacts, Target, Transports,
+    ListenerId, Parts, Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target,
+    Transports,
 };
 use crate::wire::{Malformed, Message};
+
+pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
 pub const MAIL_MAX: usize = 4096;
@@ -55,34 +60,6 @@ pub const LOOKUPS_MAX: usize = 1024;
 
 /// How often a worker that has work looks how far behind it is.
 pub const PULSE: Duration = Duration::from_millis(100);
-
-/// Who watches an edge: counters, traces, the ladder of a demonstration.
-pub trait Watch: Send + Sync {
-    /// Something was decided about a message.
-    fn decided(&self, decision: &Decision);
-
-    /// A message arrived.
-    fn arrived(&self, _arrival: &Arrival, _message: &Message) {}
-
-    /// Octets were sent.
-    fn sent(&self, _to: &Destination, _octets: &Bytes) {}
-
-    /// Something was dropped that no peer is to blame for.
-    fn fault(&self, _what: Fault) {}
-}
-
-/// What is ours to regret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A worker's queue was full.
-    MailFull,
-    /// The queue of lookups was full.
-    LookupsFull,
-    /// Octets could not be sent.
-    SendFailed,
-    /// A server could not be reached.
-    Unreachable,
-}
 
 /// How members of a peer group are known.
 #[derive(Clone, Debug, Default)]
@@ -422,10 +399,11 @@ impl Worker {
                     Destination::Flow(flow) => Ok(*flow),
                     Destination::Target(target) => self.transports.connect(target),
                 };
-                let sent = flow.and_then(|flow| self.transports.send(&flow, output.octets)).is_ok();
-                if !sent {
+                let sent = flow.and_then(|flow| self.transports.send(&flow, output.octets));
+                if let Err(why) = sent {
                     watch.fault(Fault::SendFailed);
-                    return Some(output.to);
+                    // A full queue is loss, as on the way: it says nothing of the destination.
+                    return (why != SendError::Overflow).then_some(output.to);
                 }
             }
             Action::Ask(lookup) => {

@@ -26,6 +26,7 @@ pub mod tls_identity;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
@@ -40,7 +41,7 @@ pub use info::ServerProof;
 pub use nonce::Nonces;
 pub use ready::Ready;
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Recent};
 use crate::gate::{Halt, Lookup};
 use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::instant::Now;
@@ -85,6 +86,8 @@ pub struct Authentication {
     nonces: Nonces,
     aka: Option<AkaRealm>,
     flows: ProvedFlows,
+    /// The best algorithm of each bootstrapped key, by B-TID: the key itself may be dropped and asked for again.
+    best: Recent<Arc<str>, u8>,
     /// Takes the place of a key that is not known, so that the arithmetic is the same.
     decoy: [u8; 32],
 }
@@ -164,11 +167,13 @@ impl Authentication {
         nonces: Nonces,
         decoy: [u8; 32],
     ) -> Self {
-        let flows = ProvedFlows::new(settings.max_flows, settings.principals_max);
+        let max_flows = settings.max_flows;
+        let flows = ProvedFlows::new(max_flows, settings.principals_max);
         let key = decoy.first_chunk::<16>().copied().unwrap_or_default();
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
         let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
-        Self { settings, accounts, keys, nonces, aka, flows, decoy }
+        let best = Recent::new(max_flows, Duration::from_secs(24 * 3600));
+        Self { settings, accounts, keys, nonces, aka, flows, best, decoy }
     }
 
     /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.
@@ -334,7 +339,7 @@ impl Authentication {
         };
         let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
         let caller = known.filter(|_| right).ok_or_else(bad)?;
-        Self::hold_to_best(&caller, hash, settings.algorithm_lock)?;
+        self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
         }
@@ -404,14 +409,23 @@ impl Authentication {
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
-    fn hold_to_best(caller: &Caller, hash: Hash, lock: bool) -> Result<(), Halt> {
+    fn hold_to_best(&self, caller: &Caller, hash: Hash, lock: bool, now: Now) -> Result<(), Halt> {
         let rank: u8 = if hash == Hash::Md5 { 1 } else { 2 };
-        let best = caller.strongest.load(Ordering::Relaxed);
+        let mut best = caller.strongest.load(Ordering::Relaxed);
+        if best == 0 {
+            best = self.best.get(&caller.key_name, now.mono, |best| *best).unwrap_or(0);
+            caller.strongest.fetch_max(best, Ordering::Relaxed);
+        }
         if lock && rank < best {
             return Err(Refusal::BadCredentials.into());
         }
         if rank > best {
             caller.strongest.fetch_max(rank, Ordering::Relaxed);
+            // Accounts keep it themselves.
+            if caller.principal.proof == Proof::Gba {
+                let key_name = Arc::clone(&caller.key_name);
+                self.best.with(key_name, now.mono, |best, _| *best = rank.max(*best));
+            }
         }
         Ok(())
     }
@@ -419,7 +433,7 @@ impl Authentication {
     /// Windows, flows and challenges of cards held.
     pub fn footprint(&self) -> usize {
         let aka = self.aka.as_ref().map_or(0, AkaRealm::footprint);
-        [self.nonces.footprint(), self.flows.len(), aka].iter().sum()
+        [self.nonces.footprint(), self.flows.len(), self.best.len(), aka].iter().sum()
     }
 }
 

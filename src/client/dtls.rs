@@ -88,7 +88,8 @@ impl Line {
 
     /// Says good-bye.
     pub(super) async fn close(mut self) {
-        self.engine.close(clock::mono());
+        // Said or not: it is over when the library says so.
+        let _ = self.engine.close(clock::mono());
         let over = async { while self.recv().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, over).await;
     }

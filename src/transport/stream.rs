@@ -226,6 +226,9 @@ impl Stream<'_> {
             }
             if incoming.ready && !outgoing.is_full() {
                 if left == 0 {
+                    if let Some(why) = self.overdue(incoming, outgoing, alarm, context) {
+                        return self.leave(left, Poll::Ready(why));
+                    }
                     context.waker().wake_by_ref();
                     return self.leave(left, Poll::Pending);
                 }
@@ -240,7 +243,7 @@ impl Stream<'_> {
                 if let Poll::Ready(Err(_)) = wrote {
                     return self.leave(left, Poll::Ready(Closed::Peer));
                 }
-                if wrote.is_ready() && incoming.ready {
+                if incoming.ready && !outgoing.is_full() {
                     continue;
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
+use crate::kamailio::Kamailio;
 use crate::loopback;
 use crate::peer::{Folder, Peer, find};
 
@@ -72,9 +73,14 @@ struct Edge {
 
 impl Edge {
     fn start(core: &Core, engine: &str) -> Self {
+        Self::before(core.address, loopback::address(), engine)
+    }
+
+    /// One before that core, which knows it by the address `own`.
+    fn before(core: SocketAddr, own: IpAddr, engine: &str) -> Self {
         let folder = Folder::new("dtls");
         let ue = SocketAddr::new(loopback::address(), 5061);
-        let own = SocketAddr::new(loopback::address(), 5060);
+        let own = SocketAddr::new(own, 5060);
         papers(&folder);
         let text = format!(
             "[edge]\ndomains = [\"ims.example\"]\nworkers = 2\n\
@@ -88,7 +94,7 @@ impl Edge {
              [authentication]\naccounts = \"accounts.toml\"\n\
              [psk]\nkeys = \"psk.toml\"\n[enabler.reg]\nrate = \"1000/min\"\n[telemetry]\nlog = \"debug\"\n",
             own.ip(),
-            core.address
+            core
         );
         secret(
             &folder,
@@ -302,6 +308,22 @@ fn openssl_and_gnutls_register_over_dtls() {
             proves(&core.request(&format!("Call-ID: {call}\r\n")), user);
         }
     }
+}
+
+/// Kamailio as the core takes the same where the Via names a transport that it knows.
+#[test]
+fn kamailio_takes_a_registration_that_came_over_dtls() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::before(core.address, core.edge, "openssl");
+    let suite = "PSK-AES128-GCM-SHA256";
+    let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", suite]);
+    let mut client = Client::start(command);
+    client.say(&register("carol", "kamailio", "TLS"));
+    let heard = client.hear(PATIENCE);
+    assert!(heard.contains("SIP/2.0 200 "), "{heard}\n{}", edge.peer.said());
+    let seen = core.await_request(|seen| seen.call_id == "kamailio");
+    assert_eq!(seen.asserted.as_deref(), Some("sip:carol@ims.example"));
+    assert!(!seen.credentials);
 }
 
 /// Wrong keys, unknown identities and certificates of strangers never lead to an answer of SIP.

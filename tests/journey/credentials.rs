@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sipward::authentication::digest::Hash;
 use sipward::gate::Lookup;
 use sipward::identity::Btid;
 use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
-use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, lab_key};
-use sipward::testing::{Lab, Peer};
+use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, UE2_BTID, UE2_PASSWORD, lab_key};
+use sipward::testing::{Lab, Peer, Signer};
 
 use crate::scene::{register, request, respond, status_to, to_core};
 
 const ALICE: &str = "192.0.2.10:5060";
 
-fn message(
-    lab: &mut Lab,
-    call: &str,
-    signer: Option<&mut sipward::testing::Signer>,
-) -> Option<u16> {
+fn message(lab: &mut Lab, call: &str, signer: Option<&mut Signer>) -> Option<u16> {
     let text = request("MESSAGE", "sip:bob@example.net", "alice", call, 1, signer);
     let alice = Peer::udp(ALICE);
     status_to(&lab.receive(&alice, &text), &alice)
@@ -151,6 +148,25 @@ fn keys_of_another_naf_or_protocol_do_not_open() {
     let mut foreign = lab.signer("x@bsf.evil.example", UE1_PASSWORD);
     assert_eq!(message(&mut lab, "m4", Some(&mut foreign)), Some(407), "another operator's B-TID");
     assert!(lab.asked.is_empty(), "nobody was asked");
+}
+
+#[test]
+fn a_bootstrapped_key_is_held_to_its_best_algorithm_even_if_it_was_asked_for_again() {
+    let mut lab = Lab::default();
+    let (mut strong, mut weak) = (lab.ue1(), lab.ue1());
+    weak.hash = Hash::Md5;
+    let first = lab.signer(UE2_BTID, UE2_PASSWORD);
+    let mut first = Signer { hash: Hash::Md5, ..first };
+    let text = request("OPTIONS", "sip:bob@example.net", "bob", "m0", 1, Some(&mut first));
+    to_core(&lab.receive(&Peer::udp("192.0.2.20:5060"), &text));
+    assert_eq!(message(&mut lab, "m1", Some(&mut strong)), None);
+    let (btid, naf) = (Btid::new(UE1_BTID).expect("a B-TID"), NafId::new(EDGE, UaId::SIP_DIGEST));
+    let end = lab.now + Duration::from_secs(600);
+    let again = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.put(btid, naf, KeyAnswer::Known(Arc::new(again)));
+    assert_eq!(message(&mut lab, "m2", Some(&mut weak)), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::BadCredentials));
+    assert_eq!(message(&mut lab, "m3", Some(&mut strong)), None);
 }
 
 #[test]

@@ -52,8 +52,9 @@ pub trait DtlsEngine: Send {
     /// [`Unsent`].
     fn send(&mut self, message: &[u8], now: Instant) -> Result<(), Unsent>;
 
-    /// Says good-bye to the peer.
-    fn close(&mut self, now: Instant);
+    /// Says good-bye to the peer; whether it is said. If not, it is once the engine is called by its waker, and then
+    /// [`Event::Closed`] comes.
+    fn close(&mut self, now: Instant) -> bool;
 }
 
 /// What happened.

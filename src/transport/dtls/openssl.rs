@@ -563,12 +563,13 @@ impl DtlsEngine for Engine {
         sent.map(|_| ()).map_err(|_| Unsent::Gone)
     }
 
-    fn close(&mut self, _now: Instant) {
+    fn close(&mut self, _now: Instant) -> bool {
         if self.state == State::Stands {
             // The alert is in the outbox, or the peer will find out by itself.
             let _ = self.stream.shutdown();
             self.collect();
         }
         (self.state, self.repeat) = (State::Over, None);
+        true
     }
 }

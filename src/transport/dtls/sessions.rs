@@ -32,6 +32,8 @@ use crate::instant::Instant;
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long one may take whose client has not shown that it receives at its address.
 pub const UNPROVEN: Duration = Duration::from_secs(2);
+/// How long a good-bye may take.
+pub const FAREWELL: Duration = Duration::from_secs(1);
 /// After how long without a message the shell is asked whether a session is to go on.
 pub const IDLE: Duration = Duration::from_secs(60);
 
@@ -155,13 +157,14 @@ struct Session {
 enum Stage {
     Rising { until: Instant, proven: bool, filter: Filter, _door: Door },
     Standing { heard: Instant, look: Instant, ends: Option<Instant> },
+    Leaving { until: Instant },
 }
 
 impl Session {
     /// When it is to be looked at next.
     fn next(&self) -> Option<Instant> {
         let own = match &self.stage {
-            Stage::Rising { until, .. } => Some(*until),
+            Stage::Rising { until, .. } | Stage::Leaving { until } => Some(*until),
             Stage::Standing { look, ends, .. } => Some(ends.map_or(*look, |ends| ends.min(*look))),
         };
         [self.engine.poll_timeout(), own].into_iter().flatten().min()
@@ -345,12 +348,18 @@ impl Sessions {
     /// Ends a session; the peer is told, the shell is not.
     pub fn close(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
-        session.engine.close(now);
+        let said = session.engine.close(now);
         let to = session.from;
         while let Some(octets) = session.engine.poll_transmit() {
             self.outputs.push_back(Output::Send { to, octets });
         }
-        self.remove(id);
+        if said {
+            return self.remove(id);
+        }
+        // Nothing more is heard on it, and its address is free.
+        session.stage = Stage::Leaving { until: now + FAREWELL };
+        self.free_address(to, id);
+        self.schedule(id);
     }
 
     /// Engines called their wakers.
@@ -377,6 +386,7 @@ impl Sessions {
     fn look(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
         match &mut session.stage {
+            Stage::Leaving { until } if *until <= now => return self.remove(id),
             Stage::Rising { until, .. } if *until <= now => {
                 self.tally.slow = self.tally.slow.wrapping_add(1);
                 return self.remove(id);
@@ -393,7 +403,7 @@ impl Sessions {
                     self.outputs.push_back(Output::Idle { id, since });
                 }
             }
-            Stage::Rising { .. } | Stage::Standing { .. } => {}
+            Stage::Rising { .. } | Stage::Standing { .. } | Stage::Leaving { .. } => {}
         }
         session.engine.turn(now);
         self.settle(id, now);
@@ -470,9 +480,8 @@ impl Sessions {
                 self.outputs.push_back(Output::Opened { id, from, proof, asked_for });
             }
             Event::Data(octets) => {
-                if let Stage::Standing { heard, .. } = &mut session.stage {
-                    *heard = now;
-                }
+                let Stage::Standing { heard, .. } = &mut session.stage else { return };
+                *heard = now;
                 self.outputs.push_back(Output::Data { id, octets });
             }
             Event::Closed(_) => {}
@@ -485,6 +494,7 @@ impl Sessions {
                 self.outputs.push_back(Output::Closed(id, Why::Ended(why)));
             }
             Stage::Rising { .. } => self.tally.failed = self.tally.failed.wrapping_add(1),
+            Stage::Leaving { .. } => {}
         }
     }
 
@@ -505,11 +515,15 @@ impl Sessions {
         if let Some(at) = session.due {
             self.due.remove(&(at, id));
         }
-        if let Some(pair) = self.by_address.get_mut(&session.from) {
+        self.free_address(session.from, id);
+    }
+
+    fn free_address(&mut self, from: SocketAddr, id: SessionId) {
+        if let Some(pair) = self.by_address.get_mut(&from) {
             pair.standing = pair.standing.filter(|it| *it != id);
             pair.rising = pair.rising.filter(|it| *it != id);
             if pair.standing.is_none() && pair.rising.is_none() {
-                self.by_address.remove(&session.from);
+                self.by_address.remove(&from);
             }
         }
     }

@@ -459,11 +459,15 @@ impl DtlsEngine for Engine {
         Ok(())
     }
 
-    fn close(&mut self, _now: Instant) {
+    fn close(&mut self, _now: Instant) -> bool {
+        if self.over || !self.stands {
+            return true;
+        }
         let mut state = self.link.lock();
         state.closing = true;
         self.link.wake_worker(state);
         self.drive();
+        self.over
     }
 }
 

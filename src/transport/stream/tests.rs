@@ -67,7 +67,7 @@ impl Rig {
     }
 
     /// Serves `io`; says why it ended, and after how many seconds.
-    async fn serve(&self, io: DuplexStream) -> (Closed, u64) {
+    async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin) -> (Closed, u64) {
         let begun = Instant::now();
         let stream = Stream {
             pipe: self.lease.pipe(),
@@ -265,6 +265,70 @@ async fn tr_10_another_protocol_gets_no_answer() {
         assert_eq!(answers, b"", "{}", octets.escape_ascii());
         assert!(rig.desk.seen.borrow().is_empty() && rig.desk.faults.borrow().is_empty());
     }
+}
+
+/// A peer that has a ping for every read, and takes every answer.
+struct Pinging;
+
+impl AsyncRead for Pinging {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        room.put_slice(b"\r\n\r\n");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pinging {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn v_75_pings_without_a_pause_buy_no_time() {
+    let rig = Rig::new();
+    let clock = async {
+        for _ in 0..120 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    };
+    let ((why, after), ()) = tokio::join!(rig.serve(Pinging), clock);
+    assert_eq!(why, Closed::Idle);
+    assert!((60..=62).contains(&after), "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_whole_before_the_end_is_handled_however_slow_the_answers_go() {
+    let rig = Rig::new();
+    let (theirs_in, mut requests) = tokio::io::simplex(64 * 1024);
+    let (mut answers, theirs_out) = tokio::io::simplex(512);
+    let peer = async {
+        requests.write_all(&REQUEST.repeat(1000)).await.unwrap();
+        requests.shutdown().await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let mut read = Vec::new();
+        answers.read_to_end(&mut read).await.unwrap();
+        read
+    };
+    let ((why, _), read) = tokio::join!(rig.serve(tokio::io::join(theirs_in, theirs_out)), peer);
+    assert_eq!(why, Closed::Peer);
+    assert_eq!(rig.desk.seen.borrow().len(), 1000);
+    assert_eq!(read, ANSWER.repeat(1000));
 }
 
 #[tokio::test(start_paused = true)]
