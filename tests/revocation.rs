@@ -198,7 +198,7 @@ async fn a_list_that_is_replaced_in_its_place_ends_the_connection_that_it_takes_
     lab.write("new.pem", &authority.list(&[SERIAL], 2999).pem().unwrap());
     fs::rename(lab.0.join("new.pem"), lab.0.join("crl.pem")).unwrap();
     let mut octet = [0; 1];
-    let ends = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut octet));
+    let ends = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut octet));
     assert_eq!(ends.await.expect("it ends").unwrap(), 0);
     let tcp = TcpStream::connect(address).await.unwrap();
     // A client of TLS 1.3 learns of it while it still shakes hands, or from the first thing read.

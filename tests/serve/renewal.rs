@@ -1,6 +1,7 @@
 //! Certificates are renewed while devices shake hands and ask.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
@@ -59,15 +60,20 @@ async fn shown(edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-/// What the load saw.
+/// What the load saw: handshakes, and requests that were answered.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
-    handshakes: AtomicUsize,
-    requests: AtomicUsize,
+    counts: Mutex<[usize; 2]>,
+    more: Condvar,
 }
 
 impl Load {
+    fn count(&self, which: usize) {
+        self.counts.lock().unwrap()[which] += 1;
+        self.more.notify_all();
+    }
+
     /// Shakes hands until it is over; gives the certificates in the order in which they were first seen.
     async fn shake(&self, edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
         let mut seen = Vec::new();
@@ -76,32 +82,32 @@ impl Load {
             if seen.last() != Some(&certificate) {
                 seen.push(certificate);
             }
-            self.handshakes.fetch_add(1, Ordering::Relaxed);
+            self.count(0);
         }
         seen
     }
 
-    /// Asks somebody behind the edge until it is over, on one connection.
+    /// Asks somebody behind the edge until it is over, on one connection, fifty times a second at most.
     async fn ask(&self, ue: Ue) {
         let status = |answer: sipward::wire::Message| answer.status();
         assert_eq!(ue.register(600).await.map(status).unwrap(), Some(200));
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
         while !self.over.load(Ordering::Relaxed) {
             let answer = ue.options("sip:bob@example.net").await;
             assert_eq!(answer.map(status).unwrap(), Some(200));
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.count(1);
+            pace.tick().await;
         }
     }
 
     /// Waits for so many more handshakes, and two more requests.
     fn wait(&self) {
-        let now = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        let (handshakes, requests) = (now(&self.handshakes) + HANDSHAKES, now(&self.requests) + 2);
-        let patience = std::time::Instant::now() + Duration::from_secs(30);
-        while now(&self.handshakes) < handshakes || now(&self.requests) < requests {
-            assert!(std::time::Instant::now() < patience, "the load came to a halt");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let counts = self.counts.lock().unwrap();
+        let wanted = [counts[0] + HANDSHAKES, counts[1] + 2];
+        let short = |now: &mut [usize; 2]| now[0] < wanted[0] || now[1] < wanted[1];
+        let (_counts, late) =
+            self.more.wait_timeout_while(counts, Duration::from_secs(60), short).unwrap();
+        assert!(!late.timed_out(), "the load came to a halt");
     }
 }
 
