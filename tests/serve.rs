@@ -2,6 +2,9 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/renewal.rs"]
+mod renewal;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, UdpSocket};
@@ -26,6 +29,8 @@ struct Edge {
     folder: PathBuf,
     /// Where devices reach it in the clear.
     ue: SocketAddr,
+    /// Where they reach it over TLS.
+    tls: Option<SocketAddr>,
 }
 
 impl Edge {
@@ -60,7 +65,9 @@ impl Edge {
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let ue = said.next().expect("a line").unwrap();
         let ue = ue.strip_prefix("listening: ue on ").expect(&ue).parse().unwrap();
-        Self { child, errors, folder, ue }
+        let tls = said.next().expect("a line").unwrap();
+        let tls = tls.strip_prefix("listening: ue-tls on ").map(|at| at.parse().unwrap());
+        Self { child, errors, folder, ue, tls }
     }
 
     /// Reads what it says on the standard error up to a line that holds `mark`.
@@ -137,25 +144,35 @@ impl Core {
     fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let core = Self { address: socket.local_addr().unwrap(), heard: Arc::default() };
-        let heard = Arc::clone(&core.heard);
+        let (heard, address) = (Arc::clone(&core.heard), core.address);
         // It ends with the process.
         std::thread::spawn(move || {
             let mut octets = [0; 4096];
             while let Ok((length, from)) = socket.recv_from(&mut octets) {
                 let request = String::from_utf8(octets[..length].to_vec()).unwrap();
+                if request.starts_with("ACK ") {
+                    continue;
+                }
+                let contact = match request.starts_with("INVITE ") {
+                    true => format!("Contact: <sip:{address}>\r\n"),
+                    false => String::new(),
+                };
                 let copied: String = request
                     .split("\r\n")
                     .filter(|line| {
-                        ["Via:", "From:", "Call-ID:", "CSeq:", "Contact:"]
+                        let own = !contact.is_empty() && line.starts_with("Contact:");
+                        ["Via:", "From:", "Call-ID:", "CSeq:", "Contact:", "Record-Route:"]
                             .iter()
-                            .any(|name| line.starts_with(name))
+                            .any(|name| line.starts_with(name) && !own)
                     })
                     .map(|line| format!("{line}\r\n"))
                     .collect();
                 let to = request.split("\r\n").find(|line| line.starts_with("To:")).unwrap();
                 heard.lock().unwrap().push(request.clone());
-                let answer =
-                    format!("SIP/2.0 200 OK\r\n{copied}{to};tag=core\r\nContent-Length: 0\r\n\r\n");
+                let tag = if to.contains(";tag=") { "" } else { ";tag=core" };
+                let answer = format!(
+                    "SIP/2.0 200 OK\r\n{copied}{contact}{to}{tag}\r\nContent-Length: 0\r\n\r\n"
+                );
                 socket.send_to(answer.as_bytes(), from).unwrap();
             }
         });

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use sipward::transport::peer::{ClientCertificate, Trust};
-use sipward::transport::tls::{self, ClientTls, ServerSpec, ServerTls, TlsRefusal};
+use sipward::transport::tls::{self, Certificate, ClientTls, ServerSpec, ServerTls, TlsRefusal};
 use sipward::transport::{
     Closed, DialError, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Parts, Patience,
     Receiver, SendError, Side, StreamFacts, Target, Transport, Transports, bind,
@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use authority::{Authority, domains, shows};
+use authority::{Authority, SERIAL, domains, shows};
 
 const REQUEST: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n";
 const ANSWER: &[u8] = b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -526,6 +526,82 @@ fn a_reload_changes_the_next_handshake_and_no_connection() {
         assert!(dial("example.org").await.is_ok());
         old.write_all(REQUEST).await.unwrap();
         while !matches!(lab.desk.next().await, Event::Message(..)) {}
+    });
+}
+
+#[test]
+fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
+    run(async {
+        let authority = Authority::new();
+        let asking = |trust| ServerSpec {
+            asks: ClientCertificate::Optional,
+            trust,
+            ..shows(authority.issue(&["sip:example.net"]))
+        };
+        let tls = Arc::new(ServerTls::new(&asking(authority.trust_less(&[], 2999))).unwrap());
+        let lab = Lab::new(Setup { tls: Some(tls.clone()), ..Setup::default() });
+        let good = authority.issue_with(&["sip:good.example"], |params| {
+            params.serial_number = Some(vec![7].into());
+        });
+        let taken_back = authority.issue(&["sip:peer.example"]);
+        let dial = |shown: Option<&Certificate>| {
+            let config = tls::client_config(authority.trust(), shown).unwrap();
+            let tcp = lab.dial();
+            async move { tls::connect(config, "example.net", tcp.await).await }
+        };
+        let (mut without, _) = dial(None).await.unwrap();
+        lab.desk.opened().await;
+        let (mut kept, _) = dial(Some(&good)).await.unwrap();
+        lab.desk.opened().await;
+        let (mut lost, _) = dial(Some(&taken_back)).await.unwrap();
+        let flow = lab.desk.opened().await.flow;
+        tls.replace(&asking(authority.trust_less(&[SERIAL], 2999))).unwrap();
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(lost.read(&mut [0; 1]).await.unwrap(), 0, "told by a close");
+        let over = || lab.transports.flows().tally().certificates_over.get();
+        assert_eq!(over(), 1);
+        for stream in [&mut without, &mut kept] {
+            stream.write_all(REQUEST).await.unwrap();
+            let (flow, _) = lab.desk.message().await;
+            lab.transports.send(&flow, Bytes::from_static(ANSWER)).unwrap();
+            assert_eq!(read_exactly(stream, ANSWER.len()).await, ANSWER);
+        }
+        // There is no session to resume: it has to show the certificate again.
+        let refused = match dial(Some(&taken_back)).await {
+            Ok((mut again, _)) => again.read(&mut [0; 1]).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused);
+        let handshakes = lab.transports.flows().tally().handshakes_failed.get();
+        assert_eq!((handshakes, over()), (1, 1));
+        tls.replace(&asking(Authority::new().trust())).unwrap();
+        assert_eq!(lab.desk.closed().await.1, Closed::CertificateOver, "its issuer is a stranger");
+    });
+}
+
+#[test]
+fn v_47_a_dialled_connection_ends_when_the_server_certificate_is_taken_back() {
+    run(async {
+        let authority = Authority::new();
+        let trust = authority.trust_less(&[], 2999);
+        let client_tls = Arc::new(ClientTls::new(trust, None).unwrap());
+        let lab = Lab::new(Setup { client_tls: Some(client_tls.clone()), ..Setup::default() });
+        let (listener, server) = tls_peer(&authority, &["sip:core.example"]).await;
+        let target = target(listener.local_addr().unwrap(), Transport::Tls, "core.example");
+        let flow = lab.transports.connect(&target).unwrap();
+        let (mut stream, _) =
+            tls::accept(&server, listener.accept().await.unwrap().0).await.unwrap();
+        lab.desk.opened().await;
+        client_tls.replace(authority.trust_less(&[SERIAL], 2999), None).unwrap();
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        let again = lab.transports.connect(&target).unwrap();
+        assert_ne!(again.connection, flow.connection);
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (refused, (_, why)) = tokio::join!(tls::accept(&server, tcp), lab.desk.dial_failed());
+        assert!(refused.is_err());
+        let revoked = TlsRefusal::Certificate(rustls::CertificateError::Revoked);
+        assert_eq!(why, DialError::Tls(revoked));
     });
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{GOOD, Table, USAGE};
 use crate::config::field::{Octets, Shown as _};
-use crate::config::{Config, Listener, Member, Problem};
+use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
 use crate::transport::peer::ClientCertificate;
@@ -163,7 +163,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             }
             table.row([
                 peer.name.to_string(),
-                if peer.by_certificate { "certificate" } else { "address" }.into(),
+                believed_by(peer, config).into(),
                 peer.members.iter().map(member).collect::<Vec<_>>().join(" "),
                 domains.join(", "),
             ]);
@@ -263,10 +263,23 @@ fn tokens(transports: &[Transport]) -> Vec<&'static str> {
 }
 
 fn asks(listener: &Listener) -> &'static str {
-    match listener.tls.as_ref().map(|tls| tls.spec.asks) {
-        None | Some(ClientCertificate::None) => "not asked for",
-        Some(ClientCertificate::Optional) => "asked for",
-        Some(ClientCertificate::Required) => "required",
+    let spec = listener.tls.as_ref().map(|tls| &tls.spec);
+    match spec.map(|spec| (spec.asks, spec.trust.has_lists())) {
+        None | Some((ClientCertificate::None, _)) => "not asked for",
+        Some((ClientCertificate::Optional, false)) => "asked for",
+        Some((ClientCertificate::Optional, true)) => "asked for, with lists",
+        Some((ClientCertificate::Required, false)) => "required",
+        Some((ClientCertificate::Required, true)) => "required, with lists",
+    }
+}
+
+/// What makes us believe a peer; with lists of what was taken back, where there are any.
+fn believed_by(peer: &Peer, config: &Config) -> &'static str {
+    let with_lists = config.dialling.as_ref().is_some_and(|dialling| dialling.trust.has_lists());
+    match (peer.by_certificate, with_lists) {
+        (false, _) => "address",
+        (true, false) => "certificate",
+        (true, true) => "certificate, with lists",
     }
 }
 

@@ -9,6 +9,7 @@
 mod auc;
 pub mod check;
 pub mod demo;
+mod endings;
 pub mod init;
 mod plan;
 pub mod serve;

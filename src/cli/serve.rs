@@ -3,7 +3,8 @@
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
 //! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
-//!    what has to wait for a restart is named.
+//!    what has to wait for a restart is named. Certificates, their keys and revocation lists are read again, alone,
+//!    once they changed in their places.
 //! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
 //!
 //! Takes:   a configuration file.
@@ -24,10 +25,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc};
+use super::{GOOD, NO, USAGE, auc, endings};
 use crate::assembly::Running;
-use crate::config::reload::Reloader;
-use crate::config::{self, Config};
+use crate::config::reload::{Reloader, Report};
+use crate::config::renewal::Renewal;
+use crate::config::{self, Config, Problem};
 use crate::edge::Watch;
 use crate::forward::Resolved;
 use crate::keys::bootstrap::Bsf;
@@ -50,6 +52,8 @@ pub struct Args {
 
 /// How often what has lapsed is swept, and sequence numbers are written down if they have to be.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often certificates are looked at; they are read again at the second look that sees the same change.
+const LOOK: Duration = Duration::from_secs(2);
 /// Open files beside those of flows: listeners, the log, what a reload reads.
 const OTHER_FILES: u64 = 256;
 
@@ -239,11 +243,34 @@ impl Service {
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
                 flows.open_count() as u64
             });
+            for (event, _) in running.flows.tally().each() {
+                let flows = Arc::clone(&running.flows);
+                let about = "What happened below the messages";
+                metrics.count("sipward_transport_total", about, &[("event", event)], move || {
+                    let found = flows.tally().each().find(|(name, _)| *name == event);
+                    found.map_or(0, |(_, count)| count)
+                });
+            }
             let shared = Arc::clone(&running.shared);
             metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
                 shared.bindings.len() as u64
             });
         }
+        for endings::Ending { shown_by, at, .. } in endings::of(&self.reloader.current()) {
+            let (config, place) = (self.reloader.shared(), at.to_string());
+            let labels = [("shown_by", &*Arc::clone(&shown_by)), ("at", place.as_str())];
+            let about = "Seconds until this certificate of ours ends; 0 if it has, or is gone";
+            metrics.gauge("sipward_certificate_seconds_left", about, &labels, move || {
+                let mut found = endings::of(&config.load()).into_iter();
+                let ending = found.find(|it| it.shown_by == shown_by && it.at == at);
+                ending.map_or(0, |ending| ending.left(clock::now().wall))
+            });
+        }
+        let config = self.reloader.shared();
+        let about = "When the first of our certificates ends, in seconds since 1970; 0 without any";
+        metrics.gauge("sipward_certificate_not_after_seconds", about, &[], move || {
+            config.load().certificates_end().map_or(0, |end| end.as_unix())
+        });
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;
@@ -290,13 +317,23 @@ impl Service {
             }
         }
         let mut sweep = tokio::time::interval(SWEEP);
+        let mut reminder = endings::Reminder::default();
+        let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
             tokio::select! {
                 // Whoever read our errors may be gone; that ends no call.
-                _ = signals.hangup.recv() => drop(self.reload(errors)),
+                _ = signals.hangup.recv() => drop(tell(self.reloader.reload(), errors)),
                 _ = signals.term.recv() => break,
                 _ = signals.interrupt.recv() => break,
-                _ = sweep.tick() => drop(self.sweep(errors)),
+                _ = sweep.tick() => {
+                    self.remind(&mut reminder);
+                    drop(self.sweep(errors));
+                }
+                _ = look.tick() => {
+                    if renewal.is_due(&self.reloader.current().certificate_files) {
+                        drop(tell(self.reloader.renew(), errors));
+                    }
+                }
             }
         }
         self.well.store(false, Ordering::Relaxed);
@@ -312,25 +349,13 @@ impl Service {
         Ok(GOOD)
     }
 
-    fn reload(&self, errors: &mut dyn Write) -> io::Result<()> {
-        match self.reloader.reload() {
-            Ok(report) => {
-                for warning in &report.warnings {
-                    writeln!(errors, "{warning}")?;
-                }
-                writeln!(errors, "reloaded: {}", list(&report.changed))?;
-                if !report.restart.is_empty() {
-                    writeln!(errors, "needs a restart: {}", list(&report.restart))?;
-                }
-            }
-            Err(problems) => {
-                for problem in problems {
-                    writeln!(errors, "{problem}")?;
-                }
-                writeln!(errors, "not reloaded: the old configuration stays in force")?;
-            }
+    fn remind(&self, reminder: &mut endings::Reminder) {
+        let now = clock::now();
+        for ending in reminder.due(&self.reloader.current(), (now.mono, now.wall)) {
+            let days = ending.left(now.wall) / 86_400;
+            let (shown_by, at) = (&*ending.shown_by, ending.at);
+            tracing::warn!(shown_by, at, days, "a certificate of ours ends soon");
         }
-        errors.flush()
     }
 
     fn sweep(&self, errors: &mut dyn Write) -> io::Result<()> {
@@ -353,6 +378,28 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Says what a reload did.
+fn tell(done: Result<Report, Vec<Problem>>, errors: &mut dyn Write) -> io::Result<()> {
+    match done {
+        Ok(report) => {
+            for warning in &report.warnings {
+                writeln!(errors, "{warning}")?;
+            }
+            writeln!(errors, "reloaded: {}", list(&report.changed))?;
+            if !report.restart.is_empty() {
+                writeln!(errors, "needs a restart: {}", list(&report.restart))?;
+            }
+        }
+        Err(problems) => {
+            for problem in problems {
+                writeln!(errors, "{problem}")?;
+            }
+            writeln!(errors, "not reloaded: the old configuration stays in force")?;
+        }
+    }
+    errors.flush()
 }
 
 fn list(parts: &[String]) -> String {

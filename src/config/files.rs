@@ -6,6 +6,7 @@
 //! Refuses: what is missing, unreadable, no file, longer than its bound; secrets that others can read.
 //! Sources: SEC_CF 1.1 SEC-001.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::problem::Notes;
 use super::raw::Spot;
+use super::renewal::Stamped;
 use crate::clock;
 
 /// Longest certificate, key or list file, in octets.
@@ -36,17 +38,39 @@ pub enum Secrecy {
 
 /// Where relative names start.
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    home: PathBuf,
+    /// Files read by [`Folder::read_pem`].
+    certificates: RefCell<Vec<Stamped>>,
+}
 
 impl Folder {
     /// The folder of the file `config`.
     pub fn of(config: &Path) -> Self {
-        Self(config.parent().map(Path::to_owned).unwrap_or_default())
+        let home = config.parent().map(Path::to_owned).unwrap_or_default();
+        Self { home, certificates: RefCell::default() }
     }
 
     /// The whole name of `path`.
     pub fn resolve(&self, path: &Path) -> PathBuf {
-        self.0.join(path)
+        self.home.join(path)
+    }
+
+    /// As [`Folder::read`], of a certificate, its key or a revocation list.
+    pub fn read_pem(
+        &self,
+        spot: &Spot<PathBuf>,
+        secrecy: Secrecy,
+        notes: &Notes,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        // Stamped before it is read: what changes meanwhile is seen to differ.
+        self.certificates.borrow_mut().push(Stamped::new(self.resolve(&spot.value)));
+        self.read(spot, secrecy, PEM_MAX, notes)
+    }
+
+    /// Certificates, keys and revocation lists that were read.
+    pub fn into_certificates(self) -> Vec<Stamped> {
+        self.certificates.into_inner()
     }
 
     /// The octets of the file that `spot` names; `None` after saying what is wrong.

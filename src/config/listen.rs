@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::dtls::{self, Dtls};
-use super::files::{Fingerprint, Folder, PEM_MAX, Secrecy, Sum};
+use super::files::{Fingerprint, Folder, Secrecy, Sum};
 use super::problem::{Notes, Place};
 use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
@@ -305,10 +305,8 @@ pub(super) fn pair(
     let chain =
         table.need::<PathBuf>("certificate", "TLS shows it to the other end", "\"edge.pem\"");
     let key = table.need::<PathBuf>("key", "the private key of the certificate", "\"edge.key\"");
-    let chain_octets =
-        chain.as_ref().and_then(|spot| folder.read(spot, Secrecy::Open, PEM_MAX, notes));
-    let key_octets =
-        key.as_ref().and_then(|spot| folder.read(spot, Secrecy::Secret, PEM_MAX, notes));
+    let chain_octets = chain.as_ref().and_then(|spot| folder.read_pem(spot, Secrecy::Open, notes));
+    let key_octets = key.as_ref().and_then(|spot| folder.read_pem(spot, Secrecy::Secret, notes));
     let (chain_octets, key_octets) = (chain_octets?, key_octets?);
     sum.add(&chain_octets);
     sum.add(&key_octets);
@@ -375,16 +373,22 @@ pub(super) fn trust(
         }
         return (!table.has(key)).then(Trust::nobody);
     };
-    let anchor_octets = folder.read(&anchors, Secrecy::Open, PEM_MAX, notes);
+    let anchor_octets = folder.read_pem(&anchors, Secrecy::Open, notes);
     let list_octets = match &lists {
-        Some(lists) => folder.read(lists, Secrecy::Open, PEM_MAX, notes)?,
+        Some(lists) => folder.read_pem(lists, Secrecy::Open, notes)?,
         None => Default::default(),
     };
     let anchor_octets = anchor_octets?;
     sum.add(&anchor_octets);
     sum.add(&list_octets);
     match tls::trust(&anchor_octets, &list_octets) {
-        Ok(trust) => Some(trust),
+        Ok(trust) => {
+            let Some(lists) = lists else { return Some(trust) };
+            let Err(why) = trust.judge_lists(clock::now().wall) else { return Some(trust) };
+            let why = format!("{why}, so nobody it vouches for could be believed");
+            notes.problem(&lists.place, "cannot be used", why, "");
+            None
+        }
         Err(why) => {
             notes.problem(&anchors.place, "cannot be used", why.to_string(), "");
             None

@@ -19,6 +19,7 @@ pub mod proof;
 pub mod psk;
 pub mod raw;
 pub mod reload;
+pub mod renewal;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,10 +38,12 @@ pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
 
 use crate::identity::Realm;
+use crate::instant::WallTime;
 use crate::transport::Side;
 use files::Folder;
 use problem::{Notes, Place};
 use raw::{Document, Lines, Section, Spot};
+use renewal::Stamped;
 
 /// Everything that is configured.
 #[derive(Clone, Debug)]
@@ -83,6 +86,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What weakens all that.
     pub danger: Danger,
+    /// Certificates, their keys and revocation lists, as they were when they were read.
+    pub certificate_files: Vec<Stamped>,
 }
 
 /// The edge as a whole.
@@ -140,6 +145,17 @@ impl Config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
             _ => Err(problems),
         }
+    }
+
+    /// When the first of our own certificates ends.
+    pub fn certificates_end(&self) -> Option<WallTime> {
+        let of_listeners = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let of_listeners = of_listeners.flat_map(|tls| &tls.spec.certificates);
+        let shown = self.dialling.as_ref().and_then(|dialling| dialling.shows.as_deref());
+        of_listeners
+            .chain(shown)
+            .filter_map(|certificate| Some(certificate.names().ok()?.not_after))
+            .min_by_key(|end| end.as_unix())
     }
 
     /// The list of subscribers: the bootstrapping server's, else that of the realm of cards.
@@ -226,6 +242,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         forward,
         telemetry,
         danger,
+        certificate_files: folder.into_certificates(),
     })
 }
 

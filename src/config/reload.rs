@@ -19,7 +19,7 @@ use super::{Config, Listener, Peer, Problem, Warning};
 
 /// The configuration in force, and where it came from.
 pub struct Reloader {
-    current: ArcSwap<Config>,
+    current: Arc<ArcSwap<Config>>,
     /// One reload at a time: two at once could end in the older one.
     turn: Mutex<()>,
     apply: Box<Apply>,
@@ -55,7 +55,7 @@ impl Reloader {
         config: Config,
         apply: impl Fn(&Config) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        let current = ArcSwap::from_pointee(config);
+        let current = Arc::new(ArcSwap::from_pointee(config));
         Self { current, turn: Mutex::default(), apply: Box::new(apply) }
     }
 
@@ -64,12 +64,38 @@ impl Reloader {
         self.current.load_full()
     }
 
+    /// For whoever reads the configuration in force again and again.
+    pub fn shared(&self) -> Arc<ArcSwap<Config>> {
+        Arc::clone(&self.current)
+    }
+
     /// Reads the file again, and puts in force what may change while the edge serves.
     ///
     /// # Errors
     ///
     /// Every problem; the old configuration stays in force.
     pub fn reload(&self) -> Result<Report, Vec<Problem>> {
+        self.put(take)
+    }
+
+    /// As [`Reloader::reload`], but certificates, keys and revocation lists alone: whoever renews them did not ask
+    /// for anything else in the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reloader::reload`].
+    pub fn renew(&self) -> Result<Report, Vec<Problem>> {
+        self.put(|old, new| {
+            let (mut found, mut merged) = (Difference::default(), old.clone());
+            found.certificates(&mut merged, new);
+            (found, merged)
+        })
+    }
+
+    fn put(
+        &self,
+        take: impl FnOnce(&Config, &Config) -> (Difference, Config),
+    ) -> Result<Report, Vec<Problem>> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.current();
         let (new, warnings) = Config::load(&old.file)?;
@@ -230,8 +256,9 @@ impl Difference {
         }
     }
 
-    /// What stands in other files.
-    fn files(&mut self, merged: &mut Config, new: &Config) {
+    /// Certificates, their keys, whom to trust and what is taken back.
+    fn certificates(&mut self, merged: &mut Config, new: &Config) {
+        merged.certificate_files.clone_from(&new.certificate_files);
         let mut renewed = false;
         for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
             let (Some(tls), Some(other)) = (&listener.tls, &newer.tls) else { continue };
@@ -248,6 +275,11 @@ impl Difference {
             renewed = true;
         }
         self.live(renewed, "certificates");
+    }
+
+    /// What stands in other files.
+    fn files(&mut self, merged: &mut Config, new: &Config) {
+        self.certificates(merged, new);
         let (proofs, newer) = (&mut merged.authentication, &new.authentication);
         if self.live(proofs.fingerprint != newer.fingerprint, "accounts") {
             proofs.fingerprint = newer.fingerprint;

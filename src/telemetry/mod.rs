@@ -173,7 +173,7 @@ impl Metrics {
         &self,
         name: &'static str,
         about: &'static str,
-        labels: &[(&'static str, &'static str)],
+        labels: &[(&'static str, &str)],
         ask: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         use metrics::Recorder as _;
@@ -317,8 +317,8 @@ const RULE_NAMES: [&str; RULES + 1] = [
     "17", "18", "19", "20", "21", "22", "23", "24", "25", "26", "27", "28", "29", "30", "31", "32",
 ];
 
-fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> metrics::Key {
-    let labels = labels.iter().map(|(name, value)| Label::from_static_parts(name, value));
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> metrics::Key {
+    let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
     metrics::Key::from_parts(name, labels.collect::<Vec<_>>())
 }
 

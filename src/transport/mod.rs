@@ -34,6 +34,8 @@ pub mod psk_tls {
 }
 pub mod resolve;
 #[cfg(feature = "edge")]
+mod standing;
+#[cfg(feature = "edge")]
 pub mod stream;
 pub mod stun;
 #[cfg(feature = "edge")]

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -23,8 +24,10 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RevocationOptionsBuilder,
 };
+use x509_parser::prelude::FromDer as _;
 
 use crate::authentication::tls_identity::{CertificateNames, OverBounds, within_bounds};
+use crate::instant::WallTime;
 
 /// `id-kp-sipDomain` (RFC 5924), beside which the usages of TLS clients and servers are accepted.
 const SIP_DOMAIN: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x14];
@@ -36,12 +39,34 @@ const SIP_DOMAIN: &[u8] = &[0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x14];
 pub struct Trust {
     roots: RootCertStore,
     lists: Vec<Arc<CertRevocationList<'static>>>,
+    /// The last second of the list that ends first.
+    lists_end: Option<WallTime>,
 }
+
+/// Why lists of what was taken back cannot stand for what they should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListGap {
+    /// An authority that is trusted has none.
+    Missing,
+    /// One has run out.
+    Expired,
+}
+
+impl fmt::Display for ListGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "an authority has no revocation list in it",
+            Self::Expired => "a revocation list has expired",
+        })
+    }
+}
+
+impl std::error::Error for ListGap {}
 
 impl Trust {
     /// Trust in `roots`, without lists.
     pub fn new(roots: RootCertStore) -> Self {
-        Self { roots, lists: Vec::new() }
+        Self { roots, lists: Vec::new(), lists_end: None }
     }
 
     /// Trust in nobody: for a listener that asks for no certificates.
@@ -55,15 +80,62 @@ impl Trust {
     ///
     /// The reason why it is no list.
     pub fn with_list(mut self, list: &CertificateRevocationListDer<'_>) -> Result<Self, Error> {
-        let list = OwnedCertRevocationList::from_der(list)
-            .map_err(|why| Error::General(format!("revocation list: {why}")))?;
+        let unread = |why: &dyn fmt::Display| Error::General(format!("revocation list: {why}"));
+        let (_, facts) = x509_parser::revocation_list::CertificateRevocationList::from_der(list)
+            .map_err(|why| unread(&why))?;
+        // A list without an end is none that RFC 5280 section 5.1.2.5 knows.
+        let end = facts.next_update().map_or(0, |end| end.timestamp());
+        let end = WallTime::from_unix(u64::try_from(end).unwrap_or_default());
+        let list = OwnedCertRevocationList::from_der(list).map_err(|why| unread(&why))?;
+        self.lists_end = Some(self.lists_end.map_or(end, |first| first.min(end)));
         self.lists.push(Arc::new(list.into()));
         Ok(self)
+    }
+
+    /// Whether its lists can do their work at `now`: each anchor has one, and all are in date.
+    ///
+    /// # Errors
+    ///
+    /// [`ListGap`]; handshakes would refuse everybody of that authority.
+    pub fn judge_lists(&self, now: WallTime) -> Result<(), ListGap> {
+        let covered = |subject: &[u8]| self.lists.iter().any(|list| list.issuer() == subject);
+        if !self.roots.roots.iter().all(|anchor| covered(&anchor.subject)) {
+            return Err(ListGap::Missing);
+        }
+        if self.lists_end.is_some_and(|end| end < now) {
+            return Err(ListGap::Expired);
+        }
+        Ok(())
+    }
+
+    /// Whether it heeds lists.
+    pub fn has_lists(&self) -> bool {
+        !self.lists.is_empty()
     }
 
     /// Whether it trusts nobody.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
+    }
+
+    /// Whether `chain`, a peer's own certificate first, would be accepted at `now` for `usage`.
+    ///
+    /// # Errors
+    ///
+    /// What a handshake would end with.
+    pub(super) fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: WallTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let Some((own, issuers)) = chain.split_first() else {
+            return Err(Error::NoCertificatesPresented);
+        };
+        let algorithms =
+            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_unix()));
+        self.verify_chain(own, issuers, now, usage, &algorithms)
     }
 
     fn verify_chain(

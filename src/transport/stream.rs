@@ -73,6 +73,8 @@ pub enum Closed {
     Stranger,
     /// The key that it stood on has ended, or was taken back.
     KeyOver,
+    /// Its certificate is not good any more: it was taken back, or its issuer is no longer trusted.
+    CertificateOver,
     /// Its peer began anew from the same address.
     Replaced,
     /// A fault of ours.

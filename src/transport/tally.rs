@@ -64,6 +64,8 @@ tally! {
     hellos_answered
     /// Peers we dialled whose certificate is for another domain.
     wrong_names
+    /// Connections closed because the peer's certificate was taken back.
+    certificates_over
     /// Connections closed because the peer showed too little in time.
     slow
     /// Connections closed because the peer took no octets.

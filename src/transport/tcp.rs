@@ -30,7 +30,7 @@ use super::flows::{Lease, Seat};
 use super::greet::{self, Greeting};
 use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
-use super::tls::{self, Greeted, TlsRefusal};
+use super::tls::{self, Greeted, TlsRefusal, Vouched};
 use super::transports::Shop;
 use super::{Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
@@ -83,14 +83,15 @@ async fn welcome(
     let secure = bound.speaks(Transport::Tls);
     let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
         let greeted = Greeted { names: None, asked_for: None };
-        return enter(tcp, place, greeted, &bound, &shop);
+        return enter(tcp, place, greeted, None, &bound, &shop);
     };
     #[cfg(feature = "openssl")]
     if let (Some(shared), Some(desk)) = (&bound.spec.psk, &shop.desk) {
         let greeting = in_time(greet::greet(tls, shared, desk, tcp), &shop).await;
         return match greeting {
             Some(Greeting::Certificate(stream, greeted)) => {
-                enter(stream, place, greeted, &bound, &shop);
+                let vouched = Vouched::client(tls, &stream);
+                enter(stream, place, greeted, vouched, &bound, &shop);
             }
             Some(Greeting::Shared(stream, proof, asked_for)) => {
                 let greeted = Greeted { names: None, asked_for };
@@ -100,7 +101,8 @@ async fn welcome(
         };
     }
     if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
-        enter(Box::new(stream), place, greeted, &bound, &shop);
+        let vouched = Vouched::client(tls, &stream);
+        enter(Box::new(stream), place, greeted, vouched, &bound, &shop);
     }
 }
 
@@ -112,12 +114,22 @@ struct Place {
 }
 
 /// Enters a connection that stands, and serves it in a task of its own: what it took to get there is gone then.
-fn enter<S>(io: S, place: Place, greeted: Greeted, bound: &Bound, shop: &Rc<Shop>)
-where
+fn enter<S>(
+    io: S,
+    place: Place,
+    greeted: Greeted,
+    vouched: Option<Vouched>,
+    bound: &Bound,
+    shop: &Rc<Shop>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if let Some((lease, facts)) = take_seat(place, greeted, bound, shop) {
-        spawn_local(serve(io, lease, Arc::new(facts), shop.clone()));
+    let Some((lease, facts)) = take_seat(place, greeted, bound, shop) else { return };
+    match vouched {
+        None => drop(spawn_local(serve(io, lease, Arc::new(facts), shop.clone()))),
+        Some(vouched) => {
+            drop(spawn_local(serve_vouched(io, lease, Arc::new(facts), vouched, shop.clone())));
+        }
     }
 }
 
@@ -217,7 +229,15 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
     let facts = Arc::new(facts);
     match io {
         Reached::Clear(tcp) => drop(spawn_local(serve(tcp, lease, facts, shop))),
-        Reached::Tls(stream) => drop(spawn_local(serve(stream, lease, facts, shop))),
+        Reached::Tls(stream) => {
+            let vouched = shop.client_tls.as_ref().and_then(|tls| Vouched::server(tls, &stream));
+            match vouched {
+                None => drop(spawn_local(serve(stream, lease, facts, shop))),
+                Some(vouched) => {
+                    drop(spawn_local(serve_vouched(stream, lease, facts, vouched, shop)));
+                }
+            }
+        }
     }
 }
 
@@ -309,6 +329,28 @@ async fn serve_with_key<S>(
         () = &mut serving => return,
         () = over => pipe.end(Closed::KeyOver),
     }
+    serving.await;
+}
+
+/// Serves a connection whose peer showed a certificate, and closes it when that is no longer good.
+async fn serve_vouched<S>(
+    io: S,
+    lease: Lease,
+    facts: Arc<StreamFacts>,
+    vouched: Vouched,
+    shop: Rc<Shop>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (pipe, flow, flows) = (lease.pipe().clone(), lease.flow(), shop.flows.clone());
+    let mut serving = pin!(serve(io, lease, facts, shop));
+    let why = tokio::select! {
+        () = &mut serving => return,
+        why = vouched.until_refused() => why,
+    };
+    flows.tally().certificates_over.add(1);
+    tracing::warn!(%why, peer = %flow.remote, "connection closed: its certificate is not good any more");
+    pipe.end(Closed::CertificateOver);
     serving.await;
 }
 

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 use super::peer::{ClientCertificate, PeerVerifier, Trust};
+use super::standing::Standing;
 use crate::authentication::tls_identity::CertificateNames;
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] =
@@ -153,7 +154,10 @@ pub struct ServerSpec {
 }
 
 /// The TLS of a listener: replaceable while it serves.
-pub struct ServerTls(ArcSwap<ServerConfig>);
+pub struct ServerTls {
+    config: ArcSwap<ServerConfig>,
+    standing: Standing,
+}
 
 impl ServerTls {
     /// Sets it up.
@@ -162,17 +166,54 @@ impl ServerTls {
     ///
     /// No certificate, a key of another certificate, clients to be asked with nobody to vouch for them.
     pub fn new(spec: &ServerSpec) -> Result<Self, TlsProblem> {
-        server_config(spec).map(|config| Self(ArcSwap::from(config)))
+        let config = ArcSwap::from(server_config(spec)?);
+        Ok(Self { config, standing: Standing::of_clients(spec.trust.clone()) })
     }
 
-    /// Replaces it for handshakes that begin from now on; established connections stay as they are.
+    /// Replaces it for handshakes that begin from now on. Established connections stay as they are, but for those
+    /// whose client is no longer believed: they end.
     ///
     /// # Errors
     ///
     /// As [`ServerTls::new`]; the old one stays in force.
     pub fn replace(&self, spec: &ServerSpec) -> Result<(), TlsProblem> {
-        self.0.store(server_config(spec)?);
+        self.config.store(server_config(spec)?);
+        self.standing.replace(spec.trust.clone());
         Ok(())
+    }
+}
+
+/// Whom a connection's certificate must satisfy for as long as it stands.
+#[derive(Clone, Debug)]
+pub(super) enum Vouched {
+    /// A client's, at a listener.
+    Client(Arc<ServerTls>, Chain),
+    /// A server's, that we dialled.
+    Server(Arc<ClientTls>, Chain),
+}
+
+/// A chain as the handshake brought it, the peer's own certificate first.
+pub(super) type Chain = Arc<[CertificateDer<'static>]>;
+
+impl Vouched {
+    /// A client's, if it showed a certificate.
+    pub(super) fn client<S>(tls: &Arc<ServerTls>, stream: &server::TlsStream<S>) -> Option<Self> {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        Some(Self::Client(Arc::clone(tls), chain.into()))
+    }
+
+    /// A server's.
+    pub(super) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        Some(Self::Server(Arc::clone(tls), chain.into()))
+    }
+
+    /// Waits until it is no longer good; gives the reason.
+    pub(super) async fn until_refused(&self) -> rustls::Error {
+        match self {
+            Self::Client(tls, chain) => tls.standing.until_refused(chain).await,
+            Self::Server(tls, chain) => tls.standing.until_refused(chain).await,
+        }
     }
 }
 
@@ -226,7 +267,10 @@ impl ResolvesServerCert for BySni {
 }
 
 /// The TLS of what we dial: replaceable while it serves.
-pub struct ClientTls(ArcSwap<ClientConfig>);
+pub struct ClientTls {
+    config: ArcSwap<ClientConfig>,
+    standing: Standing,
+}
 
 impl ClientTls {
     /// Sets it up: whom to trust, and what to show to servers that ask.
@@ -235,16 +279,18 @@ impl ClientTls {
     ///
     /// A key of another certificate.
     pub fn new(trust: Trust, shows: Option<&Certificate>) -> Result<Self, TlsProblem> {
-        Ok(Self(ArcSwap::from(client_config(trust, shows)?)))
+        let config = ArcSwap::from(client_config(trust.clone(), shows)?);
+        Ok(Self { config, standing: Standing::of_servers(trust) })
     }
 
-    /// Replaces it for handshakes that begin from now on.
+    /// Replaces it for handshakes that begin from now on. Established connections to whom it no longer believes end.
     ///
     /// # Errors
     ///
     /// As [`ClientTls::new`]; the old one stays in force.
     pub fn replace(&self, trust: Trust, shows: Option<&Certificate>) -> Result<(), TlsProblem> {
-        self.0.store(client_config(trust, shows)?);
+        self.config.store(client_config(trust.clone(), shows)?);
+        self.standing.replace(trust);
         Ok(())
     }
 
@@ -263,7 +309,7 @@ impl ClientTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        connect(self.0.load_full(), domain, io).await
+        connect(self.config.load_full(), domain, io).await
     }
 }
 
@@ -344,7 +390,7 @@ where
 {
     let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(TlsRefusal::of)?;
     let asked_for = start.client_hello().server_name().map(Arc::from);
-    let stream = start.into_stream(tls.0.load_full()).await.map_err(TlsRefusal::of)?;
+    let stream = start.into_stream(tls.config.load_full()).await.map_err(TlsRefusal::of)?;
     let names = peer_names(stream.get_ref().1.peer_certificates());
     Ok((stream, Greeted { names, asked_for }))
 }

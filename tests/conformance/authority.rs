@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationList,
+    CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -80,6 +80,11 @@ impl Authority {
         Certificate::new(chain, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 
+    /// Its own certificate, as PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// Trust in its root.
     pub(crate) fn trust(&self) -> Trust {
         let mut roots = RootCertStore::empty();
@@ -89,6 +94,11 @@ impl Authority {
 
     /// Trust in its root, with a list of its own that takes `serials` back and holds until `year`.
     pub(crate) fn trust_less(&self, serials: &[&[u8]], year: i32) -> Trust {
+        self.trust().with_list(self.list(serials, year).der()).unwrap()
+    }
+
+    /// That list.
+    pub(crate) fn list(&self, serials: &[&[u8]], year: i32) -> CertificateRevocationList {
         let revoked = |serial: &&[u8]| RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
             revocation_time: date_time_ymd(2020, 1, 1),
@@ -103,8 +113,7 @@ impl Authority {
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let list = list.signed_by(&self.issuer).unwrap();
-        self.trust().with_list(list.der()).unwrap()
+        list.signed_by(&self.issuer).unwrap()
     }
 }
 

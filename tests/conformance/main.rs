@@ -2,6 +2,7 @@
 
 mod asserted;
 #[cfg(feature = "edge")]
+#[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod rfc3261_17;
 mod rfc3261_7;

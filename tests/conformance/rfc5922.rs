@@ -80,6 +80,38 @@ async fn section_7_1_a_certificate_must_be_good_before_its_names_are_read() {
     }
 }
 
+/// The same of a client's certificate, by name of what is wrong with it (CR-03, CR-04).
+#[tokio::test]
+async fn section_7_1_holds_for_clients_too() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, Other, ServerAuth};
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let names = &["sip:peer.example"];
+    let with = |usages: Vec<ExtendedKeyUsagePurpose>| {
+        authority.issue_with(names, |params| params.extended_key_usages = usages)
+    };
+    let expired =
+        authority.issue_with(names, |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let early = authority.issue_with(names, |params| params.not_before = date_time_ymd(2999, 1, 1));
+    for (name, shown, expected) in [
+        ("client", with(vec![ClientAuth]), None),
+        ("SIP domain", with(vec![Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 20])]), None),
+        ("server alone", with(vec![ServerAuth]), Some(CertificateError::InvalidPurpose)),
+        ("code", with(vec![CodeSigning]), Some(CertificateError::InvalidPurpose)),
+        ("expired", expired, Some(CertificateError::Expired)),
+        ("not yet", early, Some(CertificateError::NotValidYet)),
+        ("another root", stranger.issue(names), Some(CertificateError::UnknownIssuer)),
+    ] {
+        for asks in [ClientCertificate::Optional, ClientCertificate::Required] {
+            let trust = authority.trust();
+            let server = ServerSpec { asks, trust, ..shows(authority.issue(&["sip:example.net"])) };
+            let (_, server) =
+                shake_hands(&server, authority.trust(), Some(&shown), "example.net").await;
+            let refused = expected.clone().map(TlsRefusal::Certificate);
+            assert_eq!(server.err(), refused, "{name}, {asks:?}");
+        }
+    }
+}
+
 /// Section 7.1 by way of RFC 5280: a certificate that was taken back is none, and a list that ran out proves nothing.
 #[tokio::test]
 async fn section_7_1_revocation_is_checked_where_there_are_lists() {
@@ -147,6 +179,8 @@ async fn section_7_4_a_server_learns_its_clients_domains() {
             Some(authority.issue(&["sip:alice@peer.example"])),
             Ok(Some("")),
         ),
+        ("a wildcard is none", Required, Some(authority.issue(&["*.peer.example"])), Ok(Some(""))),
+        ("a common name is none", Required, Some(authority.issue(&[])), Ok(Some(""))),
         ("a stranger's", Optional, Some(stranger.issue(&["sip:peer.example"])), Err(())),
         ("none, but required", Required, None, Err(())),
     ] {

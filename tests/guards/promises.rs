@@ -69,6 +69,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/peers.rs",
     "src/transport/psk_tls.rs",
     "src/transport/resolve.rs",
+    "src/transport/standing.rs",
     "src/transport/stream.rs",
     "src/transport/tally.rs",
     "src/transport/batch.rs",

@@ -1,0 +1,196 @@
+//! Certificates are renewed while devices shake hands and ask.
+
+use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rcgen::string::Ia5String;
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
+use rustls::ClientConfig;
+use sipward::transport::tls;
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// Devices that shake hands all the time, each one after the other.
+const DEVICES: usize = 4;
+/// So many handshakes are waited for with each certificate.
+const HANDSHAKES: usize = 100;
+
+/// The lab's authority, once more.
+struct Lab {
+    issuer: Issuer<'static, KeyPair>,
+    folder: PathBuf,
+}
+
+impl Lab {
+    fn new(folder: &Path) -> Self {
+        let key = fs::read_to_string(folder.join("lab-ca.key")).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "sipward lab authority");
+        let issuer = Issuer::new(params, KeyPair::from_pem(&key).unwrap());
+        Self { issuer, folder: folder.to_owned() }
+    }
+
+    /// A pair for the edge: certificate, in DER and PEM, and key.
+    fn pair(&self) -> (Vec<u8>, String, String) {
+        let mut params = CertificateParams::default();
+        let name = Ia5String::try_from("sip:edge.example.net").unwrap();
+        params.subject_alt_names = vec![SanType::URI(name)];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().to_vec(), certificate.pem(), key.serialize_pem())
+    }
+
+    /// Puts a file in the place of another, whole.
+    fn replace(&self, name: &str, text: &str) {
+        let new = self.folder.join("new");
+        let place = self.folder.join(name);
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::metadata(&place).unwrap().permissions()).unwrap();
+        fs::rename(&new, &place).unwrap();
+    }
+}
+
+/// The certificate that the edge shows.
+async fn shown(edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<u8> {
+    let stream = TcpStream::connect(edge).await.expect("a connection");
+    let (stream, _) =
+        tls::connect(Arc::clone(trust), "edge.example.net", stream).await.expect("a handshake");
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// What the load saw: handshakes, and requests that were answered.
+#[derive(Default)]
+struct Load {
+    over: AtomicBool,
+    counts: Mutex<[usize; 2]>,
+    more: Condvar,
+}
+
+impl Load {
+    fn count(&self, which: usize) {
+        self.counts.lock().unwrap()[which] += 1;
+        self.more.notify_all();
+    }
+
+    /// Shakes hands until it is over; gives the certificates in the order in which they were first seen.
+    async fn shake(&self, edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
+        let mut seen = Vec::new();
+        while !self.over.load(Ordering::Relaxed) {
+            let certificate = shown(edge, trust).await;
+            if seen.last() != Some(&certificate) {
+                seen.push(certificate);
+            }
+            self.count(0);
+        }
+        seen
+    }
+
+    /// Asks somebody behind the edge until it is over, on one connection, fifty times a second at most.
+    async fn ask(&self, ue: Ue) {
+        let status = |answer: sipward::wire::Message| answer.status();
+        assert_eq!(ue.register(600).await.map(status).unwrap(), Some(200));
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        while !self.over.load(Ordering::Relaxed) {
+            let answer = ue.options("sip:bob@example.net").await;
+            assert_eq!(answer.map(status).unwrap(), Some(200));
+            self.count(1);
+            pace.tick().await;
+        }
+    }
+
+    /// Waits for so many more handshakes, and two more requests.
+    fn wait(&self) {
+        let counts = self.counts.lock().unwrap();
+        let wanted = [counts[0] + HANDSHAKES, counts[1] + 2];
+        let short = |now: &mut [usize; 2]| now[0] < wanted[0] || now[1] < wanted[1];
+        let (_counts, late) =
+            self.more.wait_timeout_while(counts, Duration::from_secs(60), short).unwrap();
+        assert!(!late.timed_out(), "the load came to a halt");
+    }
+}
+
+fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
+    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
+    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    let password = password.trim_matches('"').to_owned().into();
+    UeSettings {
+        edge: edge.tls.expect("a TLS listener"),
+        edge_name: "edge.example.net".into(),
+        transport: Transport::Tls,
+        identity: "sip:alice@example.net".into(),
+        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
+        floor: Hash::Sha256,
+        tls: Some(Arc::clone(trust)),
+        psk: None,
+        trust: None,
+        local: Some("127.0.0.1:0".parse().unwrap()),
+        trace: None,
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails() {
+    let core = Core::start();
+    let mut edge = Edge::start_with("renewal", |text| {
+        let peer = format!("sip:{};transport=udp", core.address);
+        text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
+            .replace("rate = \"60/min burst 10\"", "rate = \"60000/min\"")
+    });
+    let lab = Lab::new(&edge.folder);
+    let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
+    let trust = tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap();
+    let address = edge.tls.expect("a TLS listener");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let load = Arc::new(Load::default());
+    let shaking: Vec<_> = (0..DEVICES)
+        .map(|_| {
+            let (load, trust) = (Arc::clone(&load), Arc::clone(&trust));
+            runtime.spawn(async move { load.shake(address, &trust).await })
+        })
+        .collect();
+    let (asker, settings) = (Arc::clone(&load), alice(&edge, &trust));
+    let asking =
+        runtime.spawn(async move { asker.ask(Ue::connect(settings).await.unwrap()).await });
+    load.wait();
+    let first = runtime.block_on(shown(address, &trust));
+
+    // In their places, and nothing else is said.
+    let (second, certificate, key) = lab.pair();
+    lab.replace("edge.pem", &certificate);
+    lab.replace("edge.key", &key);
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("\nreloaded: certificates\n") || heard == "reloaded: certificates\n");
+    assert_eq!(runtime.block_on(shown(address, &trust)), second);
+    load.wait();
+
+    // A certificate without its key: the old pair stays.
+    let (third, certificate, key) = lab.pair();
+    lab.replace("edge.pem", &certificate);
+    let heard = edge.until("not reloaded: the old configuration stays in force");
+    assert!(heard.contains("keys may not be consistent"), "{heard}");
+    assert_eq!(runtime.block_on(shown(address, &trust)), second);
+    load.wait();
+
+    // What is changed besides is not put in force by the key that follows.
+    edge.edit("sipward.toml", "foreign = \"core\"", "foreign = \"refuse\"");
+    lab.replace("edge.key", &key);
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: certificates\n"), "{heard}");
+    assert_eq!(runtime.block_on(shown(address, &trust)), third);
+    load.wait();
+    edge.signal("-HUP");
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: routes\n"), "{heard}");
+
+    load.over.store(true, Ordering::Relaxed);
+    runtime.block_on(async {
+        asking.await.expect("no request fails");
+        for device in shaking {
+            let seen = device.await.expect("no handshake fails");
+            let shown = [&first, &second, &third];
+            assert!(seen.iter().eq(shown), "each certificate in its time, and no other");
+        }
+    });
+}
