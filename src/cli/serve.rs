@@ -266,11 +266,6 @@ impl Service {
                 ending.map_or(0, |ending| ending.left(clock::now().wall))
             });
         }
-        let config = self.reloader.shared();
-        let about = "When the first of our certificates ends, in seconds since 1970; 0 without any";
-        metrics.gauge("sipward_certificate_not_after_seconds", about, &[], move || {
-            config.load().certificates_end().map_or(0, |end| end.as_unix())
-        });
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;

@@ -38,7 +38,6 @@ pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
 
 use crate::identity::Realm;
-use crate::instant::WallTime;
 use crate::transport::Side;
 use files::Folder;
 use problem::{Notes, Place};
@@ -145,17 +144,6 @@ impl Config {
             Some(config) if problems.is_empty() => Ok((config, warnings)),
             _ => Err(problems),
         }
-    }
-
-    /// When the first of our own certificates ends.
-    pub fn certificates_end(&self) -> Option<WallTime> {
-        let of_listeners = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let of_listeners = of_listeners.flat_map(|tls| &tls.spec.certificates);
-        let shown = self.dialling.as_ref().and_then(|dialling| dialling.shows.as_deref());
-        of_listeners
-            .chain(shown)
-            .filter_map(|certificate| Some(certificate.names().ok()?.not_after))
-            .min_by_key(|end| end.as_unix())
     }
 
     /// The list of subscribers: the bootstrapping server's, else that of the realm of cards.
