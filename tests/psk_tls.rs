@@ -250,18 +250,25 @@ fn strangers_are_told_where_it_is_wished_and_not_too_often() {
     });
 }
 
+/// What a client says first: the octets, and the hello in them.
+async fn first_flight() -> (Vec<u8>, Vec<u8>) {
+    let (near, mut far) = duplex(64 * 1024);
+    let spoken = tokio::spawn(speak(client(CAROL, [3; 32], PskUse::Suite(0x00a8)), near));
+    let mut octets = vec![0; 4096];
+    let length = far.read(&mut octets).await.expect("a hello");
+    octets.truncate(length);
+    let body = Assembler::hello().push(&octets).expect("a hello").expect("whole").to_vec();
+    drop(far);
+    assert!(spoken.await.expect("no panic").is_err());
+    (octets, body)
+}
+
 /// A client that sends on before it is answered would have its key exchange read before there is a suite.
 #[test]
 fn who_does_not_wait_for_an_answer_is_refused() {
     run(async {
         let lab = Lab::new();
-        let of = PskUse::Suite(0x00a8);
-        let (near, mut far) = duplex(64 * 1024);
-        let spoken = tokio::spawn(speak(client(CAROL, [3; 32], of), near));
-        let mut octets = vec![0; 4096];
-        let length = far.read(&mut octets).await.expect("a hello");
-        octets.truncate(length);
-        let body = Assembler::hello().push(&octets).expect("a hello").expect("whole").to_vec();
+        let (octets, body) = first_flight().await;
         let hello = ClientHello::read(&body).expect("well formed");
         for more in [&b"\x16"[..], b"\x16\x03\x03\0\x04\x10\0\0\0"] {
             let ahead = Bytes::from([&octets, more].concat());
@@ -269,8 +276,6 @@ fn who_does_not_wait_for_an_answer_is_refused() {
             let refused = lab.server.accept(&hello, ahead, end, &lab.desk).await.err();
             assert!(matches!(refused, Some(PskRefusal::TooEager)), "{refused:?}");
         }
-        drop(far);
-        assert!(spoken.await.expect("no panic").is_err());
     });
 }
 
@@ -279,13 +284,7 @@ fn who_does_not_wait_for_an_answer_is_refused() {
 fn what_is_held_back_has_a_bound() {
     run(async {
         let lab = Lab::new();
-        let of = PskUse::Suite(0x00a8);
-        let (near, mut far) = duplex(64 * 1024);
-        let spoken = tokio::spawn(speak(client(CAROL, [3; 32], of), near));
-        let mut octets = vec![0; 4096];
-        let length = far.read(&mut octets).await.expect("a hello");
-        octets.truncate(length);
-        let body = Assembler::hello().push(&octets).expect("a hello").expect("whole").to_vec();
+        let (octets, body) = first_flight().await;
         let hello = ClientHello::read(&body).expect("well formed");
         for (name, record) in [
             ("another message", &b"\x16\x03\x03\0\x05\x0b\0\0\x01\0"[..]),
@@ -300,8 +299,6 @@ fn what_is_held_back_has_a_bound() {
             let refused = lab.server.accept(&hello, ahead, end, &lab.desk).await.err();
             assert!(matches!(refused, Some(PskRefusal::Failed(_))), "{name}: {refused:?}");
         }
-        drop(far);
-        assert!(spoken.await.expect("no panic").is_err());
     });
 }
 

@@ -25,7 +25,7 @@ use crate::transport::{Side, Transport};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dtls {
     /// By which library.
-    pub library: Library,
+    pub engine: Library,
 }
 
 /// Reads `dtls` of a listener with those transports; `None` if it does not speak it.
@@ -62,13 +62,13 @@ pub(super) fn read(
     {
         notes.problem(&place, "cannot be used", why.to_string(), "\"openssl\"");
     }
-    Some(Dtls { library })
+    Some(Dtls { engine: library })
 }
 
 /// What the DTLS server of `listener` is made of, if it has one.
 pub fn spec(listener: &Listener) -> Option<DtlsSpec> {
     let (dtls, tls) = (listener.dtls?, listener.tls.as_ref()?);
-    Some(of(tls, listener.psk, dtls.library))
+    Some(of(tls, listener.psk, dtls.engine))
 }
 
 /// The DTLS server of `listener`, if it has one.
@@ -82,5 +82,9 @@ pub fn server(listener: &Listener) -> io::Result<Option<Arc<DtlsServer>>> {
 }
 
 fn of(tls: &ListenerTls, offer: Option<Offer>, library: Library) -> DtlsSpec {
-    DtlsSpec { library, certificates: Some(Arc::clone(&tls.spec)), shared_keys: offer.is_some() }
+    DtlsSpec {
+        engine: library,
+        certificates: Some(Arc::clone(&tls.spec)),
+        shared_keys: offer.is_some(),
+    }
 }

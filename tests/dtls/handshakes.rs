@@ -20,7 +20,7 @@ type Make = Box<dyn Fn() -> Box<dyn Client>>;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn keys(library: Library) -> DtlsSpec {
-    DtlsSpec { library, certificates: None, shared_keys: true }
+    DtlsSpec { engine: library, certificates: None, shared_keys: true }
 }
 
 fn proof_of(world: &World) -> Option<&Proof> {
@@ -134,7 +134,7 @@ fn certificates_prove_both_ends() {
                     };
                     virtually(async {
                         let spec = DtlsSpec {
-                            library,
+                            engine: library,
                             certificates: Some(Arc::new(ours.server(asks))),
                             shared_keys: false,
                         };
@@ -182,7 +182,7 @@ fn our_client_knows_its_server_by_name() {
         ] {
             virtually(async {
                 let spec = DtlsSpec {
-                    library,
+                    engine: library,
                     certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
                     shared_keys: false,
                 };
@@ -206,7 +206,7 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
     for library in BOTH {
         virtually(async {
             let spec = DtlsSpec {
-                library,
+                engine: library,
                 certificates: Some(Arc::new(ours.server(ClientCertificate::Optional))),
                 shared_keys: true,
             };

@@ -86,6 +86,11 @@ impl OpensslClient {
         ssl.set_hostname("edge.example.net").unwrap();
         ssl.set_connect_state();
         ssl.set_mtu(mtu).unwrap();
+        Self::begun(ssl)
+    }
+
+    /// After its first step.
+    fn begun(ssl: Ssl) -> Self {
         let stream = SslStream::new(ssl, Wire::default()).unwrap();
         let mut new = Self {
             stream,
@@ -173,15 +178,5 @@ pub(crate) fn old_client() -> OpensslClient {
     let mut ssl = Ssl::new(&context.build()).unwrap();
     ssl.set_connect_state();
     ssl.set_mtu(1200).unwrap();
-    let stream = SslStream::new(ssl, Wire::default()).unwrap();
-    let mut new = OpensslClient {
-        stream,
-        stands: false,
-        over: false,
-        told: VecDeque::new(),
-        flight: Vec::new(),
-        idle_turns: 0,
-    };
-    new.go_on();
-    new
+    OpensslClient::begun(ssl)
 }

@@ -36,7 +36,7 @@ impl Library {
 #[derive(Clone, Debug)]
 pub struct DtlsSpec {
     /// Who speaks it.
-    pub library: Library,
+    pub engine: Library,
     /// What is shown and asked for; `None` for shared keys alone.
     pub certificates: Option<Arc<ServerSpec>>,
     /// Whether handshakes with shared keys are taken.
@@ -99,7 +99,7 @@ fn engines(spec: &DtlsSpec) -> Result<Arc<dyn Engines>, TlsProblem> {
     if certificates.is_none_or(|spec| spec.certificates.is_empty()) && !spec.shared_keys {
         return Err(TlsProblem::new("a DTLS listener needs a certificate or shared keys"));
     }
-    match spec.library {
+    match spec.engine {
         #[cfg(feature = "openssl")]
         Library::Openssl => {
             Ok(Arc::new(super::openssl::Openssl::new(certificates, spec.shared_keys)?))
