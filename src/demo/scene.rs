@@ -41,6 +41,7 @@ use crate::keys::vector::{Algorithms, Amf};
 use crate::keys::{KeySource, UaId};
 use crate::refusal::Refusal;
 use crate::transport::tls::{self, ServerSpec, ServerTls};
+use crate::transport::ws::Offer;
 use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
 use crate::wire::Message;
 
@@ -368,6 +369,7 @@ impl Demo {
             tls: Some(Arc::clone(&self.tls)),
             psk,
             trust: None,
+            ws: Offer::default(),
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })
@@ -492,6 +494,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         tls,
         psk: None,
         dtls: None,
+        ws: None,
     };
     let with_certificate = listen(1, Side::Ue, &[Transport::Tls], EDGE, Some(tls));
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));

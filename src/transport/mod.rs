@@ -172,6 +172,16 @@ pub struct Flow {
     pub connection: Option<ConnectionId>,
 }
 
+impl Flow {
+    /// The address that its own messages may be told they came from: on WebSocket it may be that of something in between,
+    /// and is not told.
+    ///
+    /// Source: RFC 7118 section 5.3; `VIA-10`.
+    pub fn source_to_tell(&self) -> Option<SocketAddr> {
+        (!self.transport.is_websocket()).then_some(self.remote)
+    }
+}
+
 /// What transport knows about one message, whatever its headers say.
 #[derive(Clone, Debug)]
 pub struct Arrival {

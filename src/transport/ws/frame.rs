@@ -224,13 +224,21 @@ mod tests {
         let key = [0x37, 0xfa, 0x21, 0x3d];
         for (octets, role, expected) in [
             (&[0x81, 0x05][..], client, header(Opcode::Text, true, 5, [0; 4], 2)),
-            (&[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f], server, header(Opcode::Text, true, 5, key, 6)),
+            (
+                &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f],
+                server,
+                header(Opcode::Text, true, 5, key, 6),
+            ),
             (&[0x01, 0x03, 0x48], client, header(Opcode::Text, false, 3, [0; 4], 2)),
             (&[0x80, 0x02, 0x6c], client, header(Opcode::Continuation, true, 2, [0; 4], 2)),
             (&[0x89, 0x05], client, header(Opcode::Ping, true, 5, [0; 4], 2)),
             (&[0x82, 0x7E, 0x01, 0x00], client, header(Opcode::Binary, true, 256, [0; 4], 4)),
             (&[0x82, 0x7E, 0x00, 0x7E], client, header(Opcode::Binary, true, 126, [0; 4], 4)),
-            (&[0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0], client, header(Opcode::Binary, true, 65_536, [0; 4], 10)),
+            (
+                &[0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0],
+                client,
+                header(Opcode::Binary, true, 65_536, [0; 4], 10),
+            ),
             (&[], client, Ok(None)),
             (&[0x81], client, Ok(None)),
             (&[0x82, 0x7E, 0x01], client, Ok(None)),

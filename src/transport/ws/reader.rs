@@ -72,7 +72,9 @@ impl Reader {
         loop {
             let taken = match self.piece.take() {
                 Some(piece) => self.take_piece(piece, octets),
-                None => self.take_header(octets, bound).unwrap_or_else(|code| Some(Item::Fail(code))),
+                None => {
+                    self.take_header(octets, bound).unwrap_or_else(|code| Some(Item::Fail(code)))
+                }
             };
             if let Some(item) = taken {
                 return item;
@@ -209,7 +211,12 @@ mod tests {
     fn the_examples_of_the_document() {
         let hello = || message(b"Hello");
         for (about, octets, role, expected) in [
-            ("one unmasked text", &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f][..], Role::Client, hello()),
+            (
+                "one unmasked text",
+                &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f][..],
+                Role::Client,
+                hello(),
+            ),
             (
                 "one masked text",
                 &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58],
@@ -236,7 +243,11 @@ mod tests {
             ),
         ] {
             for step in [1, 3, octets.len()] {
-                assert_eq!(items(octets, step, role), [expected.clone()], "{about}, {step} at a time");
+                assert_eq!(
+                    items(octets, step, role),
+                    [expected.clone()],
+                    "{about}, {step} at a time"
+                );
             }
         }
     }
@@ -247,7 +258,12 @@ mod tests {
         let mut octets = BytesMut::new();
         for (at, octet) in b"Hello".iter().enumerate() {
             let mut piece = BytesMut::new();
-            put(&mut piece, if at == 0 { Opcode::Text } else { Opcode::Continuation }, &[*octet], Some([9; 4]));
+            put(
+                &mut piece,
+                if at == 0 { Opcode::Text } else { Opcode::Continuation },
+                &[*octet],
+                Some([9; 4]),
+            );
             piece[0] = if at == 4 { piece[0] } else { piece[0] & 0x7F };
             octets.extend_from_slice(&piece);
             if at == 2 {
@@ -292,8 +308,16 @@ mod tests {
             ("a message inside another", again, CloseCode::PROTOCOL),
             ("a text that is none", masked(Opcode::Text, b"\xE9"), CloseCode::PAYLOAD),
             ("a close of one octet", masked(Opcode::Close, b"\x03"), CloseCode::PROTOCOL),
-            ("a close with a number of nobody", masked(Opcode::Close, b"\x03\xED"), CloseCode::PROTOCOL),
-            ("a close with a reason that is none", masked(Opcode::Close, b"\x03\xE8\xE9"), CloseCode::PAYLOAD),
+            (
+                "a close with a number of nobody",
+                masked(Opcode::Close, b"\x03\xED"),
+                CloseCode::PROTOCOL,
+            ),
+            (
+                "a close with a reason that is none",
+                masked(Opcode::Close, b"\x03\xE8\xE9"),
+                CloseCode::PAYLOAD,
+            ),
         ] {
             for step in [1, octets.len()] {
                 assert_eq!(items(&octets, step, Role::Server), [Item::Fail(code)], "{why}");
