@@ -246,7 +246,8 @@ impl Gate {
         add: impl for<'r> FnOnce(Reply<'r>) -> Reply<'r>,
     ) -> Option<Bytes> {
         let tag = self.tag(message);
-        let reply = Reply::to(message, status).to_tag(&tag).source(arrival.flow.remote);
+        let reply =
+            Reply::to(message, status).to_tag(&tag).seen_from(arrival.flow.source_to_tell());
         add(reply).octets().map(Bytes::from)
     }
 

@@ -224,7 +224,7 @@ impl Journey {
             return self.refuse(&message, &arrival, Refusal::KeySourceUnavailable, now);
         }
         if message.method() == Some(Method::Invite) {
-            let trying = Reply::to(message, 100).source(arrival.flow.remote).octets();
+            let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
             if let Some(octets) = trying.map(Bytes::from) {
                 let to = Destination::Flow(arrival.flow);
                 self.actions.push_back(Action::Send(Output { to, octets }));

@@ -31,6 +31,7 @@ use crate::keys::sqn::SqnWindow;
 use crate::keys::subscribers::{disk, file};
 use crate::keys::usim::Usim;
 use crate::keys::{NafId, UaId};
+use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
 use crate::wire::respond::reason;
@@ -131,6 +132,8 @@ enum Carrier {
     PskTls,
     Dtls,
     DtlsPsk,
+    Ws,
+    Wss,
 }
 
 #[derive(Clone, Debug, Clap)]
@@ -147,6 +150,12 @@ struct Who {
     /// Certificates of the authorities that the edge's is checked with
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// For ws and wss: the origin that the edge lists, as a browser would name its page's
+    #[arg(long, value_name = "https://HOST")]
+    origin: Option<String>,
+    /// For ws and wss: the path at the edge
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    ws_path: String,
     /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
     #[arg(long, value_name = "SUITE")]
     psk_suite: Option<String>,
@@ -272,7 +281,9 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         Carrier::DtlsPsk => {
             Some(shared_key(who, PskUse::Suite(DTLS_SUITE), bootstrapped.as_deref())?)
         }
-        Carrier::Udp | Carrier::Tcp | Carrier::Tls | Carrier::Dtls => None,
+        Carrier::Udp | Carrier::Tcp | Carrier::Tls | Carrier::Dtls | Carrier::Ws | Carrier::Wss => {
+            None
+        }
     };
     let settings = UeSettings {
         edge: who.edge,
@@ -282,6 +293,8 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
             Carrier::Tcp => Transport::Tcp,
             Carrier::Tls | Carrier::PskTls => Transport::Tls,
             Carrier::Dtls | Carrier::DtlsPsk => Transport::Dtls,
+            Carrier::Ws => Transport::Ws,
+            Carrier::Wss => Transport::Wss,
         },
         identity: who.identity.clone(),
         credentials,
@@ -289,6 +302,7 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         tls,
         psk,
         trust,
+        ws: Offer { origin: who.origin.clone(), path: who.ws_path.clone() },
         local: None,
         trace: None,
     };

@@ -19,3 +19,5 @@ pub mod info;
 pub mod store;
 #[cfg(feature = "edge")]
 pub mod ue;
+#[cfg(feature = "edge")]
+mod ws;

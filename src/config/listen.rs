@@ -3,7 +3,7 @@
 //! Takes:   the tables as written, and the files they name.
 //! Gives:   [`Listener`]s that can be bound and shown, certificates read and tried.
 //! Keeps:   nothing.
-//! Refuses: two listeners on one port, TLS beside cleartext, a certificate that does not carry the listener's
+//! Refuses: two listeners on one port, TLS beside cleartext, WebSocket beside anything, a certificate that does not carry the listener's
 //!          name or is out of its time, a key that others can read, trust in nobody where clients are asked.
 //! Sources: RFC 5922 sections 7.1 and 7.4; RFC 3261 sections 18.2.1 and 26.3.1; `TR-01`, `RR-02`, `VIA-07`.
 
@@ -16,10 +16,12 @@ use super::files::{Fingerprint, Folder, Secrecy, Sum};
 use super::problem::{Notes, Place};
 use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
+use super::ws;
 use crate::authentication::digest::Hash;
 use crate::clock;
 use crate::transport::peer::{ClientCertificate, Trust};
-use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls};
+use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls, TlsProblem};
+use crate::transport::ws::Rules;
 use crate::transport::{Side, Transport};
 
 /// Most listeners.
@@ -38,7 +40,7 @@ pub struct Listener {
     pub side: Side,
     /// Where.
     pub address: SocketAddr,
-    /// What it speaks: UDP, TCP or both; or TLS, DTLS or both.
+    /// What it speaks: UDP, TCP or both; or TLS, DTLS or both; or WebSocket.
     pub transports: Vec<Transport>,
     /// The host in Via and Record-Route, and in its certificate; lower case.
     pub identity: Arc<str>,
@@ -48,10 +50,25 @@ pub struct Listener {
     pub psk: Option<Offer>,
     /// How it speaks DTLS, if it does.
     pub dtls: Option<Dtls>,
+    /// Whom it lets in, if it speaks WebSocket.
+    pub ws: Option<Arc<Rules>>,
     /// Digest algorithms of its own, the preferred one first.
     pub algorithms: Option<Vec<Hash>>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
     pub force_rport: bool,
+}
+
+impl Listener {
+    /// Its end of TLS, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn server_tls(&self) -> Result<Option<Arc<ServerTls>>, TlsProblem> {
+        let Some(tls) = &self.tls else { return Ok(None) };
+        let make = if self.ws.is_some() { ServerTls::of_websocket } else { ServerTls::new };
+        make(&tls.spec).map(Arc::new).map(Some)
+    }
 }
 
 /// What a TLS listener shows and asks for.
@@ -110,6 +127,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     }
     let offer = psk.as_ref().map(|spot| spot.value);
     let dtls = dtls::read(&mut section, transports.as_deref(), side, (tls.as_ref(), offer));
+    let ws = ws::read(&mut section, transports.as_deref(), side, address.as_ref(), psk.as_ref());
     let mut digest = section.table("digest");
     let algorithms =
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
@@ -132,6 +150,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         tls,
         psk: psk.map(|spot| spot.value),
         dtls,
+        ws,
         algorithms,
         force_rport,
     })
@@ -152,12 +171,14 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
             "dtls" => Transport::Dtls,
+            "ws" => Transport::Ws,
+            "wss" => Transport::Wss,
             other => {
                 let what = format!("holds {other:?}, which is not offered");
                 notes.problem(
                     &place,
                     &what,
-                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\"",
+                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\", \"wss\", \"ws\"",
                     example,
                 );
                 return None;
@@ -171,6 +192,11 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
     }
     if transports.is_empty() {
         notes.problem(&place, "is empty", "it would listen to nothing", example);
+        return None;
+    }
+    if transports.len() > 1 && transports.iter().any(|transport| transport.is_websocket()) {
+        let why = "WebSocket needs a port of its own: it begins with HTTP, and where HTTP is taken, SIP is not";
+        notes.problem(&place, "mixes WebSocket with others", why, "[\"wss\"]");
         return None;
     }
     let secure = |transport: &Transport| transport.is_secure();

@@ -20,6 +20,7 @@ pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod ws;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

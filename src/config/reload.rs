@@ -336,6 +336,7 @@ impl Difference {
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
                 ("tls.psk", old.psk != new.psk),
+                ("ws", old.ws != new.ws),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }

@@ -41,6 +41,7 @@ use crate::keys::vector::{Algorithms, Amf};
 use crate::keys::{KeySource, UaId};
 use crate::refusal::Refusal;
 use crate::transport::tls::{self, ServerSpec, ServerTls};
+use crate::transport::ws::Offer;
 use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
 use crate::wire::Message;
 
@@ -369,7 +370,12 @@ impl Demo {
             tls: Some(Arc::clone(&self.tls)),
             psk,
             trust: None,
+<<<<<<< HEAD
             local: Some((LOOPBACK, 0).into()).filter(|_| !transport.is_reliable()),
+=======
+            ws: Offer::default(),
+            local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
+>>>>>>> ws
             trace: None,
         })
         .await?;
@@ -502,6 +508,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         tls,
         psk: None,
         dtls: None,
+        ws: None,
     };
     let sessions = shared::sessions()?;
     let secure: &[Transport] =

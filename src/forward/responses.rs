@@ -203,7 +203,7 @@ impl Proxy {
         let (message, arrival) = request;
         let octets = if status == 100 {
             crate::wire::Reply::to(message, 100)
-                .source(arrival.flow.remote)
+                .seen_from(arrival.flow.source_to_tell())
                 .octets()
                 .map(Bytes::from)
         } else {

@@ -68,9 +68,9 @@ pub enum Fault {
     HeadTooLong,
     /// A message over the bound of its flow.
     MessageTooLong,
-    /// Content-Length missing on a stream, not one number, or there twice.
+    /// Content-Length missing on a stream, not one number, there twice, or less than what a WebSocket message holds.
     ContentLength,
-    /// A datagram that ends before its body does.
+    /// A datagram or WebSocket message that ends before its body does.
     BodyShort,
     /// Via, From, To, Call-ID or CSeq missing.
     HeaderMissing,
