@@ -4,6 +4,8 @@
 
 #[path = "serve/renewal.rs"]
 mod renewal;
+#[path = "serve/websocket.rs"]
+mod websocket;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -144,6 +144,7 @@ impl Default for LabSettings {
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
                     listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls, Transport::Dtls]),
                     listener(2, Side::Core, "198.51.100.2:5060", &[Transport::Udp, Transport::Tcp]),
+                    listener(3, Side::Ue, "198.51.100.1:443", &[Transport::Wss]),
                 ],
                 routes: vec![("example.net".into(), GroupId(0))],
                 default_route: Some(GroupId(0)),
@@ -187,6 +188,11 @@ impl Peer {
     /// A UE on a DTLS session of that number.
     pub fn dtls(from: &str, session: u32) -> Self {
         Self::new(Transport::Dtls, from, Side::Ue, 1, Some(session))
+    }
+
+    /// A UE on a WebSocket connection of that number, under TLS.
+    pub fn wss(from: &str, connection: u32) -> Self {
+        Self::new(Transport::Wss, from, Side::Ue, 3, Some(connection))
     }
 
     /// The same, if its handshake proved who it is.

@@ -111,7 +111,6 @@ impl Framing {
         let Self::Ws(ws) = self else { return };
         let usual = match why {
             Closed::Peer => CloseCode::NORMAL,
-            Closed::Broken => CloseCode::PAYLOAD,
             Closed::Asked | Closed::Panicked | Closed::Replaced => CloseCode::GOING_AWAY,
             _ => CloseCode::POLICY,
         };
@@ -123,7 +122,7 @@ impl Ws {
     fn next(&mut self, octets: &mut impl Buf, bound: usize, out: &mut BytesMut) -> Taken {
         match self.reader.next(octets, bound) {
             Item::More => Taken::More,
-            Item::Message(message) => Self::message(message, out),
+            Item::Message(message) => self.message(message, out),
             Item::Ping(payload) => {
                 frame::put(out, Opcode::Pong, &payload, None);
                 Taken::Ping
@@ -140,7 +139,7 @@ impl Ws {
         }
     }
 
-    fn message(octets: Bytes, out: &mut BytesMut) -> Taken {
+    fn message(&mut self, octets: Bytes, out: &mut BytesMut) -> Taken {
         match &octets[..] {
             b"\r\n\r\n" => {
                 frame::put_message(out, b"\r\n", None);
@@ -150,7 +149,10 @@ impl Ws {
             other if is_strange(other) => Taken::Stranger,
             _ => match Message::from_websocket(octets) {
                 Ok(message) => Taken::Message(message),
-                Err(malformed) => Taken::Broken(malformed),
+                Err(malformed) => {
+                    self.code = Some(CloseCode::PAYLOAD);
+                    Taken::Broken(malformed)
+                }
             },
         }
     }

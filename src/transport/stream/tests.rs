@@ -440,7 +440,12 @@ async fn what_is_not_one_sip_message_in_one_websocket_message_is_refused() {
     for (about, octets, expected, why) in [
         ("two in one", masked(Opcode::Text, &REQUEST.repeat(2)), told(400), Closed::Broken),
         ("the first half of one", masked(Opcode::Text, &REQUEST[..40]), told(400), Closed::Broken),
-        ("its body cut off", masked(Opcode::Text, &REQUEST[..REQUEST.len() - 1]), told(400), Closed::Broken),
+        (
+            "its body cut off",
+            masked(Opcode::Text, &REQUEST[..REQUEST.len() - 1]),
+            told(400),
+            Closed::Broken,
+        ),
         ("a body too long", masked(Opcode::Text, &long(1)), told(400), Closed::Broken),
         ("10 MiB announced", announced, over(CloseCode::TOO_BIG), Closed::Broken),
         (

@@ -12,7 +12,7 @@
 //!
 //! The frames are ours: what is published for Rust either owns the socket, or holds a buffer for each idle connection and
 //! room for each length that a stranger announces, and none says whether a message is under way, on which patience depends.
-//! A library that is not ours speaks with it in `tests/ws`.
+//! A library that is not ours speaks with them in `tests/serve`.
 
 #[cfg(feature = "edge")]
 pub mod door;

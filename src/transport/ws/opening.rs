@@ -53,10 +53,10 @@ pub enum Verdict {
 
 /// Judges a request by what was read of it.
 pub fn judge(octets: &[u8], rules: &Rules) -> Verdict {
-    if is_strange(octets) {
+    let front = octets.get(..HEAD_MAX).unwrap_or(octets);
+    if is_strange(front) {
         return Verdict::Stranger;
     }
-    let front = octets.get(..HEAD_MAX).unwrap_or(octets);
     let Some(blank) = memmem::find(front, b"\r\n\r\n") else {
         return if octets.len() < HEAD_MAX { Verdict::More } else { Verdict::Refuse(431) };
     };
