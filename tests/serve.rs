@@ -194,6 +194,7 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         tls: None,
         psk: None,
         trust: None,
+        sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     };

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::agent::{Agent, Event, Failure};
+use super::agreement::Protection;
 use super::answer::{Answerer, Credential};
 use super::draft::{Draft, Voice};
 #[cfg(feature = "webrtc-dtls")]
@@ -58,6 +59,8 @@ pub struct UeSettings {
     pub psk: Option<PskClient>,
     /// Who may vouch for the edge, over DTLS with certificates.
     pub trust: Option<Trust>,
+    /// Whether it wants an agreement with the edge on what protects its requests (RFC 3329).
+    pub sec_agree: bool,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.
@@ -102,6 +105,7 @@ enum Command {
     Send(Draft, oneshot::Sender<Result<Message, Failure>>),
     Draft(&'static str, String, oneshot::Sender<Draft>),
     Inside(String, &'static str, oneshot::Sender<Option<Draft>>),
+    Agreed(oneshot::Sender<Option<Protection>>),
     Raw(Bytes),
 }
 
@@ -290,6 +294,17 @@ impl Ue {
         answer.await.map_err(|_| UeError::Gone)?.map_err(UeError::Failed)
     }
 
+    /// What was agreed on with the edge; `None` if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError::Gone`].
+    pub async fn agreed_on(&self) -> Result<Option<Protection>, UeError> {
+        let (reply, agreed) = oneshot::channel();
+        self.command(Command::Agreed(reply)).await?;
+        agreed.await.map_err(|_| UeError::Gone)
+    }
+
     /// Sends octets as they are.
     ///
     /// # Errors
@@ -340,12 +355,15 @@ impl Phone {
         };
         let seed = u64::from_be_bytes(clock::random());
         let cnonce = format!("{:016x}", u64::from_be_bytes(clock::random()));
-        let answerer = Answerer::new(
+        let mut answerer = Answerer::new(
             settings.credentials.clone(),
             &settings.edge_name,
             settings.floor,
             cnonce,
         );
+        if settings.sec_agree {
+            answerer = answerer.agreeing(transport == Transport::Tls);
+        }
         let flow =
             Flow { transport, listener: ListenerId(0), remote: settings.edge, connection: None };
         Self {
@@ -479,6 +497,7 @@ impl Phone {
             Command::Inside(call, method, reply) => {
                 drop(reply.send(self.agent.draft_in(&call, method)));
             }
+            Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
             Command::Raw(octets) => self.agent.send_raw(octets),
         }
     }

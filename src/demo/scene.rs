@@ -368,6 +368,7 @@ impl Demo {
             tls: Some(Arc::clone(&self.tls)),
             psk,
             trust: None,
+            sec_agree: false,
             local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
             trace: None,
         })
