@@ -197,6 +197,7 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         psk: None,
         trust: None,
         ws: Default::default(),
+        sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     };

@@ -20,8 +20,7 @@ use crate::transport::peer::ClientCertificate;
 use crate::transport::{Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 6] = [
-    "sec-agree (RFC 3329)",
+const NOT_OFFERED: [&str; 5] = [
     "B2BUA",
     "bearer tokens",
     "classes cpm, locsip and push",

@@ -133,6 +133,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .clone()
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
+        sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::agent::{Agent, Event, Failure};
+use super::agreement::Protection;
 use super::answer::{Answerer, Credential};
 use super::draft::{Draft, Voice};
 #[cfg(feature = "webrtc-dtls")]
@@ -62,6 +63,8 @@ pub struct UeSettings {
     pub trust: Option<Trust>,
     /// What it asks a WebSocket server for.
     pub ws: Offer,
+    /// Whether it wants an agreement with the edge on what protects its requests (RFC 3329).
+    pub sec_agree: bool,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.
@@ -109,6 +112,7 @@ enum Command {
     Send(Draft, oneshot::Sender<Result<Message, Failure>>),
     Draft(&'static str, String, oneshot::Sender<Draft>),
     Inside(String, &'static str, oneshot::Sender<Option<Draft>>),
+    Agreed(oneshot::Sender<Option<Protection>>),
     Raw(Bytes),
 }
 
@@ -174,15 +178,14 @@ impl Ue {
                     let stream = shared(psk, &settings.edge_name, stream).await?;
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else {
-                    let config = settings.tls.clone();
-                    let config =
-                        config.ok_or_else(|| UeError::Tls("no trust anchors are given".into()))?;
+                    let none = || UeError::Tls("no trust anchors are given".into());
+                    let config = settings.tls.clone().ok_or_else(none)?;
                     let (stream, _) = tls::connect(config, &settings.edge_name, stream)
                         .await
                         .map_err(|why| UeError::Tls(why.to_string()))?;
                     if settings.transport == Transport::Wss {
-                        let host = host_of(&settings);
-                        let line = WsLine::connect(stream, &host, &settings.ws).await?;
+                        let (host, ws) = (ws::host_of(&settings), &settings.ws);
+                        let line = WsLine::connect(stream, &host, ws).await?;
                         tokio::spawn(phone.run_ws(line, inbox));
                     } else {
                         tokio::spawn(phone.run_stream(stream, inbox));
@@ -307,6 +310,17 @@ impl Ue {
         answer.await.map_err(|_| UeError::Gone)?.map_err(UeError::Failed)
     }
 
+    /// What was agreed on with the edge; `None` if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError::Gone`].
+    pub async fn agreed_on(&self) -> Result<Option<Protection>, UeError> {
+        let (reply, agreed) = oneshot::channel();
+        self.command(Command::Agreed(reply)).await?;
+        agreed.await.map_err(|_| UeError::Gone)
+    }
+
     /// Sends octets as they are.
     ///
     /// # Errors
@@ -358,12 +372,15 @@ impl Phone {
         };
         let seed = u64::from_be_bytes(clock::random());
         let cnonce = format!("{:016x}", u64::from_be_bytes(clock::random()));
-        let answerer = Answerer::new(
+        let mut answerer = Answerer::new(
             settings.credentials.clone(),
             &settings.edge_name,
             settings.floor,
             cnonce,
         );
+        if settings.sec_agree {
+            answerer = answerer.agreeing(transport == Transport::Tls);
+        }
         let flow =
             Flow { transport, listener: ListenerId(0), remote: settings.edge, connection: None };
         Self {
@@ -521,6 +538,7 @@ impl Phone {
             Command::Inside(call, method, reply) => {
                 drop(reply.send(self.agent.draft_in(&call, method)));
             }
+            Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
             Command::Raw(octets) => self.agent.send_raw(octets),
         }
     }
@@ -554,14 +572,6 @@ impl Phone {
     fn end(mut self) {
         self.agent.lost(clock::now());
         self.drain();
-    }
-}
-
-/// The authority that is dialled: its port where that is not the usual one.
-fn host_of(settings: &UeSettings) -> String {
-    match settings.edge.port() {
-        443 => settings.edge_name.clone(),
-        port => format!("{}:{port}", settings.edge_name),
     }
 }
 

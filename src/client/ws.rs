@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::ue::UeError;
+use super::ue::{UeError, UeSettings};
 use crate::clock;
 use crate::transport::ws::{CloseCode, Item, Offer, Opcode, Reader, Role, frame, opening};
 use crate::wire::Message;
@@ -124,4 +124,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 pub(super) fn nowhere() -> String {
     let number = u64::from_be_bytes(clock::random());
     format!("{number:016x}.invalid")
+}
+
+/// The authority that is dialled: its port where that is not the usual one.
+pub(super) fn host_of(settings: &UeSettings) -> String {
+    match settings.edge.port() {
+        443 => settings.edge_name.clone(),
+        port => format!("{}:{port}", settings.edge_name),
+    }
 }

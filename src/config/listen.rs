@@ -18,6 +18,7 @@ use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
 use super::ws;
 use crate::authentication::digest::Hash;
+use crate::authentication::sec_agree::Mode;
 use crate::clock;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls, TlsProblem};
@@ -56,6 +57,8 @@ pub struct Listener {
     pub algorithms: Option<Vec<Hash>>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
     pub force_rport: bool,
+    /// What it does about security agreements.
+    pub sec_agree: Mode,
 }
 
 impl Listener {
@@ -133,12 +136,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
     digest.finish();
     let force_rport = section.or("force_rport", true);
-    if let Some(sec_agree) = section.maybe::<String>("sec_agree")
-        && sec_agree.value != "off"
-    {
-        let why = "the agreement of RFC 3329 is not offered by this version";
-        section.notes().problem(&sec_agree.place, "is not offered", why, "\"off\"");
-    }
+    let sec_agree = sec_agree(&mut section, side, transports.as_deref());
     section.finish();
     let identity = identity?.value.to_ascii_lowercase();
     Some(Listener {
@@ -153,7 +151,31 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         ws,
         algorithms,
         force_rport,
+        sec_agree,
     })
+}
+
+/// What a listener does about security agreements.
+fn sec_agree(
+    section: &mut Section<'_>,
+    side: Option<Side>,
+    transports: Option<&[Transport]>,
+) -> Mode {
+    let (notes, place) = (section.notes(), section.place_of("sec_agree"));
+    let modes = [("off", Mode::Off), ("accept", Mode::Accept), ("require", Mode::Require)];
+    let mode = section.word("sec_agree", &modes);
+    if mode == Mode::Off {
+        return mode;
+    }
+    if side == Some(Side::Core) {
+        let why = "it is between a device and its first hop (RFC 3329 section 2.3)";
+        notes.problem(&place, "stands at a listener for servers", why, "\"off\"");
+    }
+    if transports.is_some_and(|list| list.contains(&Transport::Dtls)) {
+        let why = "RFC 3329 has a name for TLS and none for DTLS: give DTLS a listener of its own";
+        notes.problem(&place, "stands at a listener with DTLS", why, "\"off\"");
+    }
+    mode
 }
 
 fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {

@@ -370,12 +370,9 @@ impl Demo {
             tls: Some(Arc::clone(&self.tls)),
             psk,
             trust: None,
-<<<<<<< HEAD
             local: Some((LOOPBACK, 0).into()).filter(|_| !transport.is_reliable()),
-=======
             ws: Offer::default(),
-            local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
->>>>>>> ws
+            sec_agree: false,
             trace: None,
         })
         .await?;

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use super::Signer;
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
+use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
@@ -114,6 +115,7 @@ impl Default for LabSettings {
             address: address.parse().expect("an address"),
             transports: transports.to_vec(),
             force_rport: true,
+            sec_agree: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -130,6 +132,7 @@ impl Default for LabSettings {
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
                 aka: None,
                 served: ["example.net".into(), EDGE.into()].into(),
+                agreements: HashMap::new(),
                 uri_strict: false,
                 algorithm_lock: true,
                 secure_flow_anchor: true,
@@ -308,6 +311,20 @@ pub struct Lab {
 impl Default for Lab {
     fn default() -> Self {
         Self::new(LabSettings::default())
+    }
+}
+
+impl LabSettings {
+    /// With security agreements on every listener for UEs.
+    pub fn agreeing(mut self, mode: Mode) -> Self {
+        let (tls, digest) = (true, self.authentication.offer.algorithms.contains(&Hash::Md5));
+        let agreement = Agreement::new(mode, tls, digest);
+        for listener in self.forward.listeners.iter_mut().filter(|one| one.side == Side::Ue) {
+            listener.sec_agree = agreement.is_some();
+            let of_listener = agreement.clone().map(|agreement| (listener.id, agreement));
+            self.authentication.agreements.extend(of_listener);
+        }
+        self
     }
 }
 

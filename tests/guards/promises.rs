@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "src/keys/subscribers/mod.rs",
     "src/client/mod.rs",
     "src/client/agent.rs",
+    "src/client/agreement.rs",
     "src/client/answer.rs",
     "src/client/bootstrap.rs",
     "src/client/info.rs",

@@ -126,6 +126,7 @@ fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
         psk: None,
         trust: None,
         ws: Default::default(),
+        sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }

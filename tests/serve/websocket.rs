@@ -52,6 +52,7 @@ fn alice(edge: &Edge, transport: Transport, origin: Option<&str>) -> UeSettings 
         tls: Some(tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap()),
         psk: None,
         trust: None,
+        sec_agree: false,
         ws: Offer { origin: origin.map(Into::into), ..Offer::default() },
         local: None,
         trace: None,
@@ -90,8 +91,12 @@ fn a_ue_registers_writes_and_calls_over_websocket() {
             assert!(request.contains("P-Asserted-Identity: <sip:alice@example.net>"), "{request}");
         }
         assert!(heard[0].contains(".invalid;transport=ws>"), "{name}: {}", heard[0]);
-        let recorded = heard[2].lines().filter(|line| line.starts_with("Record-Route:"));
-        assert!(recorded.last().unwrap().ends_with(";transport=ws;lr>"), "{name}: {}", heard[2]);
+        let mut recorded = heard[2].lines().filter(|line| line.starts_with("Record-Route:"));
+        assert!(
+            recorded.next_back().unwrap().ends_with(";transport=ws;lr>"),
+            "{name}: {}",
+            heard[2]
+        );
     }
 }
 

@@ -245,7 +245,7 @@ mod tests {
             for step in [1, 3, octets.len()] {
                 assert_eq!(
                     items(octets, step, role),
-                    [expected.clone()],
+                    std::slice::from_ref(&expected),
                     "{about}, {step} at a time"
                 );
             }
