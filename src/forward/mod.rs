@@ -7,6 +7,7 @@
 //! Sources: RFC 3261 sections 16 and 17; RFC 3327; RFC 5626 section 5; RFC 5658; `PX`, `RR`, `RG`, `TX`, `VIA`.
 
 pub mod asserted;
+pub mod b2bua;
 pub mod bindings;
 pub(crate) mod context;
 mod line;
