@@ -62,6 +62,7 @@ fn gate(now: Now) -> Gate {
             algorithms: vec![Hash::Sha256],
             of_listener: HashMap::new(),
             register_with_401: false,
+            user_agents: HashSet::new(),
         },
         account_realm: Realm::new("example.net"),
         naf: None,

@@ -87,6 +87,10 @@ pub struct Plan {
     pub algorithms_of: HashMap<ListenerId, Vec<Hash>>,
     /// What single listeners do about security agreements; nothing where nothing is said.
     pub sec_agree: HashMap<ListenerId, Mode>,
+    /// Listeners that bridge, and do not proxy.
+    pub b2bua: HashSet<ListenerId>,
+    /// Whether a bridged dialog keeps its Call-ID and tags.
+    pub keep_call_id: bool,
     /// Whether REGISTER is challenged with 401.
     pub register_with_401: bool,
     /// Whether digest-uris must equal the Request-URI.
@@ -152,6 +156,8 @@ impl Plan {
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
+            b2bua: HashSet::new(),
+            keep_call_id: false,
             register_with_401: false,
             uri_strict: false,
             algorithm_lock: true,
@@ -197,6 +203,7 @@ impl Plan {
                 algorithms: self.algorithms.clone(),
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,
+                user_agents: self.b2bua.clone(),
             },
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
@@ -246,6 +253,7 @@ impl Plan {
             transports: bound.spec.transports.clone(),
             force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
             sec_agree: agreements.contains_key(&bound.spec.id),
+            b2bua: self.b2bua.contains(&bound.spec.id),
         };
         forward::Settings {
             listeners: bound.iter().map(listener).collect(),
@@ -260,6 +268,7 @@ impl Plan {
             transactions_max: self.transactions_max / self.workers,
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
+            keep_call_id: self.keep_call_id,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::authentication::aka_realm::Resync;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
+use crate::forward::b2bua;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
@@ -193,23 +194,10 @@ impl Gate {
             }
             Answer::Silence => None,
             Answer::Status(status) => self.reply(message, arrival, status, |reply| {
-                if refusal != Refusal::ExtensionUnsupported {
-                    return reply;
-                }
-                let agrees = self.authentication.agrees(arrival.flow.listener);
-                let unknown = |tag: &&[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
-                message.values(Name::ProxyRequire).filter(unknown).fold(reply, |reply, tag| {
-                    reply.field("Unsupported", |value| {
-                        value.put_unfolded(tag);
-                    })
-                })
+                self.explain(message, arrival, refusal, reply)
             }),
-            Answer::Later(status) => self.reply(message, arrival, status, |reply| {
-                let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
-                reply.field("Retry-After", |value| {
-                    value.put_number(spread.saturating_add(5));
-                })
-            }),
+            Answer::Later(status) => self.put_off(message, arrival, status, 5),
+            Answer::Soon(status) => self.put_off(message, arrival, status, 0),
             Answer::Agreement(status) => {
                 let begins = self.authentication.challenge_agreed(message, arrival, now);
                 [usize::MAX, 1]
@@ -219,7 +207,7 @@ impl Gate {
             }
             Answer::Challenge { stale } => {
                 let challenge = match aka {
-                    Some(nonce) => self.authentication.challenge_aka(message, nonce),
+                    Some(nonce) => self.authentication.challenge_aka(message, arrival, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
@@ -232,6 +220,52 @@ impl Gate {
             Some(octets) => Stop::Answer(refusal, octets),
             None => silent(),
         }
+    }
+
+    /// What a refusal says beside its code: what would do.
+    fn explain<'r>(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        refusal: Refusal,
+        reply: Reply<'r>,
+    ) -> Reply<'r> {
+        let agrees = self.authentication.agrees(arrival.flow.listener);
+        let unknown = |tag: &&[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
+        let unsupported = |reply: Reply<'r>, tag: &[u8]| {
+            reply.field("Unsupported", |value| {
+                value.put_unfolded(tag);
+            })
+        };
+        match refusal {
+            Refusal::ExtensionUnsupported => {
+                message.values(Name::ProxyRequire).filter(unknown).fold(reply, unsupported)
+            }
+            Refusal::ExtensionNotBridged => {
+                let crosses = |tag: &&[u8]| !b2bua::crosses(tag);
+                message.values(Name::Require).filter(crosses).fold(reply, unsupported)
+            }
+            Refusal::MethodNotBridged => reply.field("Allow", |value| {
+                value.put(b2bua::ALLOW);
+            }),
+            _ => reply,
+        }
+    }
+
+    /// An answer with Retry-After: `least` seconds, and up to 10 more.
+    fn put_off(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        status: u16,
+        least: u64,
+    ) -> Option<Bytes> {
+        self.reply(message, arrival, status, |reply| {
+            let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
+            reply.field("Retry-After", |value| {
+                value.put_number(spread.saturating_add(least));
+            })
+        })
     }
 
     fn ask(

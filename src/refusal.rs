@@ -128,6 +128,18 @@ refusals! {
     SipsImpossible = None;
     /// No room for another transaction.
     TransactionsFull = None;
+    /// A method that is unknown here, so that nobody can say how it crosses from one leg to the other (`B2-01`).
+    MethodNotBridged = None;
+    /// Require names what cannot cross from one leg to the other (`B2-01`).
+    ExtensionNotBridged = None;
+    /// The same request came before, by another way (RFC 3261 section 8.2.2.2).
+    RequestMerged = None;
+    /// An INVITE of the same side is under way in this dialog (RFC 3261 section 14.2).
+    InviteUnderWay = None;
+    /// An INVITE of the other side is under way in this dialog (RFC 3261 section 14.2).
+    InviteGlare = None;
+    /// Ids, target and routes of one leg are longer than is kept.
+    LegTooLong = None;
 }
 
 /// What the peer sees.
@@ -137,6 +149,8 @@ pub enum Answer {
     Status(u16),
     /// A response with that code and Retry-After, 5 to 15 seconds.
     Later(u16),
+    /// A response with that code and Retry-After, 0 to 10 seconds.
+    Soon(u16),
     /// A response with that code, the list of mechanisms, and what begins them.
     Agreement(u16),
     /// 401 or 407 with a challenge.
@@ -173,17 +187,21 @@ impl Refusal {
             | Self::RouteForeign
             | Self::DomainForeign => Answer::Status(403),
             Self::NoRoute => Answer::Status(404),
+            Self::MethodNotBridged => Answer::Status(405),
             Self::BodyTooLarge => Answer::Status(413),
-            Self::ExtensionUnsupported => Answer::Status(420),
+            Self::ExtensionUnsupported | Self::ExtensionNotBridged => Answer::Status(420),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
             Self::SipsImpossible => Answer::Status(480),
             Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
                 Answer::Status(481)
             }
-            Self::LoopDetected => Answer::Status(482),
+            Self::LoopDetected | Self::RequestMerged => Answer::Status(482),
             Self::HopsSpent => Answer::Status(483),
+            Self::InviteGlare => Answer::Status(491),
             Self::SequenceLow => Answer::Status(500),
+            Self::InviteUnderWay => Answer::Soon(500),
+            Self::LegTooLong => Answer::Status(513),
             Self::RateExceeded => Answer::Later(500),
             Self::NoTime
             | Self::KeySourceUnavailable

@@ -3,7 +3,8 @@
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
 //! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
+//! Path it saw last, `@asked` and `@answered` in place of what stands under that name in the request that the core and
+//! the response that a UE saw last, `@asked-from` for the From of that request, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
 //! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
 //! list being written `_`).
 
@@ -70,6 +71,9 @@ struct Given {
     level: Option<u8>,
     /// What listeners for UEs do about security agreements: "accept" or "require".
     sec_agree: Option<String>,
+    /// Listeners for UEs stand back to back with the core.
+    #[serde(default)]
+    b2bua: bool,
     /// Flows that are closed before, by the address of the peer.
     #[serde(default)]
     closed: Vec<String>,
@@ -100,6 +104,7 @@ struct Run {
     start: Duration,
     signers: BTreeMap<String, Signer>,
     last_core: Option<Sent>,
+    last_ue: Option<Sent>,
     path: Option<String>,
 }
 
@@ -160,6 +165,9 @@ impl Run {
                 other => panic!("no mode {other:?}"),
             });
         }
+        if given.b2bua {
+            settings = settings.bridging();
+        }
         let lab = Lab::new(settings);
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
@@ -182,7 +190,7 @@ impl Run {
             ("ue2".to_owned(), lab.ue2()),
             ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
         ]);
-        Self { lab, start: Duration::ZERO, signers, last_core: None, path: None }
+        Self { lab, start: Duration::ZERO, signers, last_core: None, last_ue: None, path: None }
     }
 
     fn send(&mut self, case: &Case, text: &str) -> Vec<Sent> {
@@ -201,6 +209,8 @@ impl Run {
                 self.path = path.map(str::to_owned).or(self.path.take());
                 self.last_core = Some(message.clone());
             }
+            let to_ues = sent.iter().filter(|sent| sent.to.to_string() != "203.0.113.10:5060");
+            self.last_ue = to_ues.last().cloned().or(self.last_ue.take());
         }
         sent
     }
@@ -228,6 +238,9 @@ impl Run {
                 let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
                 return vec![format!("{name}: {}{flipped}{}", &path[..at], &path[at + 1..])];
             }
+            "asked" => return vec![line_of(self.last_core.as_ref(), name, name)],
+            "asked-from" => return vec![line_of(self.last_core.as_ref(), "From", name)],
+            "answered" => return vec![line_of(self.last_ue.as_ref(), name, name)],
             "vias" => {
                 let text = self.last_core.as_ref().expect("a request at the core").text();
                 let vias = text.lines().filter(|line| line.starts_with("Via: "));
@@ -279,6 +292,13 @@ impl Run {
         };
         vec![format!("{name}: {list}{verifier}"), format!("Proxy-Authorization: {credentials}")]
     }
+}
+
+/// The field `of` of a message, under another name.
+fn line_of(sent: Option<&Sent>, of: &str, name: &str) -> String {
+    let text = sent.expect("it was seen").text();
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("{of}: ")));
+    format!("{name}: {}", value.expect("it is there"))
 }
 
 #[test]

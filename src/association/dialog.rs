@@ -15,6 +15,7 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use smallvec::SmallVec;
 
+use super::bridge::{Bridge, Seed};
 use crate::enabler::Class;
 use crate::expiry::Timer;
 use crate::identity::Principal;
@@ -90,6 +91,18 @@ impl Keyer {
             Side::Ue => self.dialog(call_id, from_tag, to_tag),
             Side::Core => self.dialog(call_id, to_tag, from_tag),
         }
+    }
+
+    /// A keyed hash of `parts` that may be shown: of no use to guess a key.
+    pub(super) fn mark(&self, parts: &[&[u8]]) -> (u64, u64) {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"shown");
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        let hash = hasher.finish128();
+        (hash.h1, hash.h2)
     }
 
     /// A keyed hash of anything else that is compared and not kept, an event package above all.
@@ -225,6 +238,8 @@ pub struct Association {
     /// What its request brought.
     pub origin: Arc<Origin>,
     pub(super) moved: Moved,
+    /// Its two legs, where they have ids of their own.
+    pub(super) bridge: Option<Arc<Bridge>>,
     /// Of the UE side.
     pub ue: Counts,
     /// Of the core side.
@@ -245,6 +260,8 @@ pub struct Association {
 pub(super) struct Forming {
     /// What it brought.
     pub(super) origin: Arc<Origin>,
+    /// What it left under, where that is not what it came under.
+    pub(super) seed: Option<Arc<Seed>>,
     /// Dialogs that it made, by key.
     pub(super) children: SmallVec<[DialogKey; 1]>,
     /// When it is waited for no longer.
@@ -265,6 +282,7 @@ impl Forming {
         let subscription = subscribes.map(|event| Subscription { event, until: NEVER });
         Association {
             moved: Moved::default(),
+            bridge: None,
             ue,
             core,
             subscriptions: subscription.into_iter().collect(),

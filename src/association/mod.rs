@@ -7,6 +7,8 @@
 //! Refuses: by the numbered rules; inside a dialog the owner of the leg may speak, nobody else.
 //! Sources: RFC 3261 sections 12.2, 9.2, 17.2.3 and 22.1; RFC 5057; RFC 6665; SEC_CF 1.1 AUTH-003, AUTH-004.
 
+mod alias;
+pub mod bridge;
 pub mod dialog;
 pub mod judge;
 pub mod settings;
@@ -15,6 +17,8 @@ mod usages;
 
 use std::sync::Arc;
 
+pub use alias::Named;
+pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin, State};
 pub use settings::Settings;
 pub use table::{Associations, Responder, Sent, Track};
@@ -58,6 +62,10 @@ pub struct Inside {
     /// What the dialog came of.
     pub origin: Arc<Origin>,
     moved: Moved,
+    /// Its two legs, where they have ids of their own.
+    pub bridge: Option<Arc<Bridge>>,
+    /// What its SUBSCRIBE or REFER left under, for a NOTIFY that makes such a dialog.
+    pub seed: Option<Arc<Seed>>,
     /// Whether the sender was proved, so that the request may move anchors and counts.
     pub verified: bool,
 }

@@ -10,7 +10,7 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `expiry`, each only while none of those after it is
-//! held, and no two of one table.
+//! held, and no two of one table. That of `aliases` is the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use dashmap::{DashMap, Entry};
 use smallvec::SmallVec;
 
+use super::alias::{Aliases, is_on_its_leg};
 use super::dialog::{
     Association, DialogKey, Forming, Keyer, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, State,
     Subscription, Tally,
@@ -59,7 +60,7 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
-    forms: bool,
+    pub(super) forms: bool,
     sender: Side,
     pub(super) method: Method,
     pub(super) event: u64,
@@ -73,12 +74,13 @@ pub struct Track {
 #[derive(Debug)]
 pub struct Associations {
     settings: ArcSwap<Settings>,
-    keyer: Keyer,
+    pub(super) keyer: Keyer,
     pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
     pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
     /// How many there are in both.
     pub(super) held: AtomicUsize,
     of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) aliases: Arc<Aliases>,
     pub(super) expiry: Expiry<Ending>,
     next_id: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl Associations {
             dialogs: DashMap::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
             of_caller: DashMap::with_hasher(seeded()),
+            aliases: Arc::default(),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }
@@ -152,11 +155,14 @@ impl Associations {
     fn bind_inside<'m>(&self, found: Authenticated<'m>) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
-        let key = self.keyer.of(message, side);
+        let key = self.lead(self.keyer.of(message, side), side);
         let event = self.event(message);
         let Some(association) = self.dialogs.get(&key) else {
             return self.bind_unknown(found, key, event);
         };
+        if !is_on_its_leg(association.bridge.as_ref(), side, message) {
+            return Err(Refusal::WrongSide.into());
+        }
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
@@ -183,7 +189,7 @@ impl Associations {
             Method::Ack => Refusal::AckUnmatched,
             _ => Refusal::DialogUnknown,
         };
-        if self.dialogs.contains_key(&self.keyer.of(message, other(side))) {
+        if self.dialogs.contains_key(&self.lead(self.keyer.of(message, other(side)), other(side))) {
             return Err(Refusal::WrongSide.into());
         }
         if admitted.method() != Method::Notify {
@@ -195,10 +201,15 @@ impl Associations {
             Side::Core => self.keyer.dialog(call_id, tag, b""),
             Side::Ue => self.keyer.dialog(call_id, b"", tag),
         };
+        let forming = self.lead(forming, side);
         let Some(entry) = self.forming.get(&forming) else { return Err(unknown.into()) };
         let fork = entry.fork(State::Forming);
-        let many = entry.children.len();
+        let (many, seed) = (entry.children.len(), entry.seed.clone());
         drop(entry);
+        if seed.as_ref().is_some_and(|seed| !seed.left_under(call_id, tag)) {
+            return Err(unknown.into());
+        }
+        let key = seed.as_ref().map_or(key, |seed| self.child_of(seed, message.from_tag()));
         if !fork.subscribes(event) {
             return Err(unknown.into());
         }
@@ -206,7 +217,7 @@ impl Associations {
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
-        let inside = Inside::of(&fork, key, Some(forming), 25, true);
+        let inside = Inside { seed, ..Inside::of(&fork, key, Some(forming), 25, true) };
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
@@ -302,7 +313,7 @@ impl Associations {
     fn form(&self, key: DialogKey, origin: Arc<Origin>, now: Now) {
         let deadline = now.mono + FORMING;
         let (children, timer) = (SmallVec::new(), Timer::default());
-        let mut forming = Forming { origin, children, deadline, timer };
+        let mut forming = Forming { origin, seed: None, children, deadline, timer };
         let old = match self.forming.entry(key) {
             Entry::Vacant(place) => {
                 self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
@@ -519,7 +530,8 @@ impl Inside {
         verified: bool,
     ) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
-        Self { rule, key, forming, origin, moved, verified }
+        let (bridge, seed) = (association.bridge.clone(), None);
+        Self { rule, key, forming, origin, moved, bridge, seed, verified }
     }
 }
 

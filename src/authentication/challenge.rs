@@ -6,7 +6,7 @@
 //! Refuses: nothing.
 //! Sources: RFC 7616 section 3.3; RFC 8760 sections 2.3 to 2.6; RFC 3261 section 22.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::digest::Hash;
 use super::nonce::Nonces;
@@ -25,6 +25,8 @@ pub struct Offer {
     pub of_listener: HashMap<ListenerId, Vec<Hash>>,
     /// Whether REGISTER is challenged with 401, in the registrar's place (`RG-01`).
     pub register_with_401: bool,
+    /// Listeners where the edge is a user agent (B2BUA), so that all other requests are challenged with 401.
+    pub user_agents: HashSet<ListenerId>,
 }
 
 /// One row: the value of a challenge header.
@@ -68,20 +70,30 @@ impl Offer {
     }
 
     /// The code a request is challenged with.
-    pub fn status(&self, message: &Message) -> u16 {
-        let register = message.method() == Some(Method::Register);
-        if register && self.register_with_401 { 401 } else { 407 }
+    pub fn status(&self, message: &Message, listener: ListenerId) -> u16 {
+        let stands_in = match message.method() {
+            Some(Method::Register) => self.register_with_401,
+            _ => self.user_agents.contains(&listener),
+        };
+        if stands_in { 401 } else { 407 }
     }
 
     /// The challenge of a listener where Digest is agreed on: by MD5 and over the body, as its list says.
-    pub fn challenge_agreed(&self, message: &Message, nonces: &Nonces, now: Now) -> Challenge {
+    pub fn challenge_agreed(
+        &self,
+        message: &Message,
+        listener: ListenerId,
+        nonces: &Nonces,
+        now: Now,
+    ) -> Challenge {
         let row = |realm: &String| {
             let nonce = nonces.issue(message.call_id(), now);
             let parts = ["Digest realm=\"", realm, "\", nonce=\"", &nonce];
             let value = [&parts.concat(), "\", algorithm=MD5, qop=\"auth-int\""].concat();
             Row { value, rank: 0 }
         };
-        Challenge { status: self.status(message), rows: self.realms.iter().map(row).collect() }
+        let rows = self.realms.iter().map(row).collect();
+        Challenge { status: self.status(message, listener), rows }
     }
 
     /// The challenge to one request.
@@ -111,6 +123,6 @@ impl Offer {
                 rows.push(Row { value: parts.concat(), rank });
             }
         }
-        Challenge { status: self.status(message), rows }
+        Challenge { status: self.status(message, arrival.flow.listener), rows }
     }
 }

@@ -224,9 +224,15 @@ impl Authentication {
     }
 
     /// The challenge to a request that asked for the realm of cards, with the vector that came for it.
-    pub fn challenge_aka(&self, message: &Message, nonce: &AkaNonce) -> Challenge {
+    pub fn challenge_aka(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        nonce: &AkaNonce,
+    ) -> Challenge {
         let rows = self.aka.iter().flat_map(|aka| aka.rows(Some(nonce))).collect();
-        Challenge { status: self.settings.load().offer.status(message), rows }
+        let status = self.settings.load().offer.status(message, arrival.flow.listener);
+        Challenge { status, rows }
     }
 
     /// The challenge with which Digest begins where it is agreed on; none where it cannot be.
@@ -240,7 +246,8 @@ impl Authentication {
     ) -> Option<Challenge> {
         let settings = self.settings.load();
         let agreement = settings.agreements.get(&arrival.flow.listener)?;
-        let rows = |()| settings.offer.challenge_agreed(message, &self.nonces, now);
+        let rows =
+            |()| settings.offer.challenge_agreed(message, arrival.flow.listener, &self.nonces, now);
         agreement.has_digest().then_some(()).map(rows)
     }
 
@@ -417,7 +424,8 @@ impl Authentication {
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
         }
-        let stands_in = settings.offer.status(message) == 401;
+        let listener = admitted.arrival().flow.listener;
+        let stands_in = settings.offer.status(message, listener) == 401;
         let proof = stands_in.then(|| {
             let ageing = self.nonces.is_ageing(&seal, now);
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
@@ -440,7 +448,8 @@ impl Authentication {
             return Err(Refusal::BadCredentials.into());
         }
         let found = aka.verify(row, message, admitted.in_dialog(), now)?;
-        let stands_in = settings.offer.status(message) == 401;
+        let listener = admitted.arrival().flow.listener;
+        let stands_in = settings.offer.status(message, listener) == 401;
         let aka_realm::Verified { caller, ha1, algorithm } = found;
         let proof = stands_in.then(|| {
             let (hash, session) = (algorithm.hash, algorithm.session);

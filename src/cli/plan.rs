@@ -134,6 +134,12 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
         sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
+        b2bua: of_listener
+            .clone()
+            .filter(|(_, listener)| listener.b2bua)
+            .map(|(id, _)| id)
+            .collect(),
+        keep_call_id: config.forward.keep_call_id,
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,

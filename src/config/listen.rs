@@ -59,6 +59,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// What it does about security agreements.
     pub sec_agree: Mode,
+    /// Whether what comes or goes here is bridged, not proxied.
+    pub b2bua: bool,
 }
 
 impl Listener {
@@ -137,6 +139,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     digest.finish();
     let force_rport = section.or("force_rport", true);
     let sec_agree = sec_agree(&mut section, side, transports.as_deref());
+    let b2bua = section.word("mode", &[("proxy", false), ("b2bua", true)]);
     section.finish();
     let identity = identity?.value.to_ascii_lowercase();
     Some(Listener {
@@ -152,6 +155,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         algorithms,
         force_rport,
         sec_agree,
+        b2bua,
     })
 }
 

@@ -212,6 +212,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let enablers = policy::enablers(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root);
+    bridging(&root, &forward, &listeners, notes);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
     root.finish();
     Some(Config {
@@ -316,6 +317,16 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
     if !root.has("peer") {
         let why = "requests that are permitted have nowhere to go";
         notes.say(place.line, "there is no [[peer]]".into(), why, "[[peer]]");
+    }
+}
+
+/// What is said of bridged calls is for a listener that bridges.
+fn bridging(root: &Section<'_>, forward: &Forward, listeners: &[Listener], notes: &Notes) {
+    let asked = forward.keep_call_id && !notes.has_problems();
+    if asked && !listeners.iter().any(|listener| listener.b2bua) {
+        let why = "every listener is a proxy, and a proxy changes no Call-ID";
+        let (line, what) = (root.place_of("b2bua").line, "b2bua is used by no listener");
+        notes.say(line, what.into(), why, "[[listen]] with mode = \"b2bua\"");
     }
 }
 

@@ -351,6 +351,10 @@ impl Difference {
             if self.live(differs, format!("listen[{at}].force_rport")) {
                 old.force_rport = new.force_rport;
             }
+            let differs = old.b2bua != new.b2bua;
+            if self.live(differs, format!("listen[{at}].mode")) {
+                old.b2bua = new.b2bua;
+            }
             let differs = old.sec_agree != new.sec_agree;
             if self.live(differs, format!("listen[{at}].sec_agree")) {
                 old.sec_agree = new.sec_agree;

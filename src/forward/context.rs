@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::bridging::Crossing;
 use super::outgoing::Printed;
 use super::timers::Timings;
 use super::transaction::key::has_cookie;
@@ -43,6 +44,8 @@ pub(super) struct Context {
     pub(super) reply_to: Flow,
     pub(super) track: Option<Track>,
     pub(super) register: Option<Box<Register>>,
+    /// What is remembered of it if it is bridged.
+    pub(super) crossing: Option<Arc<Crossing>>,
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,

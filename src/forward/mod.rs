@@ -9,6 +9,7 @@
 pub mod asserted;
 pub mod b2bua;
 pub mod bindings;
+mod bridging;
 pub(crate) mod context;
 mod line;
 mod lingering;
@@ -90,6 +91,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// Whether security agreements are made here, so that `sec-agree` is an extension we have.
     pub sec_agree: bool,
+    /// Whether what comes or goes here is bridged, not proxied.
+    pub b2bua: bool,
 }
 
 /// What stage 7 is told. A reload puts another one in its place.
@@ -119,6 +122,8 @@ pub struct Settings {
     pub transactions_of_flow_max: usize,
     /// Whether a UE's own `transport=tls` is mirrored in Record-Route (`RR-04`).
     pub mirror_tls_param: bool,
+    /// Whether a bridged dialog has the same Call-ID and tags on both legs.
+    pub keep_call_id: bool,
 }
 
 /// Addresses of peer groups, found by resolution.
@@ -152,6 +157,8 @@ pub struct Shared {
     pub connections: Arc<dyn Connections>,
     /// Servers that asked for a pause.
     pub resting: Resting,
+    /// Bridged requests outside dialogs that are under way.
+    pub ongoing: b2bua::Ongoing,
     settings: RwLock<Arc<Settings>>,
     /// How often they were replaced.
     version: AtomicU64,
@@ -175,8 +182,8 @@ impl Shared {
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
-        let version = AtomicU64::new(0);
-        Self { gate, bindings, tokens, resolved, connections, resting, settings, version }
+        let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
+        Self { gate, bindings, tokens, resolved, connections, resting, ongoing, settings, version }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

@@ -113,7 +113,11 @@ pub fn other(side: Side) -> Side {
 }
 
 /// The listener whose name stands in what goes to `to`.
-fn facing<'s>(settings: &'s Settings, side: Side, to: &Destination) -> Option<&'s Listener> {
+pub(super) fn facing<'s>(
+    settings: &'s Settings,
+    side: Side,
+    to: &Destination,
+) -> Option<&'s Listener> {
     match to {
         Destination::Flow(Flow { listener, .. }) => settings.listener(*listener),
         Destination::Target(target) => settings
@@ -122,7 +126,13 @@ fn facing<'s>(settings: &'s Settings, side: Side, to: &Destination) -> Option<&'
     }
 }
 
-fn put_via(text: &mut Text, settings: &Settings, side: Side, to: &Destination, branch: &[u8]) {
+pub(super) fn put_via(
+    text: &mut Text,
+    settings: &Settings,
+    side: Side,
+    to: &Destination,
+    branch: &[u8],
+) {
     let Some(listener) = facing(settings, side, to) else { return };
     let transport = to.transport();
     text.field("Via", |value| {
@@ -277,7 +287,7 @@ pub(super) fn put_length(edits: &mut Edits, message: &Message) {
     }
 }
 
-fn count_hops(edits: &mut Edits, message: &Message) {
+pub(super) fn count_hops(edits: &mut Edits, message: &Message) {
     number_or_insert(edits, message, Name::MaxForwards, |hops| match hops {
         Some(hops) => Some(hops.saturating_sub(1)),
         None => Some(HOPS),

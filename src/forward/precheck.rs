@@ -95,12 +95,23 @@ fn only_own_routes(message: &Message, settings: &Settings) -> bool {
 ///
 /// Source: RFC 5393 section 4.2.1.
 pub fn loop_part(message: &Message, side: Side, key: &[u8; 16]) -> LoopPart {
+    let number = message.cseq().map_or(0, |cseq| cseq.number);
+    let ids = [message.request_uri(), message.call_id()];
+    loop_part_of(number, ids.into_iter().chain(message.values(Name::Route)), side, key)
+}
+
+/// The same of a request that leaves towards `side` with that CSeq number, and `parts`: Request-URI, Call-ID, and Route
+/// values.
+pub(super) fn loop_part_of<'p>(
+    number: u32,
+    parts: impl Iterator<Item = &'p [u8]>,
+    side: Side,
+    key: &[u8; 16],
+) -> LoopPart {
     let mut hasher = SipHasher13::new_with_key(key);
     hasher.write_u8(u8::from(side == Side::Ue));
-    hasher.write_u32(message.cseq().map_or(0, |cseq| cseq.number));
-    for part in
-        [message.request_uri(), message.call_id()].into_iter().chain(message.values(Name::Route))
-    {
+    hasher.write_u32(number);
+    for part in parts {
         hasher.write_usize(part.len());
         hasher.write(part);
     }

@@ -442,7 +442,8 @@ impl Proxy {
     /// client transaction that would only absorb copies of a final response ends at once, since a response
     /// without a transaction is dropped just so.
     fn fold_up(&mut self, context: &mut Context) {
-        if context.request.is_some() {
+        let lasts = context.crossing.as_ref().is_some_and(|crossing| crossing.lasts());
+        if context.request.is_some() || lasts {
             return;
         }
         let (key, reply_to) = (context.server_key, context.reply_to);

@@ -65,18 +65,27 @@ impl Proxy {
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
-        let branch = self.branch(&ticket.loop_part);
-        let plan = Plan {
-            settings: &settings,
-            route: &route,
-            path_token: token.as_deref(),
-            branch: &branch,
-        };
-        let printed = outgoing::print(bound, edits, &plan)
-            .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
-        let track = self.shared.gate.associations.commit(bound, &route.sent, now);
+        let associations = Arc::clone(&self.shared.gate.associations);
+        // A NOTIFY that makes a dialog makes it first: only then it has legs to cross.
+        let makes = matches!(bound.ruling(), Ruling::Inside(inside) if inside.seed.is_some());
+        let mut track = makes.then(|| associations.commit(bound, &route.sent, now)).flatten();
+        let crossed = self.cross(bound, &route, &settings)?;
+        let mut plan =
+            Plan { settings: &settings, route: &route, path_token: token.as_deref(), branch: b"" };
+        let part = crossed.as_ref().map(|crossed| crossed.loop_part(bound, &plan, &self.loop_key));
+        let branch = self.branch(&part.unwrap_or(ticket.loop_part));
+        plan.branch = &branch;
+        let printed = match &crossed {
+            Some(crossed) => crossed.print(bound, edits, &plan).inspect_err(|_| crossed.refused()),
+            None => outgoing::print(bound, edits, &plan)
+                .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed)),
+        }?;
+        track = track.or_else(|| associations.commit(bound, &route.sent, now));
         if let Some(track) = &track {
-            self.shared.gate.associations.note_subscription(track, message, now);
+            associations.note_subscription(track, message, now);
+            if let Some(seed) = crossed.as_ref().and_then(|crossed| crossed.seed()) {
+                associations.sow(track, seed);
+            }
         }
         let id = self.next;
         self.next = self.next.wrapping_add(1);
@@ -95,6 +104,7 @@ impl Proxy {
             reply_to: reply_flow(message, arrival, &settings),
             track,
             register: register.map(Box::new),
+            crossing: crossed.map(|crossed| crossed.into_crossing()),
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -150,13 +160,14 @@ impl Proxy {
         ticket: &Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
-        if !matches!(bound.ruling(), Ruling::Inside(_)) {
-            return Err(Refusal::AckUnmatched);
-        }
+        let Ruling::Inside(inside) = bound.ruling() else { return Err(Refusal::AckUnmatched) };
         let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        if let Some(bridge) = &inside.bridge {
+            return self.ack_across(bound, bridge, edits, &route, &ticket.loop_part);
+        }
         let branch = self.branch(&ticket.loop_part);
         let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
@@ -190,6 +201,7 @@ impl Proxy {
             reply_to: reply_flow(message, arrival, &settings),
             track: None,
             register: None,
+            crossing: None,
             cancelled: false,
             unavailable: false,
             unreachable: false,

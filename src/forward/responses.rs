@@ -87,8 +87,9 @@ impl Proxy {
             return Err(Refusal::ResponseAstray);
         }
         let cancel = branch.cancel;
-        // One without a Via below ours would go nowhere, and end a transaction that still has hope.
-        if !cancel && !goes_on(response) {
+        // One without a Via below ours would go nowhere, and end a transaction that still has hope. Where we ask for
+        // ourselves there is none below (RFC 3261 section 8.1.3.3).
+        if !cancel && goes_on(response) == context.crossing.is_some() {
             return Err(Refusal::ResponseAstray);
         }
         if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
@@ -132,6 +133,9 @@ impl Proxy {
             self.give_up(context, now);
             return Ok(());
         }
+        if let Some(crossing) = context.crossing.clone() {
+            return self.answered_across(context, &crossing, response, ue, now);
+        }
         if let Some(track) = &context.track {
             self.shared.gate.associations.respond(track, response, now)?;
         }
@@ -174,7 +178,12 @@ impl Proxy {
         let (Some(printed), Some(request)) = (&context.printed, &context.request) else {
             return false;
         };
-        let part = precheck::loop_part(&request.0, context.side, &self.loop_key);
+        let part = match (&context.crossing, Message::from_datagram(printed.octets.clone())) {
+            (Some(_), Ok(left)) => {
+                precheck::loop_part(&left, outgoing::other(context.side), &self.loop_key)
+            }
+            _ => precheck::loop_part(&request.0, context.side, &self.loop_key),
+        };
         let branch = self.branch(&part);
         let settings = self.settings();
         let side = outgoing::other(context.side);
@@ -187,6 +196,9 @@ impl Proxy {
 
     /// No destination is left: 500 if one was there but not ready, else as 408.
     pub(super) fn give_up(&mut self, context: &mut Context, now: Now) {
+        if let Some(crossing) = &context.crossing {
+            crossing.refused();
+        }
         if let Some(track) = &context.track {
             self.shared.gate.associations.fail(track, now);
         }

@@ -116,6 +116,7 @@ impl Default for LabSettings {
             transports: transports.to_vec(),
             force_rport: true,
             sec_agree: false,
+            b2bua: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -127,6 +128,7 @@ impl Default for LabSettings {
                     algorithms: vec![Hash::Sha256, Hash::Md5],
                     of_listener: HashMap::new(),
                     register_with_401: false,
+                    user_agents: HashSet::new(),
                 },
                 account_realm: Realm::new("example.net"),
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
@@ -160,6 +162,7 @@ impl Default for LabSettings {
                 transactions_max: 10_000,
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,
+                keep_call_id: false,
             },
             core: vec!["203.0.113.10:5060"],
         }
@@ -315,6 +318,15 @@ impl Default for Lab {
 }
 
 impl LabSettings {
+    /// With every listener for UEs back to back with the core, in place of a proxy.
+    pub fn bridging(mut self) -> Self {
+        for listener in self.forward.listeners.iter_mut().filter(|one| one.side == Side::Ue) {
+            listener.b2bua = true;
+            self.authentication.offer.user_agents.insert(listener.id);
+        }
+        self
+    }
+
     /// With security agreements on every listener for UEs.
     pub fn agreeing(mut self, mode: Mode) -> Self {
         let (tls, digest) = (true, self.authentication.offer.algorithms.contains(&Hash::Md5));

@@ -202,6 +202,14 @@ impl Edits {
         }
     }
 
+    /// Whether `span` lies in what goes away already: what is put there would stand alone.
+    pub fn covers(&self, span: Span) -> bool {
+        self.splices.iter().any(|splice| {
+            let (from, to) = (splice.old.start(), splice.old.end());
+            from < to && from <= span.start() && span.end() <= to
+        })
+    }
+
     /// Takes all rows of `name` out.
     pub fn remove_all(&mut self, message: &Message, name: Name) {
         for row in message.rows(name) {

@@ -132,24 +132,37 @@ pub fn answerable(request: &Message) -> bool {
 
 /// Prints To with `tag` if it has none. One that does not parse stays as it is: what is behind an open quote would be
 /// text, not a tag. A tag without value gives way to ours.
-fn put_to(text: &mut Text, value: &[u8], tag: &[u8]) {
+pub(crate) fn put_to(text: &mut Text, value: &[u8], tag: &[u8]) {
     let tagless = Address::parse(value).filter(|to| to.tag().is_none() && !tag.is_empty());
-    let Some(to) = tagless else {
+    match tagless {
+        Some(_) => put_tagged(text, value, tag),
+        None => {
+            text.put_unfolded(value);
+        }
+    }
+}
+
+/// Prints a From or To with this tag, whatever tag it had; an empty one is no tag. A value that does not parse stays as
+/// it is.
+pub fn put_tagged(text: &mut Text, value: &[u8], tag: &[u8]) {
+    let Some(address) = Address::parse(value) else {
         text.put_unfolded(value);
         return;
     };
-    let params = to.params().octets();
-    let kept = value.len().saturating_sub(params.len());
+    let params = address.params();
+    let kept = value.len().saturating_sub(params.octets().len());
     text.put_unfolded(super::octets::trim(value.get(..kept).unwrap_or_default()));
-    for (name, value) in to.params().iter() {
+    for (name, value) in params.iter() {
         if !name.eq_ignore_ascii_case(b"tag") {
             put_param(text, name, value);
         }
     }
-    text.put(";tag=").put(tag);
+    if !tag.is_empty() {
+        text.put(";tag=").put(tag);
+    }
 }
 
-fn put_param(text: &mut Text, name: &[u8], value: Option<&[u8]>) {
+pub(crate) fn put_param(text: &mut Text, name: &[u8], value: Option<&[u8]>) {
     text.put(";").put(name);
     if let Some(value) = value {
         text.put("=").put_unfolded(value);

@@ -2,7 +2,10 @@
 
 mod adversary;
 mod agreement;
+mod apart;
 mod associations;
+mod b2bua;
+mod b2bua_fixtures;
 mod channel;
 mod credentials;
 mod dtls;

@@ -1,21 +1,36 @@
-//! Stage 7, back to back: what holds the two dialogs of a bridged call together. The proxy does not bridge yet; this
-//! is for who writes a UAS and a UAC around it.
+//! Stage 7, back to back: what a message looks like on the other leg, where the two ends are not to know each other.
 //!
-//! 1. A dialog towards the UE and one towards the core are the *legs* of a [`Bridge`]; each has ids and numbers of its
-//!    own, and none of them is shown on the other.
-//! 2. What crosses gets the ids and the next number of the leg that it leaves on; an ACK the number of its INVITE.
-//! 3. One INVITE at a time is under way, whichever leg it came on.
-//! 4. A dialog that another message names is named anew, from either end.
+//! 1. A request outside dialogs leaves under a Call-ID and a tag that were drawn for it, with our Via and our Contact
+//!    alone. Inside a dialog it leaves under the ids, the next number, the target and the routes of the other leg.
+//! 2. A response goes back as if we had answered: with the Via, ids and Record-Route of the request as it came, under
+//!    a tag of ours for each tag of the far side.
+//! 3. Names of dialogs in headers are translated; bodies, From and To, and whatever else stands in a message, are not
+//!    touched: neither are dialog ids inside a body (`application/dialog-info+xml`).
+//! 4. Nobody's credentials, and nobody's challenge, come to the other leg.
 //!
-//! Takes:   ids of both legs, and the method and number of each request.
-//! Gives:   [`Bridges`], by which each leg is found; the number to send under; a dialog's name on the other leg.
-//! Keeps:   at most `max` bridges, each until it is removed.
-//! Refuses: an INVITE while one is under way ([`Clash`]), an ACK that fits none, a bridge more than fit, or one of
-//!          which a leg is taken.
-//! Sources: RFC 3261 sections 12.2, 13.3.1.4, 14.1 and 14.2; RFC 3262 section 7.2; RFC 3891 section 6.1; `B2-05`, `B2-08`.
+//! Transactions, failover and the table of dialogs are those of the proxy: an ACK to a 2xx comes from the far end of
+//! the other leg, so that an offer in the 2xx gets its answer. REGISTER is always proxied.
+//!
+//! Takes:   messages as they came, with the legs of their dialogs ([`Bridge`](crate::association::Bridge)).
+//! Gives:   octets for the other leg; requests of our own inside a dialog.
+//! Keeps:   [`Ongoing`]: requests outside dialogs under way, by which one that comes twice is known.
+//! Refuses: methods and extensions that nobody could carry across; names of dialogs that nobody knows.
+//! Sources: RFC 3261 sections 8.1, 8.2, 12.2, 13, 14 and 15; RFC 3262 section 7.2; RFC 3891; RFC 3911; RFC 4538; RFC 5393
+//!          section 5.4.3; RFC 8224 section 4.1; `B2`, `TX-10`; V-136.
 
-pub mod bridge;
-pub mod table;
+mod contact;
+pub mod merging;
+pub(super) mod named;
+pub(super) mod request;
+pub(super) mod response;
 
-pub use bridge::{Bridge, Clash, Leg};
-pub use table::Bridges;
+pub use merging::Ongoing;
+
+/// The methods that are bridged, for Allow.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, NOTIFY, PRACK, PUBLISH, REFER, REGISTER, SUBSCRIBE, UPDATE";
+
+/// Whether an extension that a request needs can cross: all can but those that name dialogs in bodies, which are not
+/// read (RFC 5368 section 4: one REFER for many targets).
+pub fn crosses(tag: &[u8]) -> bool {
+    !tag.eq_ignore_ascii_case(b"multiple-refer")
+}

@@ -1,0 +1,156 @@
+//! Stage 5, aliases: the same dialog, found by the ids of its other leg.
+//!
+//! Takes:   seeds of requests that go on under other ids, and bridges of the dialogs that come of them.
+//! Gives:   the key under which a dialog is held, from the key that its far side knows it by.
+//! Keeps:   one alias for each request that may form dialogs and each bridged dialog: it is part of the record that it
+//!          leads to, and goes with it, so that `association.max` bounds them too.
+//! Refuses: the ids of one leg on the other: they lead nowhere.
+//! Sources: RFC 3261 section 12.2.2; RFC 6665 section 4.4.1; `B2-01`, `B2-08`.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::State;
+use super::bridge::{Bridge, Seed, Way, other};
+use super::dialog::{DialogKey, Keyer};
+use super::table::{Associations, Track};
+use crate::hashing::Hashed;
+use crate::transport::Side;
+use crate::wire::{DialogRef, Message, Method};
+
+/// The aliases of all dialogs. Their lock is the last that is taken.
+#[derive(Debug, Default)]
+pub(super) struct Aliases(DashMap<DialogKey, (Side, DialogKey), Hashed>);
+
+/// One alias; it ends with its owner.
+#[derive(Debug)]
+pub(super) struct Alias {
+    table: Arc<Aliases>,
+    key: DialogKey,
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        self.table.0.remove(&self.key);
+    }
+}
+
+/// What a dialog is that a message names.
+#[derive(Debug)]
+pub enum Named {
+    /// It has other ids on the other side.
+    Bridged(Arc<Bridge>),
+    /// It has the same.
+    Plain,
+    /// Nobody knows it.
+    Unknown,
+}
+
+impl Associations {
+    /// The key under which the dialog is held that `side` knows by `key`.
+    pub(super) fn lead(&self, key: DialogKey, side: Side) -> DialogKey {
+        let alias = self.aliases.0.get(&key).map(|alias| *alias);
+        alias.filter(|(of, _)| *of == side).map_or(key, |(_, key)| key)
+    }
+
+    fn alias(&self, key: DialogKey, side: Side, leads_to: DialogKey) -> Alias {
+        self.aliases.0.insert(key, (side, leads_to));
+        Alias { table: Arc::clone(&self.aliases), key }
+    }
+
+    /// Notes under what ids the request of `track` went on: forks of it are then dialogs with two legs.
+    pub fn sow(&self, track: &Track, seed: &Arc<Seed>) {
+        // A NOTIFY may come before any response. Others are not looked for by their ids.
+        if matches!(track.method, Method::Subscribe | Method::Refer) && !seed.same_ids {
+            let far = other(seed.near);
+            let (call_id, own_tag) = (&seed.far_call_id, &seed.far_own_tag);
+            let key = match far {
+                Side::Ue => self.keyer.dialog(call_id, b"", own_tag),
+                Side::Core => self.keyer.dialog(call_id, own_tag, b""),
+            };
+            let _ = seed.alias.set(self.alias(key, far, track.key));
+        }
+        if let Some(mut entry) = self.forming.get_mut(&track.key) {
+            entry.seed = Some(Arc::clone(seed));
+        }
+    }
+
+    /// The tag of ours in responses to the request of `seed`, for the far peer of that tag.
+    pub fn near_tag(&self, seed: &Seed, far_tag: &[u8]) -> Box<[u8]> {
+        seed.near_own_tag(&self.keyer, far_tag)
+    }
+
+    /// The key of the dialog that a far peer of that tag makes of `seed`.
+    pub(super) fn child_of(&self, seed: &Seed, far_tag: &[u8]) -> DialogKey {
+        seed.near_leg(&self.keyer, far_tag).key(&self.keyer, seed.near)
+    }
+
+    /// Gives the dialog between the sender of `seed` and the far peer of that tag its bridge, unless it has one. Who
+    /// confirms it says the way anew. `None` if there is no such dialog, or its leg is too long.
+    pub fn join(
+        &self,
+        seed: &Seed,
+        far_tag: &[u8],
+        way: Way,
+        confirms: bool,
+    ) -> Option<Arc<Bridge>> {
+        let child = self.child_of(seed, far_tag);
+        let mut entry = self.dialogs.get_mut(&child)?;
+        if let Some(known) = &entry.bridge {
+            if confirms {
+                known.confirm(way);
+            }
+            return Some(Arc::clone(known));
+        }
+        let bridge = Arc::new(seed.bridge(&self.keyer, far_tag, way)?);
+        let far = other(seed.near);
+        let key = bridge.leg(far).key(&self.keyer, far);
+        if key != child {
+            let _ = bridge.alias.set(self.alias(key, far, child));
+        }
+        entry.bridge = Some(Arc::clone(&bridge));
+        Some(bridge)
+    }
+
+    /// What the dialog is that a message from `side` names.
+    pub fn named(&self, side: Side, named: &DialogRef<'_>) -> Named {
+        let of = |ue, core| self.keyer.dialog(named.call_id, ue, core);
+        let (local, remote) = (named.local_tag, named.remote_tag);
+        for key in [of(local, remote), of(remote, local)] {
+            let Some(entry) = self.dialogs.get(&self.lead(key, side)) else { continue };
+            match &entry.bridge {
+                _ if entry.state == State::Released => {}
+                None => return Named::Plain,
+                Some(bridge) if bridge.rename(side, named).is_some() => {
+                    return Named::Bridged(Arc::clone(bridge));
+                }
+                Some(_) => {}
+            }
+        }
+        Named::Unknown
+    }
+
+    /// Aliases held.
+    pub fn aliases(&self) -> usize {
+        self.aliases.0.len()
+    }
+}
+
+/// Whether a request from `side` speaks of the leg there, as it must if its dialog has two.
+pub(super) fn is_on_its_leg(bridge: Option<&Arc<Bridge>>, side: Side, message: &Message) -> bool {
+    bridge.is_none_or(|bridge| bridge.speaks(side, message))
+}
+
+impl Keyer {
+    /// A tag made of `parts`, in hex; a key of a dialog says nothing about it.
+    pub(super) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let (high, low) = self.mark(parts);
+        let mut tag = [0; 32];
+        let octets = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+        for (pair, octet) in tag.chunks_exact_mut(2).zip(octets) {
+            pair.copy_from_slice(&crate::wire::octets::hex_digits(octet));
+        }
+        tag
+    }
+}

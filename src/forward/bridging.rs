@@ -1,0 +1,351 @@
+//! Stage 7, bridging: what the proxy does otherwise where it stands back to back with itself.
+//!
+//! 1. A request outside dialogs gets ids of its own (a [`Seed`]), one inside a dialog those of its bridge.
+//! 2. Its responses go back under the ids it came under; the first of each tag of the far side makes a bridge.
+//! 3. An ACK crosses under the number of the INVITE on the other leg.
+//! 4. A 2xx that crosses a CANCEL is acknowledged and ended here; so is one that nobody acknowledges in time.
+//!
+//! Takes:   what `requests` and `responses` hand over.
+//! Gives:   [`Crossing`], what a context remembers of its request; requests of our own.
+//! Keeps:   the request as it came, as long as its context: a bridged INVITE is not folded up.
+//! Refuses: as [`b2bua`](super::b2bua) does; an INVITE while one is under way (500, 491); a merged request (482).
+//! Sources: RFC 3261 sections 8.1, 8.2, 9.2, 13.2.2.4, 13.3.1.4 and 14.2; `B2-01` to `B2-12`, `TX-10`.
+
+use std::sync::Arc;
+
+use rand_core::Rng as _;
+
+use super::b2bua::merging::Ours;
+use super::b2bua::request::Dress;
+use super::b2bua::response::Asked;
+use super::b2bua::{self, named, request, response};
+use super::context::Context;
+use super::outgoing::{Plan, Printed, facing, other};
+use super::precheck::{LoopPart, loop_part_of};
+use super::proxy::Proxy;
+use super::route::Route;
+use super::{Output, Settings, asserted};
+use crate::association::bridge::{Clash, Ids, Sown, Way};
+use crate::association::dialog::Keyer;
+use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
+use crate::authentication::ServerProof;
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::{Flow, ListenerId, Side};
+use crate::wire::octets::hex_digits;
+use crate::wire::{Edits, Message, Method, Name};
+
+/// What is remembered of a request that crosses.
+#[derive(Debug)]
+pub(super) struct Crossing {
+    /// As it came.
+    request: Message,
+    side: Side,
+    flow: Flow,
+    proof: Option<ServerProof>,
+    legs: Legs,
+}
+
+/// Under what ids it crosses.
+#[derive(Debug)]
+enum Legs {
+    /// Outside dialogs: those that were drawn for it; and its place among those under way.
+    Fresh(Arc<Seed>, #[allow(dead_code, reason = "it ends with the transaction")] Ours),
+    /// Inside one.
+    Dialog(Arc<Bridge>),
+}
+
+/// A request that is about to cross.
+#[derive(Debug)]
+pub(super) struct Crossed {
+    crossing: Crossing,
+    dress: Dress,
+}
+
+impl Crossing {
+    fn asked(&self) -> Asked<'_> {
+        let (request, side, flow) = (&self.request, self.side, &self.flow);
+        Asked { request, side, flow, proof: self.proof.as_ref() }
+    }
+
+    fn came(&self) -> u32 {
+        self.request.cseq().map_or(0, |cseq| cseq.number)
+    }
+
+    /// Whether a copy of its request may still be answered otherwise than by a copy of its answer.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self.legs, Legs::Fresh(..)) || self.request.method() == Some(Method::Invite)
+    }
+
+    /// It was not accepted: another INVITE may follow.
+    pub(super) fn refused(&self) {
+        if let (Legs::Dialog(bridge), Some(Method::Invite)) = (&self.legs, self.request.method()) {
+            bridge.refused(self.side, self.came());
+        }
+    }
+}
+
+impl Crossed {
+    /// Notes the ids that it leaves under, for the responses to come.
+    pub(super) fn into_crossing(self) -> Arc<Crossing> {
+        Arc::new(self.crossing)
+    }
+
+    /// Nothing came of it.
+    pub(super) fn refused(&self) {
+        self.crossing.refused();
+    }
+
+    /// What a request outside dialogs left under.
+    pub(super) fn seed(&self) -> Option<&Arc<Seed>> {
+        match &self.crossing.legs {
+            Legs::Fresh(seed, _) => Some(seed),
+            Legs::Dialog(_) => None,
+        }
+    }
+
+    /// What shows a loop: over the ids that leave, and the side they would come back from (`B2-03`).
+    pub(super) fn loop_part(&self, bound: &Bound<'_>, plan: &Plan<'_>, key: &[u8; 16]) -> LoopPart {
+        let from = bound.arrival().side;
+        let (uri, routes) = self.dress.target(bound.message(), plan, from);
+        let routes = routes.iter().map(Vec::as_slice);
+        let parts = [&*uri, &*self.dress.call_id].into_iter().chain(routes);
+        loop_part_of(self.dress.number, parts, other(from), key)
+    }
+
+    /// Its octets for the other leg; as [`request::print`].
+    pub(super) fn print(
+        &self,
+        bound: &Bound<'_>,
+        edits: Edits,
+        plan: &Plan<'_>,
+    ) -> Result<Printed, Refusal> {
+        request::print(bound, edits, plan, &self.dress)
+            .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))
+    }
+}
+
+impl Proxy {
+    /// Whether a request crosses, and how; `None` if it is proxied. A NOTIFY that makes a dialog has been committed.
+    pub(super) fn cross(
+        &mut self,
+        bound: &Bound<'_>,
+        route: &Route,
+        settings: &Settings,
+    ) -> Result<Option<Crossed>, Refusal> {
+        let inside = match bound.ruling() {
+            Ruling::Inside(inside) => Some(inside),
+            Ruling::Alone | Ruling::Forms => None,
+        };
+        let crosses = match inside {
+            Some(inside) => inside.bridge.is_some() || inside.seed.is_some(),
+            None => bound.method() != Method::Register && is_bridged(bound, route, settings),
+        };
+        if !crosses {
+            return Ok(None);
+        }
+        let message = bound.message();
+        if bound.method() == Method::Other {
+            return Err(Refusal::MethodNotBridged);
+        }
+        if message.values(Name::Require).any(|tag| !b2bua::crosses(tag)) {
+            return Err(Refusal::ExtensionNotBridged);
+        }
+        let side = bound.arrival().side;
+        let renamed = if settings.keep_call_id {
+            named::Renamed::new()
+        } else {
+            named::rename(message, side, &self.shared.gate.associations, settings)?
+        };
+        let (legs, mut dress) = match inside {
+            Some(inside) => self.cross_inside(bound, inside)?,
+            None => self.cross_fresh(bound, route, settings)?,
+        };
+        dress.renamed = renamed;
+        let crossing = Crossing {
+            request: message.clone(),
+            side,
+            flow: bound.arrival().flow,
+            proof: bound.authenticated().proof().cloned(),
+            legs,
+        };
+        Ok(Some(Crossed { crossing, dress }))
+    }
+
+    /// Ids and number on the other leg of a dialog.
+    fn cross_inside(&self, bound: &Bound<'_>, inside: &Inside) -> Result<(Legs, Dress), Refusal> {
+        let (message, side) = (bound.message(), bound.arrival().side);
+        let bridge = match (&inside.bridge, &inside.seed) {
+            (Some(bridge), _) => Arc::clone(bridge),
+            (None, Some(seed)) => {
+                let way = Way::of_request(message);
+                let (associations, tag) = (&self.shared.gate.associations, message.from_tag());
+                associations.join(seed, tag, way, false).ok_or(Refusal::LegTooLong)?
+            }
+            (None, None) => return Err(Refusal::DialogUnknown),
+        };
+        let rack = match message.rack() {
+            None => None,
+            Some(rack) => {
+                let named = bridge.named_by_prack(side, rack.cseq);
+                Some(named.ok_or(Refusal::MethodUnfit)?)
+            }
+        };
+        let came = message.cseq().map_or(0, |cseq| cseq.number);
+        let number = bridge.cross(side, bound.method(), came).map_err(|clash| match clash {
+            Clash::UnderWay => Refusal::InviteUnderWay,
+            Clash::Glare => Refusal::InviteGlare,
+        })?;
+        let number = number.ok_or(Refusal::TransactionsFull)?;
+        let dress = dress(&bridge, other(side), number);
+        Ok((Legs::Dialog(bridge), Dress { rack, ..dress }))
+    }
+
+    /// Ids that nobody has seen.
+    fn cross_fresh(
+        &mut self,
+        bound: &Bound<'_>,
+        route: &Route,
+        settings: &Settings,
+    ) -> Result<(Legs, Dress), Refusal> {
+        let (message, side) = (bound.message(), bound.arrival().side);
+        let came = message.cseq().map_or(0, |cseq| cseq.number);
+        let sender = bound.caller().map(|caller| caller.principal.name.as_bytes());
+        let place = self.shared.ongoing.begin(
+            &Keyer::new(self.loop_key),
+            message,
+            sender.unwrap_or_default(),
+        );
+        let place = place.ok_or(Refusal::RequestMerged)?;
+        let far =
+            (!settings.keep_call_id).then(|| Ids { call_id: self.draw(16), own_tag: self.draw(8) });
+        let number = if settings.keep_call_id { came } else { 1 };
+        let uri = route.restored_uri.as_deref().unwrap_or(message.request_uri());
+        let sown = Sown { far, far_uri: uri.into(), left: number };
+        let seed = Arc::new(Seed::new(message, side, sown).ok_or(Refusal::LegTooLong)?);
+        let dress = Dress {
+            call_id: seed.far_call_id.clone(),
+            own_tag: seed.far_own_tag.clone(),
+            number,
+            same_ids: settings.keep_call_id,
+            ..Dress::default()
+        };
+        Ok((Legs::Fresh(seed, place), dress))
+    }
+
+    /// So many random octets, in hex.
+    fn draw(&mut self, octets: usize) -> Box<[u8]> {
+        let mut drawn = [0; 16];
+        self.rng.fill_bytes(&mut drawn);
+        drawn.iter().take(octets).flat_map(|octet| hex_digits(*octet)).collect()
+    }
+
+    /// An ACK to a 2xx: under the other leg's number of the INVITE that was accepted.
+    pub(super) fn ack_across(
+        &mut self,
+        bound: &Bound<'_>,
+        bridge: &Bridge,
+        edits: Edits,
+        route: &Route,
+        part: &LoopPart,
+    ) -> Result<(), Refusal> {
+        let (message, side) = (bound.message(), bound.arrival().side);
+        let came = message.cseq().map_or(0, |cseq| cseq.number);
+        let number = bridge.acknowledge(side, came).ok_or(Refusal::AckUnmatched)?;
+        let dress = dress(bridge, other(side), number);
+        let settings = self.settings();
+        let branch = self.branch(part);
+        let plan = Plan { settings: &settings, route, path_token: None, branch: &branch };
+        let printed = request::print(bound, edits, &plan, &dress);
+        let octets = printed.map_err(|_| Refusal::AckUnmatched)?.octets;
+        let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
+        self.outputs.push_back(Output { to, octets });
+        Ok(())
+    }
+
+    /// A response to a request that crossed.
+    pub(super) fn answered_across(
+        &mut self,
+        context: &mut Context,
+        crossing: &Crossing,
+        response: &Message,
+        ue: ListenerId,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let status = response.status().unwrap_or(0);
+        let settings = self.settings();
+        let associations = Arc::clone(&self.shared.gate.associations);
+        let tag = match &crossing.legs {
+            Legs::Fresh(seed, _) if !response.to_tag().is_empty() => {
+                associations.near_tag(seed, response.to_tag())
+            }
+            _ => Box::default(),
+        };
+        let gate = &self.shared.gate;
+        let edits = asserted::edit_response(response, context.side, gate, &settings.headers, ue);
+        let octets = response::print(response, edits, &crossing.asked(), &tag, &settings);
+        let back = octets.and_then(|octets| Message::from_datagram(octets).ok());
+        let Some(back) = back else { return Ok(()) };
+        if let Some(track) = &context.track {
+            associations.respond(track, &back, now)?;
+        }
+        self.note_crossed(context.track.as_ref(), crossing, response, status);
+        self.send_back(context, response::status_back(status), back.octets().clone(), now);
+        Ok(())
+    }
+
+    /// What a response does to the legs: it makes a bridge, moves its targets, or ends its INVITE.
+    fn note_crossed(
+        &self,
+        track: Option<&Track>,
+        crossing: &Crossing,
+        response: &Message,
+        status: u16,
+    ) {
+        let method = crossing.request.method();
+        let accepts = matches!(status, 200..=299);
+        match &crossing.legs {
+            Legs::Fresh(seed, _) => {
+                let tag = response.to_tag();
+                if track.is_some() && matches!(status, 101..=299) && !tag.is_empty() {
+                    let way = Way::of_response(response);
+                    self.shared.gate.associations.join(seed, tag, way, accepts);
+                }
+            }
+            Legs::Dialog(_) if status >= 300 => crossing.refused(),
+            Legs::Dialog(bridge) => {
+                let refreshes = matches!(
+                    method,
+                    Some(Method::Invite | Method::Update | Method::Subscribe | Method::Notify)
+                );
+                let reliable = response.has_option(Name::Require, "100rel");
+                if refreshes && (accepts || reliable) {
+                    bridge.refresh(crossing.side, &crossing.request);
+                    bridge.refresh(other(crossing.side), response);
+                }
+            }
+        }
+    }
+}
+
+/// What a request gets that leaves on the leg of `side` under that number.
+fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {
+    let leg = bridge.leg(side).clone();
+    Dress {
+        call_id: leg.call_id,
+        own_tag: leg.own_tag,
+        far_tag: leg.far_tag,
+        number,
+        way: Some(bridge.way(side)),
+        ..Dress::default()
+    }
+}
+
+/// Whether a request outside dialogs comes or goes by a listener that bridges.
+fn is_bridged(bound: &Bound<'_>, route: &Route, settings: &Settings) -> bool {
+    let arrival = bound.arrival();
+    let came = settings.listener(arrival.flow.listener);
+    let to = route.destinations.first();
+    let leaves = to.and_then(|to| facing(settings, other(arrival.side), to));
+    [came, leaves].into_iter().flatten().any(|listener| listener.b2bua)
+}
