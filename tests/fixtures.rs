@@ -209,8 +209,8 @@ impl Run {
                 self.path = path.map(str::to_owned).or(self.path.take());
                 self.last_core = Some(message.clone());
             }
-            let to_ues = sent.iter().filter(|sent| sent.to.to_string() != "203.0.113.10:5060");
-            self.last_ue = to_ues.last().cloned().or(self.last_ue.take());
+            let mut to_ues = sent.iter().filter(|sent| sent.to.to_string() != "203.0.113.10:5060");
+            self.last_ue = to_ues.next_back().cloned().or(self.last_ue.take());
         }
         sent
     }

@@ -7,21 +7,36 @@
 //! Refuses: the ids of one leg on the other: they lead nowhere.
 //! Sources: RFC 3261 section 12.2.2; RFC 6665 section 4.4.1; `B2-01`, `B2-08`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
+use smallvec::SmallVec;
 
 use super::State;
 use super::bridge::{Bridge, Seed, Way, other};
-use super::dialog::{DialogKey, Keyer};
+use super::dialog::{ANCHORS_MAX, DialogKey, Keyer, Origin};
 use super::table::{Associations, Track};
 use crate::hashing::Hashed;
-use crate::transport::Side;
+use crate::instant::Now;
+use crate::transport::{Flow, Side};
 use crate::wire::{DialogRef, Message, Method};
 
 /// The aliases of all dialogs. Their lock is the last that is taken.
 #[derive(Debug, Default)]
-pub(super) struct Aliases(DashMap<DialogKey, (Side, DialogKey), Hashed>);
+pub(super) struct Aliases {
+    keys: DashMap<DialogKey, (Side, DialogKey), Hashed>,
+    /// Calls that ended here, and not by a word of their ends: these are still to be told.
+    orphans: Mutex<Vec<Arc<Bridge>>>,
+}
+
+impl Aliases {
+    /// Notes a call that ended here.
+    pub(super) fn orphan(&self, bridge: Option<Arc<Bridge>>) {
+        if let Some(bridge) = bridge {
+            self.orphans.lock().unwrap_or_else(PoisonError::into_inner).push(bridge);
+        }
+    }
+}
 
 /// One alias; it ends with its owner.
 #[derive(Debug)]
@@ -32,7 +47,7 @@ pub(super) struct Alias {
 
 impl Drop for Alias {
     fn drop(&mut self) {
-        self.table.0.remove(&self.key);
+        self.table.keys.remove(&self.key);
     }
 }
 
@@ -50,12 +65,12 @@ pub enum Named {
 impl Associations {
     /// The key under which the dialog is held that `side` knows by `key`.
     pub(super) fn lead(&self, key: DialogKey, side: Side) -> DialogKey {
-        let alias = self.aliases.0.get(&key).map(|alias| *alias);
+        let alias = self.aliases.keys.get(&key).map(|alias| *alias);
         alias.filter(|(of, _)| *of == side).map_or(key, |(_, key)| key)
     }
 
     fn alias(&self, key: DialogKey, side: Side, leads_to: DialogKey) -> Alias {
-        self.aliases.0.insert(key, (side, leads_to));
+        self.aliases.keys.insert(key, (side, leads_to));
         Alias { table: Arc::clone(&self.aliases), key }
     }
 
@@ -113,6 +128,29 @@ impl Associations {
         Some(bridge)
     }
 
+    /// The bridge of the dialog between the sender of `seed` and the far peer of that tag: its own, or one that stands
+    /// alone. `None` if its leg is too long.
+    pub fn bridge_of(&self, seed: &Seed, far_tag: &[u8], way: Way) -> Option<Arc<Bridge>> {
+        let child = self.child_of(seed, far_tag);
+        let known = self.dialogs.get(&child).and_then(|entry| entry.bridge.clone());
+        known.or_else(|| seed.bridge(&self.keyer, far_tag, way).map(Arc::new))
+    }
+
+    /// What the dialog of a bridge came of, and the flows that lead to the UE, the newest last.
+    pub fn reach(&self, bridge: &Bridge) -> Option<(Arc<Origin>, SmallVec<[Flow; ANCHORS_MAX]>)> {
+        let entry = self.dialogs.get(&self.key_of(bridge))?;
+        Some((Arc::clone(&entry.origin), entry.anchors().iter().copied().collect()))
+    }
+
+    /// Both legs were told that the call is over.
+    pub fn hang_up(&self, bridge: &Bridge, now: Now) {
+        self.end_invite(self.key_of(bridge), now);
+    }
+
+    fn key_of(&self, bridge: &Bridge) -> DialogKey {
+        bridge.leg(bridge.near()).key(&self.keyer, bridge.near())
+    }
+
     /// What the dialog is that a message from `side` names.
     pub fn named(&self, side: Side, named: &DialogRef<'_>) -> Named {
         let of = |ue, core| self.keyer.dialog(named.call_id, ue, core);
@@ -131,9 +169,15 @@ impl Associations {
         Named::Unknown
     }
 
+    /// Calls that ended since this was asked last, of which neither end knows it.
+    pub fn orphans(&self) -> Vec<Arc<Bridge>> {
+        let mut orphans = self.aliases.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut orphans)
+    }
+
     /// Aliases held.
     pub fn aliases(&self) -> usize {
-        self.aliases.0.len()
+        self.aliases.keys.len()
     }
 }
 

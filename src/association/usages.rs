@@ -122,6 +122,7 @@ impl Associations {
     }
 
     fn expire_dialog(&self, key: DialogKey, now: Now) {
+        let mut orphan = None;
         let gone = self.dialogs.remove_if_mut(&key, |_, entry| {
             if !entry.timer.fired(now.mono) {
                 return false;
@@ -132,6 +133,8 @@ impl Associations {
                 return true;
             }
             if due || lapsed {
+                let call = entry.state == State::Bound && entry.invite;
+                orphan = entry.bridge.clone().filter(|_| call);
                 self.one_less(&entry.origin);
                 entry.release(now.mono);
             }
@@ -141,6 +144,7 @@ impl Associations {
         if gone.is_some() {
             self.held.fetch_sub(1, Ordering::AcqRel);
         }
+        self.aliases.orphan(orphan);
     }
 
     /// When [`Associations::expire`] is to be called next.

@@ -14,17 +14,18 @@
 use std::sync::Arc;
 
 use rand_core::Rng as _;
+use smallvec::SmallVec;
 
 use super::b2bua::merging::Ours;
 use super::b2bua::request::Dress;
 use super::b2bua::response::Asked;
-use super::b2bua::{self, named, request, response};
+use super::b2bua::{self, named, own, request, response};
 use super::context::Context;
 use super::outgoing::{Plan, Printed, facing, other};
 use super::precheck::{LoopPart, loop_part_of};
 use super::proxy::Proxy;
-use super::route::Route;
-use super::{Output, Settings, asserted};
+use super::route::{self, Route};
+use super::{Destination, Output, Settings, asserted};
 use crate::association::bridge::{Clash, Ids, Sown, Way};
 use crate::association::dialog::Keyer;
 use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
@@ -33,7 +34,7 @@ use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::octets::hex_digits;
-use crate::wire::{Edits, Message, Method, Name};
+use crate::wire::{Edits, Message, Method, Name, Span};
 
 /// What is remembered of a request that crosses.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub(super) struct Crossing {
     flow: Flow,
     proof: Option<ServerProof>,
     legs: Legs,
+    /// Dialogs in which it was accepted, until somebody acknowledges that.
+    accepted: SmallVec<[Arc<Bridge>; 1]>,
+    /// Tags of the far side under which it was accepted too late.
+    late: SmallVec<[Box<[u8]>; 1]>,
 }
 
 /// Under what ids it crosses.
@@ -77,6 +82,22 @@ impl Crossing {
         matches!(self.legs, Legs::Fresh(..)) || self.request.method() == Some(Method::Invite)
     }
 
+    /// Whether it is an INVITE outside dialogs.
+    fn is_first_invite(&self) -> bool {
+        self.request.method() == Some(Method::Invite) && matches!(self.legs, Legs::Fresh(..))
+    }
+
+    /// An INVITE was accepted: somebody has to acknowledge it.
+    fn note_accepted(&mut self, bridge: Option<Arc<Bridge>>) {
+        let invite = self.request.method() == Some(Method::Invite);
+        let fresh = |bridge: &Arc<Bridge>| {
+            invite && !self.accepted.iter().any(|known| Arc::ptr_eq(known, bridge))
+        };
+        if let Some(bridge) = bridge.filter(fresh) {
+            self.accepted.push(bridge);
+        }
+    }
+
     /// It was not accepted: another INVITE may follow.
     pub(super) fn refused(&self) {
         if let (Legs::Dialog(bridge), Some(Method::Invite)) = (&self.legs, self.request.method()) {
@@ -87,8 +108,8 @@ impl Crossing {
 
 impl Crossed {
     /// Notes the ids that it leaves under, for the responses to come.
-    pub(super) fn into_crossing(self) -> Arc<Crossing> {
-        Arc::new(self.crossing)
+    pub(super) fn into_crossing(self) -> Box<Crossing> {
+        Box::new(self.crossing)
     }
 
     /// Nothing came of it.
@@ -168,6 +189,8 @@ impl Proxy {
             flow: bound.arrival().flow,
             proof: bound.authenticated().proof().cloned(),
             legs,
+            accepted: SmallVec::new(),
+            late: SmallVec::new(),
         };
         Ok(Some(Crossed { crossing, dress }))
     }
@@ -267,12 +290,17 @@ impl Proxy {
     pub(super) fn answered_across(
         &mut self,
         context: &mut Context,
-        crossing: &Crossing,
+        crossing: &mut Crossing,
         response: &Message,
         ue: ListenerId,
         now: Now,
     ) -> Result<(), Refusal> {
         let status = response.status().unwrap_or(0);
+        let accepts = matches!(status, 200..=299);
+        if accepts && context.cancelled && crossing.is_first_invite() {
+            self.end_late(context, crossing, response, now);
+            return Ok(());
+        }
         let settings = self.settings();
         let associations = Arc::clone(&self.shared.gate.associations);
         let tag = match &crossing.legs {
@@ -298,7 +326,7 @@ impl Proxy {
     fn note_crossed(
         &self,
         track: Option<&Track>,
-        crossing: &Crossing,
+        crossing: &mut Crossing,
         response: &Message,
         status: u16,
     ) {
@@ -309,11 +337,14 @@ impl Proxy {
                 let tag = response.to_tag();
                 if track.is_some() && matches!(status, 101..=299) && !tag.is_empty() {
                     let way = Way::of_response(response);
-                    self.shared.gate.associations.join(seed, tag, way, accepts);
+                    let associations = &self.shared.gate.associations;
+                    let bridge = associations.join(seed, tag, way, accepts);
+                    crossing.note_accepted(bridge.filter(|_| accepts));
                 }
             }
             Legs::Dialog(_) if status >= 300 => crossing.refused(),
             Legs::Dialog(bridge) => {
+                let bridge = Arc::clone(bridge);
                 let refreshes = matches!(
                     method,
                     Some(Method::Invite | Method::Update | Method::Subscribe | Method::Notify)
@@ -323,10 +354,127 @@ impl Proxy {
                     bridge.refresh(crossing.side, &crossing.request);
                     bridge.refresh(other(crossing.side), response);
                 }
+                crossing.note_accepted(Some(bridge).filter(|_| accepts));
             }
         }
     }
 }
+
+impl Proxy {
+    /// A 2xx to an INVITE that was cancelled: its dialog is acknowledged and ended, and the caller hears 487 (`B2-10`).
+    fn end_late(
+        &mut self,
+        context: &mut Context,
+        crossing: &mut Crossing,
+        response: &Message,
+        now: Now,
+    ) {
+        let (Legs::Fresh(seed, _), tag) = (&crossing.legs, response.to_tag()) else { return };
+        let associations = Arc::clone(&self.shared.gate.associations);
+        let to = context.clients.iter().find(|branch| !branch.cancel);
+        let bridge = associations.bridge_of(seed, tag, Way::of_response(response));
+        if let (Some(bridge), Some(to)) = (bridge, to.map(|branch| branch.to.clone())) {
+            let side = other(crossing.side);
+            self.send_own_ack(&bridge, side, seed.left, &to);
+            if !crossing.late.iter().any(|known| **known == *tag) {
+                crossing.late.push(tag.into());
+                self.send_own_bye(&bridge, side, LATE, to, now);
+            }
+        }
+        if context.request.is_some() {
+            self.give_up(context, now);
+        }
+    }
+
+    /// Nobody acknowledged a 2xx in 64*T1: its dialog is ended on both legs (RFC 3261 section 13.3.1.4).
+    pub(super) fn end_unacknowledged(&mut self, context: &mut Context, now: Now) {
+        let Some(crossing) = &mut context.crossing else { return };
+        let (side, came) = (crossing.side, crossing.came());
+        for bridge in std::mem::take(&mut crossing.accepted) {
+            if !bridge.is_under_way(side, came) {
+                continue;
+            }
+            let number = bridge.acknowledge(side, came);
+            let to = self.way_to(&bridge, other(side), now);
+            if let (Some(number), Some(to)) = (number, to) {
+                self.send_own_ack(&bridge, other(side), number, &to);
+            }
+            self.hang_up(&bridge, TIMED_OUT, now);
+        }
+    }
+
+    /// Tells both ends of the calls that ended here, for want of any word of theirs.
+    pub fn end_orphans(&mut self, now: Now) {
+        for bridge in self.shared.gate.associations.orphans() {
+            self.hang_up(&bridge, TIMED_OUT, now);
+        }
+    }
+
+    /// Ends a dialog of which one leg is gone, on both of them.
+    fn hang_up(&mut self, bridge: &Arc<Bridge>, reason: &'static str, now: Now) {
+        for side in [Side::Ue, Side::Core] {
+            if let Some(to) = self.way_to(bridge, side, now) {
+                self.send_own_bye(bridge, side, reason, to, now);
+            }
+        }
+        self.shared.gate.associations.hang_up(bridge, now);
+    }
+
+    /// Where a request of our own to the peer on `side` goes.
+    fn way_to(&self, bridge: &Bridge, side: Side, now: Now) -> Option<Destination> {
+        let (origin, anchors) = self.shared.gate.associations.reach(bridge)?;
+        route::own_way(&self.shared, &origin, &anchors, side, now)
+    }
+
+    fn send_own_ack(&mut self, bridge: &Bridge, side: Side, number: u32, to: &Destination) {
+        let (settings, branch) = (self.settings(), self.branch(OWN));
+        let ack = own::Own { bridge, side, method: "ACK", number, reason: None };
+        if let Some(octets) = own::print(&ack, &settings, to, &branch) {
+            self.outputs.push_back(Output { to: to.clone(), octets });
+        }
+    }
+
+    /// A BYE of our own: a context that nobody waits for.
+    fn send_own_bye(
+        &mut self,
+        bridge: &Bridge,
+        side: Side,
+        reason: &'static str,
+        to: Destination,
+        now: Now,
+    ) {
+        let (settings, branch) = (self.settings(), self.branch(OWN));
+        let Some(number) = bridge.own_number(side) else { return };
+        let bye = own::Own { bridge, side, method: "BYE", number, reason: Some(reason) };
+        let Some(octets) = own::print(&bye, &settings, &to, &branch) else { return };
+        let listener = facing(&settings, side, &to).map(|listener| listener.id);
+        let flow = flow_to(&to, listener.unwrap_or(ListenerId(0)));
+        let mut context = Box::new(Context::own(Method::Bye, flow, other(side)));
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        let printed = Printed { octets, via: Span::default() };
+        self.start_client(id, &mut context, printed, to, &branch, now);
+        self.put_back(id, context);
+    }
+}
+
+/// What stands for a destination where a flow is asked for.
+fn flow_to(to: &Destination, listener: ListenerId) -> Flow {
+    match to {
+        Destination::Flow(flow) => *flow,
+        Destination::Target(target) => {
+            let (transport, remote) = (target.transport, target.address);
+            Flow { transport, listener, remote, connection: None }
+        }
+    }
+}
+
+/// Why a call ends that was cancelled and answered at once (RFC 3326).
+const LATE: &str = "SIP;cause=487;text=\"Request Terminated\"";
+/// Why a call ends that nobody acknowledged, or spoke of for too long.
+const TIMED_OUT: &str = "SIP;cause=408;text=\"Request Timeout\"";
+/// The end of branches of our own requests: they go to where nothing comes back from.
+const OWN: &LoopPart = b"00000000";
 
 /// What a request gets that leaves on the leg of `side` under that number.
 fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {

@@ -45,7 +45,9 @@ pub(super) struct Context {
     pub(super) track: Option<Track>,
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
-    pub(super) crossing: Option<Arc<Crossing>>,
+    pub(super) crossing: Option<Box<Crossing>>,
+    /// Whether it is a request of our own: nobody waits for its answer.
+    pub(super) own: bool,
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,
@@ -57,6 +59,31 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// That of a request of our own, which goes to `flow`, away from `side`.
+    pub(super) fn own(method: Method, flow: Flow, side: Side) -> Self {
+        Self {
+            server_key: ServerKey::of_number(0),
+            flow,
+            server: None,
+            clients: SmallVec::new(),
+            request: None,
+            printed: None,
+            remaining: SmallVec::new(),
+            side,
+            method,
+            reply_to: flow,
+            track: None,
+            register: None,
+            crossing: None,
+            own: true,
+            cancelled: false,
+            unavailable: false,
+            unreachable: false,
+            timer: None,
+            ways: SmallVec::new(),
+        }
+    }
+
     /// Whether an ACK that matched by its key acknowledges what was answered: by the second procedure of RFC 3261
     /// section 17.2.3 its To tag must be the response's.
     pub(super) fn acknowledged_by(&self, ack: &Message) -> bool {

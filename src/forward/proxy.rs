@@ -235,7 +235,7 @@ impl Proxy {
         };
         let method = match &context.request {
             Some(request) => request.0.method_octets(),
-            None => b"",
+            None => context.method.as_str().as_bytes(),
         };
         let key = self.keys.client(branch, method);
         context.printed = (!context.remaining.is_empty()).then_some(printed);
@@ -359,6 +359,9 @@ impl Proxy {
                 .is_some_and(|at| at <= now.mono)
             {
                 self.tell_server(&mut context, ServerInput::Timeout, now);
+                if context.server.is_none() {
+                    self.end_unacknowledged(&mut context, now);
+                }
             }
             let mut place = 0;
             while let Some(branch) = context.clients.get(place) {

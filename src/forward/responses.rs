@@ -89,7 +89,7 @@ impl Proxy {
         let cancel = branch.cancel;
         // One without a Via below ours would go nowhere, and end a transaction that still has hope. Where we ask for
         // ourselves there is none below (RFC 3261 section 8.1.3.3).
-        if !cancel && goes_on(response) == context.crossing.is_some() {
+        if !cancel && goes_on(response) == (context.crossing.is_some() || context.own) {
             return Err(Refusal::ResponseAstray);
         }
         if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
@@ -98,6 +98,9 @@ impl Proxy {
         }
         let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
         if cancel {
+            return Ok(());
+        }
+        if context.own {
             return Ok(());
         }
         for event in events {
@@ -133,8 +136,10 @@ impl Proxy {
             self.give_up(context, now);
             return Ok(());
         }
-        if let Some(crossing) = context.crossing.clone() {
-            return self.answered_across(context, &crossing, response, ue, now);
+        if let Some(mut crossing) = context.crossing.take() {
+            let answered = self.answered_across(context, &mut crossing, response, ue, now);
+            context.crossing = Some(crossing);
+            return answered;
         }
         if let Some(track) = &context.track {
             self.shared.gate.associations.respond(track, response, now)?;

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::token::Plain;
 use super::{Destination, Settings, Shared};
-use crate::association::{Bound, Ruling, Sent};
+use crate::association::{Bound, Origin, Ruling, Sent};
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, GroupId, Side};
@@ -173,6 +173,26 @@ fn towards(
             Ok((way, sent))
         }
         _ => Err(Refusal::NoRoute),
+    }
+}
+
+/// Where a request of our own inside a dialog goes.
+pub(super) fn own_way(
+    shared: &Shared,
+    origin: &Origin,
+    anchors: &[Flow],
+    side: Side,
+    now: Now,
+) -> Option<Destination> {
+    match side {
+        Side::Core => {
+            let (way, _) = towards(shared, origin.group, origin.server.clone(), Some(now)).ok()?;
+            way.into_iter().next()
+        }
+        Side::Ue => {
+            let mut open = anchors.iter().rev().filter(|flow| shared.is_open(flow));
+            open.next().map(|flow| Destination::Flow(*flow))
+        }
     }
 }
 

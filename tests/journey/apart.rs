@@ -73,6 +73,13 @@ impl Apart {
         assert!(common.is_empty(), "on both sides: {common:?}");
     }
 
+    /// Lets time pass.
+    pub(crate) fn advance(&mut self, seconds: u64) -> Vec<Sent> {
+        let sent = self.lab.advance(std::time::Duration::from_secs(seconds));
+        self.look(&sent);
+        sent
+    }
+
     /// The only message among `sent` that went to the UE, but for 100.
     pub(crate) fn at_ue<'s>(&self, sent: &'s [Sent]) -> &'s Sent {
         let mut found = sent

@@ -21,6 +21,7 @@
 mod contact;
 pub mod merging;
 pub(super) mod named;
+pub(super) mod own;
 pub(super) mod request;
 pub(super) mod response;
 

@@ -27,8 +27,7 @@ impl ServerKey {
         Self(self.0 ^ (u128::from(flow) << 64 | u128::from(flow)))
     }
 
-    /// A key for tests.
-    #[cfg(test)]
+    /// A key of that number, for tests, and for what no request began.
     pub(in crate::forward) fn of_number(number: u128) -> Self {
         Self(number)
     }
