@@ -39,10 +39,15 @@ impl Aliases {
 }
 
 /// One alias; it ends with its owner.
-#[derive(Debug)]
 pub(super) struct Alias {
     table: Arc<Aliases>,
     key: DialogKey,
+}
+
+impl std::fmt::Debug for Alias {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Alias").field(&self.key).finish()
+    }
 }
 
 impl Drop for Alias {
@@ -140,6 +145,12 @@ impl Associations {
     pub fn reach(&self, bridge: &Bridge) -> Option<(Arc<Origin>, SmallVec<[Flow; ANCHORS_MAX]>)> {
         let entry = self.dialogs.get(&self.key_of(bridge))?;
         Some((Arc::clone(&entry.origin), entry.anchors().iter().copied().collect()))
+    }
+
+    /// Whether the call of a bridge is not over.
+    pub fn is_up(&self, bridge: &Bridge) -> bool {
+        let entry = self.dialogs.get(&self.key_of(bridge));
+        entry.is_some_and(|entry| entry.invite && entry.state != State::Released)
     }
 
     /// Both legs were told that the call is over.

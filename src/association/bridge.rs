@@ -354,6 +354,10 @@ impl Bridge {
         if let Some(left) = left.filter(|_| method == Method::Invite) {
             moving.invite = Some(Invite { from, came, left, under_way: true });
         }
+        // Who hangs up waits for no ACK.
+        if let Some(invite) = moving.invite.as_mut().filter(|_| method == Method::Bye) {
+            invite.under_way = false;
+        }
         Ok(left)
     }
 

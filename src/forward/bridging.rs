@@ -3,7 +3,8 @@
 //! 1. A request outside dialogs gets ids of its own (a [`Seed`]), one inside a dialog those of its bridge.
 //! 2. Its responses go back under the ids it came under; the first of each tag of the far side makes a bridge.
 //! 3. An ACK crosses under the number of the INVITE on the other leg.
-//! 4. A 2xx that crosses a CANCEL is acknowledged and ended here; so is one that nobody acknowledges in time.
+//! 4. A 2xx to an INVITE is repeated here until its ACK comes; copies of it that come meanwhile are absorbed.
+//! 5. A 2xx that crosses a CANCEL is acknowledged and ended here; so is one that nobody acknowledges in time.
 //!
 //! Takes:   what `requests` and `responses` hand over.
 //! Gives:   [`Crossing`], what a context remembers of its request; requests of our own.
@@ -12,7 +13,9 @@
 //! Sources: RFC 3261 sections 8.1, 8.2, 9.2, 13.2.2.4, 13.3.1.4 and 14.2; `B2-01` to `B2-12`, `TX-10`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
@@ -30,7 +33,7 @@ use crate::association::bridge::{Clash, Ids, Sown, Way};
 use crate::association::dialog::Keyer;
 use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
 use crate::authentication::ServerProof;
-use crate::instant::Now;
+use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::octets::hex_digits;
@@ -46,9 +49,19 @@ pub(super) struct Crossing {
     proof: Option<ServerProof>,
     legs: Legs,
     /// Dialogs in which it was accepted, until somebody acknowledges that.
-    accepted: SmallVec<[Arc<Bridge>; 1]>,
+    accepted: SmallVec<[Accepted; 1]>,
     /// Tags of the far side under which it was accepted too late.
     late: SmallVec<[Box<[u8]>; 1]>,
+}
+
+/// A 2xx to an INVITE: we are its user agent server, and repeat it until it is acknowledged.
+#[derive(Debug)]
+struct Accepted {
+    bridge: Arc<Bridge>,
+    octets: Bytes,
+    /// When it goes again, and how long after that.
+    at: Instant,
+    interval: Duration,
 }
 
 /// Under what ids it crosses.
@@ -88,14 +101,40 @@ impl Crossing {
     }
 
     /// An INVITE was accepted: somebody has to acknowledge it.
-    fn note_accepted(&mut self, bridge: Option<Arc<Bridge>>) {
-        let invite = self.request.method() == Some(Method::Invite);
-        let fresh = |bridge: &Arc<Bridge>| {
-            invite && !self.accepted.iter().any(|known| Arc::ptr_eq(known, bridge))
-        };
-        if let Some(bridge) = bridge.filter(fresh) {
-            self.accepted.push(bridge);
+    fn note_accepted(&mut self, bridge: &Arc<Bridge>, octets: Bytes, t1: Duration, now: Now) {
+        if self.is_awaited(bridge) && !self.repeats(bridge) {
+            let (bridge, at) = (Arc::clone(bridge), now.mono + t1);
+            self.accepted.push(Accepted { bridge, octets, at, interval: t1 });
         }
+    }
+
+    /// Whether its acceptance in that dialog is repeated here.
+    fn repeats(&self, bridge: &Arc<Bridge>) -> bool {
+        self.accepted.iter().any(|known| Arc::ptr_eq(&known.bridge, bridge))
+    }
+
+    /// Whether it is an INVITE that nobody acknowledged in that dialog.
+    fn is_awaited(&self, bridge: &Bridge) -> bool {
+        self.request.method() == Some(Method::Invite) && bridge.is_under_way(self.side, self.came())
+    }
+
+    /// When a 2xx goes again.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.accepted.iter().map(|accepted| accepted.at).min()
+    }
+
+    /// The 2xx that go again now: at T1, then after twice the time, up to T2 (RFC 3261 section 13.3.1.4).
+    fn repeat(&mut self, t2: Duration, now: Now) -> SmallVec<[Bytes; 1]> {
+        let mut accepted = std::mem::take(&mut self.accepted);
+        accepted.retain(|one| self.is_awaited(&one.bridge));
+        self.accepted = accepted;
+        let due = self.accepted.iter_mut().filter(|one| one.at <= now.mono);
+        due.map(|one| {
+            one.interval = one.interval.saturating_mul(2).min(t2);
+            one.at = now.mono + one.interval;
+            one.octets.clone()
+        })
+        .collect()
     }
 
     /// It was not accepted: another INVITE may follow.
@@ -317,34 +356,55 @@ impl Proxy {
         if let Some(track) = &context.track {
             associations.respond(track, &back, now)?;
         }
-        self.note_crossed(context.track.as_ref(), crossing, response, status);
+        let bridge = self.note_crossed(context.track.as_ref(), crossing, response, status);
+        if let Some(bridge) = bridge.filter(|_| accepts) {
+            if crossing.repeats(&bridge) && crossing.is_awaited(&bridge) {
+                return Ok(());
+            }
+            crossing.note_accepted(&bridge, back.octets().clone(), settings.timings.t1(), now);
+        }
         self.send_back(context, response::status_back(status), back.octets().clone(), now);
         Ok(())
     }
 
-    /// What a response does to the legs: it makes a bridge, moves its targets, or ends its INVITE.
+    /// Sends again what was not acknowledged yet.
+    pub(super) fn repeat_accepted(&mut self, context: &mut Context, now: Now) {
+        let t2 = self.settings().timings.t2();
+        let Some(crossing) = &mut context.crossing else { return };
+        if context.server.is_none() {
+            crossing.accepted.clear();
+        }
+        for octets in crossing.repeat(t2, now) {
+            let to = Destination::Flow(context.reply_to);
+            self.outputs.push_back(Output { to, octets });
+        }
+    }
+
+    /// What a response does to the legs: it makes a bridge, moves its targets, or ends its INVITE. Gives the bridge of
+    /// its dialog.
     fn note_crossed(
         &self,
         track: Option<&Track>,
-        crossing: &mut Crossing,
+        crossing: &Crossing,
         response: &Message,
         status: u16,
-    ) {
+    ) -> Option<Arc<Bridge>> {
         let method = crossing.request.method();
         let accepts = matches!(status, 200..=299);
         match &crossing.legs {
             Legs::Fresh(seed, _) => {
                 let tag = response.to_tag();
-                if track.is_some() && matches!(status, 101..=299) && !tag.is_empty() {
-                    let way = Way::of_response(response);
-                    let associations = &self.shared.gate.associations;
-                    let bridge = associations.join(seed, tag, way, accepts);
-                    crossing.note_accepted(bridge.filter(|_| accepts));
+                if track.is_none() || !matches!(status, 101..=299) || tag.is_empty() {
+                    return None;
                 }
+                let way = Way::of_response(response);
+                self.shared.gate.associations.join(seed, tag, way, accepts)
             }
-            Legs::Dialog(_) if status >= 300 => crossing.refused(),
+            Legs::Dialog(_) if status >= 300 => {
+                crossing.refused();
+                None
+            }
             Legs::Dialog(bridge) => {
-                let bridge = Arc::clone(bridge);
                 let refreshes = matches!(
                     method,
                     Some(Method::Invite | Method::Update | Method::Subscribe | Method::Notify)
@@ -354,7 +414,7 @@ impl Proxy {
                     bridge.refresh(crossing.side, &crossing.request);
                     bridge.refresh(other(crossing.side), response);
                 }
-                crossing.note_accepted(Some(bridge).filter(|_| accepts));
+                Some(Arc::clone(bridge))
             }
         }
     }
@@ -390,8 +450,9 @@ impl Proxy {
     pub(super) fn end_unacknowledged(&mut self, context: &mut Context, now: Now) {
         let Some(crossing) = &mut context.crossing else { return };
         let (side, came) = (crossing.side, crossing.came());
-        for bridge in std::mem::take(&mut crossing.accepted) {
-            if !bridge.is_under_way(side, came) {
+        for Accepted { bridge, .. } in std::mem::take(&mut crossing.accepted) {
+            let up = self.shared.gate.associations.is_up(&bridge);
+            if !up || !bridge.is_under_way(side, came) {
                 continue;
             }
             let number = bridge.acknowledge(side, came);

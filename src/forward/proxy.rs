@@ -363,6 +363,7 @@ impl Proxy {
                     self.end_unacknowledged(&mut context, now);
                 }
             }
+            self.repeat_accepted(&mut context, now);
             let mut place = 0;
             while let Some(branch) = context.clients.get(place) {
                 let (key, cancel) = (branch.key, branch.cancel);
@@ -396,7 +397,8 @@ impl Proxy {
         }
         let server = context.server.as_ref().and_then(AnyServer::poll_timeout);
         let clients = context.clients.iter().filter_map(|branch| branch.machine.poll_timeout());
-        let earliest = clients.chain(server).min();
+        let repeated = context.crossing.as_ref().and_then(|crossing| crossing.poll_timeout());
+        let earliest = clients.chain(server).chain(repeated).min();
         // A timer that goes off early finds nothing due, so it is set anew only when it would be late.
         let late = match (earliest, context.timer) {
             (Some(earliest), Some((_, armed))) => earliest < armed,

@@ -389,8 +389,17 @@ fn an_answer_that_crosses_a_cancel_is_acknowledged_and_ended_here() {
 #[test]
 fn what_nobody_acknowledges_is_ended_on_both_legs() {
     let mut world = world();
-    let (alice, bob) = call(&mut world, 1, "bob-tag");
+    let sent = world.by_ue(&from_alice("INVITE", 1, "", ""));
+    let invite = at_core(&sent).clone();
+    let bob = End::called(&invite, "bob-tag", BOB, CORE_VIA);
+    let sent = world.by_core(&bob.answer(&invite, 200, "", OFFER));
+    let accepted = world.at_ue(&sent).clone();
+    let alice = End::caller(&accepted, ALICE, ALICE_VIA);
+    let copy = world.by_core(&bob.answer(&invite, 200, "", OFFER));
+    assert!(copy.is_empty(), "it is repeated here: {copy:?}");
     let sent = world.advance(33);
+    let again = sent.iter().filter(|sent| sent.text() == accepted.text()).count();
+    assert_eq!(again, 10, "after 0.5, 1.5, 3.5 seconds, then every 4");
     let requests = |to_ue: bool| -> Vec<&Sent> {
         let there = sent.iter().filter(|one| (one.to == world.ue.flow().remote) == to_ue);
         there.filter(|one| one.message.is_request()).collect()
@@ -546,9 +555,8 @@ fn a_request_that_comes_back_as_it_left_is_a_loop() {
 
 #[test]
 fn the_next_server_gets_the_same_request_when_one_is_away() {
-    let mut settings = LabSettings::default();
-    settings.core = vec!["203.0.113.10:5060", "203.0.113.11:5060"];
-    let mut world = world_of(settings);
+    let core = vec!["203.0.113.10:5060", "203.0.113.11:5060"];
+    let mut world = world_of(LabSettings { core, ..LabSettings::default() });
     let first = world.by_ue(&from_alice("INVITE", 1, "", ""));
     let first = at_core(&first).clone();
     let sent = world.by_core(&answer(&first, 503, "away-tag", BOB, "", ""));

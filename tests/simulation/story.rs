@@ -1,6 +1,7 @@
 //! What two honest subscribers do: register, call, speak inside the call, send texts, hang up. Each act is tried again
 //! when nothing or a refusal came of it, as a phone would, and must come to its end.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sipward::client::agent::Event;
@@ -12,6 +13,8 @@ use crate::phone::Phone;
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
 const NAMES: [&str; 2] = ["alice", "bob"];
+/// Says which call an INVITE is, whatever its Call-ID becomes on the way.
+pub(crate) const CALL: &str = "X-Call";
 /// How often an act is tried.
 const TRIES_MAX: u32 = 12;
 
@@ -32,9 +35,11 @@ pub(crate) struct Story {
     pub(crate) at: Option<Instant>,
     waiting: Option<u64>,
     tries: u32,
-    /// The call that is up.
+    /// The call that is up, as its caller calls it.
     call: Option<String>,
     calling: String,
+    /// What who is called calls it, where the edge stands in between.
+    names: HashMap<String, String>,
     /// Acts that came to their end.
     pub(crate) done: u32,
 }
@@ -61,6 +66,7 @@ impl Story {
             tries: 0,
             call: None,
             calling: String::new(),
+            names: HashMap::new(),
             done: 0,
         }
     }
@@ -85,18 +91,27 @@ impl Story {
         let agent = &mut phones[who].agent;
         let other = format!("sip:{}@example.net", NAMES[1 - who]);
         let call = self.call.clone().unwrap_or_default();
+        let call = match self.names.get(&call).filter(|_| agent.dialog(&call).is_none()) {
+            Some(name) => name.clone(),
+            None => call,
+        };
         let draft = match act {
             Act::Register => phones[who].registration(),
             Act::Text => agent.draft("MESSAGE", &other).body("text/plain", "hello"),
             Act::Call => {
                 let draft = agent.draft("INVITE", &other);
                 self.calling.clone_from(&draft.call_id);
-                draft
+                draft.with(CALL, &self.calling)
             }
             Act::Inside(method) => agent.draft_in(&call, method).expect("a call that is up"),
             Act::HangUp => agent.draft_in(&call, "BYE").expect("a call that is up"),
         };
         self.waiting = Some(phones[who].agent.send(draft, now));
+    }
+
+    /// Somebody is called.
+    pub(crate) fn called(&mut self, call: &str, name: &str) {
+        self.names.insert(call.to_owned(), name.to_owned());
     }
 
     /// Something came of what a phone did.

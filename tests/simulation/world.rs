@@ -21,7 +21,7 @@ use crate::core::{self, Core};
 use crate::phone::{Phone, bootstrap};
 use crate::rogue::{self, Rogue};
 use crate::sheet::Sheet;
-use crate::story::{ALICE, BOB, Story};
+use crate::story::{ALICE, BOB, CALL, Story};
 
 const ADDRESSES: [&str; 2] = ["192.0.2.10:5060", "192.0.2.20:5060"];
 /// More than any story takes; one that does not end is a fault.
@@ -122,7 +122,10 @@ impl World {
         let mallory = of("mallory", &mut chance);
         let keys = Arc::new(keys);
         let source: Arc<dyn KeySource> = Arc::<Keys>::clone(&keys);
-        let lab = Lab::with_source(LabSettings::default(), source);
+        // Every other edge stands back to back with its core.
+        let settings = LabSettings::default();
+        let settings = if seed.is_multiple_of(2) { settings } else { settings.bridging() };
+        let lab = Lab::with_source(settings, source);
         let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
         let password = mallory.naf_password(&naf).expect("a password");
         let signer = Signer::new(mallory.btid.as_str(), &password, GBA_REALM);
@@ -192,6 +195,8 @@ impl World {
         assert_eq!(associations.footprint(), 0, "associations: {:?}", associations.snapshot());
         assert_eq!(associations.timers(), 0, "timers");
         assert_eq!(associations.callers(), 0, "callers");
+        let bridged = (associations.aliases(), self.lab.shared.ongoing.len());
+        assert_eq!(bridged, (0, 0), "aliases, bridged requests");
     }
 
     fn step(&mut self) {
@@ -269,6 +274,9 @@ impl World {
                         self.put(true, packet.place, sheet.answer(603, "declined").print());
                     }
                     return;
+                }
+                if sheet.method() == "INVITE" && !sheet.first("To").contains(";tag=") {
+                    self.story.called(sheet.first(CALL), sheet.first("Call-ID"));
                 }
                 let message = sipward::wire::Message::from_datagram(packet.octets);
                 let (phone, now) = (&mut self.phones[who], self.lab.now);
