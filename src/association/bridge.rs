@@ -11,12 +11,14 @@
 //! Takes:   method and CSeq number of each request that crosses, the final answers to INVITEs, ACKs, targets.
 //! Gives:   the CSeq number on the other leg; names of the dialog as the other leg knows it; where each leg leads.
 //! Keeps:   ids, target and route set of each leg, [`LEG_MAX`] octets at most, the last number sent on it, and the
-//!          latest INVITE.
+//!          latest INVITE, with its ACK of [`LEG_MAX`] octets at most.
 //! Refuses: [`Clash`]; an ACK or a PRACK that fits no INVITE; a leg that is too long.
 //! Sources: RFC 3261 sections 12.1, 12.2.1.1, 12.2.2, 13.2.2.4, 14.1 and 14.2; RFC 3262 section 7.2; RFC 3891 section
 //!          6.1; RFC 6141 section 4; `B2-05`, `B2-08`.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
 
 use super::alias::Alias;
 use super::dialog::{DialogKey, Keyer};
@@ -235,7 +237,7 @@ impl Seed {
             core,
             near: self.near,
             parties: self.parties.clone(),
-            moving: Mutex::new(Moving { ue: ue_moves, core: core_moves, invite }),
+            moving: Mutex::new(Moving { ue: ue_moves, core: core_moves, invite, ack: None }),
             alias: OnceLock::new(),
         })
     }
@@ -268,6 +270,8 @@ struct Moving {
     ue: Moves,
     core: Moves,
     invite: Option<Invite>,
+    /// The latest ACK as it left, as long as the 2xx may come again; and which INVITE it is for.
+    ack: Option<(Side, u32, Bytes)>,
 }
 
 /// What moves of one leg.
@@ -393,6 +397,25 @@ impl Bridge {
         Some(invite.left)
     }
 
+    /// Keeps the ACK that left for the INVITE that came from `from` as `came`, if it is not too long.
+    pub fn keep_ack(&self, from: Side, came: u32, octets: Bytes) {
+        self.moving().ack = (octets.len() <= LEG_MAX).then_some((from, came, octets));
+    }
+
+    /// The ACK for that INVITE, for a 2xx that comes again: whoever sent it need not be asked.
+    pub fn kept_ack(&self, from: Side, came: u32) -> Option<Bytes> {
+        let ack = self.moving().ack.clone();
+        ack.filter(|(side, number, _)| (*side, *number) == (from, came)).map(|(.., octets)| octets)
+    }
+
+    /// No 2xx to that INVITE comes any more.
+    pub fn forget_ack(&self, from: Side, came: u32) {
+        let ack = &mut self.moving().ack;
+        if ack.as_ref().is_some_and(|(side, number, _)| (*side, *number) == (from, came)) {
+            *ack = None;
+        }
+    }
+
     /// The number by which the other leg knows the INVITE that a PRACK from `from` names; `None` if it is not the
     /// latest.
     pub fn named_by_prack(&self, from: Side, came: u32) -> Option<u32> {
@@ -454,8 +477,6 @@ const NUMBER_MAX: u32 = i32::MAX as u32;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn keyer() -> Keyer {

@@ -59,8 +59,8 @@ pub(super) struct Crossing {
 struct Accepted {
     bridge: Arc<Bridge>,
     octets: Bytes,
-    /// When it goes again, and how long after that.
-    at: Instant,
+    /// When it goes again, unless it was acknowledged; and how long after the last time.
+    at: Option<Instant>,
     interval: Duration,
 }
 
@@ -103,7 +103,7 @@ impl Crossing {
     /// An INVITE was accepted: somebody has to acknowledge it.
     fn note_accepted(&mut self, bridge: &Arc<Bridge>, octets: Bytes, t1: Duration, now: Now) {
         if self.is_awaited(bridge) && !self.repeats(bridge) {
-            let (bridge, at) = (Arc::clone(bridge), now.mono + t1);
+            let (bridge, at) = (Arc::clone(bridge), Some(now.mono + t1));
             self.accepted.push(Accepted { bridge, octets, at, interval: t1 });
         }
     }
@@ -120,21 +120,20 @@ impl Crossing {
 
     /// When a 2xx goes again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.accepted.iter().map(|accepted| accepted.at).min()
+        self.accepted.iter().filter_map(|accepted| accepted.at).min()
     }
 
     /// The 2xx that go again now: at T1, then after twice the time, up to T2 (RFC 3261 section 13.3.1.4).
     fn repeat(&mut self, t2: Duration, now: Now) -> SmallVec<[Bytes; 1]> {
         let mut accepted = std::mem::take(&mut self.accepted);
-        accepted.retain(|one| self.is_awaited(&one.bridge));
-        self.accepted = accepted;
-        let due = self.accepted.iter_mut().filter(|one| one.at <= now.mono);
-        due.map(|one| {
+        let mut due = SmallVec::new();
+        for one in accepted.iter_mut().filter(|one| one.at.is_some_and(|at| at <= now.mono)) {
             one.interval = one.interval.saturating_mul(2).min(t2);
-            one.at = now.mono + one.interval;
-            one.octets.clone()
-        })
-        .collect()
+            one.at = self.is_awaited(&one.bridge).then(|| now.mono + one.interval);
+            due.extend(one.at.map(|_| one.octets.clone()));
+        }
+        self.accepted = accepted;
+        due
     }
 
     /// It was not accepted: another INVITE may follow.
@@ -320,6 +319,7 @@ impl Proxy {
         let plan = Plan { settings: &settings, route, path_token: None, branch: &branch };
         let printed = request::print(bound, edits, &plan, &dress);
         let octets = printed.map_err(|_| Refusal::AckUnmatched)?.octets;
+        bridge.keep_ack(side, came, octets.clone());
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets });
         Ok(())
@@ -359,6 +359,11 @@ impl Proxy {
         let bridge = self.note_crossed(context.track.as_ref(), crossing, response, status);
         if let Some(bridge) = bridge.filter(|_| accepts) {
             if crossing.repeats(&bridge) && crossing.is_awaited(&bridge) {
+                return Ok(());
+            }
+            if let Some(octets) = bridge.kept_ack(crossing.side, crossing.came()) {
+                let to = self.way_to(&bridge, other(crossing.side), now);
+                self.outputs.extend(to.map(|to| Output { to, octets }));
                 return Ok(());
             }
             crossing.note_accepted(&bridge, back.octets().clone(), settings.timings.t1(), now);
@@ -451,6 +456,7 @@ impl Proxy {
         let Some(crossing) = &mut context.crossing else { return };
         let (side, came) = (crossing.side, crossing.came());
         for Accepted { bridge, .. } in std::mem::take(&mut crossing.accepted) {
+            bridge.forget_ack(side, came);
             let up = self.shared.gate.associations.is_up(&bridge);
             if !up || !bridge.is_under_way(side, came) {
                 continue;
