@@ -28,11 +28,11 @@ const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
 impl Edge {
     /// Starts one before `core`, with so many subscribers `ue0001@...`, and waits until it listens.
     pub(crate) fn start(core: &Kamailio, subscribers: usize) -> Self {
-        Self::start_with(core, subscribers, "info")
+        Self::start_with(core, subscribers, "info", "proxy")
     }
 
-    /// As [`Edge::start`], with that log filter.
-    pub(crate) fn start_with(core: &Kamailio, subscribers: usize, log: &str) -> Self {
+    /// As [`Edge::start`], with that log filter, and that mode of its listener for UEs.
+    pub(crate) fn start_with(core: &Kamailio, subscribers: usize, log: &str, mode: &str) -> Self {
         let folder = Folder::new("sipward");
         let (ue, bsf) =
             (SocketAddr::new(loopback::address(), 5060), SocketAddr::new(core.edge, 8080));
@@ -52,6 +52,7 @@ address = "{ue}"
 transports = ["udp", "tcp"]
 identity = "edge.example.net"
 digest = {{ algorithms = ["MD5"] }}
+mode = "{mode}"
 [[listen]]
 name = "core"
 side = "core"

@@ -166,10 +166,20 @@ fn request(start_line: &str, headers: &[&str]) -> String {
 /// A thousand UEs with bootstrapped keys register, write and call through the edge, over UDP and over TCP.
 #[test]
 fn a_thousand_ues_of_sipp_register_write_and_call_through_the_edge() {
-    const COUNT: u32 = 1000;
+    register_write_and_call(1000, "proxy", 407);
+}
+
+/// A hundred do where the edge stands back to back with Kamailio.
+#[test]
+fn a_hundred_ues_of_sipp_register_write_and_call_through_a_bridge() {
+    register_write_and_call(100, "b2bua", 401);
+}
+
+fn register_write_and_call(count: u32, mode: &str, challenge: u16) {
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::start(&core, 1001);
-    let csv = edge.credentials(1001);
+    let all = usize::try_from(count).expect("a count") + 1;
+    let edge = Edge::start_with(&core, all, "info", mode);
+    let csv = edge.credentials(all);
     let text = std::fs::read_to_string(&csv).expect("credentials");
     let (callers, callee) = text.trim_end().rsplit_once('\n').expect("the last one answers");
     let user = callee.split(';').next().expect("a user");
@@ -178,10 +188,11 @@ fn a_thousand_ues_of_sipp_register_write_and_call_through_the_edge() {
         let run = |scenario: &str| {
             let from = SocketAddr::new(loopback::address(), 5060);
             let sipp = Sipp::new(scenario).from(from).to(edge.ue).carrier(carrier);
-            let sipp = sipp.csv_text(callers).service(user).calls(COUNT).rate(60);
+            let sipp = if scenario == "register" { sipp } else { sipp.challenged(challenge) };
+            let sipp = sipp.csv_text(callers).service(user).calls(count).rate(60);
             let report = sipp.within(Duration::from_secs(60)).run();
             assert_eq!(report.failed, 0, "{scenario} {carrier:?}: {report:?}\n{}", edge.said());
-            report.assert_all_good(COUNT.into());
+            report.assert_all_good(count.into());
         };
         run("register");
         for (scenario, answering) in [("message", "uas_message"), ("call", "uas")] {
@@ -205,8 +216,18 @@ fn a_thousand_ues_of_sipp_register_write_and_call_through_the_edge() {
 /// The UE of this crate, the edge, Kamailio, and back through the edge to a UE.
 #[test]
 fn our_ue_and_kamailio_meet_through_the_edge() {
+    our_ue("proxy");
+}
+
+/// The same where the edge stands back to back with Kamailio.
+#[test]
+fn our_ue_and_kamailio_meet_through_a_bridge() {
+    our_ue("b2bua");
+}
+
+fn our_ue(mode: &str) {
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::start(&core, 2);
+    let edge = Edge::start_with(&core, 2, "info", mode);
     let csv = edge.credentials(2);
     let text = std::fs::read_to_string(csv).expect("credentials");
     let callee = format!("SEQUENTIAL\n{}\n", text.lines().nth(2).expect("the second subscriber"));
@@ -237,8 +258,18 @@ fn our_ue_and_kamailio_meet_through_the_edge() {
 /// A stranger's BYE into a call is refused; the call goes on and its owner ends it.
 #[test]
 fn a_strangers_bye_is_refused_and_the_call_goes_on() {
+    strangers_bye("proxy", 407);
+}
+
+/// The same where the edge stands back to back with Kamailio.
+#[test]
+fn a_strangers_bye_into_a_bridged_call_is_refused() {
+    strangers_bye("b2bua", 401);
+}
+
+fn strangers_bye(mode: &str, challenge: u16) {
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::start(&core, 3);
+    let edge = Edge::start_with(&core, 3, "info", mode);
     let text = std::fs::read_to_string(edge.credentials(3)).expect("credentials");
     let row = |n: usize| format!("SEQUENTIAL\n{}\n", text.lines().nth(n).expect("a subscriber"));
     let there = SocketAddr::new(loopback::address(), 5060);
@@ -252,9 +283,19 @@ fn a_strangers_bye_is_refused_and_the_call_goes_on() {
     let listening = Sipp::new("uas").from(there).to(edge.ue).listen();
     let meeting_point = loopback::meeting_point();
     let from = || SocketAddr::new(loopback::address(), 5060);
-    let stranger = Sipp::new("spoof_bye").from(from()).to(edge.ue).csv_text(&row(2)).calls(1);
+    let stranger = Sipp::new("spoof_bye")
+        .challenged(challenge)
+        .from(from())
+        .to(edge.ue)
+        .csv_text(&row(2))
+        .calls(1);
     let stranger = stranger.listen_for_third_party(meeting_point);
-    let victim = Sipp::new("spoof_bye_victim").from(from()).to(edge.ue).csv_text(&row(1)).calls(1);
+    let victim = Sipp::new("spoof_bye_victim")
+        .challenged(challenge)
+        .from(from())
+        .to(edge.ue)
+        .csv_text(&row(1))
+        .calls(1);
     let victim = victim.service("ue0003").with_third_party(meeting_point);
     victim.run().assert_all_good(1);
     stranger.finish().assert_all_good(1);
@@ -264,18 +305,31 @@ fn a_strangers_bye_is_refused_and_the_call_goes_on() {
 /// A re-INVITE in a call, and a subscription with its NOTIFY, pass.
 #[test]
 fn reinvites_and_notifies_of_sipp_pass() {
+    reinvite_and_notify("proxy", 407);
+}
+
+/// The same where the edge stands back to back with Kamailio.
+#[test]
+fn reinvites_and_notifies_of_sipp_are_bridged() {
+    reinvite_and_notify("b2bua", 401);
+}
+
+fn reinvite_and_notify(mode: &str, challenge: u16) {
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::start(&core, 2);
+    let edge = Edge::start_with(&core, 2, "info", mode);
     let text = std::fs::read_to_string(edge.credentials(2)).expect("credentials");
     let row = |n: usize| format!("SEQUENTIAL\n{}\n", text.lines().nth(n).expect("a subscriber"));
     for (scenario, answering) in [("reinvite", "uas"), ("subscribe_notify", "notifier")] {
         let there = SocketAddr::new(loopback::address(), 5060);
         let register = Sipp::new("register").from(there).to(edge.ue).csv_text(&row(2)).calls(1);
         register.run().assert_all_good(1);
-        let listening = Sipp::new(answering).from(there).to(edge.ue).csv_text(&row(2)).listen();
+        let listening = Sipp::new(answering).challenged(challenge).from(there).to(edge.ue);
+        let listening = listening.csv_text(&row(2)).listen();
         let from = SocketAddr::new(loopback::address(), 5060);
-        let asking = Sipp::new(scenario).from(from).to(edge.ue).csv_text(&row(1)).calls(1);
-        asking.service("ue0002").run().assert_all_good(1);
+        let asking = Sipp::new(scenario).challenged(challenge).from(from).to(edge.ue);
+        let asking = asking.csv_text(&row(1)).calls(1);
+        let report = asking.service("ue0002").run();
+        assert_eq!((report.good, report.failed), (1, 0), "{report:?}\n{}", edge.said());
         assert_eq!(listening.stop().failed, 0, "{answering}");
     }
 }
@@ -285,7 +339,7 @@ fn reinvites_and_notifies_of_sipp_pass() {
 fn no_key_is_told_in_logs_or_counters() {
     use std::io::{Read as _, Write as _};
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::start_with(&core, 2, "trace");
+    let edge = Edge::start_with(&core, 2, "trace", "proxy");
     let csv = std::fs::read_to_string(edge.credentials(2)).expect("credentials");
     for arguments in [&["register"][..], &["message", "sip:nobody@ims.example", "a secret text"]] {
         edge.ue(arguments);

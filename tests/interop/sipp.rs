@@ -61,6 +61,14 @@ impl Sipp {
         Self::prepare(scenario, "-sf", file)
     }
 
+    /// The same, if it is challenged with another code than 407.
+    pub(crate) fn challenged(mut self, status: u16) -> Self {
+        let text = std::fs::read_to_string(&self.source[1]).expect("a scenario");
+        let text = text.replace("response=\"407\"", &format!("response=\"{status}\""));
+        self.source[1] = self.folder.write("challenged.xml", &text).display().to_string();
+        self
+    }
+
     /// One of SIPp's own: `uac`, `uas`.
     pub(crate) fn builtin(name: &str) -> Self {
         Self::prepare(name, "-sn", name.into())

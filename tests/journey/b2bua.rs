@@ -599,3 +599,35 @@ fn ids_are_kept_where_that_is_asked_for() {
     let bye = at_core(&sent).clone();
     assert_eq!(line(&bye.text(), "CSeq: "), "8 BYE");
 }
+
+/// `TX-10`: what a core forks to two UEs does not merge here, what comes by two ways for one UE does.
+#[test]
+fn forks_for_two_ues_pass_and_one_that_comes_twice_is_merged() {
+    let mut world = world();
+    let mut key = world.lab.ue1();
+    let peer = world.ue.clone();
+    let path = register(&mut world.lab, &peer, "alice", &mut key).text();
+    let fork = |branch: &str, target: &str| {
+        format!(
+            "INVITE sip:alice@{target} SIP/2.0
+Via: {CORE_VIA};branch=z9hG4bK{branch}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=bob-tag
+To: <sip:alice@example.net>
+Call-ID: bob-call
+CSeq: 1 INVITE
+Contact: <{BOB}>
+Route: {}
+Content-Length: 0
+",
+            line(&path, "Path: ")
+        )
+    };
+    for (branch, target) in [("one", "192.0.2.10:5060"), ("two", "192.0.2.11:5060")] {
+        let sent = world.by_core(&fork(branch, target));
+        assert_eq!(world.at_ue(&sent).message.method_octets(), b"INVITE", "{branch}");
+    }
+    let sent = world.by_core(&fork("three", "192.0.2.10:5060"));
+    assert_eq!(status_at_core(&sent), Some(482));
+    assert_eq!(world.lab.last(), Outcome::Refused(Refusal::RequestMerged));
+}

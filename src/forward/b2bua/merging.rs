@@ -1,6 +1,9 @@
 //! Stage 7, back to back: requests outside dialogs that are under way, so that one which comes by two ways is known.
 //!
-//! Takes:   From tag, Call-ID and CSeq of each request, and who sent it.
+//! A core that forks sends one request to many UEs by way of us. That is no merging: we stand for each of them, so the
+//! Request-URI is part of what makes two requests the same.
+//!
+//! Takes:   From tag, Call-ID, CSeq and Request-URI of each request, and who sent it.
 //! Gives:   [`Ours`], which holds the place as long as the transaction lasts.
 //! Keeps:   an entry for each of them; they are counted among the transactions already.
 //! Refuses: a request that is there: it was forked, and merges here.
@@ -40,7 +43,8 @@ impl Ongoing {
         sender: &[u8],
     ) -> Option<Ours> {
         let number = message.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
-        let what = [&number[..], message.method_octets(), b" ", sender].concat();
+        let uri = message.request_uri();
+        let what = [&number[..], message.method_octets(), b" ", uri, b" ", sender].concat();
         let key = keyer.dialog(message.call_id(), message.from_tag(), &what);
         match self.0.entry(key) {
             Entry::Occupied(_) => None,
