@@ -4,6 +4,7 @@ mod asserted;
 #[cfg(feature = "edge")]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
+mod b2bua;
 mod rfc3261_17;
 mod rfc3261_7;
 mod rfc3310;
