@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/admin.rs"]
+mod admin;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/websocket.rs"]
@@ -182,11 +184,10 @@ impl Core {
     }
 }
 
-/// Registers the first subscriber of `folder` with its card.
-fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Result<u16, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// A UE with that card.
+fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings {
     let credential = Credential::Card { impi: impi.clone(), realm: None, card: Arc::clone(card) };
-    let settings = UeSettings {
+    UeSettings {
         edge,
         edge_name: "edge.example.net".into(),
         transport: Transport::Udp,
@@ -200,9 +201,14 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
-    };
+    }
+}
+
+/// Registers the subscriber with its card.
+fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Result<u16, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let ue = Ue::connect(settings).await.map_err(|why| why.to_string())?;
+        let ue = Ue::connect(ue_with(card, impi, edge)).await.map_err(|why| why.to_string())?;
         let answer = ue.register(600).await.map_err(|why| why.to_string())?;
         Ok(answer.status().unwrap())
     })

@@ -32,6 +32,8 @@ use crate::config::renewal::Renewal;
 use crate::config::{self, Config, Problem};
 use crate::edge::Watch;
 use crate::forward::Resolved;
+use crate::http::admin;
+use crate::instant::Now;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::subscribers::{file, state::SqnState};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
@@ -158,6 +160,7 @@ pub struct Service {
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
+    admin: Option<admin::Door>,
     well: Arc<AtomicBool>,
     reloader: Reloader,
 }
@@ -205,6 +208,7 @@ impl Service {
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
+        let admin = config.admin.as_deref().map(admin::Door::open).transpose()?;
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
@@ -220,6 +224,7 @@ impl Service {
             door,
             groups,
             metrics: None,
+            admin,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
         })
@@ -275,6 +280,27 @@ impl Service {
         Ok(())
     }
 
+    /// What is asked at the admin socket.
+    fn desk(&self) -> admin::Desk {
+        let config = self.reloader.shared();
+        let certificates = move |now: Now| {
+            let ended = |ending: endings::Ending| admin::views::Certificate {
+                seconds_left: ending.left(now.wall),
+                shown_by: ending.shown_by.to_string(),
+                at: ending.at,
+            };
+            endings::of(&config.load()).into_iter().map(ended).collect()
+        };
+        admin::Desk {
+            shared: self.running.as_ref().map(|running| Arc::clone(&running.shared)),
+            flows: self.running.as_ref().map(|running| Arc::clone(&running.flows)),
+            addresses: self.addresses(),
+            config: self.reloader.shared(),
+            certificates: Box::new(certificates),
+            began: clock::now(),
+        }
+    }
+
     /// The bound addresses of the edge's listeners, in order.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.running.as_ref().map(|running| running.edge.addresses()).unwrap_or_default()
@@ -301,6 +327,9 @@ impl Service {
             let bsf = Arc::clone(bsf);
             let bounds = http::Bounds::default();
             tokio::spawn(http::ub::serve(door, bsf, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(admin) = self.admin.take() {
+            tokio::spawn(admin.serve(Arc::new(self.desk()), std::future::pending()));
         }
         if self.groups.iter().any(|group| !group.is_literal()) {
             let dns = Arc::new(SystemDns::new().map_err(io::Error::other)?);

@@ -7,6 +7,7 @@
 //! Sources: each part its own; V-147, V-151.
 
 pub mod accounts;
+mod admin;
 pub mod aka;
 pub mod dtls;
 pub mod field;
@@ -84,6 +85,8 @@ pub struct Config {
     pub admission: Admission,
     /// The way onwards.
     pub forward: Forward,
+    /// The socket at which it is asked; nowhere if `None`.
+    pub admin: Option<PathBuf>,
     /// What is told.
     pub telemetry: Telemetry,
     /// What weakens all that.
@@ -207,6 +210,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
+    let admin = admin::read(&mut root, &folder);
     let register = proof::register(&mut root);
     let association = policy::association(&mut root);
     let enablers = policy::enablers(&mut root);
@@ -232,6 +236,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         enablers,
         admission,
         forward,
+        admin,
         telemetry,
         danger,
         certificate_files: folder.into_certificates(),

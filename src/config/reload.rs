@@ -210,6 +210,7 @@ const KEYS: &[Key] = keys! {
     waits "admission.flows" admission.flows;
     live "forward" forward;
     waits "telemetry.metrics" telemetry.metrics;
+    waits "admin.socket" admin;
     live "telemetry.log" telemetry.log;
     waits "telemetry.json" telemetry.json;
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
