@@ -20,6 +20,8 @@ pub mod key_desk;
 #[cfg(feature = "edge")]
 pub mod listen;
 #[cfg(feature = "edge")]
+pub mod ocsp;
+#[cfg(feature = "edge")]
 pub mod peer;
 #[cfg(feature = "edge")]
 pub mod peers;
@@ -163,7 +165,7 @@ pub struct Arrival {
     pub side: Side,
     /// Our address it was sent to.
     pub local: SocketAddr,
-    /// Whom the flow's own handshake proved, by a shared key.
+    /// Whom the flow's own handshake proved, by a shared key or by a user's certificate.
     pub channel: Option<Arc<Caller>>,
     /// The peer group on the core side, by certificate or by address; `None` if it is in none.
     pub group: Option<Group>,

@@ -32,7 +32,7 @@ use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, TlsRefusal, Vouched};
 use super::transports::Shop;
-use super::{Target, Transport};
+use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
 #[cfg(feature = "openssl")]
 use crate::clock;
@@ -82,7 +82,7 @@ async fn welcome(
     let place = Place { remote, local, seat };
     let secure = bound.speaks(Transport::Tls);
     let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
-        let greeted = Greeted { names: None, asked_for: None };
+        let greeted = Greeted { names: None, user: None, asked_for: None };
         return enter(tcp, place, greeted, None, &bound, &shop);
     };
     #[cfg(feature = "openssl")]
@@ -90,18 +90,18 @@ async fn welcome(
         let greeting = in_time(greet::greet(tls, shared, desk, tcp), &shop).await;
         return match greeting {
             Some(Greeting::Certificate(stream, greeted)) => {
-                let vouched = Vouched::client(tls, &stream);
+                let vouched = Vouched::client(tls, &stream, &greeted);
                 enter(stream, place, greeted, vouched, &bound, &shop);
             }
             Some(Greeting::Shared(stream, proof, asked_for)) => {
-                let greeted = Greeted { names: None, asked_for };
+                let greeted = Greeted { names: None, user: None, asked_for };
                 enter_shared(stream, place, greeted, proof, &bound, &shop);
             }
             None => {}
         };
     }
     if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
-        let vouched = Vouched::client(tls, &stream);
+        let vouched = Vouched::client(tls, &stream, &greeted);
         enter(Box::new(stream), place, greeted, vouched, &bound, &shop);
     }
 }
@@ -166,7 +166,8 @@ fn take_seat(
         side: bound.spec.side,
         local,
         names: greeted.names,
-        channel: None,
+        // Users are at the other face: here a certificate proves a server, or nobody.
+        channel: greeted.user.filter(|_| bound.spec.side == Side::Ue),
         asked_for: greeted.asked_for,
         target: None,
     };

@@ -85,6 +85,27 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its own certificate.
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
+    /// A certificate for what `change` makes of it, and its key; the chain is left out.
+    pub(crate) fn issue_alone(
+        &self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (CertificateDer<'static>, KeyPair) {
+        let (mut params, key) = (CertificateParams::default(), key());
+        change(&mut params);
+        let own = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        (own, key)
+    }
+
     /// Trust in its root.
     pub(crate) fn trust(&self) -> Trust {
         let mut roots = RootCertStore::empty();

@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/transport/demux.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
+    "src/transport/ocsp/",
 ];
 
 /// Files and folders that may: the shells. The longer entry of the two lists decides.
@@ -48,6 +49,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/demo/",
     "src/http/",
     "src/telemetry/",
+    "src/authentication/certificate_users.rs",
     "src/authentication/tls_identity.rs",
     "src/keys/subscribers/",
     "src/cli/serve.rs",
@@ -65,6 +67,9 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/greet.rs",
     "src/transport/key_desk.rs",
     "src/transport/listen.rs",
+    "src/transport/ocsp/answer.rs",
+    "src/transport/ocsp/desk.rs",
+    "src/transport/ocsp/staple.rs",
     "src/transport/peer.rs",
     "src/transport/peers.rs",
     "src/transport/psk_tls.rs",

@@ -1,0 +1,9 @@
+//! Certificates from the first octet to the last: what is refused, in both directions, and by which name.
+#![cfg(feature = "http")]
+
+#[path = "../conformance/authority.rs"]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod authority;
+mod real;
+mod responder;
+mod status;
