@@ -174,6 +174,20 @@ impl Trust {
         self.roots.is_empty()
     }
 
+    /// Whether a client that shows `chain` at `now` would be accepted, but for what a responder may say.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn judge_client(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: WallTime,
+    ) -> Result<(), TlsRefusal> {
+        let judged = self.judge(chain, now, KeyUsage::client_auth());
+        judged.map(|_| ()).map_err(TlsRefusal::of_tls)
+    }
+
     /// Asks about the own certificate of a peer whose `chain` was found good just now, if anybody is to be asked.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! Refuses: lengths that are not the shortest, or beyond the end.
 //! Sources: X.690 sections 8 and 10.1.
 
+use smallvec::SmallVec;
 use x509_parser::asn1_rs::{Any, FromDer as _};
 
 pub(super) const ENUMERATED: u8 = 0x0A;
@@ -63,7 +64,8 @@ impl<'a> Reader<'a> {
         let (rest, any) = Any::from_der(self.0).ok()?;
         let whole = self.0.get(..self.0.len().checked_sub(rest.len())?)?;
         self.0 = rest;
-        Some(Element { tag, content: any.data, whole })
+        let shortest = head(tag, any.data.len());
+        whole.starts_with(&shortest).then_some(Element { tag, content: any.data, whole })
     }
 
     /// The next element, which must have that tag.
@@ -91,8 +93,14 @@ pub(super) struct Unread;
 
 /// An element around `parts`.
 pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut octets = vec![tag];
+    let mut octets = head(tag, parts.iter().map(|part| part.len()).sum()).to_vec();
+    parts.iter().for_each(|part| octets.extend_from_slice(part));
+    octets
+}
+
+/// Identifier and length, in the shortest form.
+fn head(tag: u8, length: usize) -> SmallVec<[u8; 10]> {
+    let mut octets = SmallVec::from_slice(&[tag]);
     match u8::try_from(length) {
         Ok(short) if short < 0x80 => octets.push(short),
         _ => {
@@ -103,7 +111,6 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
             octets.extend_from_slice(digits);
         }
     }
-    parts.iter().for_each(|part| octets.extend_from_slice(part));
     octets
 }
 
