@@ -54,6 +54,11 @@ impl Standing {
         self.trust.borrow().clone()
     }
 
+    /// Whether a responder is asked about peers before they are admitted.
+    pub(super) fn asks(&self) -> bool {
+        self.trust.borrow().status().is_some()
+    }
+
     /// Changes at each reload.
     pub(super) fn news(&self) -> watch::Receiver<Trust> {
         self.trust.subscribe()

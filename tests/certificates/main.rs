@@ -4,6 +4,9 @@
 #[path = "../conformance/authority.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
+#[cfg(all(feature = "openssl", feature = "webrtc-dtls"))]
+mod dtls;
+mod edge;
 mod real;
 mod responder;
 mod status;

@@ -25,7 +25,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use webrtc_dtls::cipher_suite::CipherSuiteId;
 use webrtc_dtls::config::{ClientAuthType, Config, ExtendedMasterSecretType};
 use webrtc_dtls::conn::DTLSConn;
@@ -33,7 +33,7 @@ use webrtc_dtls::crypto::{self, CryptoPrivateKey, CryptoPrivateKeyKind};
 use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
-use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
+use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
 use super::guard::{Aead, Guard, Secrets};
 use super::hello::Hello;
 use super::link::{Link, QUEUE};
@@ -531,9 +531,10 @@ async fn stand(link: &Link, dtls: &DTLSConn, role: Role, shared: bool) -> Option
         return Some(Proof::Psk(state.identity_hint.clone().into()));
     }
     match (state.peer_certificates.first(), queues.judged.take()) {
-        (Some(own), Some(judged)) if *own == judged => {
-            let names = CertificateNames::of(&CertificateDer::from(judged)).ok()?;
-            Some(Proof::Certificate(Box::new(names)))
+        (Some(own), Some(judged)) => {
+            let judged_own = judged.first().filter(|judged| ***judged == **own)?;
+            let names = CertificateNames::of(judged_own).ok()?;
+            Some(Proof::Certificate(Box::new(Shown { names, chain: judged.into() })))
         }
         (None, None) => Some(Proof::Nothing),
         _ => None,
