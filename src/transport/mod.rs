@@ -7,6 +7,8 @@
 //! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); RFC 7118 section 5; `TR-01` to `TR-17`.
 
 #[cfg(feature = "edge")]
+pub mod aliases;
+#[cfg(feature = "edge")]
 mod batch;
 pub mod client_hello;
 pub mod demux;

@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
+    "src/transport/aliases.rs",
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
     "src/transport/stun.rs",

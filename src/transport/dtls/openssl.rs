@@ -239,7 +239,8 @@ fn judge(
         .filter_map(|certificate| certificate.to_der().ok().map(CertificateDer::from))
         .collect();
     let names = chain.split_first().and_then(|(own, issuers)| {
-        verifier.verify_client_cert(own, issuers, UnixTime::now()).ok()?;
+        let judged = verifier.verify_client_cert(own, issuers, UnixTime::now());
+        judged.inspect_err(|why| tracing::debug!(%why, "handshake refused")).ok()?;
         CertificateNames::of(own).ok()
     });
     let shown = names.map(|names| Shown { names, chain: chain.into() });

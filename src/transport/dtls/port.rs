@@ -322,6 +322,7 @@ impl DtlsPort {
             Ok(guest) => guest,
             Err((id, why)) => {
                 shop.flows.tally().handshakes_failed.add(1);
+                shop.flows.tally().refused(&why);
                 tracing::debug!(%why, "handshake refused");
                 return desk.sessions.close(id, clock::mono());
             }

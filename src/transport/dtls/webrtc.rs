@@ -116,7 +116,8 @@ impl Webrtc {
             config.client_auth = *asks;
             config.verify_peer_certificate = Some(Arc::new(move |chain, _| {
                 link.judge(chain, |own, issuers| {
-                    verifier.verify_client_cert(own, issuers, UnixTime::now()).is_ok()
+                    let judged = verifier.verify_client_cert(own, issuers, UnixTime::now());
+                    judged.inspect_err(|why| tracing::debug!(%why, "handshake refused")).is_ok()
                 })
             }));
         }
