@@ -19,7 +19,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 use crate::authority::{Authority, SERIAL, shows};
-use crate::edge::{ANSWER, Doors, Edge, REQUEST, run};
+use crate::edge::{ANSWER, Edge, REQUEST, run};
 use crate::responder::{Answer, Reply, Says, Server};
 
 const BOTH: [Library; 2] = [Library::Openssl, Library::Webrtc];
@@ -102,7 +102,7 @@ fn spec(engine: Library, authority: &Authority, trust: Trust) -> DtlsSpec {
 
 fn edge(spec: &DtlsSpec) -> (Edge, Arc<DtlsServer>) {
     let dtls = Arc::new(DtlsServer::new(spec).unwrap());
-    (Edge::new(Doors { dtls: Some(Arc::clone(&dtls)), ..Doors::default() }), dtls)
+    (Edge::new(&dtls), dtls)
 }
 
 /// That the certificate with the name `device.example.net` is of `user`.

@@ -1,4 +1,4 @@
-//! One worker's transports on loopback, and whom they meet: what was let in, what was turned away, and why.
+//! One worker's transports on loopback, under DTLS: what was let in, and what was turned away.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sipward::transport::dtls::server::DtlsServer;
-use sipward::transport::tls::{ClientTls, ServerTls};
 use sipward::transport::{
-    Closed, DialError, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Parts, Patience,
-    Receiver, Side, StreamFacts, Target, Transport, Transports, bind,
+    Closed, DialError, Flow, Flows, Limits, ListenSpec, ListenerId, Parts, Patience, Receiver,
+    Side, StreamFacts, Target, Transport, Transports, bind,
 };
 use sipward::wire::{Malformed, Message};
 use tokio::sync::Notify;
@@ -29,7 +28,6 @@ pub(crate) enum Told {
     Opened(Arc<StreamFacts>),
     Message(Flow, Bytes),
     Closed(Flow, Closed),
-    DialFailed(DialError),
 }
 
 /// Notes what it is told.
@@ -73,40 +71,27 @@ impl Receiver for Desk {
     }
 
     fn dial_failed(&self, _: &Flow, _: &Target, why: DialError) {
-        self.note(Told::DialFailed(why));
+        panic!("nothing is dialled, but {why}");
     }
 }
 
-/// What an [`Edge`] listens with and dials with.
-#[derive(Default)]
-pub(crate) struct Doors {
-    pub(crate) tls: Option<Arc<ServerTls>>,
-    pub(crate) dtls: Option<Arc<DtlsServer>>,
-    pub(crate) client_tls: Option<Arc<ClientTls>>,
-}
-
-/// One worker on loopback. Listener 0 faces devices, listener 1 servers: both speak TLS, or DTLS, if that is set up.
+/// One worker on loopback. Listener 0 faces devices, listener 1 servers: both speak DTLS.
 pub(crate) struct Edge {
     pub(crate) transports: Rc<Transports>,
     desk: Rc<Desk>,
 }
 
 impl Edge {
-    pub(crate) fn new(doors: Doors) -> Self {
-        let transports = match (&doors.tls, &doors.dtls) {
-            (Some(_), _) => vec![Transport::Tls],
-            (None, Some(_)) => vec![Transport::Dtls],
-            (None, None) => vec![Transport::Udp, Transport::Tcp],
-        };
+    pub(crate) fn new(dtls: &Arc<DtlsServer>) -> Self {
         let spec = |id, side| ListenSpec {
             id: ListenerId(id),
             side,
             address: ([127, 0, 0, 1], 0).into(),
-            transports: transports.clone(),
+            transports: vec![Transport::Dtls],
             name: "edge.example.net".into(),
-            tls: doors.tls.clone(),
+            tls: None,
             psk: None,
-            dtls: doors.dtls.clone(),
+            dtls: Some(Arc::clone(dtls)),
             ws: None,
         };
         let specs = vec![spec(0, Side::Ue), spec(1, Side::Core)];
@@ -114,7 +99,7 @@ impl Edge {
             sockets: bind(specs, NonZeroUsize::MIN).unwrap().remove(0),
             flows: Flows::new(Limits::default(), 7),
             patience: Patience::default(),
-            client_tls: doors.client_tls,
+            client_tls: None,
             desk: None,
             seed: [3; 16],
         };
@@ -166,13 +151,6 @@ impl Edge {
         }
     }
 
-    pub(crate) async fn dial_failed(&self) -> DialError {
-        match self.told().await {
-            Told::DialFailed(why) => why,
-            other => panic!("dialled well, or {other:?}"),
-        }
-    }
-
     /// Waits until something has happened so often: a refusal of the handshake reaches no receiver.
     pub(crate) async fn until(&self, event: &str, times: u64) {
         while self.count(event) < times {
@@ -186,9 +164,4 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bounded = async { tokio::time::timeout(Duration::from_secs(60), test).await };
     LocalSet::new().block_on(&runtime, bounded).expect("the test hangs");
-}
-
-/// A server at `address` that is dialled over TLS as `domain`.
-pub(crate) fn target(address: SocketAddr, domain: &str) -> Target {
-    Target { transport: Transport::Tls, address, domain: domain.into(), group: GroupId(0) }
 }
