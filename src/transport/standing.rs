@@ -1,7 +1,7 @@
 //! Stage 1, standing: connections whose certificate is no longer believed.
 //!
 //! Takes:   the chain that a connection was opened with; what is trusted now, at each reload.
-//! Gives:   word when the chain is no longer good, or its user is another one.
+//! Gives:   word when the chain is no longer good, or its user is another one; the same word for one that is resumed.
 //! Keeps:   the trust in force, one for all connections of a listener, or of all that we dial.
 //! Refuses: a chain that a handshake would refuse now: after a reload, when a certificate or a list of it ends, and
 //!          each time that a responder is to be asked again. Names are not judged again: they stand in the same
@@ -73,6 +73,17 @@ impl Standing {
         self.trust().ask(chain, (self.usage)()).await
     }
 
+    /// Judges a chain that an earlier handshake found good, as a handshake would now.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not good any more, or what leaves that open.
+    pub(super) async fn readmit(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsRefusal> {
+        let trust = self.trust();
+        let judged = trust.judge(chain, clock::now().wall, (self.usage)());
+        trust.ask_of(&judged.map_err(TlsRefusal::of_tls)?).await
+    }
+
     /// Judges a chain that stands, and its user; says after how long to do so again, if nothing changes.
     ///
     /// # Errors
@@ -94,7 +105,7 @@ impl Standing {
             }
         }
         trust.ask_of(&judged).await?;
-        let pause = judged.until.since(now) + PAUSE;
+        let pause = judged.until.since(now).saturating_add(PAUSE);
         let interval = trust.status().map(|desk| desk.settings().interval);
         Ok(interval.map_or(pause, |interval| pause.min(interval)).clamp(PAUSE, PAUSE_MAX))
     }

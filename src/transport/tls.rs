@@ -3,12 +3,14 @@
 //! Takes:   certificates and keys as PEM or DER, trust, and a byte stream to shake hands on.
 //! Gives:   [`ServerTls`] for a listener and [`ClientTls`] for what we dial, both replaceable while they serve;
 //!          an encrypted stream with the peer's verified names.
-//! Keeps:   the current configuration, swapped whole: a handshake sees the old one or the new one, never both.
+//! Keeps:   the current configuration, swapped whole: a handshake sees the old one or the new one, never both. With it
+//!          the keys that tickets are sealed with: each is used for 6 hours and opens for 12, and all of them go when
+//!          the configuration is replaced.
 //! Refuses: TLS below 1.2; suites that are not AEAD, compression, renegotiation and early data, none of which the
 //!          library has; another protocol by ALPN; peers as `peer` says, and after the handshake as a responder says:
-//!          until then nothing that the peer sends is read.
-//!          Sessions are never resumed: a resumed one would skip the verifier, so a revoked or remapped peer
-//!          would keep its evidence. Each connection proves anew whom it belongs to.
+//!          until then nothing that the peer sends is read. A client that resumes a session skips the verifier; so what
+//!          it showed then is judged as if it were shown now, and its user is who it is now. Under another server name
+//!          it shakes hands in full. What we dial is never resumed.
 //! Sources: RFC 8446; RFC 5246; RFC 5922; RFC 7301 (`sip/2`); `TR-01`, `TR-02`, `CR-01` to `CR-04`, `V-46`, `V-48`.
 
 use std::fmt;
@@ -20,7 +22,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -295,7 +297,8 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(BySni(shown)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
+    config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
@@ -445,7 +448,10 @@ pub struct Greeted {
     pub asked_for: Option<Arc<str>>,
 }
 
-/// Shakes hands with a client on `io`. Where a responder is to be asked about its certificate, it has been.
+/// Shakes hands with a client on `io`. Where a responder is to be asked about its certificate, it has been; a chain out
+/// of a ticket has been judged anew.
+///
+/// Source: `V-46`; RFC 8446 section 4.6.1 (a ticket carries what was verified; the server may refuse it).
 ///
 /// # Errors
 ///
@@ -463,7 +469,10 @@ where
     let Some(chain) = stream.get_ref().1.peer_certificates() else {
         return Ok((stream, Greeted { names: None, user: None, asked_for }));
     };
-    tls.standing.admit(chain).await?;
+    match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => tls.standing.readmit(chain).await?,
+        _ => tls.standing.admit(chain).await?,
+    }
     let (names, own) = (peer_names(Some(chain)), chain.first());
     let user = own.and_then(|own| tls.standing.trust().user_of(own));
     Ok((stream, Greeted { names, user, asked_for }))

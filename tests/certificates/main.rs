@@ -15,3 +15,4 @@ mod gateway;
 mod real;
 mod responder;
 mod status;
+mod tickets;

@@ -69,7 +69,8 @@ impl Drop for Real {
     }
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate as PEM.
+pub(crate) fn pem(der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();

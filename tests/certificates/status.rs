@@ -495,6 +495,5 @@ async fn shown(certificate: Certificate, trust: Trust) -> Vec<u8> {
     let (client, server) = tokio::join!(connecting, accept(&server, theirs));
     client.unwrap();
     server.unwrap();
-    let shown = notes.0.lock().unwrap().clone();
-    shown
+    std::mem::take(&mut *notes.0.lock().unwrap())
 }
