@@ -7,8 +7,9 @@
 //!          `tls_identity`.
 //! Refuses: chains over the bounds, before any signature; unknown issuers, wrong validity, wrong key usage, revoked
 //!          certificates; where lists are given, certificates that no list covers and lists that ran out; a server
-//!          that is not of the domain. No address is read out of a certificate: no AIA, no list by URL, and the
-//!          configured responder is asked only about chains that were verified.
+//!          that is not of the domain, or whose certificate came with an answer of OCSP that does not call it good, or
+//!          without one though it promises one. No address is read out of a certificate: no AIA, no list by URL, and
+//!          the configured responder is asked only about chains that were verified.
 //! Sources: RFC 5922 sections 7.1 to 7.4; RFC 5924 section 4 (key usage); `CR-01` to `CR-04`, `V-40`, `V-78`.
 
 use std::fmt;
@@ -30,7 +31,7 @@ use webpki::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::ocsp::desk::StatusDesk;
-use super::ocsp::{CertId, Issuer, Status};
+use super::ocsp::{CertId, Issuer, Status, staple};
 use super::tls::TlsRefusal;
 use crate::authentication::Caller;
 use crate::authentication::certificate_users::CertificateUsers;
@@ -325,6 +326,34 @@ impl PeerVerifier {
     }
 }
 
+impl PeerVerifier {
+    /// Whether a server that shows this chain is of `domain`; gives the key of who issued its own certificate. What may
+    /// have come with it is left out: on DTLS nothing is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn verify_server(
+        &self,
+        own: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        domain: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<Box<[u8]>, Error> {
+        let usage = KeyUsage::server_auth();
+        let key = |path: &VerifiedPath<'_>| -> Box<[u8]> { (*path.issuer_spki()).into() };
+        let key = self.trust.verify_chain(own, issuers, now, usage, &self.algorithms, key)?;
+        let names = CertificateNames::of(own).map_err(over_bounds)?;
+        if names.covers(&host_of(domain)) {
+            return Ok(key);
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected: domain.to_owned(),
+            presented: names.domains.iter().map(|name| name.to_string()).collect(),
+        }))
+    }
+}
+
 impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerVerifier({:?}, {:?})", self.trust, self.asks)
@@ -337,19 +366,16 @@ impl ServerCertVerifier for PeerVerifier {
         own: &CertificateDer<'_>,
         issuers: &[CertificateDer<'_>],
         domain: &ServerName<'_>,
-        _ocsp: &[u8],
+        ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let usage = KeyUsage::server_auth();
-        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms, |_| ())?;
-        let names = CertificateNames::of(own).map_err(over_bounds)?;
-        if names.covers(&host_of(domain)) {
-            return Ok(ServerCertVerified::assertion());
+        let key = self.verify_server(own, issuers, domain, now)?;
+        let now = WallTime::from_unix(now.as_secs());
+        match staple::judge_shown(own, key, ocsp, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(Status::Revoked) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            Err(_) => Err(Error::InvalidCertificate(CertificateError::InvalidOcspResponse)),
         }
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            expected: domain.to_owned(),
-            presented: names.domains.iter().map(|name| name.to_string()).collect(),
-        }))
     }
 
     fn verify_tls12_signature(

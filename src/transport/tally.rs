@@ -39,9 +39,9 @@ impl Tally {
                 Why::Revoked => &self.certificates_revoked,
                 Why::UnknownIssuer => &self.certificates_of_strangers,
                 Why::InvalidPurpose => &self.certificates_misused,
-                Why::UnknownRevocationStatus | Why::ExpiredRevocationList => {
-                    &self.certificates_in_doubt
-                }
+                Why::UnknownRevocationStatus
+                | Why::ExpiredRevocationList
+                | Why::InvalidOcspResponse => &self.certificates_in_doubt,
                 _ => &self.certificates_unfit,
             },
             TlsRefusal::OtherUser

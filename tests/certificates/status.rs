@@ -497,3 +497,62 @@ async fn shown(certificate: Certificate, trust: Trust) -> Vec<u8> {
     server.unwrap();
     std::mem::take(&mut *notes.0.lock().unwrap())
 }
+
+/// A server that shows `answer` with a certificate; how our handshake with it ends.
+async fn meets_staple(
+    authority: &Authority,
+    promises: bool,
+    answer: Option<Vec<u8>>,
+) -> Option<TlsRefusal> {
+    let (own, key) = authority.issue_alone(|params| {
+        let name = rcgen::string::Ia5String::try_from("sip:example.net").unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(name)];
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(SERIAL));
+        if promises {
+            let feature = rcgen::CustomExtension::from_oid_content(
+                &[1, 3, 6, 1, 5, 5, 7, 1, 24],
+                vec![0x30, 3, 2, 1, 5],
+            );
+            params.custom_extensions.push(feature);
+        }
+    });
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert_with_ocsp(vec![own], key, answer.unwrap_or_default())
+        .unwrap();
+    let client = ClientTls::new(authority.trust(), None).unwrap();
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (met, served) = tokio::join!(client.connect("example.net", ours), acceptor.accept(theirs));
+    assert_eq!(met.is_ok(), served.is_ok(), "{:?}", served.err());
+    met.err()
+}
+
+/// B.5: what a server shows about its certificate must call it good; what it promises must be there.
+#[tokio::test]
+async fn an_answer_that_a_server_shows_is_judged_and_one_that_is_promised_is_missed() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let good = || Answer::good(&authority);
+    let none = || Some(TlsRefusal::Certificate(CertificateError::InvalidOcspResponse));
+    let revoked = || Some(TlsRefusal::Certificate(CertificateError::Revoked));
+    for promises in [true, false] {
+        for (name, answer, expected) in [
+            ("nothing", None, if promises { none() } else { None }),
+            ("good", Some(good().der()), None),
+            ("good, of today", Some(Answer { until: None, ..good() }.der()), None),
+            ("revoked", Some(Answer { says: Says::Revoked, ..good() }.der()), revoked()),
+            ("unknown", Some(Answer { says: Says::Unknown, ..good() }.der()), none()),
+            ("expired", Some(Answer { since: -90, until: Some(-30), ..good() }.der()), none()),
+            ("of another", Some(Answer { serial: vec![9], ..good() }.der()), none()),
+            ("by a stranger", Some(Answer::good(&stranger).der()), none()),
+            ("noise", Some(b"good".to_vec()), none()),
+        ] {
+            let found = meets_staple(&authority, promises, answer).await;
+            assert_eq!(found, expected, "{name}, promised: {promises}");
+        }
+    }
+}

@@ -164,9 +164,10 @@ pub(crate) async fn shake_hands(
     let server = ServerTls::new(server).unwrap();
     let client = tls::client_config(trust, shown).unwrap();
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let client = async { tls::connect(client, domain, theirs).await.map(|(_, names)| names) };
-    let server = async { tls::accept(&server, ours).await.map(|(_, greeted)| greeted) };
-    tokio::join!(client, server)
+    // Neither end goes away before the other is done: a server sends more than the client waits for.
+    let connecting = tls::connect(client, domain, theirs);
+    let (client, server) = tokio::join!(connecting, tls::accept(&server, ours));
+    (client.map(|(_, names)| names), server.map(|(_, greeted)| greeted))
 }
 
 /// The domains among verified names.

@@ -22,7 +22,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier as _;
 use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
@@ -213,7 +212,7 @@ pub fn client(proof: ClientProof, waker: Waker) -> Result<Box<dyn DtlsEngine>, T
                 verify_peer_certificate: Some(Arc::new(move |chain, _| {
                     judging.judge(chain, |own, issuers| {
                         let now = UnixTime::now();
-                        verifier.verify_server_cert(own, issuers, &wanted, &[], now).is_ok()
+                        verifier.verify_server(own, issuers, &wanted, now).is_ok()
                     })
                 })),
                 ..usual()

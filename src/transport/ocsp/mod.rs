@@ -4,7 +4,7 @@
 //! 2. `question` puts it into a request; `answer` reads what comes back and believes it only if the issuer, or one whom
 //!    the issuer delegated, signed it, for this certificate and for now.
 //! 3. `desk` asks the configured responder, once for all who want to know, and remembers.
-//! 4. `staple` is an answer about our own certificate, shown with it.
+//! 4. `staple` is an answer that is shown with the certificate: ours with ours, a server's with its own.
 //!
 //! Takes:   certificates of verified chains; answers.
 //! Gives:   [`Status`], or the [`StatusFault`] that leaves it unknown.
