@@ -69,6 +69,8 @@ pub struct Plan {
     pub default_route: Option<GroupId>,
     /// Groups that may speak as RFC 2543 did.
     pub rfc2543: HashSet<GroupId>,
+    /// Groups that may use the connections that we open to them.
+    pub aliased: HashSet<GroupId>,
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
@@ -143,6 +145,7 @@ impl Plan {
             routes: Vec::new(),
             default_route: None,
             rfc2543: HashSet::new(),
+            aliased: HashSet::new(),
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
@@ -253,6 +256,7 @@ impl Plan {
             default_route: self.default_route,
             domains: self.domains.iter().cloned().collect(),
             rfc2543: self.rfc2543.clone(),
+            aliased: self.aliased.clone(),
             timings: self.timings,
             path_strict: self.path_strict,
             headers: self.headers.clone(),

@@ -13,6 +13,8 @@ pub mod accounts;
 pub mod aka;
 pub mod aka_realm;
 pub mod caller;
+#[cfg(feature = "edge")]
+pub mod certificate_users;
 pub mod challenge;
 pub mod digest;
 pub mod flows;

@@ -33,6 +33,14 @@ fn rfc2543(config: &Config) -> HashSet<GroupId> {
     groups.filter(|(_, peer)| peer.rfc2543).map(|(group, _)| group).collect()
 }
 
+/// Groups whose servers are known by certificate and see one of ours: on a connection to them, requests from them are
+/// theirs, and they may know that it is ours.
+fn aliased(config: &Config) -> HashSet<GroupId> {
+    let shows = config.dialling.as_ref().is_some_and(|dialling| dialling.shows.is_some());
+    let groups = (0..).map(GroupId).zip(&config.peers);
+    groups.filter(|(_, peer)| shows && peer.by_certificate).map(|(group, _)| group).collect()
+}
+
 fn headers(forward: &config::Forward) -> asserted::Settings {
     let mut settings = asserted::Settings {
         pai_to_ue: forward.pai_to_ue,
@@ -120,6 +128,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         routes: routes(config),
         default_route: config.routes.default,
         rfc2543: rfc2543(config),
+        aliased: aliased(config),
         accounts: config
             .authentication
             .digest

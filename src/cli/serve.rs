@@ -261,16 +261,16 @@ impl Service {
                 shared.bindings.len() as u64
             });
         }
-        for endings::Ending { shown_by, at, .. } in endings::of(&self.reloader.current()) {
-            let (config, place) = (self.reloader.shared(), at.to_string());
-            let labels = [("shown_by", &*Arc::clone(&shown_by)), ("at", place.as_str())];
-            let about = "Seconds until this certificate of ours ends; 0 if it has, or is gone";
-            metrics.gauge("sipward_certificate_seconds_left", about, &labels, move || {
-                let mut found = endings::of(&config.load()).into_iter();
-                let ending = found.find(|it| it.shown_by == shown_by && it.at == at);
-                ending.map_or(0, |ending| ending.left(clock::now().wall))
-            });
-        }
+        let config = self.reloader.shared();
+        let about = "Seconds until this certificate of ours ends; 0 if it has";
+        metrics.gauges("sipward_certificate_seconds_left", about, move || {
+            let now = clock::now().wall;
+            let row = |ending: endings::Ending| {
+                let (shown_by, at) = (ending.shown_by.to_string(), ending.at.to_string());
+                (vec![("shown_by", shown_by), ("at", at)], ending.left(now))
+            };
+            endings::of(&config.load()).into_iter().map(row).collect()
+        });
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;

@@ -13,6 +13,7 @@ pub mod dtls;
 pub mod field;
 pub mod files;
 pub mod listen;
+pub mod ocsp;
 pub mod peer;
 pub mod policy;
 pub mod problem;
@@ -21,6 +22,7 @@ pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod users;
 pub mod ws;
 
 use std::collections::BTreeSet;
@@ -75,6 +77,8 @@ pub struct Config {
     pub aka: Option<Aka>,
     /// Keys that handshakes are made with, where listeners take any.
     pub psk: Psk,
+    /// How many certificates of devices are known beforehand; listeners know whose they are.
+    pub ue_certificates: usize,
     /// Registration.
     pub register: Register,
     /// Dialogs.
@@ -175,7 +179,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let folder = Folder::of(path);
     let naf = proof::naf(&mut root);
     let bsf = proof::bsf(&mut root, &folder);
-    let listeners = listen::read(&mut root, &folder);
+    let mut listeners = listen::read(&mut root, &folder);
+    let ue_certificates = users::read(&mut root, &mut listeners, &folder);
     let wants_edge = root.has("listen");
     if !wants_edge && !root.has("bsf") {
         let why = "there is neither an edge nor a bootstrapping server to run";
@@ -231,6 +236,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         aka,
         psk,
+        ue_certificates,
         register,
         association,
         enablers,

@@ -260,6 +260,7 @@ impl Difference {
     /// Certificates, their keys, whom to trust and what is taken back.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
         merged.certificate_files.clone_from(&new.certificate_files);
+        merged.ue_certificates = new.ue_certificates;
         let mut renewed = false;
         for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
             let (Some(tls), Some(other)) = (&listener.tls, &newer.tls) else { continue };

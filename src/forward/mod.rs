@@ -104,6 +104,8 @@ pub struct Settings {
     pub domains: HashSet<String>,
     /// Peer groups that may send branches without cookie (`TX-08`).
     pub rfc2543: HashSet<GroupId>,
+    /// Peer groups that may use the connections that we open to them, as our Via tells them (`CR-07`).
+    pub aliased: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).

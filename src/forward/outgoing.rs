@@ -6,7 +6,8 @@
 //! Keeps:   nothing.
 //! Refuses: what `asserted` refuses; new text with a line end in it.
 //! Sources: RFC 3261 sections 16.6 and 18.2.1; RFC 3581; RFC 5658 section 5; RFC 3327 section 5.2; RFC 5393
-//!          section 5.3.3; `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`,
+//!          section 5.3.3; RFC 5923 section 8.1;
+//!          `CR-07`, `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`,
 //!          `VIA-10`.
 
 use bytes::Bytes;
@@ -132,7 +133,21 @@ fn put_via(text: &mut Text, settings: &Settings, side: Side, to: &Destination, b
         if transport == Transport::Udp {
             value.put(";rport");
         }
+        if lends(settings, listener, to) {
+            value.put(";alias");
+        }
     });
+}
+
+/// Whether the server at `to` may use the connection that this goes out on: it proves by certificate who it is, sees one
+/// of ours, and would otherwise dial the address in our Via.
+///
+/// Source: RFC 5923 section 8.1; `CR-07`.
+fn lends(settings: &Settings, listener: &Listener, to: &Destination) -> bool {
+    let Destination::Target(target) = to else { return false };
+    target.transport == Transport::Tls
+        && settings.aliased.contains(&target.group)
+        && listener.transports.contains(&Transport::Tls)
 }
 
 /// Double Record-Route: the upper value faces the next hop, the lower one the previous hop.

@@ -153,6 +153,7 @@ impl Default for LabSettings {
                 default_route: Some(GroupId(0)),
                 domains: ["example.net".into()].into(),
                 rfc2543: HashSet::new(),
+                aliased: HashSet::new(),
                 timings: Timings::default(),
                 path_strict: false,
                 headers: asserted::Settings::default(),

@@ -18,6 +18,7 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 
+use super::aliases::Aliases;
 use super::dtls::doors::Doors;
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
@@ -105,6 +106,7 @@ pub struct Flows {
     half_open: AtomicUsize,
     crowd: Mutex<Crowd>,
     doors: Arc<Doors>,
+    aliases: Aliases,
     tally: Tally,
 }
 
@@ -132,6 +134,7 @@ impl Flows {
             half_open: AtomicUsize::new(0),
             crowd: Mutex::default(),
             doors: Doors::new(limits.half_open_per_address, limits.half_open),
+            aliases: Aliases::default(),
             tally: Tally::default(),
         })
     }
@@ -198,6 +201,11 @@ impl Flows {
     /// What happened so far, by name.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Connections that are used backwards.
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
     }
 
     /// A place for a connection just accepted from `remote`; `None` if its address or the edge has too many.

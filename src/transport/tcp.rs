@@ -27,13 +27,13 @@ use tokio::time::{sleep, timeout};
 
 use super::flows::{Lease, Seat};
 #[cfg(feature = "openssl")]
-use super::greet::{self, Greeting};
+use super::greet::{self, Greeting, Ungreeted};
 use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
-use super::tls::{self, Greeted, TlsRefusal, Vouched};
+use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
 use super::transports::Shop;
 use super::ws::{Rules, door};
-use super::{Target, Transport};
+use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
 #[cfg(feature = "openssl")]
 use crate::clock;
@@ -87,28 +87,46 @@ async fn welcome(
     }
     let secure = transport.is_secure();
     let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
-        let greeted = Greeted { names: None, asked_for: None };
+        let greeted = Greeted { names: None, user: None, asked_for: None };
         return enter(tcp, place, greeted, None, &bound, &shop);
     };
     #[cfg(feature = "openssl")]
     if let (Some(shared), Some(desk)) = (&bound.spec.psk, &shop.desk) {
-        let greeting = in_time(greet::greet(tls, shared, desk, tcp), &shop).await;
+        let greeting = async {
+            let greeting = greet::greet(tls, shared, desk, tcp).await;
+            greeting.inspect_err(|why| {
+                if let Ungreeted::Certificate(why) = why {
+                    shop.flows.tally().refused(why);
+                }
+            })
+        };
+        let greeting = in_time(greeting, &shop).await;
         return match greeting {
             Some(Greeting::Certificate(stream, greeted)) => {
-                let vouched = Vouched::client(tls, &stream);
+                let vouched = Vouched::client(tls, &stream, &greeted);
                 enter(stream, place, greeted, vouched, &bound, &shop);
             }
             Some(Greeting::Shared(stream, proof, asked_for)) => {
-                let greeted = Greeted { names: None, asked_for };
+                let greeted = Greeted { names: None, user: None, asked_for };
                 enter_shared(stream, place, greeted, proof, &bound, &shop);
             }
             None => {}
         };
     }
-    if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
-        let vouched = Vouched::client(tls, &stream);
+    if let Some((stream, greeted)) = in_time(accept_tls(tls, tcp, &shop), &shop).await {
+        let vouched = Vouched::client(tls, &stream, &greeted);
         enter(Box::new(stream), place, greeted, vouched, &bound, &shop);
     }
+}
+
+/// Shakes hands over TLS; what is wrong with a client's certificate is counted by name.
+async fn accept_tls(
+    tls: &ServerTls,
+    tcp: TcpStream,
+    shop: &Shop,
+) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Greeted), TlsRefusal> {
+    let accepted = tls::accept(tls, tcp).await;
+    accepted.inspect_err(|why| shop.flows.tally().refused(why))
 }
 
 /// The same where WebSocket is spoken: TLS if it is to be under it, then the opening handshake, both in one time.
@@ -121,16 +139,16 @@ async fn welcome_websocket(
 ) {
     if bound.speaks(Transport::Ws) {
         if let Some(io) = in_time(door::open(rules, tcp), shop).await {
-            let greeted = Greeted { names: None, asked_for: None };
+            let greeted = Greeted { names: None, user: None, asked_for: None };
             enter(io, place, greeted, None, bound, shop);
         }
         return;
     }
     let Some(tls) = &bound.spec.tls else { return };
     let handshakes = async {
-        let accepted = tls::accept(tls, tcp).await;
+        let accepted = accept_tls(tls, tcp, shop).await;
         let (stream, greeted) = accepted.map_err(|why| why.to_string())?;
-        let vouched = Vouched::client(tls, &stream);
+        let vouched = Vouched::client(tls, &stream, &greeted);
         let opened = door::open(rules, Box::new(stream)).await;
         let io = opened.map_err(|why| why.to_string())?;
         Ok::<_, String>((io, greeted, vouched))
@@ -200,7 +218,8 @@ fn take_seat(
         side: bound.spec.side,
         local,
         names: greeted.names,
-        channel: None,
+        // Users are at the other face: here a certificate proves a server, or nobody.
+        channel: greeted.user.filter(|_| bound.spec.side == Side::Ue),
         asked_for: greeted.asked_for,
         target: None,
     };
@@ -241,8 +260,8 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
         Err(why) => {
             drop(lease);
             shop.flows.tally().dial_failed.add(1);
-            if matches!(why, DialError::Tls(TlsRefusal::WrongName(_))) {
-                shop.flows.tally().wrong_names.add(1);
+            if let DialError::Tls(why) = &why {
+                shop.flows.tally().refused(why);
             }
             tracing::debug!(%why, address = %target.address, domain = %target.domain, "not reached");
             shop.receiver.dial_failed(&flow, &target, why);

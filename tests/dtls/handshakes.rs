@@ -156,7 +156,9 @@ fn certificates_prove_both_ends() {
                             return;
                         }
                         let names = match proof_of(&world).unwrap() {
-                            Proof::Certificate(names) => Some(names.users[0].as_str().to_owned()),
+                            Proof::Certificate(shown) => {
+                                Some(shown.names.users[0].as_str().to_owned())
+                            }
                             Proof::Nothing => None,
                             Proof::Psk(_) => panic!("{about}: no key"),
                         };

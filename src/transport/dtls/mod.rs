@@ -34,5 +34,7 @@ pub mod record;
 pub mod server;
 #[cfg(feature = "edge")]
 pub mod sessions;
+#[cfg(feature = "edge")]
+mod vouched;
 #[cfg(feature = "webrtc-dtls")]
 pub mod webrtc;

@@ -35,7 +35,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use zeroize::Zeroizing;
 
 use super::buffers;
-use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
+use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
 use super::exchange::Exchange;
 use super::filter;
 use super::hello::Hello;
@@ -140,8 +140,8 @@ struct Found {
     key: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     /// Whether the library was given that key.
     key_used: bool,
-    /// The names in the client's certificate, once it was found good.
-    names: Option<CertificateNames>,
+    /// What the client showed, once it was found good.
+    shown: Option<Shown>,
 }
 
 impl Slot {
@@ -239,13 +239,15 @@ fn judge(
         .filter_map(|certificate| certificate.to_der().ok().map(CertificateDer::from))
         .collect();
     let names = chain.split_first().and_then(|(own, issuers)| {
-        verifier.verify_client_cert(own, issuers, UnixTime::now()).ok()?;
+        let judged = verifier.verify_client_cert(own, issuers, UnixTime::now());
+        judged.inspect_err(|why| tracing::debug!(%why, "handshake refused")).ok()?;
         CertificateNames::of(own).ok()
     });
+    let shown = names.map(|names| Shown { names, chain: chain.into() });
     let ssl = X509StoreContext::ssl_idx().ok().and_then(|index| store.ex_data(index));
-    match (names, ssl.and_then(|ssl| ssl.ex_data(slot))) {
-        (Some(names), Some(slot)) => {
-            slot.lock().names = Some(names);
+    match (shown, ssl.and_then(|ssl| ssl.ex_data(slot))) {
+        (Some(shown), Some(slot)) => {
+            slot.lock().shown = Some(shown);
             true
         }
         _ => false,
@@ -407,9 +409,9 @@ impl Engine {
         }
         let mut found = self.slot.lock();
         let identity = found.key.take().map(|(identity, _)| identity);
-        let proof = match (self.suite, identity, found.names.take()) {
+        let proof = match (self.suite, identity, found.shown.take()) {
             (Some(_), Some(identity), _) if found.key_used => Some(Proof::Psk(identity.into())),
-            (None, _, Some(names)) => Some(Proof::Certificate(Box::new(names))),
+            (None, _, Some(shown)) => Some(Proof::Certificate(Box::new(shown))),
             (None, _, None) if self.stream.ssl().peer_certificate().is_none() => {
                 Some(Proof::Nothing)
             }
