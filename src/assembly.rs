@@ -11,6 +11,8 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::digest::Hash;
@@ -100,6 +102,8 @@ pub struct Plan {
     pub nonces: nonce::Settings,
     /// Stage 5.
     pub association: association::Settings,
+    /// What route tokens are sealed under, if they are to outlive the process.
+    pub secret: Option<Zeroizing<[u8; 32]>>,
     /// Stage 6, registration.
     pub reg: Reg,
     /// Stage 6, plain SIP.
@@ -156,6 +160,7 @@ impl Plan {
             admission: admission::Settings::default(),
             nonces: nonce::Settings::default(),
             association: association::Settings::default(),
+            secret: None,
             reg: Reg::default(),
             sip: Sip::default(),
             timings: Timings::default(),
@@ -250,6 +255,8 @@ impl Plan {
         let number = || u64::from_be_bytes(clock::random());
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
+        let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
             authentication: Authentication::new(
@@ -259,7 +266,7 @@ impl Plan {
                 nonces,
                 clock::random(),
             ),
-            associations: Arc::new(Associations::new(self.association, clock::random(), number())),
+            associations: Arc::new(associations.sealed_with(secret)),
             enablers: Enablers::new(reg, sip, 1_000_000),
             tag_key: clock::random(),
         };

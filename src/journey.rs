@@ -182,7 +182,7 @@ impl Journey {
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
-            Ruling::Alone | Ruling::Forms => (0, None),
+            Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),

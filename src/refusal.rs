@@ -90,6 +90,8 @@ refusals! {
     CancelUnmatched = Some(15);
     /// A response from where its request did not go.
     ResponseAstray = Some(16);
+    /// Nothing is known of the dialog any more but what our own token says, and the sender has not proved who he is.
+    AssociationLost = Some(23);
     /// A request inside a dialog from the wrong side of it.
     WrongSide = Some(26);
     /// More early dialogs of one INVITE than are kept.
@@ -145,9 +147,10 @@ impl Refusal {
     pub fn answer(self) -> Answer {
         match self {
             Self::Malformed(fault) => Answer::Status(fault.status()),
-            Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown => {
-                Answer::Challenge { stale: false }
-            }
+            Self::CredentialsMissing
+            | Self::BadCredentials
+            | Self::NonceUnknown
+            | Self::AssociationLost => Answer::Challenge { stale: false },
             Self::NonceStale => Answer::Challenge { stale: true },
             Self::ContactsRefused => Answer::Status(400),
             Self::KeyForbidden

@@ -173,6 +173,8 @@ pub struct Origin {
     pub secure: bool,
     /// Whether it is an INVITE.
     pub invite: bool,
+    /// Record-Route values that it had already: of hops between its sender and us.
+    pub below: u8,
     /// The dialogs of its owner.
     pub(super) tally: Arc<Tally>,
 }
@@ -238,6 +240,8 @@ pub struct Association {
     pub state: State,
     /// Whether there is an INVITE usage.
     pub invite: bool,
+    /// Whether it was made of a token: which subscriptions it has is not known then.
+    pub rebuilt: bool,
 }
 
 /// A forwarded request that may form dialogs, as long as forks of it may answer.
@@ -272,6 +276,7 @@ impl Forming {
             timer: Timer::default(),
             state,
             invite: origin.invite,
+            rebuilt: false,
             origin,
         }
     }
@@ -323,7 +328,7 @@ impl Association {
                 self.invite && !callee_early
             }
             Method::Prack | Method::Update | Method::Info => self.invite,
-            Method::Notify => self.subscribes(event) || self.invite && event == 0,
+            Method::Notify => self.subscribes(event) || self.rebuilt,
             _ => true,
         }
     }

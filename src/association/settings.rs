@@ -4,8 +4,9 @@
 //! Gives:   [`Settings`], each with its default.
 //! Keeps:   nothing.
 //! Refuses: nothing.
-//! Sources: rules 25 to 28.
+//! Sources: rules 23 and 25 to 28.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What stage 5 is told.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub observe: bool,
     /// Rules that are enforced although others are observed.
     pub enforce: Vec<u8>,
+    /// Names of peer groups, by place: what tokens know them by. One without a name is known by its place.
+    pub groups: Vec<Arc<str>>,
 }
 
 impl Default for Settings {
@@ -34,6 +37,7 @@ impl Default for Settings {
             max_idle: Duration::from_secs(12 * 3600),
             observe: false,
             enforce: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -17,18 +17,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::{DashMap, Entry};
-use smallvec::SmallVec;
+use dashmap::DashMap;
+use sha2::{Digest as _, Sha256};
 
-use super::dialog::{
-    Association, DialogKey, Forming, Keyer, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, State,
-    Subscription, Tally,
-};
+use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, State, Tally};
 use super::judge::judge;
+use super::token::{RouteToken, RouteTokens};
 use super::usages::Ending;
-use super::{Bound, Inside, Ruling, Settings};
-use crate::authentication::{Authenticated, Caller, Kind};
-use crate::expiry::{Expiry, Timer};
+use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
+use crate::authentication::Authenticated;
+use crate::expiry::Expiry;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
@@ -59,8 +57,8 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
-    forms: bool,
-    sender: Side,
+    pub(super) forms: bool,
+    pub(super) sender: Side,
     pub(super) method: Method,
     pub(super) event: u64,
     /// Whether its sender was proved, so that what it says of a subscription counts.
@@ -72,8 +70,9 @@ pub struct Track {
 /// All dialogs.
 #[derive(Debug)]
 pub struct Associations {
-    settings: ArcSwap<Settings>,
-    keyer: Keyer,
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) keyer: Keyer,
+    pub(super) tokens: RouteTokens,
     pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
     pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
     /// How many there are in both.
@@ -89,6 +88,7 @@ impl Associations {
         Self {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
+            tokens: RouteTokens::new(secret_of(key)),
             forming: DashMap::with_hasher(Hashed::default()),
             dialogs: DashMap::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
@@ -96,6 +96,14 @@ impl Associations {
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }
+    }
+
+    /// The same, with route tokens under `secret`, which outlives this process and which all nodes of a deployment
+    /// share: dialogs survive them then (rule 23).
+    #[must_use]
+    pub fn sealed_with(mut self, secret: [u8; 32]) -> Self {
+        self.tokens = RouteTokens::new(secret);
+        self
     }
 
     /// Puts other settings in the place of the present ones; dialogs stay, more of them than now may be too.
@@ -108,7 +116,7 @@ impl Associations {
     /// # Errors
     ///
     /// The refusal of the rule that decides.
-    pub fn bind<'m>(&self, found: Authenticated<'m>, _now: Now) -> Result<Bound<'m>, Halt> {
+    pub fn bind<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let method = admitted.method();
         if method == Method::Cancel {
@@ -118,7 +126,7 @@ impl Associations {
             };
         }
         if admitted.in_dialog() {
-            return self.bind_inside(found);
+            return self.bind_inside(found, now);
         }
         if method == Method::Ack {
             return Err(Refusal::AckUnmatched.into());
@@ -136,7 +144,8 @@ impl Associations {
         if !room {
             return Err(Refusal::TableFull.into());
         }
-        Ok(Bound { authenticated: found, ruling: Ruling::Forms, would: None })
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Ok(Bound { authenticated: found, ruling: Ruling::Forms(Proposal { id }), would: None })
     }
 
     /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
@@ -149,14 +158,18 @@ impl Associations {
         if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
-    fn bind_inside<'m>(&self, found: Authenticated<'m>) -> Result<Bound<'m>, Halt> {
+    fn bind_inside<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
+        let token = self.token_of(message, side, now)?;
         let key = self.keyer.of(message, side);
         let event = self.event(message);
         let Some(association) = self.dialogs.get(&key) else {
-            return self.bind_unknown(found, key, event);
+            return self.bind_unknown(found, key, event, token.as_ref());
         };
+        if token.is_some_and(|token| token.id != association.origin.id) {
+            return Err(Refusal::TokenForged.into());
+        }
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
@@ -165,7 +178,7 @@ impl Associations {
             Err(refusal) if self.only_observed(refusal) => (1, Some(refusal)),
             Err(refusal) => return Err(refusal.into()),
         };
-        let inside = Inside::of(&association, key, None, rule, would.is_none());
+        let inside = Inside::of(&association, key, Known::Held, rule, would.is_none());
         drop(association);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
     }
@@ -176,6 +189,7 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         event: u64,
+        token: Option<&RouteToken>,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
@@ -185,6 +199,9 @@ impl Associations {
         };
         if self.dialogs.contains_key(&self.keyer.of(message, other(side))) {
             return Err(Refusal::WrongSide.into());
+        }
+        if let Some(token) = token.filter(|_| admitted.method() != Method::Ack) {
+            return self.restore(found, key, token);
         }
         if admitted.method() != Method::Notify {
             return Err(unknown.into());
@@ -206,258 +223,15 @@ impl Associations {
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
-        let inside = Inside::of(&fork, key, Some(forming), 25, true);
+        let inside = Inside::of(&fork, key, Known::Notified(forming), 25, true);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
-    fn only_observed(&self, refusal: Refusal) -> bool {
+    pub(super) fn only_observed(&self, refusal: Refusal) -> bool {
         const OBSERVABLE: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
         let rule = refusal.rule().unwrap_or(0);
         let settings = self.settings.load();
         settings.observe && OBSERVABLE.contains(&rule) && !settings.enforce.contains(&rule)
-    }
-
-    /// Notes that a request was forwarded: the dialog it may form, or the anchor, count and NOTIFY of the
-    /// dialog it is inside of.
-    pub fn commit(&self, bound: &Bound<'_>, sent: &Sent, now: Now) -> Option<Track> {
-        let (message, arrival) = (bound.message(), bound.arrival());
-        let (method, sender) = (bound.method(), arrival.side);
-        let event = self.event(message);
-        match bound.ruling() {
-            Ruling::Alone => None,
-            Ruling::Forms => {
-                let origin = Arc::new(self.origin(bound, sent, event)?);
-                // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
-                let key = match method {
-                    Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
-                    _ => self.keyer.numbered(origin.id),
-                };
-                self.form(key, origin, now);
-                let (forms, verified, subscribes) = (true, true, false);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
-            }
-            Ruling::Inside(inside) => {
-                if let Some(forming) = inside.forming {
-                    self.confirm(forming, inside.key, now);
-                }
-                let mut entry = self.dialogs.get_mut(&inside.key)?;
-                let entry = &mut *entry;
-                if inside.verified {
-                    let number = message.cseq().map(|cseq| cseq.number);
-                    let counts = entry.counts_mut(sender);
-                    counts.cseq = counts.cseq.max(number);
-                    if method == Method::Invite {
-                        counts.invite = number;
-                    }
-                    if sender == Side::Ue && method != Method::Ack {
-                        entry.anchor(arrival.flow);
-                    }
-                    entry.deadline = now.mono + self.settings.load().max_idle;
-                    self.look(inside.key, entry);
-                }
-                let subscribes = matches!(method, Method::Subscribe | Method::Refer);
-                let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                let subscribes = subscribes && room && !entry.subscribes(event);
-                if subscribes {
-                    entry.subscriptions.push(Subscription { event, until: NEVER });
-                }
-                let (key, forms, verified) = (inside.key, false, inside.verified);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
-            }
-        }
-    }
-
-    fn origin(&self, bound: &Bound<'_>, sent: &Sent, event: u64) -> Option<Origin> {
-        let (message, arrival) = (bound.message(), bound.arrival());
-        let evidence = bound.evidence();
-        let (owner, flow, group, server) = match (arrival.side, sent) {
-            (Side::Ue, Sent::Core(target)) => {
-                let owner = &bound.caller()?.principal;
-                (owner, arrival.flow, target.group, Some(target.clone()))
-            }
-            (Side::Core, Sent::Ue(to, owner)) => (owner, *to, evidence.peer?.id, None),
-            _ => return None,
-        };
-        let of_owner = |caller: &Arc<Caller>| evidence.of(&caller.principal).0;
-        let by_channel = arrival.side == Side::Ue
-            && bound.caller().is_some_and(|caller| of_owner(caller) == Kind::Channel);
-        Some(Origin {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            tally: self.one_more(owner),
-            owner: owner.clone(),
-            flow,
-            server,
-            event,
-            cseq: message.cseq().map(|cseq| cseq.number),
-            group,
-            caller_side: arrival.side,
-            class: bound.class(),
-            level: if by_channel { 3 } else { 2 },
-            secure: flow.transport.is_secure(),
-            invite: bound.method() == Method::Invite,
-        })
-    }
-
-    /// Notes a request that may form dialogs; `origin` is counted already.
-    fn form(&self, key: DialogKey, origin: Arc<Origin>, now: Now) {
-        let deadline = now.mono + FORMING;
-        let (children, timer) = (SmallVec::new(), Timer::default());
-        let mut forming = Forming { origin, children, deadline, timer };
-        let old = match self.forming.entry(key) {
-            Entry::Vacant(place) => {
-                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
-                place.insert(forming);
-                self.held.fetch_add(1, Ordering::AcqRel);
-                return;
-            }
-            Entry::Occupied(mut place) => {
-                let known = place.get_mut();
-                forming.timer = known.timer;
-                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
-                std::mem::replace(known, forming)
-            }
-        };
-        self.one_less(&old.origin);
-    }
-
-    /// Makes the dialog of a fork, unless it is there. `forming` is held, so that its owner is counted.
-    fn bear(&self, child: DialogKey, forming: &Forming) {
-        if let Entry::Vacant(place) = self.dialogs.entry(child) {
-            let mut association = forming.fork(State::Early);
-            association.origin.tally.up();
-            self.held.fetch_add(1, Ordering::AcqRel);
-            self.look(child, &mut association);
-            place.insert(association);
-        }
-    }
-
-    /// Notes a response to a tracked request.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::TooManyEarlyDialogs`]: the response is to be dropped, the request goes on.
-    pub fn respond(&self, track: &Track, response: &Message, now: Now) -> Result<(), Refusal> {
-        let status = response.status().unwrap_or(0);
-        if track.forms {
-            return self.respond_forming(track, response, status, now);
-        }
-        let ends_invite = track.method == Method::Bye
-            && (matches!(status, 200..=299) || matches!(status, 408 | 481));
-        let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
-        if ends_invite || ends_all {
-            self.end_invite(track.key, now);
-        }
-        self.note_refresh(track, response, status, now);
-        Ok(())
-    }
-
-    fn respond_forming(
-        &self,
-        track: &Track,
-        response: &Message,
-        status: u16,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let confirms = matches!(status, 200..=299);
-        if status >= 300 {
-            self.fail(track, now);
-            return Ok(());
-        }
-        if status == 100 || response.to_tag().is_empty() {
-            return Ok(());
-        }
-        let child = self.keyer.of(response, track.sender);
-        let known = self.dialogs.get(&child).map(|entry| entry.state);
-        if let Some(state) = known {
-            // A 2xx comes again until it is acknowledged: only the first one moves anything.
-            match state {
-                State::Early if confirms => self.confirm(track.key, child, now),
-                State::Early => self.rings_on(track.key, child, now),
-                State::Forming | State::Bound | State::Released => {}
-            }
-            if confirms && track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
-            }
-            return Ok(());
-        }
-        let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
-        if forming.children.len() >= self.settings.load().early_max {
-            return Err(Refusal::TooManyEarlyDialogs);
-        }
-        forming.deadline = now.mono + FORMING;
-        forming.bears(child);
-        self.bear(child, &forming);
-        drop(forming);
-        if confirms {
-            self.confirm(track.key, child, now);
-            if track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
-            }
-        }
-        Ok(())
-    }
-
-    /// It rings still: the dialog that may come of it is waited for again.
-    fn rings_on(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + FORMING;
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
-            entry.deadline = entry.deadline.max(end);
-        }
-        if let Some(mut entry) = self.dialogs.get_mut(&child) {
-            entry.deadline = entry.deadline.max(end);
-        }
-    }
-
-    /// A final answer other than 2xx, or none: nothing is formed. A BYE that nobody answers ends its usage all the
-    /// same (RFC 3261 section 15.1.1).
-    pub fn fail(&self, track: &Track, now: Now) {
-        if !track.forms {
-            if track.method == Method::Bye {
-                self.end_invite(track.key, now);
-            }
-            if track.subscribes {
-                self.unsubscribe(track, now);
-            }
-            return;
-        }
-        let Some((_, mut forming)) = self.forming.remove(&track.key) else { return };
-        self.expiry.cancel(&mut forming.timer);
-        self.held.fetch_sub(1, Ordering::AcqRel);
-        for child in &forming.children {
-            self.release(*child, now, |child| child.state == State::Early);
-        }
-        self.one_less(&forming.origin);
-    }
-
-    /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
-    fn confirm(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + LINGER;
-        let mut siblings = SmallVec::<[DialogKey; 1]>::new();
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
-            let entry = &mut *entry;
-            entry.deadline = end;
-            self.expiry.set(&mut entry.timer, end, Ending::Forming(forming));
-            let room = entry.children.len() < self.settings.load().early_max;
-            if room && entry.bears(child) {
-                self.bear(child, entry);
-            }
-            siblings.extend(entry.children.iter().copied().filter(|known| *known != child));
-        }
-        if let Some(mut entry) = self.dialogs.get_mut(&child)
-            && entry.state != State::Released
-        {
-            entry.state = State::Bound;
-            entry.deadline = now.mono + self.settings.load().max_idle;
-            self.look(child, &mut entry);
-        }
-        for sibling in siblings {
-            if let Some(mut entry) = self.dialogs.get_mut(&sibling)
-                && entry.state == State::Early
-            {
-                entry.deadline = end;
-                self.look(sibling, &mut entry);
-            }
-        }
     }
 
     /// Dialogs held, ended ones and those that may come to be included.
@@ -483,7 +257,7 @@ impl Associations {
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
     /// on one that is not in the table.
-    fn one_more(&self, owner: &Principal) -> Arc<Tally> {
+    pub(super) fn one_more(&self, owner: &Principal) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
             tally.up();
             return Arc::clone(&tally);
@@ -501,7 +275,7 @@ impl Associations {
     }
 
     /// The event of a SUBSCRIBE, NOTIFY or REFER, by keyed hash; 0 for other methods.
-    fn event(&self, message: &Message) -> u64 {
+    pub(super) fn event(&self, message: &Message) -> u64 {
         match message.method() {
             Some(Method::Subscribe | Method::Notify) => self.keyer.short(message.event()).max(1),
             Some(Method::Refer) => self.keyer.short(b"refer").max(1),
@@ -514,12 +288,12 @@ impl Inside {
     fn of(
         association: &Association,
         key: DialogKey,
-        forming: Option<DialogKey>,
+        known: Known,
         rule: u8,
         verified: bool,
     ) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
-        Self { rule, key, forming, origin, moved, verified }
+        Self { rule, key, known, origin, moved, verified }
     }
 }
 
@@ -541,4 +315,9 @@ fn other(side: Side) -> Side {
 }
 
 /// How long a request that may form a dialog is waited for.
-const FORMING: Duration = Duration::from_secs(600);
+pub(super) const FORMING: Duration = Duration::from_secs(600);
+
+/// Octets for what is given no secret of its own: they are lost with the process.
+fn secret_of(key: [u8; 16]) -> [u8; 32] {
+    Sha256::new().chain_update(b"sipward association").chain_update(key).finalize().into()
+}

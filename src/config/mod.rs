@@ -8,6 +8,8 @@
 
 pub mod accounts;
 pub mod aka;
+pub mod association;
+pub mod cluster;
 pub mod dtls;
 pub mod field;
 pub mod files;
@@ -29,10 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aka::Aka;
+pub use association::Association;
+pub use cluster::Cluster;
 pub use dtls::Dtls;
 pub use listen::{Listener, ListenerTls};
 pub use peer::{Dialling, Member, Peer, Routes};
-pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
+pub use policy::{Admission, Danger, Enablers, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
@@ -73,6 +77,8 @@ pub struct Config {
     pub psk: Psk,
     /// Registration.
     pub register: Register,
+    /// What nodes share.
+    pub cluster: Cluster,
     /// Dialogs.
     pub association: Association,
     /// Classes.
@@ -204,7 +210,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
     let register = proof::register(&mut root);
-    let association = policy::association(&mut root);
+    let cluster = cluster::read(&mut root, &folder);
+    let association = association::read(&mut root);
     let enablers = policy::enablers(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root);
@@ -224,6 +231,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         aka,
         psk,
         register,
+        cluster,
         association,
         enablers,
         admission,

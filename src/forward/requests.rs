@@ -65,10 +65,12 @@ impl Proxy {
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
+        let recorded = self.route_tokens(bound, &route, now);
         let plan = Plan {
             settings: &settings,
             route: &route,
             path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
             branch: &branch,
         };
         let printed = outgoing::print(bound, edits, &plan)
@@ -107,6 +109,18 @@ impl Proxy {
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
         Ok(())
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -155,7 +169,13 @@ impl Proxy {
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });

@@ -67,10 +67,12 @@ fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u
     restored.map_or_else(|| message.uri(), Uri::parse)
 }
 
-/// How many Route values on top are ours.
+/// How many Route values on top are ours: both of a pair. What stands behind them is of another pass of this call,
+/// or of another hop, and goes where it leads.
 fn own_routes(message: &Message, settings: &Settings) -> usize {
     message
         .values(Name::Route)
+        .take(2)
         .take_while(|value| {
             Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
         })

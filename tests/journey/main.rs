@@ -9,3 +9,4 @@ mod forwarding;
 mod growth;
 mod policy;
 mod scene;
+mod tokens;

@@ -113,3 +113,18 @@ pub(crate) fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
     }
     invite
 }
+
+/// The Route that the caller's UE takes from the Record-Route of its INVITE, as the core saw it.
+pub(crate) fn route_of(invite: &Sent) -> String {
+    let text = invite.text();
+    let recorded = text.lines().filter_map(|line| line.strip_prefix("Record-Route: "));
+    let reversed: Vec<&str> = recorded.collect::<Vec<_>>().into_iter().rev().collect();
+    format!("Route: {}\n", reversed.join(", "))
+}
+
+/// A Record-Route value without the token in it.
+pub(crate) fn without_token(value: &str) -> String {
+    let (before, rest) = value.split_once(':').expect("a scheme");
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    format!("{before}:{host}")
+}
