@@ -108,9 +108,10 @@ impl RouteTokens {
         call_id: &[u8],
         nonce: &[u8; NONCE_OCTETS],
     ) -> Option<String> {
-        let flags = u8::from(token.secure) * FLAG_SECURE
-            | u8::from(token.invite) * FLAG_INVITE
-            | u8::from(token.caller == Side::Core) * FLAG_CORE_CALLS;
+        let flag = |holds, flag| if holds { flag } else { 0 };
+        let flags = flag(token.secure, FLAG_SECURE)
+            | flag(token.invite, FLAG_INVITE)
+            | flag(token.caller == Side::Core, FLAG_CORE_CALLS);
         let head = [VERSION, side_code(token.facing), flags, class_code(token.class), token.level];
         let numbers = [token.id, token.ue, token.core, token.issued.as_unix()];
         let mut plain = [0_u8; PLAIN_OCTETS];
