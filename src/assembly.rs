@@ -24,7 +24,7 @@ use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -388,13 +388,14 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, and connections that
-    /// stand on it are closed. How many keys there were.
+    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
+    /// on it are closed, and dialogs can only be torn down. How many keys there were.
     pub fn revoke(&self, btid: &Btid) -> usize {
         let count = self.keys.revoke(btid, clock::now());
         self.shared.gate.authentication.flows().take_back(|caller| {
             caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
         });
+        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
         self.edge.keys_taken_back();
         count
     }
@@ -411,6 +412,10 @@ impl Running {
             gate.authentication.flows().take_back(|caller| {
                 caller.principal.proof == Proof::Account && !accounts.has(caller)
             });
+            let gone = |owner: &Principal, _| {
+                owner.proof == Proof::Account && !accounts.has_principal(owner)
+            };
+            gate.associations.revoke(gone, clock::now());
         }
         if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
             psk.replace(shared.provisioned.clone());

@@ -12,21 +12,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::dialog::{
-    DialogKey, Forming, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, State, Subscription,
+    Association, DialogKey, Forming, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, Subscription,
 };
+use super::owner::Shown;
+use super::state::State;
 use super::table::{Associations, FORMING, Sent, Track};
+use super::target::{Way, retargets};
 use super::usages::Ending;
-use super::{Bound, Known, Ruling};
+use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Caller, Kind};
 use crate::expiry::Timer;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::Side;
+use crate::transport::{Flow, Side};
+use crate::wire::uri::Scheme;
 use crate::wire::{Message, Method, Name};
 
 impl Associations {
@@ -39,15 +44,28 @@ impl Associations {
         match bound.ruling() {
             Ruling::Alone => None,
             Ruling::Forms(proposal) => {
-                let origin = Arc::new(self.origin(bound, sent, proposal.id, event)?);
+                let origin = Arc::new(self.origin(bound, sent, proposal.id, event, now)?);
                 // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
                 let key = match method {
                     Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
                     _ => self.keyer.numbered(origin.id),
                 };
-                self.form(key, origin, now);
+                let credentials = self.credentials_of(bound);
+                self.form(key, origin, credentials, now);
+                self.grant_named(bound, sent, now);
+                let used = self.use_grant(bound, now);
                 let (forms, verified, subscribes) = (true, true, false);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
+                Some(Track {
+                    key,
+                    forms,
+                    sender,
+                    method,
+                    event,
+                    verified,
+                    subscribes,
+                    target: 0,
+                    used,
+                })
             }
             Ruling::Inside(inside) => {
                 match inside.known {
@@ -55,49 +73,125 @@ impl Associations {
                     Known::Told(token) => self.rebuild(inside, &token, event, method, now),
                     Known::Held => {}
                 }
-                let mut entry = self.dialogs.get_mut(&inside.key)?;
-                let entry = &mut *entry;
-                if inside.verified {
-                    let number = message.cseq().map(|cseq| cseq.number);
-                    let counts = entry.counts_mut(sender);
-                    counts.cseq = counts.cseq.max(number);
-                    if method == Method::Invite {
-                        counts.invite = number;
-                    }
-                    if sender == Side::Ue && method != Method::Ack {
-                        entry.anchor(arrival.flow);
-                    }
-                    entry.deadline = now.mono + self.settings.load().max_idle;
-                    self.look(inside.key, entry);
-                }
-                let subscribes = matches!(method, Method::Subscribe | Method::Refer);
-                let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                let subscribes = subscribes && room && !entry.subscribes(event);
-                if subscribes {
-                    entry.subscriptions.push(Subscription { event, until: NEVER });
-                }
-                let (key, forms, verified) = (inside.key, false, inside.verified);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
+                self.grant_named(bound, sent, now);
+                self.commit_inside(bound, inside, event, now)
             }
         }
     }
 
-    fn origin(&self, bound: &Bound<'_>, sent: &Sent, id: u64, event: u64) -> Option<Origin> {
+    fn commit_inside(
+        &self,
+        bound: &Bound<'_>,
+        inside: &Inside,
+        event: u64,
+        now: Now,
+    ) -> Option<Track> {
+        let (message, arrival) = (bound.message(), bound.arrival());
+        let (method, sender) = (bound.method(), arrival.side);
+        let (key, forms, verified) = (inside.key, false, inside.verified);
+        let asks = sender == Side::Core && retargets(method);
+        let target = if asks && verified { self.keyer.contact(message) } else { 0 };
+        let credentials = self.credentials_of(bound);
+        let used = if verified { self.use_grant(bound, now) } else { None };
+        let mut entry = self.dialogs.get_mut(&key)?;
+        let entry = &mut *entry;
+        if entry.state == State::Released {
+            return None;
+        }
+        if verified {
+            let number = message.cseq().map(|cseq| cseq.number);
+            let counts = entry.counts_mut(sender);
+            counts.cseq = counts.cseq.max(number);
+            if method == Method::Invite {
+                counts.invite = number;
+            }
+            if sender == Side::Ue && method == Method::Invite {
+                entry.credentials = credentials;
+            }
+            if sender == Side::Ue {
+                self.note_owner(key, entry, arrival.flow, inside.shown, now);
+            }
+            if !entry.timed {
+                entry.ends = now.mono + self.settings.load().max_idle;
+            }
+            entry.way.may_retarget(target);
+            let first_notify = entry.state == State::Early && method == Method::Notify;
+            if first_notify || matches!(inside.known, Known::Notified(_)) {
+                entry.way = self.keyer.way_of_request(message);
+            }
+            if first_notify {
+                entry.confirm(entry.ends, now.mono, &self.settings.load());
+            }
+            self.look(key, entry);
+        }
+        let subscribes = matches!(method, Method::Subscribe | Method::Refer);
+        let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
+        let subscribes = subscribes && room && !entry.subscribes(event);
+        if subscribes {
+            entry.subscriptions.push(Subscription { event, until: NEVER });
+        }
+        Some(Track { key, forms, sender, method, event, verified, subscribes, target, used })
+    }
+
+    /// The owner of the UE's leg gave evidence on `flow`.
+    fn note_owner(
+        &self,
+        key: DialogKey,
+        entry: &mut Association,
+        flow: Flow,
+        shown: Option<Shown>,
+        now: Now,
+    ) {
+        let (new, gone) = entry.anchor(flow);
+        if let Some(new) = new {
+            self.anchored.add(&new, key);
+        }
+        if let Some(gone) = gone {
+            self.anchored.remove(&gone, key);
+        }
+        if shown.is_some_and(|shown| entry.key.note(shown, now.mono)) {
+            self.noted.rekeyed.fetch_add(1, Ordering::Relaxed);
+        }
+        entry.revive();
+    }
+
+    /// The credentials of an INVITE that a UE sent on a secure flow.
+    fn credentials_of(&self, bound: &Bound<'_>) -> u64 {
+        let invites = bound.method() == Method::Invite && bound.arrival().side == Side::Ue;
+        if invites { self.keyer.credentials(bound.message(), &bound.arrival().flow) } else { 0 }
+    }
+
+    fn origin(
+        &self,
+        bound: &Bound<'_>,
+        sent: &Sent,
+        id: u64,
+        event: u64,
+        now: Now,
+    ) -> Option<Origin> {
         let (message, arrival) = (bound.message(), bound.arrival());
         let Demanded { level, secure } = self.demands_of(bound, sent)?;
         let (owner, flow, group, server) = match (arrival.side, sent) {
             (Side::Ue, Sent::Core(target)) => {
-                let owner = &bound.caller()?.principal;
-                (owner, arrival.flow, target.group, Some(target.clone()))
+                (bound.caller()?, arrival.flow, target.group, Some(target.clone()))
             }
             (Side::Core, Sent::Ue(to, owner)) => (owner, *to, bound.evidence().peer?.id, None),
             _ => return None,
         };
+        let way = match arrival.side {
+            Side::Core => self.keyer.way_of_request(message),
+            Side::Ue => Way::default(),
+        };
+        let key = self.keyer.shown(owner, now);
+        let owner = &owner.principal;
         Some(Origin {
             id,
             tally: self.one_more(owner),
             owner: owner.clone(),
             flow,
+            key,
+            way,
+            sips: is_sips(message),
             server,
             event,
             cseq: message.cseq().map(|cseq| cseq.number),
@@ -120,17 +214,19 @@ impl Associations {
         let flow = match (arrival.side, sent) {
             (Side::Ue, _) => &arrival.flow,
             (Side::Core, Sent::Ue(to, _)) => to,
-            (Side::Core, Sent::Core(_)) => return None,
+            (Side::Core, Sent::Core(_) | Sent::Inside) => return None,
         };
         let level = if by_channel { 3 } else { 2 };
-        Some(Demanded { level, secure: flow.transport.is_secure() })
+        let secure = flow.transport.is_secure() || is_sips(bound.message());
+        Some(Demanded { level, secure })
     }
 
     /// Notes a request that may form dialogs; `origin` is counted already.
-    fn form(&self, key: DialogKey, origin: Arc<Origin>, now: Now) {
-        let deadline = now.mono + FORMING;
+    fn form(&self, key: DialogKey, origin: Arc<Origin>, credentials: u64, now: Now) {
+        // Nobody is notified of a subscription later than that (RFC 6665 section 4.1.2.4).
+        let deadline = now.mono + if origin.event == 0 { FORMING } else { LINGER };
         let (children, timer) = (SmallVec::new(), Timer::default());
-        let mut forming = Forming { origin, children, deadline, timer };
+        let mut forming = Forming { origin, credentials, children, deadline, timer };
         let old = match self.forming.entry(key) {
             Entry::Vacant(place) => {
                 self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
@@ -153,6 +249,7 @@ impl Associations {
         if let Entry::Vacant(place) = self.dialogs.entry(child) {
             let mut association = forming.fork(State::Early);
             association.origin.tally.up();
+            self.anchored.add(&association.origin.flow, child);
             self.held.fetch_add(1, Ordering::AcqRel);
             self.look(child, &mut association);
             place.insert(association);
@@ -169,6 +266,7 @@ impl Associations {
         if track.forms {
             return self.respond_forming(track, response, status, now);
         }
+        self.note_target(track, response, status);
         let ends_invite = track.method == Method::Bye
             && (matches!(status, 200..=299) || matches!(status, 408 | 481));
         let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
@@ -195,40 +293,71 @@ impl Associations {
             return Ok(());
         }
         let child = self.keyer.of(response, track.sender);
-        let known = self.dialogs.get(&child).map(|entry| entry.state);
-        if let Some(state) = known {
-            // A 2xx comes again until it is acknowledged: only the first one moves anything.
-            match state {
-                State::Early if confirms => self.confirm(track.key, child, now),
-                State::Early => self.rings_on(track.key, child, now),
-                State::Forming | State::Bound | State::Released => {}
-            }
-            if confirms && track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
-            }
+        if status == 199 {
+            // Of a fork that nothing comes of (RFC 6228 section 4).
+            self.release(child, now, |child| child.state == State::Early);
             return Ok(());
         }
-        let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
-        if forming.children.len() >= self.settings.load().early_max {
-            return Err(Refusal::TooManyEarlyDialogs);
-        }
-        forming.deadline = now.mono + FORMING;
-        forming.bears(child);
-        self.bear(child, &forming);
-        drop(forming);
-        if confirms {
-            self.confirm(track.key, child, now);
-            if track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
+        let known = self.dialogs.get(&child).map(|entry| entry.state);
+        if known.is_none() {
+            let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
+            if forming.children.len() >= self.settings.load().early_max {
+                return Err(Refusal::TooManyEarlyDialogs);
             }
+            forming.deadline = forming.deadline.max(now.mono + self.patience(track));
+            forming.bears(child);
+            self.bear(child, &forming);
         }
+        if track.sender == Side::Ue {
+            self.note_way(child, response, confirms);
+        }
+        // A 2xx comes again until it is acknowledged: only the first one moves anything.
+        match known {
+            None | Some(State::Early) if confirms && track.event == 0 => {
+                self.confirm(track.key, child, now);
+            }
+            Some(State::Early) => self.rings_on(track, child, now),
+            _ => {}
+        }
+        self.note_grant(track, child, response, status, now);
         Ok(())
     }
 
+    /// How long what a request may form is waited for: a subscription until it is notified of.
+    fn patience(&self, track: &Track) -> Duration {
+        if track.event == 0 { FORMING } else { LINGER }
+    }
+
+    /// What a response from the core says of the way to it, while it forms a dialog; a 2xx says it anew.
+    fn note_way(&self, child: DialogKey, response: &Message, confirms: bool) {
+        let Some(mut entry) = self.dialogs.get_mut(&child) else { return };
+        let early = entry.state == State::Early;
+        let told = self.keyer.way_of_response(response, entry.origin.below);
+        if early && (confirms || entry.way.target == 0) && told.target != 0 {
+            entry.way = told;
+        }
+    }
+
+    /// What a response to a request that may change a target says of it.
+    fn note_target(&self, track: &Track, response: &Message, status: u16) {
+        let told = match (track.sender, status) {
+            (Side::Core, 200..=299) => track.target,
+            (Side::Ue, 200..=299) if retargets(track.method) => self.keyer.contact(response),
+            (Side::Ue, 101..=199) if response.rseq().is_some() => self.keyer.contact(response),
+            _ => 0,
+        };
+        if told != 0
+            && track.verified
+            && let Some(mut entry) = self.dialogs.get_mut(&track.key)
+        {
+            entry.way.retarget(told);
+        }
+    }
+
     /// It rings still: the dialog that may come of it is waited for again.
-    fn rings_on(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + FORMING;
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
+    fn rings_on(&self, track: &Track, child: DialogKey, now: Now) {
+        let end = now.mono + self.patience(track);
+        if let Some(mut entry) = self.forming.get_mut(&track.key) {
             entry.deadline = entry.deadline.max(end);
         }
         if let Some(mut entry) = self.dialogs.get_mut(&child) {
@@ -248,13 +377,22 @@ impl Associations {
             }
             return;
         }
-        let Some((_, mut forming)) = self.forming.remove(&track.key) else { return };
+        let origin = self.end_forming(track.key, now);
+        if let (Some(used), Some(origin)) = (&track.used, origin) {
+            self.give_back(used, &origin);
+        }
+    }
+
+    /// Nothing more comes of a request that might have formed dialogs.
+    pub(super) fn end_forming(&self, key: DialogKey, now: Now) -> Option<Arc<Origin>> {
+        let (_, mut forming) = self.forming.remove(&key)?;
         self.expiry.cancel(&mut forming.timer);
         self.held.fetch_sub(1, Ordering::AcqRel);
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }
         self.one_less(&forming.origin);
+        Some(forming.origin)
     }
 
     /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
@@ -272,10 +410,10 @@ impl Associations {
             siblings.extend(entry.children.iter().copied().filter(|known| *known != child));
         }
         if let Some(mut entry) = self.dialogs.get_mut(&child)
-            && entry.state != State::Released
+            && entry.state == State::Early
         {
-            entry.state = State::Bound;
-            entry.deadline = now.mono + self.settings.load().max_idle;
+            let settings = self.settings.load();
+            entry.confirm(now.mono + settings.max_idle, now.mono, &settings);
             self.look(child, &mut entry);
         }
         for sibling in siblings {
@@ -294,6 +432,10 @@ impl Associations {
 pub(super) struct Demanded {
     pub(super) level: u8,
     pub(super) secure: bool,
+}
+
+fn is_sips(request: &Message) -> bool {
+    request.uri().is_some_and(|uri| uri.scheme() == Scheme::Sips)
 }
 
 /// How many Record-Route values a request has already: hops between its sender and us.

@@ -7,23 +7,31 @@
 //! Refuses: by the numbered rules; inside a dialog the owner of the leg may speak, nobody else.
 //! Sources: RFC 3261 sections 12.2, 9.2, 17.2.3 and 22.1; RFC 5057; RFC 6665; SEC_CF 1.1 AUTH-003, AUTH-004.
 
+pub mod anchors;
 pub mod dialog;
 mod forming;
 pub mod judge;
+pub mod named;
+pub mod owner;
 mod restore;
 pub mod settings;
+pub mod state;
 pub mod table;
+pub mod target;
 pub mod token;
 mod usages;
 
 use std::sync::Arc;
 
-pub use dialog::{Association, DialogKey, Origin, State};
+pub use dialog::{Association, DialogKey, Origin};
 pub use settings::Settings;
+pub use state::State;
 pub use table::{Associations, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};
 
-use dialog::Moved;
+use anchors::Moved;
+use owner::Shown;
+use target::Way;
 
 use crate::authentication::{Authenticated, Caller, Evidence};
 use crate::enabler::Class;
@@ -71,7 +79,7 @@ pub enum Known {
 /// A request inside a dialog.
 #[derive(Clone, Debug)]
 pub struct Inside {
-    /// The rule that let it pass: 1, 2, 15, 23 or 25.
+    /// The rule that let it pass: 1, 2, 15, 18, 23, 24 or 25; 0 if it would not have passed.
     pub rule: u8,
     /// The dialog.
     pub key: DialogKey,
@@ -80,6 +88,10 @@ pub struct Inside {
     /// What the dialog came of.
     pub origin: Arc<Origin>,
     moved: Moved,
+    /// The key that the owner of the UE's leg showed.
+    shown: Option<Shown>,
+    /// What a request from the UE has to name.
+    way: Way,
     /// Whether the sender was proved, so that the request may move anchors and counts.
     pub verified: bool,
 }

@@ -18,8 +18,12 @@ use std::sync::atomic::Ordering;
 use dashmap::Entry;
 use smallvec::SmallVec;
 
-use super::dialog::{Association, Counts, DialogKey, Moved, NEVER, Origin, State, Subscription};
+use super::anchors::Moved;
+use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Subscription};
+use super::owner::OwnerKey;
+use super::state::State;
 use super::table::{Associations, Sent};
+use super::target::Way;
 use super::token::{NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
 use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Authenticated, Caller};
@@ -75,7 +79,8 @@ impl Associations {
                 let demands = self.demands_of(bound, sent)?;
                 let (owner, group) = match sent {
                     Sent::Core(target) => (&bound.caller()?.principal, target.group),
-                    Sent::Ue(_, owner) => (owner, bound.evidence().peer?.id),
+                    Sent::Ue(_, owner) => (&owner.principal, bound.evidence().peer?.id),
+                    Sent::Inside => return None,
                 };
                 RouteToken {
                     facing: to_next,
@@ -135,6 +140,7 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         token: &RouteToken,
+        now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
@@ -150,10 +156,17 @@ impl Associations {
         if full && admitted.method() != Method::Bye {
             return Err(Refusal::TableFull.into());
         }
+        let shown = self.keyer.shown(&caller, now);
+        // What stands behind our two values is the route set; the target is not known before somebody tells it.
+        let routes = self.keyer.routes(admitted.message().values(Name::Route).skip(OWN_VALUES));
+        let way = Way { routes, ..Way::default() };
         let origin = Origin {
             id: token.id,
             owner: caller.principal.clone(),
             flow: admitted.arrival().flow,
+            key: shown,
+            way: Way::default(),
+            sips: false,
             server: None,
             event: 0,
             cseq: None,
@@ -168,7 +181,8 @@ impl Associations {
         };
         let (origin, moved) = (Arc::new(origin), Moved::default());
         let known = Known::Told(*token);
-        let inside = Inside { rule: 23, key, known, origin, moved, verified: true };
+        let shown = Some(shown);
+        let inside = Inside { rule: 23, key, known, origin, moved, shown, way, verified: true };
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
@@ -187,7 +201,7 @@ impl Associations {
         let Entry::Vacant(place) = self.dialogs.entry(inside.key) else { return };
         let of = &*inside.origin;
         let tally = self.one_more(&of.owner);
-        let (owner, flow) = (of.owner.clone(), of.flow);
+        let (owner, flow, origin_key) = (of.owner.clone(), of.flow, of.key);
         let origin = Arc::new(Origin { owner, flow, server: None, tally, ..*of });
         let subscribes = matches!(method, Method::Subscribe | Method::Notify | Method::Refer);
         let mut subscriptions = SmallVec::new();
@@ -200,12 +214,20 @@ impl Associations {
             ue: Counts::default(),
             core: Counts::default(),
             subscriptions,
-            deadline: now.mono + self.settings.load().max_idle,
+            key: OwnerKey::of(origin_key),
+            way: inside.way,
+            credentials: 0,
+            ends: now.mono + self.settings.load().max_idle,
+            deadline: NEVER,
             timer: Timer::default(),
             state: State::Bound,
             invite: token.invite,
+            timed: false,
+            adrift: false,
             rebuilt: true,
         };
+        self.anchored.add(&association.origin.flow, inside.key);
+        self.noted.restored.fetch_add(1, Ordering::Relaxed);
         self.held.fetch_add(1, Ordering::AcqRel);
         self.look(inside.key, &mut association);
         place.insert(association);
@@ -236,5 +258,7 @@ fn owner_of(token: &RouteToken, found: &Authenticated<'_>) -> Result<Arc<Caller>
     Ok(Arc::clone(caller))
 }
 
+/// The Route values that are ours, one for each side.
+const OWN_VALUES: usize = 2;
 /// Groups without a name that are looked for, at most.
 const GROUPS_UNNAMED: usize = 64;

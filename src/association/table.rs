@@ -4,12 +4,12 @@
 //! Gives:   [`Bound`], and a [`Track`] by which stage 7 reports responses.
 //! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s; one timer
 //!          for each. Requests that may form dialogs count as dialogs, and are kept apart from them.
-//! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
+//! Refuses: what `judge` and `named` refuse; NOTIFYs that nobody asked for (rule 30); dialogs that nothing is known of (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
 //! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
 //!          to 28, 30 and 31.
 //!
-//! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `expiry`, each only while none of those after it is
+//! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
 //! held, and no two of one table.
 
 use std::sync::Arc;
@@ -20,12 +20,15 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use sha2::{Digest as _, Sha256};
 
-use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, State, Tally};
-use super::judge::judge;
+use super::anchors::Anchored;
+use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
+use super::judge::{Passed, judge};
+use super::named::{Grants, Used};
+use super::state::State;
 use super::token::{RouteToken, RouteTokens};
 use super::usages::Ending;
 use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
-use crate::authentication::Authenticated;
+use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Expiry;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
@@ -33,15 +36,17 @@ use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
-use crate::wire::{Message, Method};
+use crate::wire::{Message, Method, Uri};
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
 pub enum Sent {
     /// To a server.
     Core(Target),
-    /// To a UE that registered on this flow.
-    Ue(Flow, Principal),
+    /// To the UE of that caller, on a flow that he registered from.
+    Ue(Flow, Arc<Caller>),
+    /// To the UE, inside a dialog: its leg has an owner.
+    Inside,
 }
 
 /// Who sent a response.
@@ -65,6 +70,21 @@ pub struct Track {
     pub(super) verified: bool,
     /// Whether the request itself brought the subscription of `event` to a dialog that had none.
     pub(super) subscribes: bool,
+    /// The target that the request asks for, where the core sent it; 0 if it asks for none.
+    pub(super) target: u64,
+    /// The grant that it stands on.
+    pub(super) used: Option<Used>,
+}
+
+/// What happened to dialogs so far.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Owners who showed another key in time.
+    pub rekeyed: AtomicU64,
+    /// Dialogs whose owners did not.
+    pub not_rekeyed: AtomicU64,
+    /// Dialogs made again of their tokens.
+    pub restored: AtomicU64,
 }
 
 /// All dialogs.
@@ -78,6 +98,9 @@ pub struct Associations {
     /// How many there are in both.
     pub(super) held: AtomicUsize,
     of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) anchored: Anchored,
+    pub(super) grants: Grants,
+    pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
     next_id: AtomicU64,
 }
@@ -93,6 +116,9 @@ impl Associations {
             dialogs: DashMap::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
             of_caller: DashMap::with_hasher(seeded()),
+            anchored: Anchored::default(),
+            grants: Grants::default(),
+            noted: Noted::default(),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }
@@ -131,8 +157,9 @@ impl Associations {
         if method == Method::Ack {
             return Err(Refusal::AckUnmatched.into());
         }
+        let would = self.judge_outside(&found, now)?;
         if !forms_dialog(method) {
-            return Ok(alone(found, None));
+            return Ok(alone(found, would));
         }
         self.judge_forming(&found)?;
         let settings = self.settings.load();
@@ -145,7 +172,34 @@ impl Associations {
             return Err(Refusal::TableFull.into());
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        Ok(Bound { authenticated: found, ruling: Ruling::Forms(Proposal { id }), would: None })
+        Ok(Bound { authenticated: found, ruling: Ruling::Forms(Proposal { id }), would })
+    }
+
+    /// What a request outside dialogs must not do to others: rules 29 and 30. Its caller's key may have to be made anew.
+    fn judge_outside(
+        &self,
+        found: &Authenticated<'_>,
+        now: Now,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let (method, side) = (found.admitted().method(), found.admitted().arrival().side);
+        let settings = self.settings.load();
+        let caller = found.evidence().caller();
+        if method == Method::Register
+            && caller.is_some_and(|caller| caller.is_to_renew(now.wall, settings.rekey_window))
+        {
+            return Err(Refusal::KeyAgeing);
+        }
+        let event = found.admitted().message().event();
+        let asked_for = |known: &String| known.as_bytes().eq_ignore_ascii_case(event);
+        let unasked = method == Method::Notify
+            && (side == Side::Ue || !settings.unsolicited.iter().any(asked_for));
+        let judged =
+            if unasked { Err(Refusal::MethodUnfit) } else { self.judge_named(found, None, now) };
+        match judged {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
@@ -164,8 +218,14 @@ impl Associations {
         let token = self.token_of(message, side, now)?;
         let key = self.keyer.of(message, side);
         let event = self.event(message);
-        let Some(association) = self.dialogs.get(&key) else {
-            return self.bind_unknown(found, key, event, token.as_ref());
+        let mut known = self.dialogs.get(&key);
+        if known.as_ref().is_some_and(|association| association.next_end() <= now.mono) {
+            drop(known);
+            self.pass_time(key, now);
+            known = self.dialogs.get(&key);
+        }
+        let Some(association) = known else {
+            return self.bind_unknown(found, key, event, token.as_ref(), now);
         };
         if token.is_some_and(|token| token.id != association.origin.id) {
             return Err(Refusal::TokenForged.into());
@@ -173,14 +233,33 @@ impl Associations {
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
-        let (rule, would) = match judge(&association, &found, event) {
-            Ok(rule) => (rule, None),
-            Err(refusal) if self.only_observed(refusal) => (1, Some(refusal)),
+        let (passed, would) = match judge(&association, &found, event, &self.keyer, now) {
+            Ok(passed) => (passed, None),
+            Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
             Err(refusal) => return Err(refusal.into()),
         };
-        let inside = Inside::of(&association, key, Known::Held, rule, would.is_none());
+        let inside = Inside::of(&association, key, Known::Held, passed);
         drop(association);
+        let would = match self.judge_named(&found, Some(&inside.origin.owner), now) {
+            Ok(()) => would,
+            Err(refusal) if self.only_observed(refusal) => would.or(Some(refusal)),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if passed.shown.is_some() && self.is_to_renew(&found, &inside, now) {
+            return Err(Refusal::KeyAgeing.into());
+        }
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
+    }
+
+    /// Whether a request that refreshes something is the moment to ask for another key.
+    fn is_to_renew(&self, found: &Authenticated<'_>, inside: &Inside, now: Now) -> bool {
+        let window = self.settings.load().rekey_window;
+        let refreshes = matches!(
+            found.admitted().method(),
+            Method::Invite | Method::Update | Method::Subscribe
+        );
+        let (_, _, caller) = found.evidence().shown(&inside.origin.owner, |_| true);
+        refreshes && caller.is_some_and(|caller| caller.is_to_renew(now.wall, window))
     }
 
     /// No dialog of that key: the wrong side of one, a first NOTIFY, or nothing.
@@ -190,6 +269,7 @@ impl Associations {
         key: DialogKey,
         event: u64,
         token: Option<&RouteToken>,
+        now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
@@ -197,11 +277,18 @@ impl Associations {
             Method::Ack => Refusal::AckUnmatched,
             _ => Refusal::DialogUnknown,
         };
-        if self.dialogs.contains_key(&self.keyer.of(message, other(side))) {
-            return Err(Refusal::WrongSide.into());
+        let turned = self.keyer.of(message, other(side));
+        if let Some(association) = self.dialogs.get(&turned) {
+            let over = association.state == State::Released;
+            if over || !self.only_observed(Refusal::WrongSide) {
+                return Err(Refusal::WrongSide.into());
+            }
+            let inside = Inside::of(&association, turned, Known::Held, Passed::unproved());
+            let (ruling, would) = (Ruling::Inside(inside), Some(Refusal::WrongSide));
+            return Ok(Bound { authenticated: found, ruling, would });
         }
         if let Some(token) = token.filter(|_| admitted.method() != Method::Ack) {
-            return self.restore(found, key, token);
+            return self.restore(found, key, token, now);
         }
         if admitted.method() != Method::Notify {
             return Err(unknown.into());
@@ -219,19 +306,63 @@ impl Associations {
         if !fork.subscribes(event) {
             return Err(unknown.into());
         }
-        judge(&fork, &found, event)?;
+        // From elsewhere than the SUBSCRIBE went to, it is as if there were none.
+        judge(&fork, &found, event, &self.keyer, now).map_err(|_| unknown)?;
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
-        let inside = Inside::of(&fork, key, Known::Notified(forming), 25, true);
+        let passed = Passed { rule: 25, shown: None, verified: true };
+        let inside = Inside::of(&fork, key, Known::Notified(forming), passed);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
-    pub(super) fn only_observed(&self, refusal: Refusal) -> bool {
+    /// Whether `refusal` is of a rule that is observed, not enforced.
+    pub fn only_observed(&self, refusal: Refusal) -> bool {
         const OBSERVABLE: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
         let rule = refusal.rule().unwrap_or(0);
         let settings = self.settings.load();
         settings.observe && OBSERVABLE.contains(&rule) && !settings.enforce.contains(&rule)
+    }
+
+    /// Rule 9: whether a request inside a dialog, from the UE, names what its dialog leads to. `routes` are the Route
+    /// values beyond ours. Gives what an observed rule would have refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::RouteMismatch`].
+    pub fn check_way<'v>(
+        &self,
+        inside: &Inside,
+        uri: &Uri<'_>,
+        routes: impl Iterator<Item = &'v [u8]>,
+    ) -> Result<Option<Refusal>, Refusal> {
+        match self.keyer.check(inside, uri, routes) {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Dialogs in each state, those that may come to be included.
+    pub fn by_state(&self) -> [usize; State::ALL.len()] {
+        let mut counts = [0_usize; State::ALL.len()];
+        let forming = self.forming.iter().map(|_| State::Forming);
+        for state in forming.chain(self.dialogs.iter().map(|entry| entry.state)) {
+            if let Some(count) = counts.get_mut(state as usize) {
+                *count = count.saturating_add(1);
+            }
+        }
+        counts
+    }
+
+    /// What happened so far.
+    pub fn noted(&self) -> &Noted {
+        &self.noted
+    }
+
+    /// Anchors of dialogs that are not over, and dialogs that may be named by grant.
+    pub fn kept(&self) -> (usize, usize) {
+        (self.anchored.len(), self.grants.len())
     }
 
     /// Dialogs held, ended ones and those that may come to be included.
@@ -285,15 +416,10 @@ impl Associations {
 }
 
 impl Inside {
-    fn of(
-        association: &Association,
-        key: DialogKey,
-        known: Known,
-        rule: u8,
-        verified: bool,
-    ) -> Self {
+    fn of(association: &Association, key: DialogKey, known: Known, passed: Passed) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
-        Self { rule, key, known, origin, moved, verified }
+        let (way, Passed { rule, shown, verified }) = (association.way, passed);
+        Self { rule, key, known, origin, moved, shown, way, verified }
     }
 }
 
@@ -314,7 +440,7 @@ fn other(side: Side) -> Side {
     }
 }
 
-/// How long a request that may form a dialog is waited for.
+/// How long an INVITE that may form a dialog is waited for.
 pub(super) const FORMING: Duration = Duration::from_secs(600);
 
 /// Octets for what is given no secret of its own: they are lost with the process.

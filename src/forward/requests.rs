@@ -28,7 +28,7 @@ use crate::wire::{Method, Name};
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -38,10 +38,10 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, ticket, now),
         }
@@ -52,7 +52,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -110,7 +110,7 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
     }
 
     /// The tokens of both Record-Route values: for the next hop, and for the previous one.
@@ -163,7 +163,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
@@ -182,7 +182,7 @@ impl Proxy {
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.

@@ -523,7 +523,7 @@ fn start() -> Now {
     Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) } + start
 }
 
-/// A NAF key from its digest password.
+/// A NAF key from its digest password, made an hour before it ends.
 pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) -> NafKey {
     let octets = STANDARD.decode(password).expect("base64");
     NafKey {
@@ -531,7 +531,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         impi: Impi::new(impi),
         identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
         expires: expires.wall,
-        created: WallTime::from_unix(0),
+        created: WallTime::from_unix(expires.wall.as_unix().saturating_sub(3600)),
         ready: Default::default(),
     }
 }

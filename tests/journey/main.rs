@@ -8,6 +8,7 @@ mod credentials;
 mod dtls;
 mod forwarding;
 mod growth;
+mod keys;
 mod phone;
 mod policy;
 mod scene;

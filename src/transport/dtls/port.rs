@@ -29,8 +29,8 @@ use tokio::sync::Notify;
 use super::engine::Proof;
 use super::server::DtlsServer;
 use super::sessions::{HANDSHAKE, Output, SessionId, Sessions, Tally, Why};
-use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
+use crate::authentication::{Caller, Renewal};
 use crate::clock;
 use crate::identity::{self, Principal};
 use crate::instant::Instant;
@@ -397,6 +397,7 @@ fn user_of(names: &CertificateNames) -> Option<Arc<Caller>> {
     let user = names.users.first()?;
     Some(Arc::new(Caller {
         principal: Principal::new(identity::Proof::UserCertificate, user.as_str()),
+        renewal: Renewal::default(),
         identities: names.users.clone().into(),
         key_name: user.as_str().into(),
         expires: Some(names.not_after),
