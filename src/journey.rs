@@ -189,7 +189,7 @@ impl Journey {
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
-            Ruling::Alone | Ruling::Forms => (0, None),
+            Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),
@@ -199,7 +199,10 @@ impl Journey {
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
         };
         match self.proxy.forward(permitted, ticket, now) {
-            Ok(()) => self.actions.push_back(Action::Decided(decision)),
+            Ok(would) => {
+                let would = decision.would.or(would);
+                self.actions.push_back(Action::Decided(Decision { would, ..decision }));
+            }
             Err(refusal) => self.refuse(message, arrival, refusal, now),
         }
     }
@@ -317,6 +320,7 @@ impl Journey {
     pub fn closed(&mut self, flow: &Flow, now: Now) {
         self.shared.gate.authentication.flows().forget(flow);
         self.shared.bindings.close(flow);
+        self.shared.gate.associations.lose(flow, now);
         self.unreachable(&Destination::Flow(*flow), now);
     }
 

@@ -189,12 +189,16 @@ const KEYS: &[Key] = keys! {
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
+    waits "cluster.secret" cluster;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;
     live "association.max_per_caller" association.max_per_caller;
     live "association.early_max" association.early_max;
     live "association.max_idle" association.max_idle;
+    live "association.grace" association.grace;
+    live "association.rekey_window" association.rekey_window;
+    live "association.rekey_deadline" association.rekey_deadline;
     live "association.digest_anchor" association.secure_flow_anchor;
     live "association.secure_flow_max_principals" association.secure_flow_max_principals;
     live "enabler.reg" enablers.reg;

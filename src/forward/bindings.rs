@@ -296,6 +296,7 @@ mod tests {
     fn caller(name: &str) -> Arc<Caller> {
         Arc::new(Caller {
             principal: Principal::new(Proof::Account, name),
+            renewal: Default::default(),
             identities: Arc::from([]),
             key_name: name.into(),
             expires: None,

@@ -28,7 +28,7 @@ use crate::wire::{Method, Name};
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -38,10 +38,10 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, ticket, now),
         }
@@ -52,7 +52,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -66,10 +66,12 @@ impl Proxy {
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
+        let recorded = self.route_tokens(bound, &route, now);
         let plan = Plan {
             settings: &settings,
             route: &route,
             path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
             branch: &branch,
         };
         let printed = outgoing::print(bound, edits, &plan)
@@ -108,7 +110,19 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -149,7 +163,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
@@ -158,11 +172,17 @@ impl Proxy {
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.

@@ -32,6 +32,8 @@ pub struct Route {
     pub restored_uri: Option<Vec<u8>>,
     /// Who will own the other leg of a dialog.
     pub sent: Sent,
+    /// What rule 9 would have refused, where it is only observed.
+    pub would: Option<Refusal>,
 }
 
 /// Finds the way of a request.
@@ -59,7 +61,27 @@ pub fn route(
     if destinations.is_empty() {
         return Err(if sips { Refusal::SipsImpossible } else { Refusal::NoRoute });
     }
-    Ok(Route { destinations, own_routes, restored_uri, sent })
+    let would = check_way(bound, shared, own_routes, restored_uri.as_deref())?;
+    Ok(Route { destinations, own_routes, restored_uri, sent, would })
+}
+
+/// Rule 9: inside a dialog a UE's request leads where its dialog does.
+fn check_way(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    own_routes: usize,
+    restored: Option<&[u8]>,
+) -> Result<Option<Refusal>, Refusal> {
+    let (Ruling::Inside(inside), Side::Ue) = (bound.ruling(), bound.arrival().side) else {
+        return Ok(None);
+    };
+    let message = bound.message();
+    let uri = target(message, restored).ok_or(Refusal::RouteMismatch)?;
+    let count = message.values(Name::Route).count();
+    // A strict router before us moved the target to the end.
+    let count = count.saturating_sub(usize::from(restored.is_some()));
+    let beyond = message.values(Name::Route).take(count).skip(own_routes);
+    shared.gate.associations.check_way(inside, &uri, beyond)
 }
 
 /// The Request-URI, or what a strict router before us put in its place.
@@ -67,10 +89,12 @@ fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u
     restored.map_or_else(|| message.uri(), Uri::parse)
 }
 
-/// How many Route values on top are ours.
+/// How many Route values on top are ours: both of a pair. What stands behind them is of another pass of this call,
+/// or of another hop, and goes where it leads.
 fn own_routes(message: &Message, settings: &Settings) -> usize {
     message
         .values(Name::Route)
+        .take(2)
         .take_while(|value| {
             Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
         })
@@ -187,22 +211,20 @@ fn to_ue(
         // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
         let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
-        let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.
-        let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
-        return Ok((way, Sent::Ue(flow, nobody)));
+        return if way.is_empty() { Err(Refusal::FlowGone) } else { Ok((way, Sent::Inside)) };
     }
     let plain = token_on_top(bound.message(), shared, settings, now)?;
     let found = shared.bindings.get(plain.binding, now, |binding| {
-        let owner = (binding.caller.principal.clone(), Arc::clone(&binding.aor));
+        let owner = (Arc::clone(&binding.caller), Arc::clone(&binding.aor));
         (binding.mark == plain.caller).then_some((binding.flow, owner))
     });
-    let (flow, (principal, aor)) = found.flatten().ok_or(Refusal::FlowGone)?;
+    let (flow, (caller, aor)) = found.flatten().ok_or(Refusal::FlowGone)?;
     let mut way: SmallVec<[Destination; 2]> = SmallVec::new();
     way.push(Destination::Flow(flow));
-    let other = shared.bindings.another(plain.binding, &principal, &aor, now);
+    let other = shared.bindings.another(plain.binding, &caller.principal, &aor, now);
     way.extend(other.map(Destination::Flow));
-    Ok((way, Sent::Ue(flow, principal)))
+    Ok((way, Sent::Ue(flow, caller)))
 }
 
 /// The token of the topmost Route.
