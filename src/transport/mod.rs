@@ -10,6 +10,8 @@
 mod batch;
 pub mod client_hello;
 pub mod demux;
+#[cfg(feature = "edge")]
+pub mod doors;
 pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;

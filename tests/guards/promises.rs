@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "src/transport/mod.rs",
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
+    "src/transport/doors.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
     "src/transport/ws/",

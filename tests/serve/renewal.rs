@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
 use rustls::ClientConfig;
-use sipward::transport::tls;
 use tokio::net::TcpStream;
 
 use super::*;
@@ -111,27 +110,6 @@ impl Load {
     }
 }
 
-fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
-    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
-    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
-    let password = password.trim_matches('"').to_owned().into();
-    UeSettings {
-        edge: edge.tls.expect("a TLS listener"),
-        edge_name: "edge.example.net".into(),
-        transport: Transport::Tls,
-        identity: "sip:alice@example.net".into(),
-        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
-        floor: Hash::Sha256,
-        tls: Some(Arc::clone(trust)),
-        psk: None,
-        trust: None,
-        ws: Default::default(),
-        sec_agree: false,
-        local: Some("127.0.0.1:0".parse().unwrap()),
-        trace: None,
-    }
-}
-
 #[test]
 fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails() {
     let core = Core::start();
@@ -152,7 +130,7 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails(
             runtime.spawn(async move { load.shake(address, &trust).await })
         })
         .collect();
-    let (asker, settings) = (Arc::clone(&load), alice(&edge, &trust));
+    let (asker, settings) = (Arc::clone(&load), alice(&edge, Transport::Tls));
     let asking =
         runtime.spawn(async move { asker.ask(Ue::connect(settings).await.unwrap()).await });
     load.wait();
