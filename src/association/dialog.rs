@@ -114,24 +114,44 @@ impl Keyer {
     }
 }
 
-/// How many dialogs of one caller there are.
+/// How many dialogs of one caller there are, and requests that may form some.
 #[derive(Debug, Default)]
-pub(super) struct Tally(AtomicU32);
+pub(super) struct Tally {
+    held: AtomicU32,
+    /// Requests among them that formed one: it counts in their place, though other forks may still answer.
+    borne: AtomicU32,
+}
 
 impl Tally {
-    /// How many.
-    pub(super) fn get(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+    /// How many count as dialogs of the caller.
+    pub(super) fn dialogs(&self) -> u32 {
+        let borne = self.borne.load(Ordering::Acquire);
+        self.held.load(Ordering::Acquire).saturating_sub(borne)
+    }
+
+    /// Whether there is none left, nor a request.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.load(Ordering::Acquire) == 0
     }
 
     /// One more.
     pub(super) fn up(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.held.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One less; whether it was the last.
     pub(super) fn down(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+        self.held.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A request formed its first dialog.
+    pub(super) fn bear(&self) {
+        self.borne.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Such a request is gone.
+    fn forget(&self) {
+        self.borne.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -276,9 +296,20 @@ impl Forming {
     pub(super) fn bears(&mut self, child: DialogKey) -> bool {
         let fresh = !self.children.contains(&child);
         if fresh {
+            if self.children.is_empty() {
+                self.origin.tally.bear();
+            }
             self.children.push(child);
         }
         fresh
+    }
+}
+
+impl Drop for Forming {
+    fn drop(&mut self) {
+        if !self.children.is_empty() {
+            self.origin.tally.forget();
+        }
     }
 }
 

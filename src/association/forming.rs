@@ -392,7 +392,7 @@ impl Associations {
             self.release(*child, now, |child| child.state == State::Early);
         }
         self.one_less(&forming.origin);
-        Some(forming.origin)
+        Some(Arc::clone(&forming.origin))
     }
 
     /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.

@@ -3,8 +3,10 @@
 //! Takes:   requests to judge, forwarded requests to commit, responses to note, the time.
 //! Gives:   [`Bound`], and a [`Track`] by which stage 7 reports responses.
 //! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s; one timer
-//!          for each. Requests that may form dialogs count as dialogs, and are kept apart from them.
-//! Refuses: what `judge` and `named` refuse; NOTIFYs that nobody asked for (rule 30); dialogs that nothing is known of (rule 6); new ones when full (rule 28).
+//!          for each. Requests that may form dialogs are kept apart from them. They count as dialogs, but for their
+//!          caller only until they formed one.
+//! Refuses: what `judge` and `named` refuse; NOTIFYs that nobody asked for (rule 30); dialogs that nothing is known of
+//!          (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
 //! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
 //!          to 28, 30 and 31.
@@ -166,7 +168,7 @@ impl Associations {
         let room = self.footprint() < settings.max
             && found.evidence().caller().is_none_or(|caller| {
                 let tally = self.of_caller.get(&caller.principal);
-                tally.map_or(0, |tally| tally.get()) < settings.max_per_caller
+                tally.map_or(0, |tally| tally.dialogs()) < settings.max_per_caller
             });
         if !room {
             return Err(Refusal::TableFull.into());
@@ -401,7 +403,7 @@ impl Associations {
     /// Counts one dialog less.
     pub(super) fn one_less(&self, origin: &Origin) {
         if origin.tally.down() {
-            self.of_caller.remove_if(&origin.owner, |_, tally| tally.get() == 0);
+            self.of_caller.remove_if(&origin.owner, |_, tally| tally.is_empty());
         }
     }
 

@@ -183,6 +183,8 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         limits: Limits {
             unauthenticated_per_address: config.admission.connections_of_address,
             unauthenticated: config.admission.connections,
+            handshakes_per_address: config.admission.handshakes_of_address,
+            handshakes: config.admission.handshakes,
             connections: config.admission.flows,
             ..Limits::default()
         },

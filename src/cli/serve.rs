@@ -14,6 +14,7 @@
 //! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,6 +162,8 @@ pub struct Service {
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
+    /// Where the page of metrics is, once it is.
+    page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
     reloader: Reloader,
 }
@@ -225,6 +228,7 @@ impl Service {
             groups,
             metrics: None,
             admin,
+            page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
         })
@@ -248,6 +252,9 @@ impl Service {
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
                 flows.open_count() as u64
             });
+            let (flows, name) = (Arc::clone(&running.flows), "sipward_connections_unauthenticated");
+            let about = "Connections accepted on which nobody authenticated, silent ones included";
+            metrics.gauge(name, about, &[], move || flows.unauthenticated_count() as u64);
             for (event, _) in running.flows.tally().each() {
                 let flows = Arc::clone(&running.flows);
                 let about = "What happened below the messages";
@@ -274,6 +281,7 @@ impl Service {
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;
+            self.page = Some(listener.local_addr()?);
             tokio::spawn(page.serve(listener, std::future::pending()));
         }
         self.metrics = Some(metrics);
@@ -302,7 +310,7 @@ impl Service {
     }
 
     /// The bound addresses of the edge's listeners, in order.
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.running.as_ref().map(|running| running.edge.addresses()).unwrap_or_default()
     }
 
@@ -313,6 +321,9 @@ impl Service {
         }
         if let Some(door) = &self.door {
             writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
+        }
+        if let Some(page) = self.page {
+            writeln!(out, "listening: page of metrics on {page}")?;
         }
         out.flush()
     }

@@ -44,6 +44,10 @@ pub struct Admission {
     pub connections_of_address: usize,
     /// Most of them in all.
     pub connections: usize,
+    /// Most handshakes of TLS and WebSocket under way at once, of one address or /64.
+    pub handshakes_of_address: usize,
+    /// Most of them in all.
+    pub handshakes: usize,
     /// Most connections in all, either direction.
     pub flows: usize,
 }
@@ -134,6 +138,8 @@ pub(super) fn admission(root: &mut Section<'_>) -> Admission {
         max: section.within("max", 200_000, 1000..=10_000_000),
         connections_of_address: section.within("connections_of_address", 100, 1..=100_000),
         connections: section.within("connections", 20_000, 1..=1_000_000),
+        handshakes_of_address: section.within("handshakes_of_address", 32, 1..=100_000),
+        handshakes: section.within("handshakes", 4000, 1..=1_000_000),
         flows: section.within("flows", 200_000, 1..=10_000_000),
     };
     section.finish();

@@ -211,6 +211,8 @@ const KEYS: &[Key] = keys! {
     waits "admission.max" admission.max;
     waits "admission.connections_of_address" admission.connections_of_address;
     waits "admission.connections" admission.connections;
+    waits "admission.handshakes_of_address" admission.handshakes_of_address;
+    waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
     live "forward" forward;
     waits "telemetry.metrics" telemetry.metrics;

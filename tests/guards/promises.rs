@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/transport/aliases.rs",
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
+    "src/transport/doors.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
     "src/transport/ocsp/",

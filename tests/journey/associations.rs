@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sipward::association;
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::lab::{UE1_BTID, UE2_BTID};
@@ -35,6 +36,42 @@ fn a_call_over_udp_is_made_and_the_bye_is_challenged_once() {
     let late = in_dialog("INFO", BOB, "alice", "b", "call", 4, Some(&mut key), "");
     assert_eq!(status_to(&lab.receive(&alice, &late), &alice), Some(481));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded), "rule 31");
+}
+
+/// Rule 28: a call is one, whether it rings or stands, and neither its INVITE nor what is left of it counts beside it.
+#[test]
+fn calls_of_one_caller_count_as_long_as_they_are_up() {
+    let mut lab = Lab::default();
+    let two = association::Settings { max_per_caller: 2, ..association::Settings::default() };
+    lab.shared.gate.associations.replace_settings(two);
+    let (alice, mut key, contact) =
+        (Peer::udp(ALICE), lab.ue1(), "Contact: <sip:bob@203.0.113.20:5060>\n");
+    let invite = |lab: &mut Lab, key: &mut Signer, id: &str| {
+        let text = request("INVITE", "sip:bob@example.net", "alice", id, 1, Some(key));
+        let sent = lab.receive(&alice, &text);
+        (lab.last() == Outcome::Forwarded).then(|| to_core(&sent).clone())
+    };
+    let core = Peer::core();
+    for round in 0..10 {
+        // enabler.sip.rate
+        lab.advance(Duration::from_secs(5));
+        let [stands, rings, third] = ["stands", "rings", "third"].map(|id| format!("{id}{round}"));
+        let call = invite(&mut lab, &mut key, &stands).expect("the first");
+        lab.receive(&core, &respond(&call, 180, "b", contact));
+        lab.receive(&core, &respond(&call, 200, "b", contact));
+        let ringing = invite(&mut lab, &mut key, &rings).expect("the second");
+        lab.receive(&core, &respond(&ringing, 180, "b", contact));
+        assert!(invite(&mut lab, &mut key, &third).is_none());
+        assert_eq!(lab.last(), Outcome::Refused(Refusal::TableFull), "rule 28");
+        let bye = in_dialog("BYE", BOB, "alice", "b", &stands, 2, Some(&mut key), "");
+        let bye = to_core(&lab.receive(&alice, &bye)).clone();
+        lab.receive(&core, &respond(&bye, 200, "b", ""));
+        let busy = invite(&mut lab, &mut key, &third).expect("in the place of the first");
+        lab.receive(&core, &respond(&ringing, 480, "b", ""));
+        lab.receive(&core, &respond(&busy, 486, "c", ""));
+    }
+    lab.advance(Duration::from_secs(33));
+    assert_eq!(lab.shared.gate.associations.callers(), 0);
 }
 
 #[test]

@@ -15,8 +15,6 @@
 mod buffers;
 pub mod cookie;
 #[cfg(feature = "edge")]
-pub mod doors;
-#[cfg(feature = "edge")]
 pub mod engine;
 pub mod exchange;
 pub mod filter;
