@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/outbound.rs"]
+mod outbound;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/websocket.rs"]
