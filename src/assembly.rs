@@ -91,6 +91,8 @@ pub struct Plan {
     pub algorithms_of: HashMap<ListenerId, Vec<Hash>>,
     /// What single listeners do about security agreements; nothing where nothing is said.
     pub sec_agree: HashMap<ListenerId, Mode>,
+    /// Listeners that refuse who asks for outbound through another hop.
+    pub outbound_required: HashSet<ListenerId>,
     /// Whether REGISTER is challenged with 401.
     pub register_with_401: bool,
     /// Whether digest-uris must equal the Request-URI.
@@ -159,6 +161,7 @@ impl Plan {
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
+            outbound_required: HashSet::new(),
             register_with_401: false,
             uri_strict: false,
             algorithm_lock: true,
@@ -254,6 +257,7 @@ impl Plan {
             transports: bound.spec.transports.clone(),
             force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
             sec_agree: agreements.contains_key(&bound.spec.id),
+            outbound_required: self.outbound_required.contains(&bound.spec.id),
         };
         forward::Settings {
             listeners: bound.iter().map(listener).collect(),

@@ -22,6 +22,7 @@ use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
+use crate::forward::proxy::Hold;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
 use crate::gate::{Lookup, Paused, Stop};
@@ -44,6 +45,8 @@ pub enum Action {
     Ask(Lookup),
     /// Close the flow once what is queued for it has gone: framing is lost, or it failed too often.
     Close(Flow),
+    /// Hold a connection to its pings, or no longer.
+    Hold(Hold),
     /// Note what was decided.
     Decided(Decision),
 }
@@ -368,6 +371,14 @@ impl Journey {
         while let Some(output) = self.proxy.poll_output() {
             self.actions.push_back(Action::Send(output));
         }
+        while let Some(hold) = self.proxy.poll_hold() {
+            self.actions.push_back(Action::Hold(hold));
+        }
+    }
+
+    /// A ping came on a flow of datagrams.
+    pub fn pinged(&mut self, flow: &Flow, now: Now) {
+        self.shared.bindings.heard(flow, now);
     }
 }
 

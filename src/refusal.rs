@@ -100,6 +100,8 @@ refusals! {
     AgreementRequired = None;
     /// An agreement is between neighbours, and the request came through another hop (RFC 3329 section 2.3.2).
     NotFirstHop = None;
+    /// A UE asks for outbound through a hop that has none (RFC 5626 section 11.6): rule 13.
+    OutboundLacking = Some(13);
     /// The owner's evidence is right, but less than the dialog or the class asks.
     LevelTooLow = Some(14);
     /// An ACK that fits no dialog and no transaction.
@@ -134,7 +136,8 @@ refusals! {
     DomainForeign = None;
     /// No UE and no server to send it to.
     NoRoute = None;
-    /// More Contacts than are taken, or `*` beside others (RFC 3261 section 10.3).
+    /// More Contacts than are taken, `*` beside others (RFC 3261 section 10.3), or one flow for two of them (RFC 5626
+    /// section 6).
     ContactsRefused = None;
     /// The UE does not support Path, and `path.strict` asks it to (RFC 3327 section 5.2).
     PathUnsupported = None;
@@ -198,6 +201,7 @@ impl Refusal {
             Self::ExtensionUnsupported => Answer::Status(420),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
+            Self::OutboundLacking => Answer::Status(439),
             Self::SipsImpossible => Answer::Status(480),
             Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
                 Answer::Status(481)

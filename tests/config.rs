@@ -506,6 +506,12 @@ fn every_part_is_compared() {
             &["listen[0].sec_agree"],
             None,
         ),
+        (
+            "identity = \"edge.example.net\"",
+            "identity = \"edge.example.net\"\noutbound = \"required\"",
+            &["listen[0].outbound"],
+            None,
+        ),
         (":5070;", ":5071;", &[], Some("peer[0].members")),
         ("[[peer]]", "[[peer]]\nrfc2543 = true", &["peer[0].rfc2543"], None),
         ("challenge = \"407\"", "challenge = \"401\"", &["register.challenge"], None),

@@ -63,6 +63,9 @@ struct Given {
     /// A UE must list `path`.
     #[serde(default)]
     path_strict: bool,
+    /// Who asks for outbound must be the hop before.
+    #[serde(default)]
+    outbound_required: bool,
     /// Requests a second of one flow.
     flow_rate: Option<u32>,
     /// "high" or "severe".
@@ -176,6 +179,9 @@ impl Run {
             settings.forward.default_route = None;
         }
         settings.forward.path_strict = given.path_strict;
+        for listener in &mut settings.forward.listeners {
+            listener.outbound_required = given.outbound_required;
+        }
         if let Some(count) = given.flow_rate {
             settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
         }

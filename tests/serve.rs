@@ -6,6 +6,8 @@
 mod admin;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[path = "serve/outbound.rs"]
+mod outbound;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/websocket.rs"]

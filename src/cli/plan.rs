@@ -143,6 +143,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
         sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
+        outbound_required: of_listener
+            .clone()
+            .filter_map(|(id, listener)| listener.outbound_required.then_some(id))
+            .collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,

@@ -363,6 +363,10 @@ impl Difference {
             if self.live(differs, format!("listen[{at}].sec_agree")) {
                 old.sec_agree = new.sec_agree;
             }
+            let differs = old.outbound_required != new.outbound_required;
+            if self.live(differs, format!("listen[{at}].outbound")) {
+                old.outbound_required = new.outbound_required;
+            }
         }
     }
 

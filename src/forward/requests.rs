@@ -12,17 +12,18 @@ use std::sync::Arc;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
-use super::context::{Context, Register, ends_all, new_server, reply_flow};
+use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted};
+use super::{Output, Settings, asserted, returning};
 use crate::association::{Bound, Ruling};
 use crate::enabler::Permitted;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{ListenerId, Pending, Side};
+use crate::wire::device::{Asked, asks_outbound};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
@@ -100,6 +101,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: route.doubtful,
+            keeps: returning::keeps(message),
             timer: None,
             ways: SmallVec::new(),
         });
@@ -139,10 +142,17 @@ impl Proxy {
         if settings.path_strict && !message.has_option(Name::Supported, "path") {
             return Err(Refusal::PathUnsupported);
         }
+        let hops = message.values(Name::Via).count();
+        let required = settings.listener(bound.arrival().flow.listener);
+        let required = required.is_some_and(|listener| listener.outbound_required);
+        if required && hops > 1 && asks_outbound(message) {
+            return Err(Refusal::OutboundLacking);
+        }
         let Some(caller) = bound.caller() else { return Ok((None, None)) };
         let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
-        let flow = bound.arrival().flow;
-        let plain = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let (flow, asked) = (bound.arrival().flow, Asked::of(message));
+        let device = asked.device;
+        let plain = self.shared.bindings.prepare(flow, caller, &aor, device, now);
         let plain = plain.ok_or(Refusal::TableFull)?;
         let mut nonce = [0; super::token::NONCE_OCTETS];
         self.rng.fill_bytes(&mut nonce);
@@ -151,7 +161,8 @@ impl Proxy {
             binding: plain.binding,
             caller: Arc::clone(caller),
             flow,
-            ends: ends_all(message),
+            asked,
+            aor: aor.into(),
             proof: bound.authenticated().proof().cloned(),
         };
         Ok((Some(register), token))
@@ -213,6 +224,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: false,
+            keeps: false,
             timer: None,
             ways: SmallVec::new(),
         });

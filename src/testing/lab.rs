@@ -27,6 +27,7 @@ use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
 use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::forward::proxy::Hold;
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
     timers::Timings,
@@ -116,6 +117,7 @@ impl Default for LabSettings {
             transports: transports.to_vec(),
             force_rport: true,
             sec_agree: false,
+            outbound_required: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -182,6 +184,14 @@ impl Peer {
     /// A UE on a TCP connection of that number.
     pub fn tcp(from: &str, connection: u32) -> Self {
         Self::new(Transport::Tcp, from, Side::Ue, 0, Some(connection))
+    }
+
+    /// The same peer on another connection in the same place: the next generation of its slot.
+    pub fn again(mut self) -> Self {
+        if let Some(connection) = &mut self.arrival.flow.connection {
+            connection.generation = connection.generation.wrapping_add(1);
+        }
+        self
     }
 
     /// A UE on a TLS connection of that number, without a certificate of its own.
@@ -305,6 +315,8 @@ pub struct Lab {
     pub asked: Vec<Lookup>,
     /// Flows it wanted closed.
     pub closed: Vec<Flow>,
+    /// Connections it holds to their pings, or no longer, in order.
+    pub holds: Vec<Hold>,
     gone: Arc<ClosedOnes>,
     journey: Journey,
 }
@@ -402,7 +414,8 @@ impl Lab {
         let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now, decisions, asked, closed, gone, journey }
+        let holds = Vec::new();
+        Self { shared, keys, now, decisions, asked, closed, holds, gone, journey }
     }
 
     /// Another worker of the same edge, to be run beside this one.
@@ -412,7 +425,8 @@ impl Lab {
         let proxy = Proxy::new(Arc::clone(&shared), worker, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now: self.now, decisions, asked, closed, gone, journey }
+        let holds = Vec::new();
+        Self { shared, keys, now: self.now, decisions, asked, closed, holds, gone, journey }
     }
 
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
@@ -511,6 +525,7 @@ impl Lab {
                 }
                 Action::Ask(lookup) => self.asked.push(lookup),
                 Action::Close(flow) => self.closed.push(flow),
+                Action::Hold(watch) => self.holds.push(watch),
                 Action::Decided(decision) => self.decisions.push(decision),
             }
         }

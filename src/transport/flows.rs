@@ -8,21 +8,24 @@
 //!          and only its task has not had its turn.
 //! Refuses: connections over a limit; a message over the queue's bound, which also ends that connection; a
 //!          generation that is gone.
-//! Sources: RFC 5626 sections 5.2 and 7 (a flow and its end); `TR-08`, `TR-17`, `OB-04`, `V-45`, `V-77`, `V-82`.
+//! Sources: RFC 5626 sections 5.2, 5.4 and 7 (a flow and its end); `KA-03`, `TR-08`, `TR-17`, `OB-04`, `V-45`, `V-77`, `V-82`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use super::aliases::Aliases;
 use super::doors::{Door, Doors};
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
 use super::{ConnectionId, Flow, ListenerId, Transport};
+use crate::instant::Instant as Until;
 
 /// Most messages that wait for a peer that takes no octets.
 pub const QUEUE_MESSAGES: usize = 64;
@@ -172,6 +175,19 @@ impl Flows {
             pipe.authenticated.store(true, Ordering::Relaxed);
             drop(lock(&pipe.seat).take());
         }
+    }
+
+    /// Holds the peer of a connection to its pings: silent for that long, it is closed. `None` sets it free.
+    ///
+    /// The second time is until when this holds.
+    pub fn hold(&self, flow: &Flow, silence: Option<(Duration, Until)>, now: Until) {
+        let Some(pipe) = self.pipe(flow) else { return };
+        let since = Instant::now();
+        let watch = silence.and_then(|(silence, until)| {
+            Some(Watch { since, silence, until: since.checked_add(until.since(now))? })
+        });
+        *lock(&pipe.watch) = watch;
+        wake(lock(&pipe.queue));
     }
 
     /// Whether somebody did.
@@ -405,8 +421,20 @@ pub(super) struct Pipe {
     blocked: AtomicBool,
     seat: Mutex<Option<Seat>>,
     queue: Mutex<Queue>,
+    watch: Mutex<Option<Watch>>,
     /// Set once the connection stands.
     pub(super) facts: OnceLock<Arc<StreamFacts>>,
+}
+
+/// How long the peer of a connection may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// From when.
+    pub(super) since: Instant,
+    /// How long.
+    pub(super) silence: Duration,
+    /// Until when that holds.
+    pub(super) until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -426,6 +454,7 @@ impl Pipe {
             blocked: AtomicBool::new(false),
             seat: Mutex::new(seat),
             queue: Mutex::default(),
+            watch: Mutex::default(),
             facts: OnceLock::new(),
         }
     }
@@ -437,6 +466,11 @@ impl Pipe {
     /// Marks a connection to a peer that the configuration names.
     pub(super) fn authenticate(&self) {
         self.authenticated.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the peer may be silent.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        *lock(&self.watch)
     }
 
     /// Notes whether the peer takes octets.
