@@ -20,10 +20,11 @@ pub mod gba;
 pub mod info;
 pub mod nonce;
 mod ready;
+pub mod sec_agree;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use gba::Naf;
 pub use info::ServerProof;
 pub use nonce::Nonces;
 pub use ready::Ready;
+pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
 use crate::gate::{Halt, Lookup};
@@ -47,7 +49,7 @@ use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::instant::Now;
 use crate::keys::{KeyAnswer, KeySource};
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Side};
+use crate::transport::{Arrival, ListenerId, Side};
 use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub uri_strict: bool,
     /// Whether an account that has used a better algorithm is held to it.
     pub algorithm_lock: bool,
+    /// Listeners with security agreements (`SA`).
+    pub agreements: HashMap<ListenerId, Agreement>,
     /// Whether evidence on a secure flow counts for later requests inside dialogs.
     pub secure_flow_anchor: bool,
     /// Most flows remembered.
@@ -123,13 +127,14 @@ pub struct Authenticated<'m> {
     admitted: Admitted<'m>,
     evidence: Evidence,
     failure: Option<Refusal>,
+    disagreement: Option<Refusal>,
     proof: Option<Box<ServerProof>>,
     own_rows: Option<SmallVec<[Span; 2]>>,
 }
 
 impl<'m> Authenticated<'m> {
     fn new(admitted: Admitted<'m>, evidence: Evidence) -> Self {
-        Self { admitted, evidence, failure: None, proof: None, own_rows: None }
+        Self { admitted, evidence, failure: None, disagreement: None, proof: None, own_rows: None }
     }
 
     /// What stage 3 admitted.
@@ -150,6 +155,11 @@ impl<'m> Authenticated<'m> {
     /// What was wrong with the credentials of a request inside a dialog.
     pub fn failure(&self) -> Option<Refusal> {
         self.failure
+    }
+
+    /// What is wrong with the security agreement of a request inside a dialog.
+    pub fn disagreement(&self) -> Option<Refusal> {
+        self.disagreement
     }
 
     /// What the edge proves itself with in the answer, where it stands in for the registrar.
@@ -219,6 +229,31 @@ impl Authentication {
         Challenge { status: self.settings.load().offer.status(message), rows }
     }
 
+    /// The challenge with which Digest begins where it is agreed on; none where it cannot be.
+    ///
+    /// Source: RFC 3329 section 2.4.
+    pub fn challenge_agreed(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        now: Now,
+    ) -> Option<Challenge> {
+        let settings = self.settings.load();
+        let agreement = settings.agreements.get(&arrival.flow.listener)?;
+        let rows = |()| settings.offer.challenge_agreed(message, &self.nonces, now);
+        agreement.has_digest().then_some(()).map(rows)
+    }
+
+    /// The value of Security-Server on a listener; `None` where agreements are off.
+    pub fn security_server(&self, listener: ListenerId) -> Option<String> {
+        self.settings.load().agreements.get(&listener).map(|one| one.list().to_owned())
+    }
+
+    /// Whether a listener agrees, so that the headers of agreements go no further.
+    pub fn agrees(&self, listener: ListenerId) -> bool {
+        self.settings.load().agreements.contains_key(&listener)
+    }
+
     /// The realm of cards.
     pub fn aka(&self) -> Option<&AkaRealm> {
         self.aka.as_ref()
@@ -258,12 +293,30 @@ impl Authentication {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);
         }
         let mut found = Authenticated::new(admitted, evidence);
+        let settings = self.settings.load();
+        let agreement = settings.agreements.get(&arrival.flow.listener);
+        let agreed = agreement.map_or(Ok(Agreed::None), |agreement| {
+            agreement.judge(admitted.message(), &arrival.flow)
+        });
+        let agreed = match agreed {
+            Ok(agreed) => agreed,
+            Err(refusal) if admitted.in_dialog() => {
+                // Whether there is such a dialog is asked first.
+                found.disagreement = Some(refusal);
+                return Ok(found);
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let list = match agreed {
+            Agreed::Digest(digits) => agreement.map(|agreement| (agreement, digits)),
+            Agreed::None | Agreed::Tls => None,
+        };
         if matches!(admitted.method(), Method::Ack | Method::Cancel) {
             return Ok(found);
         }
         let (rows, spans) = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
         found.own_rows = Some(spans);
-        found.failure = match self.any_right(&rows, &admitted, now) {
+        found.failure = match self.any_right(&rows, &admitted, list, now) {
             Ok(Some((caller, proof))) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
                 found.evidence.digest = Some(caller);
@@ -274,7 +327,19 @@ impl Authentication {
             Err(Halt::Refuse(refusal)) => Some(refusal),
             Err(halt) => return Err(halt),
         };
-        if admitted.in_dialog() || found.evidence.caller().is_some() {
+        let disagrees = found.failure == Some(Refusal::AgreementMismatch);
+        let unproved = list.is_some() && found.evidence.digest.is_none() && found.failure.is_none();
+        if disagrees || unproved {
+            found.disagreement = Some(Refusal::AgreementMismatch);
+            found.failure = None;
+        }
+        if admitted.in_dialog() {
+            return Ok(found);
+        }
+        if let Some(refusal) = found.disagreement {
+            return Err(refusal.into());
+        }
+        if found.evidence.caller().is_some() {
             return Ok(found);
         }
         Err(found.failure.unwrap_or(Refusal::CredentialsMissing).into())
@@ -285,11 +350,12 @@ impl Authentication {
         &self,
         rows: &[Credentials<'_>],
         admitted: &Admitted<'_>,
+        list: Option<(&Agreement, &[u8])>,
         now: Now,
     ) -> Result<Option<Right>, Halt> {
         let mut trouble = None;
         for row in rows {
-            match self.verify(row, admitted, now) {
+            match self.verify(row, admitted, list, now) {
                 Ok(found) => return Ok(Some(found)),
                 Err(Halt::Refuse(refusal)) => trouble = Some(refusal),
                 Err(halt) => return Err(halt),
@@ -303,13 +369,18 @@ impl Authentication {
         &self,
         row: &Credentials<'_>,
         admitted: &Admitted<'_>,
+        list: Option<(&Agreement, &[u8])>,
         now: Now,
     ) -> Result<Right, Halt> {
         let (message, arrival) = (admitted.message(), admitted.arrival());
         let settings = &**self.settings.load();
         let bad = || Halt::from(Refusal::BadCredentials);
         if let Some(aka) = self.aka.as_ref().filter(|aka| aka.takes(row)) {
-            return self.verify_aka(aka, row, admitted, now);
+            // A card's response covers no list that was agreed on.
+            return match list {
+                Some(_) => Err(Refusal::AgreementMismatch.into()),
+                None => self.verify_aka(aka, row, admitted, now),
+            };
         }
         let algorithm = row.param("algorithm").unwrap_or(b"MD5");
         let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
@@ -339,6 +410,9 @@ impl Authentication {
         };
         let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
         let caller = known.filter(|_| right).ok_or_else(bad)?;
+        if list.is_some_and(|(agreement, digits)| !agreement.covers(digits, &ha1, &inputs)) {
+            return Err(Refusal::AgreementMismatch.into());
+        }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use super::Signer;
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
+use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
@@ -114,6 +115,7 @@ impl Default for LabSettings {
             address: address.parse().expect("an address"),
             transports: transports.to_vec(),
             force_rport: true,
+            sec_agree: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -130,6 +132,7 @@ impl Default for LabSettings {
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
                 aka: None,
                 served: ["example.net".into(), EDGE.into()].into(),
+                agreements: HashMap::new(),
                 uri_strict: false,
                 algorithm_lock: true,
                 secure_flow_anchor: true,
@@ -144,6 +147,7 @@ impl Default for LabSettings {
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
                     listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls, Transport::Dtls]),
                     listener(2, Side::Core, "198.51.100.2:5060", &[Transport::Udp, Transport::Tcp]),
+                    listener(3, Side::Ue, "198.51.100.1:443", &[Transport::Wss]),
                 ],
                 routes: vec![("example.net".into(), GroupId(0))],
                 default_route: Some(GroupId(0)),
@@ -187,6 +191,11 @@ impl Peer {
     /// A UE on a DTLS session of that number.
     pub fn dtls(from: &str, session: u32) -> Self {
         Self::new(Transport::Dtls, from, Side::Ue, 1, Some(session))
+    }
+
+    /// A UE on a WebSocket connection of that number, under TLS.
+    pub fn wss(from: &str, connection: u32) -> Self {
+        Self::new(Transport::Wss, from, Side::Ue, 3, Some(connection))
     }
 
     /// The same, if its handshake proved who it is.
@@ -302,6 +311,20 @@ pub struct Lab {
 impl Default for Lab {
     fn default() -> Self {
         Self::new(LabSettings::default())
+    }
+}
+
+impl LabSettings {
+    /// With security agreements on every listener for UEs.
+    pub fn agreeing(mut self, mode: Mode) -> Self {
+        let (tls, digest) = (true, self.authentication.offer.algorithms.contains(&Hash::Md5));
+        let agreement = Agreement::new(mode, tls, digest);
+        for listener in self.forward.listeners.iter_mut().filter(|one| one.side == Side::Ue) {
+            listener.sec_agree = agreement.is_some();
+            let of_listener = agreement.clone().map(|agreement| (listener.id, agreement));
+            self.authentication.agreements.extend(of_listener);
+        }
+        self
     }
 }
 
