@@ -1,28 +1,35 @@
-//! The floor: a loop that accepts, shakes hands, and waits for the good-bye. The bench starts itself to be it.
+//! The floor: a loop that accepts, shakes hands, and keeps what came of it. The bench starts itself to be it.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{
     Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream,
 };
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::client::Kind;
-use super::lab::{Anchor, Certificate, Folder, ONE, Plan};
+use super::lab::{Anchor, Certificate, Folder, ONE, Plan, pause};
 use super::{IDENTITY, KEY};
 
 /// The first argument of a process that is to be the floor.
 pub(crate) const ROLE: &str = "be-the-floor";
+
+/// After how long without a handshake the floor lets go of its streams: between slices, that is.
+pub(crate) const FORGETS: Duration = Duration::from_millis(150);
+
+/// Streams that stand, and when the last one came.
+type Standing<T> = Arc<Mutex<(Vec<T>, Instant)>>;
 
 /// Starts the floor of `plan`.
 pub(crate) fn start(
@@ -56,15 +63,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if kind.is_dtls() {
         return datagrams(&context, door).map_err(|error| error.to_string());
     }
+    let standing = standing();
     for socket in listener.incoming().flatten() {
         let _no_delay = socket.set_nodelay(true);
         let Ok(ssl) = Ssl::new(&context) else { continue };
         let Ok(mut stream) = SslStream::new(ssl, socket) else { continue };
         if stream.accept().is_ok() {
-            let _good_bye = stream.read(&mut [0; 64]);
+            keep(&standing, stream);
         }
     }
     Ok(())
+}
+
+/// Nothing yet; a thread lets go of what will be there.
+fn standing<T: Send + 'static>() -> Standing<T> {
+    let standing: Standing<T> = Arc::new(Mutex::new((Vec::new(), Instant::now())));
+    let forgetting = Arc::clone(&standing);
+    thread::spawn(move || {
+        loop {
+            pause(FORGETS / 2);
+            let mut standing = forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+            if standing.1.elapsed() >= FORGETS {
+                standing.0.clear();
+            }
+        }
+    });
+    standing
+}
+
+fn keep<T>(standing: &Standing<T>, stream: T) {
+    let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+    standing.0.push(stream);
+    standing.1 = Instant::now();
 }
 
 fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), String> {
@@ -77,11 +107,14 @@ fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), Strin
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| error.to_string())?;
-    let config = Arc::new(config);
+    let (config, standing) = (Arc::new(config), standing());
     for mut socket in listener.incoming().flatten() {
         let _no_delay = socket.set_nodelay(true);
         let Ok(mut tls) = ServerConnection::new(Arc::clone(&config)) else { continue };
-        let _good_bye = Stream::new(&mut tls, &mut socket).read(&mut [0; 64]);
+        while tls.is_handshaking() && tls.complete_io(&mut socket).is_ok() {}
+        if !tls.is_handshaking() {
+            keep(&standing, (tls, socket));
+        }
     }
     Ok(())
 }

@@ -5,12 +5,13 @@
 //!     cargo bench --bench secure -- --quick              # does it all work? some seconds, figures worth little
 //!
 //! On the second core is one client, which shakes hands again and again, each time from another address. On the first
-//! are, in turns A B B A, a bare loop that accepts and does nothing else (`floor`: rustls for certificates over TLS,
-//! OpenSSL for all else, cookies over DTLS included), and `sipward serve` with certificates, keys and both transports
-//! on one port.
+//! are, in turns A B B A, a bare loop that accepts, shakes hands and does nothing else (`floor`: rustls for certificates
+//! over TLS, OpenSSL for all else, cookies over DTLS included), and `sipward serve` with certificates, keys and both
+//! transports on one port.
 //!
-//! * *us*: processor time of the whole process for one handshake and its good-bye, kernel included, lower quartile of
-//!   the slices. *ratio*: that over the floor's.
+//! * *us*: processor time of the whole process for one handshake, from the first octet until the flow stands, kernel
+//!   included, lower quartile of the slices; the good-byes come between slices and are not counted. *a second*: how
+//!   many of them one core does. *ratio*: processor time over the floor's.
 //! * *octets*: what one more flow holds that has had an OPTIONS answered and says nothing, between two counts of them:
 //!   proportional set size of the process. The kernel's sockets are not in it.
 //!
@@ -59,13 +60,16 @@ const KEY: [u8; 32] = [0x5a; 32];
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo bench --bench secure --")]
 struct Options {
-    /// Handshakes of a slice
+    /// Those alone whose name holds this, in small letters
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Handshakes of a slice; 0 for idle flows alone
     #[arg(long, default_value_t = 300)]
     handshakes: usize,
     /// Slices of each
     #[arg(long, default_value_t = 8)]
     slices: usize,
-    /// Idle flows
+    /// Idle flows; 0 for handshakes alone
     #[arg(long, default_value_t = 4000)]
     flows: usize,
     /// `sipward` of another commit, measured beside this one
@@ -104,12 +108,17 @@ fn bench(mut options: Options) -> Result<(), String> {
     let certificate = folder.certificate(KeyKind::Ecdsa)?;
     let mut programs = vec![("sipward", PathBuf::from(env!("CARGO_BIN_EXE_sipward")))];
     programs.extend(options.before.iter().map(|path| ("before", path.clone())));
-    println!("{:34}{:10}{:>9}{:>8}{:>8}{:>8}", "handshake", "who", "us", "ratio", "least", "most");
-    for kind in Kind::ALL {
+    println!(
+        "{:34}{:10}{:>9}{:>10}{:>8}{:>8}{:>8}",
+        "handshake", "who", "us", "a second", "ratio", "least", "most"
+    );
+    let named = |kind: &Kind| kind.as_str().to_lowercase().contains(&options.only);
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(named).collect();
+    for kind in kinds.iter().copied().filter(|_| options.handshakes > 0) {
         handshakes(kind, &options, &programs, &certificate, &folder)?;
     }
     println!("\n{:34}{:10}{:>9}", "idle flow", "who", "octets");
-    for kind in Kind::ALL {
+    for kind in kinds.into_iter().filter(|_| options.flows > 0) {
         for (who, program) in &programs {
             let plan = Plan::new(Transport::Tls);
             let anchor = edge(program, &plan, &certificate, &folder)?;
@@ -150,15 +159,16 @@ fn handshakes(
             await_quiet(Duration::from_secs(1));
             let (who, anchor, clients) = &mut bays[at];
             let before = anchor.meter.read();
+            let mut sessions = Vec::with_capacity(options.handshakes);
             for _ in 0..options.handshakes {
-                clients
-                    .connect()
-                    .map_err(|why| format!("{who}: {why}\n{}", anchor.said()))?
-                    .leave();
+                let session = clients.connect();
+                sessions.push(session.map_err(|why| format!("{who}: {why}\n{}", anchor.said()))?);
             }
             // What the last ones left to do.
             pause(Duration::from_millis(30));
             let spent = anchor.meter.read().anchor.saturating_sub(before.anchor);
+            sessions.into_iter().for_each(Session::leave);
+            pause(floor::FORGETS * 2);
             // The first round warms up.
             if round > 0 {
                 costs[at].push(spent.as_secs_f64() * 1e6 / options.handshakes as f64);
@@ -170,9 +180,10 @@ fn handshakes(
         let figure = |costs: &[f64]| lower_quartile(costs).unwrap_or(f64::NAN);
         let pairs = || costs.iter().zip(&floor).map(|(own, floor)| own / floor);
         println!(
-            "{:34}{who:10}{:9.1}{:8.2}{:8.2}{:8.2}",
+            "{:34}{who:10}{:9.1}{:10.0}{:8.2}{:8.2}{:8.2}",
             kind.as_str(),
             figure(costs),
+            1e6 / figure(costs),
             figure(costs) / figure(&floor),
             pairs().fold(f64::INFINITY, f64::min),
             pairs().fold(0.0, f64::max),

@@ -277,6 +277,25 @@ pub(super) mod tests {
         assert!(!old.speaks_dtls12());
     }
 
+    /// RFC 6066 section 4: who has room for less says how much.
+    #[test]
+    fn a_hello_may_say_how_long_a_message_may_be() {
+        let edge = [&[0, 0, 0, 21, 0, 19, 0, 0, 16][..], b"edge.example.net"].concat();
+        for (about, octets, length) in [
+            ("nothing", vec![], Some(None)),
+            ("a name alone", edge.clone(), Some(None)),
+            ("512", vec![0, 1, 0, 1, 1], Some(Some(512))),
+            ("4096, behind a name", [&edge[..], &[0, 1, 0, 1, 4]].concat(), Some(Some(4096))),
+            ("a length of nobody", vec![0, 1, 0, 1, 5], Some(None)),
+            ("two lengths", vec![0, 1, 0, 2, 1, 1], Some(None)),
+            ("twice", vec![0, 1, 0, 1, 1, 0, 1, 0, 1, 1], None),
+            ("cut short", vec![0, 1, 0, 1], None),
+        ] {
+            let found = Extensions::read(&octets).map(|found| found.fragment_max);
+            assert_eq!(found, length, "{about}");
+        }
+    }
+
     #[test]
     fn what_is_no_hello_is_told_apart() {
         let good = hello(7, b"", &[0x00A8]);
