@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Caller, Renewal};
 use super::tls_identity::{CertificateNames, NAMES_MAX};
+use super::{Caller, Renewal};
 use crate::identity::{Impu, Principal, Proof};
 use crate::wire::Uri;
 
