@@ -10,7 +10,7 @@ use std::process::Command;
 use code::Code;
 use promises::{
     SHELL, SPAWNS, UNSAFE, dangling_documents, headerless, impure, is_pure, is_shell,
-    machine_paths, marks, overlong, sleeps, starts_tasks, unfixtured, unsafe_lines,
+    machine_paths, marks, overlong, sleeps, starts_tasks, unearned, unfixtured, unsafe_lines,
 };
 use tree::{File, all_files, rust_files, source_files};
 
@@ -141,6 +141,16 @@ fn every_refusal_has_a_fixture() {
         .filter(|file| file.path.starts_with("sip-fixtures/") && file.path.ends_with(".toml"));
     let texts: Vec<String> = fixtures.map(|file| file.text).collect();
     none("refusals and fixtures", unfixtured(sipward::refusal::Refusal::NAMES, &texts));
+}
+
+#[test]
+fn every_rule_has_a_fixture_that_earns_it_and_a_neighbour_that_does_not() {
+    let fixtures = all_files()
+        .into_iter()
+        .filter(|file| file.path.starts_with("sip-fixtures/gate/") && file.path.ends_with(".toml"));
+    let texts: Vec<String> = fixtures.map(|file| file.text).collect();
+    let refused: Vec<u8> = sipward::refusal::Refusal::RULES.iter().flatten().copied().collect();
+    none("rules and fixtures", unearned(&refused, &texts));
 }
 
 #[test]
