@@ -69,8 +69,8 @@ fn names_own(row: &[u8], is_own: impl Fn(&[u8]) -> bool) -> bool {
     split::commas(row).any(|part| {
         let (name, value) = split::name_value(part);
         // The scheme stands before the first name.
-        let words = name.split(|octet| octet.is_ascii_whitespace());
-        let is_realm = words.last().is_some_and(|word| word.eq_ignore_ascii_case(b"realm"));
+        let mut words = name.split(|octet| octet.is_ascii_whitespace());
+        let is_realm = words.next_back().is_some_and(|word| word.eq_ignore_ascii_case(b"realm"));
         is_realm && unquote(trim(value.unwrap_or_default())).is_none_or(|realm| is_own(&realm))
     })
 }

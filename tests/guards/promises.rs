@@ -244,6 +244,27 @@ fn refusals_in(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The proofs of `dialog-association` section 18, one row after the other. The last one, interleavings of verified and
+/// forged messages, is a program of its own.
+pub(crate) const PROOFS: &[&str] = &[
+    "ue_over_tls_with_gba_digest_calls_hangs_up_on_the_same_connection_without_credentials",
+    "same_over_udp",
+    "stranger_with_valid_account_sends_bye_with_right_call_id_and_tags",
+    "same_stranger_on_his_own_mtls_flow_no_credentials",
+    "spoofed_source_no_credentials_1000_byes",
+    "forged_200_to_invite_from_another_port",
+    "cancel_from_another_flow_with_the_right_branch_from_the_right_flow",
+    "three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2xx_and_64_t1",
+    "notify_before_200_notify_from_a_second_notifier_notify_33_s_later",
+    "route_token_of_call_a_put_into_call_b",
+    "ks_naf_expires_in_a_call_ue_makes_a_new_b_tid_another_ue_with_its_own_b_tid_tries",
+    "bsf_away_during_the_call_then_key_expires",
+    "kill_and_restart_without_store_bye_by_owner_by_stranger",
+    "attended_transfer_with_refer_and_replaces_replaces_by_an_outsider",
+    "callee_answers_bye_with_407_for_our_realm",
+    "table_full",
+];
+
 /// The rules of stage 5.
 const RULES: std::ops::RangeInclusive<u8> = 1..=32;
 /// Those that nothing can earn yet, and why.
