@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sipward::assembly::{Group, Plan, Running};
 use sipward::authentication::Accounts;
+use sipward::authentication::certificate_users::CertificateUsers;
 use sipward::edge::{GroupSpec, Watch};
 use sipward::identity::Realm;
 use sipward::journey::{Decision, Outcome};
@@ -35,6 +36,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) trust: Trust,
     /// Domains, each the name of a group of its own, and where its one server is.
     pub(crate) domains: Vec<(&'static str, SocketAddr)>,
+    /// Whose certificates are whose, for the other side.
+    pub(crate) users: CertificateUsers,
     /// Whether servers may use the connections that are opened to them.
     pub(crate) aliased: bool,
 }
@@ -43,7 +46,8 @@ impl<'a> Setup<'a> {
     /// One domain, trust in `authority`.
     pub(crate) fn new(authority: &'a Authority, server: SocketAddr) -> Self {
         let domains = vec![("example.net", server)];
-        Self { authority, trust: authority.trust(), domains, aliased: false }
+        let (trust, users) = (authority.trust(), CertificateUsers::new());
+        Self { authority, trust, domains, users, aliased: false }
     }
 }
 
@@ -55,11 +59,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(setup: Setup<'_>) -> Self {
-        let Setup { authority, trust, domains, aliased } = setup;
+        let Setup { authority, trust, domains, users, aliased } = setup;
+        let devices = authority.trust().knowing(Arc::new(users));
         let names = ["sip:edge.example.net"];
         let tls = |side| {
             let asks = ClientCertificate::Required;
-            let trust = if side == Side::Ue { authority.trust() } else { trust.clone() };
+            let trust = if side == Side::Ue { &devices } else { &trust }.clone();
             let spec = ServerSpec { asks, trust, ..shows(authority.issue(&names)) };
             Some(Arc::new(ServerTls::new(&spec).unwrap()))
         };
