@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sipward::assembly::{Group, Plan, Running};
 use sipward::authentication::Accounts;
@@ -162,10 +163,18 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Stops it; the end is waited for elsewhere.
+    pub(crate) fn stop(mut self, patience: Duration) -> tokio::task::JoinHandle<()> {
+        let running = self.running.take().unwrap();
+        tokio::task::spawn_blocking(move || running.edge.stop(patience))
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.edge.stop(std::time::Duration::ZERO);
+            running.edge.stop(Duration::ZERO);
         }
     }
 }
