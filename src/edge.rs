@@ -34,7 +34,7 @@ use tokio::task::LocalSet;
 
 use crate::admission::{Load, Strain};
 use crate::clock;
-use crate::forward::{Destination, Proxy, Shared};
+use crate::forward::{Destination, Proxy, Shared, proxy::Hold};
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
@@ -440,6 +440,9 @@ impl Worker {
             Action::Close(flow) => {
                 self.transports.flows().close(&flow);
             }
+            Action::Hold(Hold { flow, silence }) => {
+                self.transports.flows().hold(&flow, silence, clock::mono());
+            }
             Action::Decided(decision) => {
                 if decision.side == Side::Ue && decision.outcome == Outcome::Forwarded {
                     self.transports.flows().mark_authenticated(&decision.flow);
@@ -522,6 +525,12 @@ impl Receiver for Worker {
             Err(malformed) => {
                 self.with(|journey, now| journey.malformed(&malformed, &arrival, now))
             }
+        }
+    }
+
+    fn pinged(&self, flow: &Flow) {
+        if self.side_of(flow.listener) == Side::Ue {
+            self.with(|journey, now| journey.pinged(flow, now));
         }
     }
 

@@ -222,6 +222,8 @@ impl Gate {
                     Some(nonce) => self.authentication.challenge_aka(message, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
+                let another = refusal.asks_for_another_key();
+                let challenge = if another { challenge.for_another_key() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))

@@ -3,8 +3,9 @@
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
 //! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
-//! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
+//! Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
+//! `-swapped` vary it), `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
+//! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
 //! list being written `_`).
 
 use std::collections::BTreeMap;
@@ -62,12 +63,18 @@ struct Given {
     /// A UE must list `path`.
     #[serde(default)]
     path_strict: bool,
+    /// Who asks for outbound must be the hop before.
+    #[serde(default)]
+    outbound_required: bool,
     /// Requests a second of one flow.
     flow_rate: Option<u32>,
     /// "high" or "severe".
     load: Option<String>,
     /// Least level of class sip.
     level: Option<u8>,
+    /// The edge is another process since.
+    #[serde(default)]
+    restarted: bool,
     /// What listeners for UEs do about security agreements: "accept" or "require".
     sec_agree: Option<String>,
     /// Flows that are closed before, by the address of the peer.
@@ -101,6 +108,15 @@ struct Run {
     signers: BTreeMap<String, Signer>,
     last_core: Option<Sent>,
     path: Option<String>,
+    route: Option<String>,
+}
+
+fn signers(lab: &Lab) -> BTreeMap<String, Signer> {
+    BTreeMap::from([
+        ("ue1".to_owned(), lab.ue1()),
+        ("ue2".to_owned(), lab.ue2()),
+        ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
+    ])
 }
 
 fn folder() -> PathBuf {
@@ -136,6 +152,22 @@ fn peer(arrival: &Arrival) -> Peer {
 
 impl Run {
     fn new(given: &Given) -> Self {
+        let lab = Lab::new(Self::settings(given));
+        let signers = signers(&lab);
+        let mut run =
+            Self { lab, start: Duration::ZERO, signers, last_core: None, path: None, route: None };
+        run.arrange(given);
+        run
+    }
+
+    /// Another process, with the same secrets.
+    fn restart(&mut self, given: &Given) {
+        self.lab.restart(Self::settings(given));
+        self.signers = signers(&self.lab);
+        self.arrange(given);
+    }
+
+    fn settings(given: &Given) -> LabSettings {
         let mut settings = LabSettings::default();
         if let Some(max) = given.dialogs_max {
             settings.association.max = max;
@@ -147,6 +179,9 @@ impl Run {
             settings.forward.default_route = None;
         }
         settings.forward.path_strict = given.path_strict;
+        for listener in &mut settings.forward.listeners {
+            listener.outbound_required = given.outbound_required;
+        }
         if let Some(count) = given.flow_rate {
             settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
         }
@@ -160,7 +195,11 @@ impl Run {
                 other => panic!("no mode {other:?}"),
             });
         }
-        let lab = Lab::new(settings);
+        settings
+    }
+
+    fn arrange(&mut self, given: &Given) {
+        let lab = &mut self.lab;
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
                 "forbidden" => KeyAnswer::Forbidden,
@@ -177,12 +216,6 @@ impl Run {
             };
             lab.shared.gate.admission.overload().change(Load::Normal, load);
         }
-        let signers = BTreeMap::from([
-            ("ue1".to_owned(), lab.ue1()),
-            ("ue2".to_owned(), lab.ue2()),
-            ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
-        ]);
-        Self { lab, start: Duration::ZERO, signers, last_core: None, path: None }
     }
 
     fn send(&mut self, case: &Case, text: &str) -> Vec<Sent> {
@@ -199,6 +232,10 @@ impl Run {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
+                let recorded: Vec<&str> =
+                    text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect();
+                let reversed = recorded.iter().rev().copied().collect::<Vec<_>>().join(", ");
+                self.route = Some(reversed).filter(|route| !route.is_empty()).or(self.route.take());
                 self.last_core = Some(message.clone());
             }
         }
@@ -227,6 +264,20 @@ impl Run {
                 let at = path.find('@').expect("a host") - 4;
                 let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
                 return vec![format!("{name}: {}{flipped}{}", &path[..at], &path[at + 1..])];
+            }
+            "route" | "route-altered" | "route-swapped" => {
+                let route = self.route.as_deref().expect("a Record-Route");
+                let (first, second) = route.split_once(", ").expect("a pair");
+                let changed = match word {
+                    "route-altered" => {
+                        let at = route.find('@').expect("a token") - 4;
+                        let flipped = if route[at..].starts_with('A') { "B" } else { "A" };
+                        format!("{}{flipped}{}", &route[..at], &route[at + 1..])
+                    }
+                    "route-swapped" => format!("{second}, {first}"),
+                    _ => route.to_owned(),
+                };
+                return vec![format!("{name}: {changed}")];
             }
             "vias" => {
                 let text = self.last_core.as_ref().expect("a request at the core").text();
@@ -301,6 +352,9 @@ fn check(name: &str) -> Result<(), String> {
     for before in &case.given.before {
         let (case, text) = self::case(before);
         run.send(&case, &text);
+    }
+    if case.given.restarted {
+        run.restart(&case.given);
     }
     for address in &case.given.closed {
         run.lab.close(&Peer::udp(address));

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Caller;
 use super::tls_identity::{CertificateNames, NAMES_MAX};
+use super::{Caller, Renewal};
 use crate::identity::{Impu, Principal, Proof};
 use crate::wire::Uri;
 
@@ -213,6 +213,7 @@ impl CertificateUsers {
         };
         Some(Arc::new(Caller {
             principal: Principal::new(Proof::UserCertificate, user.name),
+            renewal: Renewal::default(),
             identities: user.identities,
             key_name,
             expires: Some(names.not_after),

@@ -143,6 +143,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
         sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
+        outbound_required: of_listener
+            .clone()
+            .filter_map(|(id, listener)| listener.outbound_required.then_some(id))
+            .collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,
@@ -159,9 +163,15 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             max_per_caller: config.association.max_per_caller,
             early_max: config.association.early_max,
             max_idle: config.association.max_idle,
+            grace: config.association.grace,
+            rekey_window: config.association.rekey_window,
+            rekey_deadline: config.association.rekey_deadline,
+            unsolicited: vec!["message-summary".into()],
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),
+            groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),
         },
+        secret: config.cluster.secret.clone(),
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
         sip: Sip { demands: config.enablers.sip },
         timings: config.forward.timings,
@@ -177,6 +187,8 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         limits: Limits {
             unauthenticated_per_address: config.admission.connections_of_address,
             unauthenticated: config.admission.connections,
+            handshakes_per_address: config.admission.handshakes_of_address,
+            handshakes: config.admission.handshakes,
             connections: config.admission.flows,
             ..Limits::default()
         },

@@ -62,6 +62,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// What it does about security agreements.
     pub sec_agree: Mode,
+    /// Whether it refuses who asks for outbound through another hop.
+    pub outbound_required: bool,
 }
 
 impl Listener {
@@ -140,6 +142,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     digest.finish();
     let force_rport = section.or("force_rport", true);
     let sec_agree = sec_agree(&mut section, side, transports.as_deref());
+    let outbound_required = outbound_required(&mut section, side);
     section.finish();
     let identity = identity?.value.to_ascii_lowercase();
     Some(Listener {
@@ -155,7 +158,19 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         algorithms,
         force_rport,
         sec_agree,
+        outbound_required,
     })
+}
+
+/// Whether who asks for outbound must be the hop before.
+fn outbound_required(section: &mut Section<'_>, side: Option<Side>) -> bool {
+    let (notes, place) = (section.notes(), section.place_of("outbound"));
+    let required = section.word("outbound", &[("forward", false), ("required", true)]);
+    if required && side == Some(Side::Core) {
+        let why = "it is about devices and their first hop (RFC 5626 section 11.6)";
+        notes.problem(&place, "stands at a listener for servers", why, "\"forward\"");
+    }
+    required
 }
 
 /// What a listener does about security agreements.

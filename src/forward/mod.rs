@@ -89,6 +89,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// Whether security agreements are made here, so that `sec-agree` is an extension we have.
     pub sec_agree: bool,
+    /// Whether a flow that came through another hop is refused to who asks for outbound (rule 13).
+    pub outbound_required: bool,
 }
 
 /// What stage 7 is told. A reload puts another one in its place.

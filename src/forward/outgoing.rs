@@ -34,6 +34,8 @@ pub struct Plan<'p> {
     pub route: &'p Route,
     /// The flow token for Path, in a REGISTER.
     pub path_token: Option<&'p str>,
+    /// The route tokens for Record-Route, of the next hop and of the previous one.
+    pub recorded: Option<&'p [String; 2]>,
     /// The branch of our Via.
     pub branch: &'p [u8],
 }
@@ -150,13 +152,15 @@ fn lends(settings: &Settings, listener: &Listener, to: &Destination) -> bool {
         && listener.transports.contains(&Transport::Tls)
 }
 
+/// Whether requests of that method leave with Record-Route (`PX-03`, `RR-06`).
+pub fn is_recorded(method: Method) -> bool {
+    use Method::{Invite, Notify, Other, Refer, Subscribe};
+    matches!(method, Invite | Subscribe | Refer | Notify | Other)
+}
+
 /// Double Record-Route: the upper value faces the next hop, the lower one the previous hop.
 fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: &Destination) {
-    let recorded = matches!(
-        bound.method(),
-        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify | Method::Other
-    );
-    if !recorded {
+    if !is_recorded(bound.method()) {
         return;
     }
     let (message, arrival, settings) = (bound.message(), bound.arrival(), plan.settings);
@@ -164,14 +168,19 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
     let next = facing(settings, other(arrival.side), to);
     let before = settings.listener(arrival.flow.listener);
     let mirrored = mirrors_tls(message) && settings.mirror_tls_param;
-    for (listener, transport, ue_side) in [
-        (next, to.transport(), arrival.side == Side::Core),
-        (before, arrival.flow.transport, arrival.side == Side::Ue),
+    let token = |place: usize| plan.recorded.and_then(|tokens| tokens.get(place));
+    for (listener, transport, ue_side, token) in [
+        (next, to.transport(), arrival.side == Side::Core, token(0)),
+        (before, arrival.flow.transport, arrival.side == Side::Ue, token(1)),
     ] {
         let Some(listener) = listener else { continue };
         edits.insert(above(message, Name::RecordRoute), |text| {
             text.field("Record-Route", |value| {
-                value.put(if sips { "<sips:" } else { "<sip:" }).put(&listener.name);
+                value.put(if sips { "<sips:" } else { "<sip:" });
+                if let Some(token) = token {
+                    value.put(token).put("@");
+                }
+                value.put(&listener.name);
                 // A UE on TLS finds its way by name: SIPS first in DNS, unless it wrote the parameter itself.
                 let by_name = transport == Transport::Tls && ue_side && !sips && !mirrored;
                 if !by_name {

@@ -12,23 +12,24 @@ use std::sync::Arc;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
-use super::context::{Context, Register, ends_all, new_server, reply_flow};
+use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted};
+use super::{Output, Settings, asserted, returning};
 use crate::association::{Bound, Ruling};
 use crate::enabler::Permitted;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{ListenerId, Pending, Side};
+use crate::wire::device::{Asked, asks_outbound};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -38,10 +39,10 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, ticket, now),
         }
@@ -52,7 +53,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -66,10 +67,12 @@ impl Proxy {
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
+        let recorded = self.route_tokens(bound, &route, now);
         let plan = Plan {
             settings: &settings,
             route: &route,
             path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
             branch: &branch,
         };
         let printed = outgoing::print(bound, edits, &plan)
@@ -98,6 +101,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: route.doubtful,
+            keeps: returning::keeps(message),
             timer: None,
             ways: SmallVec::new(),
         });
@@ -108,7 +113,19 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -125,10 +142,17 @@ impl Proxy {
         if settings.path_strict && !message.has_option(Name::Supported, "path") {
             return Err(Refusal::PathUnsupported);
         }
+        let hops = message.values(Name::Via).count();
+        let required = settings.listener(bound.arrival().flow.listener);
+        let required = required.is_some_and(|listener| listener.outbound_required);
+        if required && hops > 1 && asks_outbound(message) {
+            return Err(Refusal::OutboundLacking);
+        }
         let Some(caller) = bound.caller() else { return Ok((None, None)) };
         let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
-        let flow = bound.arrival().flow;
-        let plain = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let (flow, asked) = (bound.arrival().flow, Asked::of(message));
+        let device = asked.device;
+        let plain = self.shared.bindings.prepare(flow, caller, &aor, device, now);
         let plain = plain.ok_or(Refusal::TableFull)?;
         let mut nonce = [0; super::token::NONCE_OCTETS];
         self.rng.fill_bytes(&mut nonce);
@@ -137,7 +161,8 @@ impl Proxy {
             binding: plain.binding,
             caller: Arc::clone(caller),
             flow,
-            ends: ends_all(message),
+            asked,
+            aor: aor.into(),
             proof: bound.authenticated().proof().cloned(),
         };
         Ok((Some(register), token))
@@ -149,7 +174,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
@@ -158,11 +183,17 @@ impl Proxy {
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.
@@ -193,6 +224,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: false,
+            keeps: false,
             timer: None,
             ways: SmallVec::new(),
         });

@@ -12,6 +12,8 @@ pub mod aliases;
 mod batch;
 pub mod client_hello;
 pub mod demux;
+#[cfg(feature = "edge")]
+pub mod doors;
 pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;

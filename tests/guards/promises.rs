@@ -28,12 +28,14 @@ const PURE: &[&str] = &[
     "src/client/bootstrap.rs",
     "src/client/info.rs",
     "src/client/draft.rs",
+    "src/client/keeping.rs",
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
     "src/transport/aliases.rs",
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
+    "src/transport/doors.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
     "src/transport/ocsp/",
@@ -61,10 +63,13 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/bootstrap_http.rs",
     "src/client/store.rs",
     "src/client/ue.rs",
+    "src/client/phone.rs",
+    "src/client/flows.rs",
+    "src/client/instance.rs",
     "src/client/dtls.rs",
-    "src/transport/dtls/buffers.rs",
     "src/client/ws.rs",
     "src/transport/dtls/openssl.rs",
+    "src/transport/dtls/openssl/",
     "src/transport/dtls/port.rs",
     "src/transport/dtls/server.rs",
     "src/transport/dtls/vouched.rs",
@@ -96,9 +101,12 @@ pub(crate) const SHELL: &[&str] = &[
 pub(crate) const SPAWNS: &[&str] = &[
     "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
+    "src/client/flows.rs",
+    "src/client/phone.rs",
     "src/client/ue.rs",
     "src/demo/scene.rs",
     "src/edge.rs",
+    "src/http/admin/mod.rs",
     "src/http/mod.rs",
     "src/transport/dtls/vouched.rs",
     "src/transport/tcp.rs",
@@ -106,7 +114,7 @@ pub(crate) const SPAWNS: &[&str] = &[
 ];
 
 /// The files with `unsafe`, each for a C library without a binding.
-pub(crate) const UNSAFE: &[&str] = &["src/transport/dtls/buffers.rs", "src/transport/psk_tls.rs"];
+pub(crate) const UNSAFE: &[&str] = &["src/transport/psk_tls.rs"];
 
 /// Folders whose code may be started by nobody: stages and machines are called, and return.
 const CALLED_ONLY: &[&str] = &[

@@ -20,7 +20,7 @@ use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
 use super::engine::Event;
-use super::guard::Guard;
+use super::keys::Half;
 
 /// Most datagrams and most messages that wait, each way.
 pub(super) const QUEUE: usize = 64;
@@ -41,7 +41,7 @@ pub(super) struct Queues {
     pub(super) to_send: VecDeque<Bytes>,
     pub(super) closing: bool,
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Option<Half>,
     /// The suite that the server chose, for a client.
     pub(super) suite: Option<u16>,
     /// The peer's chain, once it was found good.

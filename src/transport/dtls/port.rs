@@ -105,7 +105,7 @@ impl DtlsPort {
     pub(in crate::transport) async fn serve(self: Rc<Self>, shop: Rc<Shop>) {
         let bells = Arc::clone(&self.bells);
         let (engines, cookies) = (self.server.engines(), self.server.cookies());
-        let doors = Arc::clone(shop.flows.doors());
+        let doors = Arc::clone(shop.flows.dtls_doors());
         let waker = move |id| Waker::from(bells.bell(id));
         let mut desk = Desk {
             sessions: Sessions::new(engines, cookies, doors, waker),

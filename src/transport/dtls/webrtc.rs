@@ -33,8 +33,8 @@ use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
-use super::guard::{Aead, Guard, Secrets};
 use super::hello::Hello;
+use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
 use super::record::{Content, Fragment, Record, records};
 use crate::authentication::tls_identity::CertificateNames;
@@ -526,7 +526,8 @@ async fn stand(link: &Link, dtls: &DTLSConn, role: Role, shared: bool) -> Option
     let secrets = Secrets { master: &master, client_random: client, server_random: server };
     let mut queues = link.lock();
     let aead = aead.or_else(|| Aead::of(queues.suite?))?;
-    queues.guard = Some(Guard::new(aead, &secrets, matches!(role, Role::Server(_)))?);
+    let (of_client, of_server) = Half::both(aead, &secrets)?;
+    queues.guard = Some(if matches!(role, Role::Server(_)) { of_client } else { of_server });
     if shared {
         return Some(Proof::Psk(state.identity_hint.clone().into()));
     }
