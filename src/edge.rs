@@ -16,6 +16,7 @@
 
 mod groups;
 mod guests;
+mod lookups;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -39,7 +40,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::keys::{KeySource, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -131,7 +132,7 @@ impl Edge {
             sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
         let (taken_back, word) = watch::channel(());
-        let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
+        let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -191,50 +192,6 @@ impl Edge {
         let end = clock::now().mono + patience;
         while !self.threads.iter().all(JoinHandle::is_finished) && clock::now().mono < end {
             std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-/// The one thread that asks for keys and vectors.
-fn start_lookups(
-    spec: &Arc<EdgeSpec>,
-    mut questions: mpsc::Receiver<Option<Question>>,
-    workers: Vec<mpsc::Sender<Mail>>,
-) -> io::Result<JoinHandle<()>> {
-    let spec = Arc::clone(spec);
-    let run = move || {
-        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
-            };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
-            }
-        }
-    };
-    std::thread::Builder::new().name("edge-keys".into()).spawn(run)
-}
-
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
-    let now = clock::now();
-    match lookup {
-        Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
-        }
-        Lookup::AkaVector { impi, resync, .. } => {
-            let realm = spec.shared.gate.authentication.aka();
-            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
-                let rand = Rand(clock::random());
-                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
-            }
         }
     }
 }
