@@ -2,12 +2,14 @@
 //! by the name of what is wrong with it (CR-01 to CR-05, CR-08, V-40, V-41).
 
 use rcgen::date_time_ymd;
+use sipward::authentication::certificate_users::{CertificateUser, Mark};
+use sipward::identity::Impu;
 use sipward::refusal::Refusal;
 use sipward::transport::peer::Trust;
 use sipward::transport::tls::Certificate;
 
 use crate::authority::{Authority, SERIAL};
-use crate::gateway::{Gateway, Server, Setup, lines, ok, request};
+use crate::gateway::{ALICE, Gateway, Server, Setup, lines, ok, request};
 use crate::responder::{Answer, Reply, Says, Server as Responder, declined};
 
 /// What whoever shows a certificate meets.
@@ -226,4 +228,39 @@ async fn a_connection_of_one_domain_is_not_used_for_another_at_the_same_address(
     assert!(!third.answer().await.unwrap().starts_with("SIP/2.0 200 "));
     assert_eq!((gateway.count("wrong_names"), gateway.count("dialled")), (2, 3));
     assert!(lines(&asked, "Via: ")[0].contains("SIP/2.0/TLS"), "{asked}");
+}
+
+/// SEC_CF use case B.5: a certificate proves a user, without Digest; another's word in From does not count.
+#[tokio::test]
+async fn a_device_is_who_its_certificate_is_configured_for() {
+    let authority = Authority::new();
+    let server = Server::new(authority.issue(&["sip:example.net"]), None).await;
+    let mut setup = Setup::new(&authority, server.address());
+    let identities = [Impu::new(ALICE).unwrap()].into();
+    let user = CertificateUser { name: "alice@example.net".into(), identities };
+    assert!(setup.users.insert(Mark::name("device.example.net"), user));
+    let gateway = Gateway::start(setup);
+    let mut line = None;
+    for (shown, from, expected) in [
+        ("device.example.net", ALICE, "SIP/2.0 200 "),
+        ("device.example.net", "sip:bob@example.net", "SIP/2.0 403 "),
+        ("other.example.net", ALICE, "SIP/2.0 407 "),
+        ("sip:carol@example.net", "sip:carol@example.net", "SIP/2.0 200 "),
+        ("sip:carol@example.net", ALICE, "SIP/2.0 403 "),
+    ] {
+        let own = authority.issue(&[shown]);
+        let mut device = gateway.meet(0, authority.trust(), &own).await.unwrap();
+        device.send(&request("MESSAGE", "sip:bob@example.net", "192.0.2.10", from)).await;
+        if expected == "SIP/2.0 200 " {
+            let line = match &mut line {
+                Some(line) => line,
+                none => none.insert(server.accept().await.unwrap()),
+            };
+            let asked = line.next().await.unwrap();
+            assert_eq!(lines(&asked, "P-Asserted-Identity: "), [format!("<{from}>")], "{shown}");
+            line.send(&ok(&asked)).await;
+        }
+        let answer = device.answer().await.unwrap();
+        assert!(answer.starts_with(expected), "{shown}, {from}: {answer}");
+    }
 }

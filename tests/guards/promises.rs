@@ -106,6 +106,7 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/client/ue.rs",
     "src/demo/scene.rs",
     "src/edge.rs",
+    "src/edge/lookups.rs",
     "src/http/admin/mod.rs",
     "src/http/mod.rs",
     "src/transport/dtls/vouched.rs",
