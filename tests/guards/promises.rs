@@ -91,7 +91,7 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
     "src/client/ue.rs",
-    "src/demo/scene.rs",
+    "src/demo/stage.rs",
     "src/edge.rs",
     "src/http/mod.rs",
     "src/transport/tcp.rs",
