@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/agreement.rs"]
+mod agreement;
 #[path = "serve/crowd.rs"]
 mod crowd;
 #[path = "serve/renewal.rs"]
