@@ -32,7 +32,7 @@ use crate::keys::vector::{Algorithms, Amf};
 use crate::keys::{KeySource, UaId};
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::tls::{self, ServerSpec, ServerTls};
-use crate::transport::ws::Rules;
+use crate::transport::ws::{Rules, WsServer};
 use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
 
 /// The edge's name.
@@ -113,7 +113,8 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
         if dtls.is_some() { &[Transport::Tls, Transport::Dtls] } else { &[Transport::Tls] };
     let tls = Some(Arc::new(ServerTls::new(&papers.spec).map_err(io::Error::other)?));
     let wss = Some(Arc::new(ServerTls::of_websocket(&papers.spec).map_err(io::Error::other)?));
-    let ws = Some(Arc::new(Rules { origins: vec![PAGE.into()], path: "/".into() }));
+    let rules = Rules { origins: vec![PAGE.into()], path: "/".into() };
+    let ws = Some(Arc::new(WsServer::new(rules)));
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
     // Who plays all scenes at once sends more than a phone.
     let (mut reg, mut sip) = (Reg::default(), Sip::default());

@@ -68,6 +68,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/dtls/webrtc.rs",
     "src/transport/flows.rs",
     "src/transport/greet.rs",
+    "src/transport/held.rs",
     "src/transport/key_desk.rs",
     "src/transport/listen.rs",
     "src/transport/peer.rs",
