@@ -32,7 +32,7 @@ use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
 use super::transports::Shop;
-use super::ws::{Rules, door};
+use super::ws::WsServer;
 use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
 #[cfg(feature = "openssl")]
@@ -105,8 +105,8 @@ async fn speaks(tcp: &TcpStream, shop: &Shop) -> bool {
 
 /// Shakes hands on a connection to a listener for TLS or WebSocket, and enters it.
 async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop>) {
-    if let Some(rules) = &bound.spec.ws {
-        return open_websocket(tcp, place, rules, bound, shop).await;
+    if let Some(ws) = &bound.spec.ws {
+        return open_websocket(tcp, place, ws, bound, shop).await;
     }
     let Some(tls) = &bound.spec.tls else { return };
     #[cfg(feature = "openssl")]
@@ -152,12 +152,12 @@ async fn accept_tls(
 async fn open_websocket(
     tcp: TcpStream,
     place: Place,
-    rules: &Rules,
+    ws: &WsServer,
     bound: &Bound,
     shop: &Rc<Shop>,
 ) {
     if bound.speaks(Transport::Ws) {
-        if let Some(io) = in_time(door::open(rules, tcp), shop).await {
+        if let Some(io) = in_time(ws.open(tcp), shop).await {
             let greeted = Greeted { names: None, user: None, asked_for: None };
             enter(io, place, greeted, None, bound, shop);
         }
@@ -168,7 +168,7 @@ async fn open_websocket(
         let accepted = accept_tls(tls, tcp, shop).await;
         let (stream, greeted) = accepted.map_err(|why| why.to_string())?;
         let vouched = Vouched::client(tls, &stream, &greeted);
-        let opened = door::open(rules, Box::new(stream)).await;
+        let opened = ws.open(Box::new(stream)).await;
         let io = opened.map_err(|why| why.to_string())?;
         Ok::<_, String>((io, greeted, vouched))
     };
