@@ -8,6 +8,7 @@ mod credentials;
 mod dtls;
 mod forwarding;
 mod growth;
+mod outbound;
 mod phone;
 mod policy;
 mod scene;
