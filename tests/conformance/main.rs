@@ -12,9 +12,11 @@ mod rfc4320;
 mod rfc4475;
 mod rfc5118;
 mod rfc5389;
+mod rfc5626;
 #[cfg(feature = "edge")]
 mod rfc5922;
 mod rfc6026;
+mod rfc6223;
 mod rfc7616;
 mod sip_edge_tr;
 mod sip_edge_tx;

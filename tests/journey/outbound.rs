@@ -180,6 +180,33 @@ fn what_is_taken_away_on_one_flow_is_gone_on_the_other() {
     assert!(lab.shared.bindings.is_empty());
 }
 
+/// RFC 5626 section 6: without reg-id the Contact counts, and so one flow's says nothing of another's.
+#[test]
+fn without_a_number_a_device_takes_away_the_one_flow_it_speaks_on() {
+    let mut lab = lab();
+    let mut key = lab.ue1();
+    let (one, two) = (Peer::tcp("192.0.2.10:41001", 1), Peer::tcp("192.0.2.10:41002", 2));
+    let say = |lab: &mut Lab, key: &mut Signer, peer: &Peer, call: &str, seconds: u32| {
+        let contact = format!("<sip:alice@{}>;+sip.instance=\"<{DESK}>\"", peer.flow().remote);
+        let text = request("REGISTER", "sip:example.net", "alice", call, 1, Some(key))
+            .replace("<sip:alice@192.0.2.10:5060>", &format!("{contact};expires={seconds}"));
+        let seen = to_core(&lab.receive(peer, &text)).clone();
+        let listed = match seconds {
+            0 => String::new(),
+            _ => format!("Contact: {contact};expires={seconds}\n"),
+        };
+        lab.receive(&Peer::core(), &respond(&seen, 200, "r", &listed));
+        lines(&seen.text(), "Path: ")[0].to_owned()
+    };
+    let by_one = say(&mut lab, &mut key, &one, "a", 600);
+    let by_two = say(&mut lab, &mut key, &two, "b", 600);
+    assert_eq!(remote(reaches(&mut lab, &by_one, "c")), Ok("192.0.2.10:41001".into()));
+    say(&mut lab, &mut key, &one, "d", 0);
+    assert_eq!(remote(reaches(&mut lab, &by_one, "e")), Err(430));
+    assert_eq!(remote(reaches(&mut lab, &by_two, "f")), Ok("192.0.2.10:41002".into()));
+    assert_eq!(lab.shared.bindings.len(), 1);
+}
+
 /// 10.5: each flow of a device is an anchor of its dialogs.
 #[test]
 fn a_call_goes_on_over_the_other_flow_of_its_device() {
