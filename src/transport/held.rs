@@ -6,7 +6,7 @@
 //! Refuses: a client of TLS 1.2 with a shared key that sends on before it is answered.
 //! Sources: RFC 5246 section 7.4.7; RFC 4279 section 2.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -135,6 +135,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+    }
+
+    /// As what it is over: TLS hands over a flight at once, and one call of the system sends it.
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

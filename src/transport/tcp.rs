@@ -35,7 +35,6 @@ use super::transports::Shop;
 use super::ws::WsServer;
 use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
-#[cfg(feature = "openssl")]
 use crate::clock;
 #[cfg(feature = "openssl")]
 use crate::keys::psk::PskProof;
@@ -53,12 +52,28 @@ pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Sh
     let tally = shop.flows.tally();
     // What it accepts is like it.
     settle(&listener);
+    // Due before any handshake that begins meanwhile. The runtime wakes itself, by a call of the system, for each timer
+    // that becomes the first of all; so none of theirs does.
+    let beat = shop.patience.handshake.checked_div(2).unwrap_or_default();
+    let (mut timer, mut beats) = (pin!(sleep(beat)), false);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = &mut timer, if beats => {
+                beats = false;
+                continue;
+            }
+        };
+        match accepted {
             Ok((tcp, remote)) => {
                 // Over a limit, the connection is dropped here.
                 let Some(seat) = shop.flows.seat(remote.ip()) else { continue };
                 tally.accepted.add(1);
+                if !beats {
+                    timer.as_mut().reset(clock::deadline(clock::mono() + beat));
+                    beats = true;
+                }
                 spawn_local(welcome(tcp, remote, seat, bound.clone(), shop.clone()));
             }
             Err(_) => {
