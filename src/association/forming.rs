@@ -65,6 +65,7 @@ impl Associations {
                     subscribes,
                     target: 0,
                     used,
+                    session: None,
                 })
             }
             Ruling::Inside(inside) => {
@@ -130,7 +131,19 @@ impl Associations {
         if subscribes {
             entry.subscriptions.push(Subscription { event, until: NEVER });
         }
-        Some(Track { key, forms, sender, method, event, verified, subscribes, target, used })
+        let session = None;
+        Some(Track {
+            key,
+            forms,
+            sender,
+            method,
+            event,
+            verified,
+            subscribes,
+            target,
+            used,
+            session,
+        })
     }
 
     /// The owner of the UE's leg gave evidence on `flow`.

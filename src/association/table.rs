@@ -32,6 +32,7 @@ use super::usages::Ending;
 use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Expiry;
+use crate::forward::session::Asked;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
@@ -76,6 +77,8 @@ pub struct Track {
     pub(super) target: u64,
     /// The grant that it stands on.
     pub(super) used: Option<Used>,
+    /// What it asked of the session's length, as stage 7 sent it.
+    pub session: Option<Asked>,
 }
 
 /// What happened to dialogs so far.

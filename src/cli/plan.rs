@@ -178,6 +178,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,
         route_check: config.forward.route_check,
+        challenge_filter: config.forward.challenge_filter,
         mirror_tls_param: config.forward.mirror_tls_param,
         force_rport: of_listener
             .map(|(id, listener)| (id, listener.force_rport))

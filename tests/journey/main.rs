@@ -11,6 +11,8 @@ mod growth;
 mod keys;
 mod phone;
 mod policy;
+mod proofs;
 mod scene;
 mod tokens;
+mod ways;
 mod ws;
