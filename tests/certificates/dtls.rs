@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sipward::authentication::certificate_users::{CertificateUser, CertificateUsers, Mark};
@@ -253,5 +253,21 @@ fn a_session_ends_once_its_certificate_is_taken_back() {
             assert_eq!(phone.event().await, Event::Closed(ended()), "{library:?}: asked again");
             assert_eq!(edge.count("certificates_over"), 2, "{library:?}");
         }
+    });
+}
+
+/// What stands on a certificate ends with it, and was not taken back.
+#[test]
+fn a_session_ends_with_its_certificate() {
+    run(async {
+        let authority = Authority::new();
+        let (edge, _dtls) = edge(&spec(Library::Openssl, &authority, authority.trust()));
+        let shown = authority.issue_with(&["sip:alice@example.net"], |params| {
+            params.not_after = (SystemTime::now() + Duration::from_secs(5)).into();
+        });
+        let mut phone = Phone::new(edge.address(0), authority.trust(), Some(shown)).await;
+        assert_eq!(talk(&edge, &mut phone).await.as_deref(), Some("sip:alice@example.net"));
+        assert_eq!(edge.closed().await.1, Closed::CertificateOver);
+        assert_eq!(phone.event().await, Event::Closed(ended()));
     });
 }
