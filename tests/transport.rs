@@ -50,6 +50,8 @@ enum Event {
 struct Desk {
     events: RefCell<VecDeque<Event>>,
     told: Notify,
+    /// Flows of datagrams that pinged.
+    pinged: RefCell<Vec<Flow>>,
     /// What is flushed at the end of a turn.
     transports: OnceCell<Weak<Transports>>,
 }
@@ -109,6 +111,10 @@ impl Receiver for Desk {
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
         assert!(octets != POISON, "a fault of ours, on purpose");
         self.note(Event::Datagram(flow, local, octets));
+    }
+
+    fn pinged(&self, flow: &Flow) {
+        self.pinged.borrow_mut().push(*flow);
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
@@ -275,6 +281,9 @@ fn a_binding_request_is_answered_twice_and_then_no_more() {
             (2..=4).contains(&answered),
             "{answered} answers in one second, or on both sides of its end"
         );
+        let pinged = lab.desk.pinged.take();
+        assert_eq!(pinged.len() as u64, answered, "KA-03: each that is answered is told");
+        assert!(pinged.iter().all(|flow| flow.remote == ue.local_addr().unwrap()));
         let mut room = [0; 100];
         let (length, _) = ue.recv_from(&mut room).await.unwrap();
         assert_eq!((length, &room[..2]), (32, &[1, 1][..]));

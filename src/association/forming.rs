@@ -269,6 +269,14 @@ impl Associations {
         }
     }
 
+    /// Notes that a request which may form dialogs goes to the UE over another flow than it was committed with.
+    pub fn reroute(&self, track: &Track, flow: Flow) {
+        if let Some(mut forming) = self.forming.get_mut(&track.key).filter(|_| track.forms) {
+            let origin = Arc::make_mut(&mut forming.origin);
+            (origin.flow, origin.secure) = (flow, flow.transport.is_secure());
+        }
+    }
+
     /// Notes a response to a tracked request.
     ///
     /// # Errors

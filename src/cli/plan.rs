@@ -21,6 +21,7 @@ use crate::keys::naf::Shortened;
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
+use crate::transport::ws::WsServer;
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId};
 use crate::{admission, association};
 
@@ -73,7 +74,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             tls,
             psk: handshakes(listener)?,
             dtls: config::dtls::server(listener)?,
-            ws: listener.ws.clone(),
+            ws: listener.ws.as_deref().cloned().map(|rules| Arc::new(WsServer::new(rules))),
         });
     }
     let client_tls = match &config.dialling {

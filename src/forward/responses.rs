@@ -264,6 +264,9 @@ impl Proxy {
         let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {
             return false;
         };
+        if let (Some(track), Destination::Flow(flow)) = (&context.track, &to) {
+            self.shared.gate.associations.reroute(track, *flow);
+        }
         self.start_client(id, context, printed, to, &branch, now);
         true
     }

@@ -9,6 +9,7 @@ mod dtls;
 mod forwarding;
 mod growth;
 mod keys;
+mod outbound;
 mod phone;
 mod policy;
 mod proofs;
