@@ -510,8 +510,13 @@ impl Receiver for Worker {
         self.turn();
     }
 
-    fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
+    fn closed(&self, stream: &Arc<StreamFacts>, why: Closed) {
         self.guests.leave(&stream.flow);
+        if let (Closed::CertificateRevoked, Some(caller)) = (why, &stream.channel) {
+            let (associations, proof) =
+                (&self.seat.spec.shared.gate.associations, caller.principal.proof);
+            associations.revoke_on(&stream.flow, proof, &caller.key_name, clock::now());
+        }
         let used_for = self.transports.flows().aliases().end(&stream.flow);
         // Any worker may have used it.
         for (number, other) in (0_u8..).zip(&self.seat.others) {

@@ -624,7 +624,7 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
         let (mut lost, _) = dial(Some(&taken_back)).await.unwrap();
         let flow = lab.desk.opened().await.flow;
         tls.replace(&asking(authority.trust_less(&[SERIAL], 2999))).unwrap();
-        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateRevoked));
         assert_eq!(lost.read(&mut [0; 1]).await.unwrap(), 0, "told by a close");
         let over = || lab.transports.flows().tally().certificates_over.get();
         assert_eq!(over(), 1);
@@ -643,7 +643,11 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
         let handshakes = lab.transports.flows().tally().handshakes_failed.get();
         assert_eq!((handshakes, over()), (1, 1));
         tls.replace(&asking(Authority::new().trust())).unwrap();
-        assert_eq!(lab.desk.closed().await.1, Closed::CertificateOver, "its issuer is a stranger");
+        assert_eq!(
+            lab.desk.closed().await.1,
+            Closed::CertificateRevoked,
+            "its issuer is a stranger"
+        );
     });
 }
 
@@ -661,7 +665,7 @@ fn v_47_a_dialled_connection_ends_when_the_server_certificate_is_taken_back() {
             tls::accept(&server, listener.accept().await.unwrap().0).await.unwrap();
         lab.desk.opened().await;
         client_tls.replace(authority.trust_less(&[SERIAL], 2999), None).unwrap();
-        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateRevoked));
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
         let again = lab.transports.connect(&target).unwrap();
         assert_ne!(again.connection, flow.connection);

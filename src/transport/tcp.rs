@@ -434,7 +434,7 @@ async fn serve_vouched<S>(
     };
     flows.tally().certificates_over.add(1);
     tracing::warn!(%why, peer = %flow.remote, "connection closed: its certificate is not good any more");
-    pipe.end(Closed::CertificateOver);
+    pipe.end(why.closes());
     serving.await;
 }
 

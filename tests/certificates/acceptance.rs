@@ -1,6 +1,8 @@
 //! The table of acceptance: each certificate that proves nothing is refused to whoever comes, and to whoever is dialled,
 //! by the name of what is wrong with it (CR-01 to CR-05, CR-08, V-40, V-41).
 
+use std::time::Duration;
+
 use rcgen::date_time_ymd;
 use sipward::authentication::certificate_users::{CertificateUser, Mark};
 use sipward::identity::Impu;
@@ -263,4 +265,61 @@ async fn a_device_is_who_its_certificate_is_configured_for() {
         let answer = device.answer().await.unwrap();
         assert!(answer.starts_with(expected), "{shown}, {from}: {answer}");
     }
+}
+
+/// B.5 and rule 19: what stood on a certificate that is taken back can only be torn down, though its owner is gone.
+#[tokio::test]
+async fn a_call_is_broken_once_the_certificate_of_its_owner_is_taken_back() {
+    let authority = Authority::new();
+    let responder = Responder::start([Reply::Body(Answer::good(&authority).der())]).await;
+    let desk = responder.desk_with(|settings| settings.interval = Duration::from_secs(1));
+    let server = Server::new(authority.issue(&["sip:example.net"]), None).await;
+    let devices = authority.trust().asking(desk);
+    let gateway = Gateway::start(Setup { devices, ..Setup::new(&authority, server.address()) });
+    let own = authority.issue(&[ALICE]);
+    let mut alice = gateway.meet(0, authority.trust(), &own).await.unwrap();
+    let contact = "Contact: <sip:alice@192.0.2.10:5061;transport=tls>\nContent-Length";
+    let invite = request("INVITE", "sip:bob@example.net", "192.0.2.10", ALICE);
+    alice.send(&invite.replace("Content-Length", contact)).await;
+    let mut line = server.accept().await.unwrap();
+    let asked = line.next().await.unwrap();
+    let routes = lines(&asked, "Record-Route: ");
+    let rows = |name: &str| -> String {
+        routes.iter().map(|route| format!("{name}: {route}\n")).collect()
+    };
+    let contact = "Contact: <sip:bob@127.0.0.1;transport=tls>\nContent-Length";
+    let answer = ok(&asked).replace("Content-Length", &(rows("Record-Route") + contact));
+    line.send(&answer).await;
+    assert!(alice.answer().await.unwrap().starts_with("SIP/2.0 200 "));
+
+    let revoked = Answer { says: Says::Revoked, ..Answer::good(&authority) }.der();
+    responder.says(Reply::Body(revoked));
+    assert_eq!(alice.next().await, None, "closed");
+    gateway.until(|gateway| gateway.count("certificates_over") == 1).await;
+    // What the server sends in the dialog, by the way that the request came.
+    let copied = |name: &str| lines(&asked, name)[0].to_owned();
+    let within = |method: &str| {
+        let uri = "sip:alice@192.0.2.10:5061;transport=tls";
+        let text = request(method, uri, "192.0.2.20", "x");
+        let kept = text.lines().filter(|line| {
+            !["From: ", "To: ", "Call-ID: "].iter().any(|name| line.starts_with(name))
+        });
+        let kept: String = kept.map(|line| format!("{line}\n")).collect();
+        let own = format!(
+            "{}From: {};tag=t\nTo: {}\nCall-ID: {}\nContent-Length",
+            rows("Route"),
+            copied("To: "),
+            copied("From: "),
+            copied("Call-ID: ")
+        );
+        kept.replace("Content-Length", &own)
+    };
+    line.send(&within("INFO")).await;
+    let answer = line.answer().await.unwrap();
+    assert!(answer.starts_with("SIP/2.0 481 "), "{answer}");
+    assert_eq!(gateway.refused(Refusal::DialogEnded), 1);
+    // To hang up is let through, though nobody is there any more.
+    line.send(&within("BYE")).await;
+    line.answer().await.unwrap();
+    assert_eq!(gateway.refused(Refusal::DialogEnded), 1);
 }

@@ -33,11 +33,12 @@ impl Watch for Seen {
 /// How a [`Gateway`] is set up.
 pub(crate) struct Setup<'a> {
     pub(crate) authority: &'a Authority,
-    /// Whom the core side trusts: who comes, and who is dialled. The other side trusts `authority`.
+    /// Whom the core side trusts: who comes, and who is dialled.
     pub(crate) trust: Trust,
     /// Domains, each the name of a group of its own, and where its one server is.
     pub(crate) domains: Vec<(&'static str, SocketAddr)>,
-    /// Whose certificates are whose, for the other side.
+    /// Whom the other side trusts, and whose certificates are whose there.
+    pub(crate) devices: Trust,
     pub(crate) users: CertificateUsers,
     /// Whether servers may use the connections that are opened to them.
     pub(crate) aliased: bool,
@@ -47,8 +48,9 @@ impl<'a> Setup<'a> {
     /// One domain, trust in `authority`.
     pub(crate) fn new(authority: &'a Authority, server: SocketAddr) -> Self {
         let domains = vec![("example.net", server)];
-        let (trust, users) = (authority.trust(), CertificateUsers::new());
-        Self { authority, trust, domains, users, aliased: false }
+        let (trust, devices) = (authority.trust(), authority.trust());
+        let users = CertificateUsers::new();
+        Self { authority, trust, domains, devices, users, aliased: false }
     }
 }
 
@@ -60,8 +62,8 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(setup: Setup<'_>) -> Self {
-        let Setup { authority, trust, domains, users, aliased } = setup;
-        let devices = authority.trust().knowing(Arc::new(users));
+        let Setup { authority, trust, domains, devices, users, aliased } = setup;
+        let devices = devices.knowing(Arc::new(users));
         let names = ["sip:edge.example.net"];
         let tls = |side| {
             let asks = ClientCertificate::Required;

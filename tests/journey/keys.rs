@@ -227,7 +227,7 @@ fn one_of_two_flows_may_go() {
 #[test]
 fn what_is_taken_back_can_only_be_torn_down() {
     type Take = fn(&Lab) -> usize;
-    let takes: [(&str, Take, bool); 4] = [
+    let takes: [(&str, Take, bool); 7] = [
         (
             "the key",
             |lab| lab.shared.gate.associations.revoke_key(Proof::Gba, UE1_BTID, lab.now),
@@ -240,6 +240,31 @@ fn what_is_taken_back_can_only_be_torn_down() {
                 lab.shared.gate.associations.revoke_owner(&owner, lab.now)
             },
             true,
+        ),
+        (
+            "the key, on her flow",
+            |lab| {
+                let (flow, now) = (Peer::udp(ALICE).flow(), lab.now);
+                lab.shared.gate.associations.revoke_on(&flow, Proof::Gba, UE1_BTID, now)
+            },
+            true,
+        ),
+        (
+            "the key, on another flow",
+            |lab| {
+                let (flow, now) = (Peer::udp("192.0.2.99:5060").flow(), lab.now);
+                lab.shared.gate.associations.revoke_on(&flow, Proof::Gba, UE1_BTID, now)
+            },
+            false,
+        ),
+        (
+            "another proof, on her flow",
+            |lab| {
+                let (flow, now) = (Peer::udp(ALICE).flow(), lab.now);
+                let proof = Proof::UserCertificate;
+                lab.shared.gate.associations.revoke_on(&flow, proof, UE1_BTID, now)
+            },
+            false,
         ),
         (
             "another key",
