@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::listen::{Listener, ListenerTls};
 use super::psk::Offer;
 use super::raw::Section;
-use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
+use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library, SharedKeys};
 use crate::transport::{Side, Transport};
 
 /// How a listener speaks DTLS.
@@ -57,6 +57,11 @@ pub(super) fn read(
         let place = section.place_of("transports");
         notes.problem(&place, "speaks DTLS to servers", why, "[\"udp\", \"tcp\"]");
     }
+    let more = tls.1.is_some_and(|offer| offer.cbc || offer.tells_unknown);
+    if library == Library::Webrtc && more {
+        let why = "psk_cbc and psk_unknown hold over TLS alone here: this library has neither";
+        notes.warn(&place, "knows less of shared keys", why, "\"openssl\"");
+    }
     if let (Some(tls), offer) = tls
         && let Err(why) = DtlsServer::new(&of(tls, offer, library))
     {
@@ -85,6 +90,6 @@ fn of(tls: &ListenerTls, offer: Option<Offer>, library: Library) -> DtlsSpec {
     DtlsSpec {
         engine: library,
         certificates: Some(Arc::clone(&tls.spec)),
-        shared_keys: offer.is_some(),
+        shared_keys: offer.map(|Offer { cbc, tells_unknown }| SharedKeys { cbc, tells_unknown }),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipward::transport::dtls::engine::Proof;
-use sipward::transport::dtls::server::{DtlsSpec, Library};
+use sipward::transport::dtls::server::{DtlsSpec, Library, SharedKeys};
 use sipward::transport::dtls::webrtc::ClientProof;
 use sipward::transport::peer::ClientCertificate;
 
@@ -20,7 +20,7 @@ type Make = Box<dyn Fn() -> Box<dyn Client>>;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn keys(library: Library) -> DtlsSpec {
-    DtlsSpec { engine: library, certificates: None, shared_keys: true }
+    DtlsSpec { engine: library, certificates: None, shared_keys: Some(SharedKeys::default()) }
 }
 
 fn proof_of(world: &World) -> Option<&Proof> {
@@ -70,6 +70,69 @@ fn the_suite_is_ours_to_choose() {
             assert_eq!(world.asked[0].2, chosen, "{suites}");
             assert!(world.is_alive(from, "x").await, "{suites}");
         });
+    }
+}
+
+/// V-48: behind their switch, and what anybody may send to a session of them ends it no more than one of the others.
+#[test]
+fn suites_of_cbc_stand_behind_a_switch() {
+    for (suite, number) in [("PSK-AES128-CBC-SHA", 0x008C), ("ECDHE-PSK-AES128-CBC-SHA256", 0xC037)]
+    {
+        let list = format!("{suite}:@SECLEVEL=0");
+        for cbc in [false, true] {
+            virtually(async {
+                let taken = SharedKeys { cbc, ..SharedKeys::default() };
+                let spec = DtlsSpec { shared_keys: Some(taken), ..keys(Library::Openssl) };
+                let mut world = World::new(&spec, 1);
+                let from = world.add("192.0.2.1:4000", OpensslClient::psk("alice", &KEY, &list));
+                let opened = world.run(LIMIT, |w| w.opened() == 1).await;
+                assert_eq!(opened, cbc, "{suite}");
+                if !cbc {
+                    return;
+                }
+                assert_eq!(world.asked[0].2, number, "{suite}");
+                assert!(world.is_alive(from, "x").await, "{suite}");
+                for length in (0..=160).chain([1000, 16_384]) {
+                    for number in [1, 200] {
+                        let mut record = vec![23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 1, number];
+                        record.extend(u16::try_from(length).unwrap().to_be_bytes());
+                        record.extend((0..length).map(|at| (at % 251) as u8));
+                        world.inject(from, &record);
+                    }
+                }
+                assert!(world.is_alive(from, "y").await, "{suite}: DT-09");
+                let mixed = format!("{suite}:PSK-AES128-GCM-SHA256:@SECLEVEL=0");
+                let two = OpensslClient::psk("alice", &KEY, &mixed);
+                let two = world.add("192.0.2.2:4000", two);
+                assert!(world.is_alive(two, "z").await, "{suite}");
+                assert_eq!(world.asked[1].2, 0x00A8, "{suite}: only who knows no other");
+            });
+        }
+    }
+}
+
+/// RFC 4279 section 2: a key without octets is how a stranger is told that he is one; a wrong key tells nothing.
+#[test]
+fn a_stranger_is_told_by_the_alert_for_it() {
+    for suite in ["PSK-AES128-GCM-SHA256", "DHE-PSK-AES128-GCM-SHA256"] {
+        for (key, told) in [(&[][..], true), (&[0xEE; 32], false)] {
+            virtually(async {
+                let mut world = World::new(&keys(Library::Openssl), 1);
+                world.gives_keys = false;
+                let from = world.add("192.0.2.1:4000", OpensslClient::psk("eve", &KEY, suite));
+                assert!(world.run(LIMIT, |w| w.asked.len() == 1).await, "{suite}");
+                let (id, now) = (world.asked[0].0, world.now());
+                world.sessions.key(id, key, now);
+                let closed = (from, Told::Closed);
+                world.run(LIMIT, |w| w.told.contains(&closed)).await;
+                // An alert in the clear: unknown_psk_identity.
+                let alert = world
+                    .sent
+                    .iter()
+                    .any(|(_, octets)| octets.first() == Some(&21) && octets.ends_with(&[2, 115]));
+                assert_eq!((alert, world.opened()), (told, 0), "{suite}");
+            });
+        }
     }
 }
 
@@ -136,7 +199,7 @@ fn certificates_prove_both_ends() {
                         let spec = DtlsSpec {
                             engine: library,
                             certificates: Some(Arc::new(ours.server(asks))),
-                            shared_keys: false,
+                            shared_keys: None,
                         };
                         let mut world = World::new(&spec, 1);
                         let from = if by_openssl {
@@ -184,7 +247,7 @@ fn our_client_knows_its_server_by_name() {
                 let spec = DtlsSpec {
                     engine: library,
                     certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
-                    shared_keys: false,
+                    shared_keys: None,
                 };
                 let mut world = World::new(&spec, 1);
                 let name = name.into();
@@ -208,7 +271,7 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
             let spec = DtlsSpec {
                 engine: library,
                 certificates: Some(Arc::new(ours.server(ClientCertificate::Optional))),
-                shared_keys: true,
+                shared_keys: Some(SharedKeys::default()),
             };
             let mut world = World::new(&spec, 1);
             let one = world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));

@@ -8,7 +8,7 @@
 //! Takes:   certificates and suites, chosen by the hello; datagrams.
 //! Gives:   what [`DtlsEngine`] gives. A certificate is judged by the verifier that TLS has.
 //! Keeps:   one library object a session; while it shakes hands, its last flight, and [`HELD_MAX`] datagrams.
-//! Refuses: records too short for their cipher, since the library ends a session for one; versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
+//! Refuses: records too short for their cipher, since the library ends a session for one; versions below 1.2, suites without AEAD or forward secrecy where there are certificates, those of CBC unless asked for, renegotiation,
 //!          compression, tickets; the filter bounds what a client may send in a handshake.
 //! Sources: RFC 6347 sections 4.2.1, 4.2.4; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
 
@@ -40,10 +40,11 @@ use super::exchange::Exchange;
 use super::filter;
 use super::hello::Hello;
 use super::record::RECORD_HEAD;
+use super::server::SharedKeys;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::instant::Instant;
 use crate::transport::peer::{ClientCertificate, PeerVerifier};
-use crate::transport::psk_tls;
+use crate::transport::psk_tls::{self, Suite};
 use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 
 /// Most datagrams that wait for a key.
@@ -55,14 +56,9 @@ pub const REPEAT: Duration = Duration::from_millis(500);
 const GCM_ADDS: usize = 8 + 16;
 const CHACHA_ADDS: usize = 16;
 
-/// Suites with a shared key, the preferred one first, and what the library calls them.
-///
-/// Source: TS 33.222 clause 5.4; RFC 7905, RFC 5487.
-const PSK_SUITES: [(u16, &str); 3] = [
-    (0xCCAC, "ECDHE-PSK-CHACHA20-POLY1305"),
-    (0x00AA, "DHE-PSK-AES128-GCM-SHA256"),
-    (0x00A8, "PSK-AES128-GCM-SHA256"),
-];
+/// SSL_OP_NO_ENCRYPT_THEN_MAC, for which there is no name: with it, the library ends a session for a record that anybody
+/// could have sent.
+const NO_ENCRYPT_THEN_MAC: u32 = 1 << 19;
 const SUITES: &str = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:\
                       ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
                       ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
@@ -85,11 +81,15 @@ impl Openssl {
     /// # Errors
     ///
     /// A key of another certificate; what the library lacks.
-    pub fn new(certificates: Option<&ServerSpec>, shared_keys: bool) -> Result<Self, TlsProblem> {
+    pub fn new(
+        certificates: Option<&ServerSpec>,
+        shared_keys: Option<SharedKeys>,
+    ) -> Result<Self, TlsProblem> {
         let slot = Ssl::new_ex_index().map_err(TlsProblem::new)?;
         let made = certificates.map(|spec| of_certificates(spec, slot)).transpose()?;
-        let suites = PSK_SUITES.iter().filter(|_| shared_keys);
-        let suites = suites.map(|(suite, name)| Ok((*suite, of_suite(name, slot)?)));
+        let taken = |suite: &&Suite| shared_keys.is_some_and(|keys| keys.cbc || !suite.is_cbc);
+        let suites = psk_tls::SUITES.iter().filter(taken);
+        let suites = suites.map(|suite| Ok((suite.number, of_suite(suite, slot)?)));
         Ok(Self {
             certificates: made.unwrap_or_default(),
             shared_keys: suites.collect::<Result<_, ErrorStack>>().map_err(TlsProblem::new)?,
@@ -252,12 +252,13 @@ fn judge(
     }
 }
 
-fn of_suite(name: &str, slot: Index<Ssl, Arc<Slot>>) -> Result<SslContext, ErrorStack> {
+fn of_suite(suite: &Suite, slot: Index<Ssl, Arc<Slot>>) -> Result<SslContext, ErrorStack> {
     let mut context = context(slot)?;
-    context.set_cipher_list(name)?;
+    psk_tls::only(&mut context, suite)?;
+    context.set_options(SslOptions::from_bits_retain(NO_ENCRYPT_THEN_MAC.into()));
     context.set_psk_server_callback(move |ssl, identity, room| {
         let slot = ssl.ex_data(slot).map(Arc::clone);
-        // No key: the library refuses. It is only asked when there is one.
+        // No key, or one without octets: the library says that it knows of none.
         Ok(slot.and_then(|slot| slot.give(identity?, room)).unwrap_or(0))
     });
     // The group that the library would choose by itself may be a small one.
