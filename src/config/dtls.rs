@@ -60,7 +60,7 @@ pub(super) fn read(
     let more = tls.1.is_some_and(|offer| offer.cbc || offer.tells_unknown);
     if library == Library::Webrtc && more {
         let why = "psk_cbc and psk_unknown hold over TLS alone here: this library has neither";
-        notes.warn(&place, "knows less of shared keys", why, "\"openssl\"");
+        notes.warn(&place, "knows less of shared keys", why, "engine = \"openssl\"");
     }
     if let (Some(tls), offer) = tls
         && let Err(why) = DtlsServer::new(&of(tls, offer, library))
