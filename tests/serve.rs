@@ -240,7 +240,8 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
 
 /// A figure for whoever runs the tests by hand; nothing depends on it.
 fn say(figure: &str) {
-    writeln!(std::io::stdout(), "{figure}").unwrap();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{figure}").unwrap();
 }
 
 /// The UE of the account that `init` wrote, over that transport.

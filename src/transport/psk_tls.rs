@@ -316,7 +316,7 @@ pub(super) fn hint(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
 }
 
 /// Leaves one suite. SHA-1 of a suite of CBC authenticates records, which newer builds put below their usual level.
-fn only(context: &mut SslContextBuilder, suite: &Suite) -> Result<(), ErrorStack> {
+pub(super) fn only(context: &mut SslContextBuilder, suite: &Suite) -> Result<(), ErrorStack> {
     if suite.is_cbc {
         context.set_security_level(0);
     }

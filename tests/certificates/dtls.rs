@@ -97,7 +97,7 @@ impl Phone {
 fn spec(engine: Library, authority: &Authority, trust: Trust) -> DtlsSpec {
     let asks = ClientCertificate::Required;
     let certificates = ServerSpec { asks, trust, ..shows(authority.issue(&["edge.example.net"])) };
-    DtlsSpec { engine, certificates: Some(Arc::new(certificates)), shared_keys: false }
+    DtlsSpec { engine, certificates: Some(Arc::new(certificates)), shared_keys: None }
 }
 
 fn edge(spec: &DtlsSpec) -> (Edge, Arc<DtlsServer>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipward::transport::dtls::engine::Proof;
-use sipward::transport::dtls::server::{DtlsSpec, Library};
+use sipward::transport::dtls::server::{DtlsSpec, Library, SharedKeys};
 use sipward::transport::dtls::webrtc::ClientProof;
 use sipward::transport::peer::ClientCertificate;
 
@@ -20,7 +20,7 @@ type Make = Box<dyn Fn() -> Box<dyn Client>>;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn keys(library: Library) -> DtlsSpec {
-    DtlsSpec { engine: library, certificates: None, shared_keys: true }
+    DtlsSpec { engine: library, certificates: None, shared_keys: Some(SharedKeys::default()) }
 }
 
 fn proof_of(world: &World) -> Option<&Proof> {
@@ -87,7 +87,7 @@ fn every_suite_with_certificates_carries_messages() {
             let spec = DtlsSpec {
                 engine: Library::Openssl,
                 certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
-                shared_keys: false,
+                shared_keys: None,
             };
             let mut world = World::new(&spec, 1);
             let client = OpensslClient::certificate_by(&ours, None, 1200, Some(suite));
@@ -101,6 +101,31 @@ fn every_suite_with_certificates_carries_messages() {
             world.run(LIMIT, |world| world.told.contains(&(from, Told::Closed))).await;
             assert!(world.told.contains(&(from, Told::Closed)), "{suite}: a good-bye");
         });
+    }
+}
+
+/// RFC 4279 section 2: a key without octets is how a stranger is told that he is one; a wrong key tells nothing.
+#[test]
+fn a_stranger_is_told_by_the_alert_for_it() {
+    for suite in ["PSK-AES128-GCM-SHA256", "DHE-PSK-AES128-GCM-SHA256"] {
+        for (key, told) in [(&[][..], true), (&[0xEE; 32], false)] {
+            virtually(async {
+                let mut world = World::new(&keys(Library::Openssl), 1);
+                world.gives_keys = false;
+                let from = world.add("192.0.2.1:4000", OpensslClient::psk("eve", &KEY, suite));
+                assert!(world.run(LIMIT, |w| w.asked.len() == 1).await, "{suite}");
+                let (id, now) = (world.asked[0].0, world.now());
+                world.sessions.key(id, key, now);
+                let closed = (from, Told::Closed);
+                world.run(LIMIT, |w| w.told.contains(&closed)).await;
+                // An alert in the clear: unknown_psk_identity.
+                let alert = world
+                    .sent
+                    .iter()
+                    .any(|(_, octets)| octets.first() == Some(&21) && octets.ends_with(&[2, 115]));
+                assert_eq!((alert, world.opened()), (told, 0), "{suite}");
+            });
+        }
     }
 }
 
@@ -167,7 +192,7 @@ fn certificates_prove_both_ends() {
                         let spec = DtlsSpec {
                             engine: library,
                             certificates: Some(Arc::new(ours.server(asks))),
-                            shared_keys: false,
+                            shared_keys: None,
                         };
                         let mut world = World::new(&spec, 1);
                         let from = if by_openssl {
@@ -217,7 +242,7 @@ fn our_client_knows_its_server_by_name() {
                 let spec = DtlsSpec {
                     engine: library,
                     certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
-                    shared_keys: false,
+                    shared_keys: None,
                 };
                 let mut world = World::new(&spec, 1);
                 let name = name.into();
@@ -241,7 +266,7 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
             let spec = DtlsSpec {
                 engine: library,
                 certificates: Some(Arc::new(ours.server(ClientCertificate::Optional))),
-                shared_keys: true,
+                shared_keys: Some(SharedKeys::default()),
             };
             let mut world = World::new(&spec, 1);
             let one = world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));

@@ -17,7 +17,7 @@ use crate::demo::{Demo, EDGE, Trouble};
 use crate::keys::NafId;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::transport::Transport;
-use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
+use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library, SharedKeys};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ServerSpec;
 
@@ -42,7 +42,11 @@ pub(in crate::demo) fn sessions(
         return Ok(None);
     }
     let certificates = cfg!(feature = "openssl").then(|| Arc::clone(papers));
-    let spec = DtlsSpec { engine: Library::usual(), certificates, shared_keys: true };
+    let spec = DtlsSpec {
+        engine: Library::usual(),
+        certificates,
+        shared_keys: Some(SharedKeys::default()),
+    };
     Ok(Some(Arc::new(DtlsServer::new(&spec).map_err(io::Error::other)?)))
 }
 

@@ -239,7 +239,7 @@ fn of_suite(name: &str, slot: Index<Ssl, Arc<Slot>>) -> Result<SslContext, Error
     context.set_cipher_list(name)?;
     context.set_psk_server_callback(move |ssl, identity, room| {
         let slot = ssl.ex_data(slot).map(Arc::clone);
-        // No key: the library refuses. It is only asked when there is one.
+        // No key, or one without octets: the library says that it knows of none.
         Ok(slot.and_then(|slot| slot.give(identity?, room)).unwrap_or(0))
     });
     // The group that the library would choose by itself may be a small one.
