@@ -2,7 +2,8 @@
 //!
 //! 1. Each worker runs a current-thread runtime; its sockets share their ports with those of the others.
 //! 2. What arrives goes through the worker's [`Journey`]; what that wants done is done at once.
-//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue.
+//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue. So is word of a
+//!    connection that was closed and had been registered from, since all of them may wait for its answers.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
 //! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
@@ -14,6 +15,7 @@
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
+mod lookups;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -38,7 +40,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::keys::{KeySource, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -118,6 +120,8 @@ impl std::fmt::Debug for Edge {
 enum Mail {
     Message(Box<(Message, Arrival)>),
     Answered(Lookup),
+    /// A connection was closed that somebody had registered from.
+    Closed(Flow),
     Stop,
 }
 
@@ -135,7 +139,7 @@ impl Edge {
             sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
         let (taken_back, word) = watch::channel(());
-        let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
+        let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -186,50 +190,6 @@ impl Edge {
             }
             if thread.is_finished() {
                 drop(thread.join());
-            }
-        }
-    }
-}
-
-/// The one thread that asks for keys and vectors.
-fn start_lookups(
-    spec: &Arc<EdgeSpec>,
-    mut questions: mpsc::Receiver<Option<Question>>,
-    workers: Vec<mpsc::Sender<Mail>>,
-) -> io::Result<JoinHandle<()>> {
-    let spec = Arc::clone(spec);
-    let run = move || {
-        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
-            };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
-            }
-        }
-    };
-    std::thread::Builder::new().name("edge-keys".into()).spawn(run)
-}
-
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
-    let now = clock::now();
-    match lookup {
-        Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
-        }
-        Lookup::AkaVector { impi, resync, .. } => {
-            let realm = spec.shared.gate.authentication.aka();
-            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
-                let rand = Rand(clock::random());
-                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
             }
         }
     }
@@ -344,6 +304,10 @@ impl Worker {
                     self.with(|journey, now| journey.message(message, arrival, now));
                 }
                 Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
+                Mail::Closed(flow) => {
+                    let gone = Destination::Flow(flow);
+                    self.with(|journey, now| journey.unreachable(&gone, now));
+                }
                 Mail::Stop => {}
             }
         }
@@ -458,6 +422,17 @@ impl Worker {
         }
     }
 
+    /// What the others sent to the UE on a connection goes another way, if there is one.
+    fn tell_others(&self, flow: Flow) {
+        let own = usize::from(self.seat.number);
+        let others = self.seat.others.iter().enumerate().filter(|(number, _)| *number != own);
+        for (_, other) in others {
+            if other.try_send(Mail::Closed(flow)).is_err() {
+                self.seat.spec.watch.fault(Fault::MailFull);
+            }
+        }
+    }
+
     fn arrival(
         &self,
         flow: Flow,
@@ -555,7 +530,9 @@ impl Receiver for Worker {
 
     fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
         self.with(|journey, now| {
-            journey.closed(&stream.flow, now);
+            if journey.closed(&stream.flow, now) {
+                self.tell_others(stream.flow);
+            }
             if let Some(target) = &stream.target {
                 journey.unreachable(&Destination::Target(target.clone()), now);
             }

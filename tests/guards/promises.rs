@@ -98,6 +98,7 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/client/ue.rs",
     "src/demo/scene.rs",
     "src/edge.rs",
+    "src/edge/lookups.rs",
     "src/http/mod.rs",
     "src/transport/tcp.rs",
     "src/transport/transports.rs",
