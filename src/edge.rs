@@ -2,7 +2,8 @@
 //!
 //! 1. Each worker runs a current-thread runtime; its sockets share their ports with those of the others.
 //! 2. What arrives goes through the worker's [`Journey`]; what that wants done is done at once.
-//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue.
+//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue. So is word of a
+//!    connection that was closed and had been registered from, since all of them may wait for its answers.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
 //! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
@@ -113,8 +114,8 @@ impl std::fmt::Debug for Edge {
 enum Mail {
     Message(Box<(Message, Arrival)>),
     Answered(Lookup),
-    /// A connection is gone that was used for it.
-    Gone(Box<Target>),
+    /// A connection is closed that any worker may have used for it.
+    Gone(Box<Destination>),
     Stop,
 }
 
@@ -311,8 +312,7 @@ impl Worker {
                     self.with(|journey, now| journey.message(message, arrival, now));
                 }
                 Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
-                Mail::Gone(target) => {
-                    let gone = Destination::Target(*target);
+                Mail::Gone(gone) => {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
                 Mail::Stop => {}
@@ -429,6 +429,17 @@ impl Worker {
         }
     }
 
+    /// What the others sent on a connection that is closed goes another way, if there is one.
+    fn tell_others(&self, gone: &Destination) {
+        let own = usize::from(self.seat.number);
+        let others = self.seat.others.iter().enumerate().filter(|(number, _)| *number != own);
+        for (_, other) in others {
+            if other.try_send(Mail::Gone(Box::new(gone.clone()))).is_err() {
+                self.seat.spec.watch.fault(Fault::MailFull);
+            }
+        }
+    }
+
     fn arrival(
         &self,
         flow: Flow,
@@ -519,15 +530,11 @@ impl Receiver for Worker {
         }
         let used_for = self.transports.flows().aliases().end(&stream.flow);
         // Any worker may have used it.
-        for (number, other) in (0_u8..).zip(&self.seat.others) {
-            for target in used_for.iter().filter(|_| number != self.seat.number) {
-                if other.try_send(Mail::Gone(Box::new(target.clone()))).is_err() {
-                    self.seat.spec.watch.fault(Fault::MailFull);
-                }
-            }
-        }
+        used_for.iter().for_each(|it| self.tell_others(&Destination::Target(it.clone())));
         self.with(|journey, now| {
-            journey.closed(&stream.flow, now);
+            if journey.closed(&stream.flow, now) {
+                self.tell_others(&Destination::Flow(stream.flow));
+            }
             for target in stream.target.iter().cloned().chain(used_for) {
                 journey.unreachable(&Destination::Target(target), now);
             }

@@ -329,12 +329,13 @@ impl Journey {
         self.actions.push_back(Action::Decided(decision(message, arrival, outcome, rule)));
     }
 
-    /// A flow was closed: what was proved on it is gone.
-    pub fn closed(&mut self, flow: &Flow, now: Now) {
+    /// A flow was closed: what was proved on it is gone. Says whether anything was registered from it.
+    pub fn closed(&mut self, flow: &Flow, now: Now) -> bool {
         self.shared.gate.authentication.flows().forget(flow);
-        self.shared.bindings.close(flow);
+        let registered = self.shared.bindings.close(flow);
         self.shared.gate.associations.lose(flow, now);
         self.unreachable(&Destination::Flow(*flow), now);
+        registered
     }
 
     /// A destination cannot be reached.

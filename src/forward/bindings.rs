@@ -452,8 +452,9 @@ impl Bindings {
         found.flatten()
     }
 
-    /// A flow was closed: nothing is sent there from now on, whatever token names it.
-    pub fn close(&self, flow: &Flow) {
+    /// A flow was closed: nothing is sent there from now on, whatever token names it. Says whether any did.
+    pub fn close(&self, flow: &Flow) -> bool {
+        let mut named = false;
         for number in self.numbers(&Key::Flow(flow)) {
             let found = self.by_number.get(&number);
             let found = found.filter(|binding| binding.flow == *flow);
@@ -462,9 +463,11 @@ impl Bindings {
             {
                 Some(true) => self.retire(number),
                 Some(false) => self.remove(number, |_| true),
-                None => {}
+                None => continue,
             }
+            named = true;
         }
+        named
     }
 
     /// A binding is over: it stays for what its number says, and makes room before all others.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sipward::admission::Rate;
+use sipward::forward::Destination;
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
@@ -101,6 +102,25 @@ fn when_one_flow_of_a_device_closes_the_other_one_takes_its_requests_and_430_com
         let found = remote(reaches(&mut lab, path, call));
         assert_eq!(found, Ok("192.0.2.10:41004".into()), "the device is back");
     }
+}
+
+/// A connection's end is told to one worker, and by that to all others.
+#[test]
+fn what_another_worker_sent_on_a_flow_that_closes_goes_over_the_other_flow() {
+    let mut lab = lab();
+    let mut key = lab.ue1();
+    let (one, two) = (Peer::tcp("192.0.2.10:41001", 1), Peer::tcp("192.0.2.10:41002", 2));
+    let by_one = register(&mut lab, &one, &mut key, (DESK, 1), "");
+    register(&mut lab, &two, &mut key, (DESK, 2), "");
+    let mut other = lab.beside(1);
+    let sent = other.receive(&Peer::core(), &by(&by_one, "MESSAGE", "a"));
+    assert_eq!(sent[0].to, one.flow().remote);
+    let now = lab.now;
+    assert!(lab.journey().closed(&one.flow(), now), "somebody had registered from it");
+    assert!(!lab.journey().closed(&Peer::tcp("192.0.2.10:41009", 9).flow(), now));
+    other.journey().unreachable(&Destination::Flow(one.flow()), now);
+    let sent = other.advance(Duration::ZERO);
+    assert_eq!(sent[0].to, two.flow().remote, "no timer has to run out");
 }
 
 #[test]
