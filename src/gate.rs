@@ -19,6 +19,7 @@ use crate::authentication::aka_realm::Resync;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
+use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
@@ -193,6 +194,11 @@ impl Gate {
             }
             Answer::Silence => None,
             Answer::Status(status) => self.reply(message, arrival, status, |reply| {
+                if refusal == Refusal::SessionTooShort {
+                    return reply.field("Min-SE", |value| {
+                        value.put_number(u64::from(LEAST));
+                    });
+                }
                 if refusal != Refusal::ExtensionUnsupported {
                     return reply;
                 }
@@ -222,6 +228,8 @@ impl Gate {
                     Some(nonce) => self.authentication.challenge_aka(message, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
+                let another = refusal.asks_for_another_key();
+                let challenge = if another { challenge.for_another_key() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))

@@ -1,10 +1,10 @@
-//! The edge, lookups: the thread that may wait, so that no worker does.
+//! The edge, lookups: one thread asks for keys and vectors, so that no worker waits.
 //!
 //! Takes:   questions of workers and of handshakes, by a bounded queue.
-//! Gives:   word to whoever asked; the answer stands where the resumed request looks for it.
+//! Gives:   each answer, where the one who asked looks for it, and word that it is there.
 //! Keeps:   nothing.
-//! Refuses: nothing; who has no room for the word is told by the clock.
-//! Sources: rule 20.
+//! Refuses: nothing; an answer for a worker whose queue is full is dropped, and counted.
+//! Sources: none.
 
 use std::io;
 use std::sync::Arc;

@@ -97,12 +97,12 @@ pub struct Told<'t> {
 pub type Flows = SmallVec<[Flow; 2]>;
 
 /// Where a token leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Lead {
     /// Over which flows; there is at least one.
     pub flows: Flows,
     /// To whom.
-    pub principal: Principal,
+    pub caller: Arc<Caller>,
     /// Whether that flow is in doubt, and this is its one try.
     pub doubtful: bool,
 }
@@ -225,11 +225,10 @@ impl Bindings {
         if told.granted.is_zero() {
             let ended = self.get(number, now, |of| (of.caller.clone(), of.aor.clone(), of.device));
             self.remove(number, |_| true);
-            let Some((caller, aor, Some(device))) = ended else { return Flows::new() };
-            if device.reg_id.is_none() {
-                return Flows::new();
-            }
-            return self.end(&caller.principal, &aor, device, now);
+            let Some((caller, aor, device)) = ended else { return Flows::new() };
+            let device = device.filter(|device| device.reg_id.is_some());
+            let end = |device| self.end(&caller.principal, &aor, device, now);
+            return device.map(end).unwrap_or_default();
         }
         let Some(mut binding) = self.by_number.get_mut(&number) else { return Flows::new() };
         let of = &mut *binding;
@@ -314,13 +313,13 @@ impl Bindings {
     /// record and instance, the newest first. `None` if there is none of them.
     pub fn lead(&self, plain: Plain, now: Now, open: impl Fn(&Flow) -> bool) -> Option<Lead> {
         let found = self.get(plain.binding, now, |of| {
-            let owner = (of.caller.principal.clone(), Arc::clone(&of.aor), of.device);
+            let owner = (Arc::clone(&of.caller), Arc::clone(&of.aor), of.device);
             (of.mark == plain.caller).then_some(owner)
         });
-        let (principal, aor, device) = found.flatten()?;
-        let owner = Owner { principal: &principal, aor: &aor };
+        let (caller, aor, device) = found.flatten()?;
+        let owner = Owner { principal: &caller.principal, aor: &aor };
         let (flows, doubtful) = self.lead_from(plain.binding, owner, device, now, open)?;
-        Some(Lead { flows, principal, doubtful })
+        Some(Lead { flows, caller, doubtful })
     }
 
     /// Where a dialog of `principal` leads whose own flows are closed: over other flows of the instances that had those.
@@ -334,11 +333,13 @@ impl Bindings {
         gone.iter().rev().find_map(|flow| {
             self.numbers(&Key::Flow(flow)).into_iter().rev().find_map(|number| {
                 let is = |of: &Binding| of.flow == *flow && of.caller.principal == *principal;
-                let found = self.get(number, now, |of| is(of).then(|| (of.aor.clone(), of.device)));
-                let (aor, device) = found.flatten()?;
+                let found = self.get(number, now, |of| {
+                    is(of).then(|| (Arc::clone(&of.caller), of.aor.clone(), of.device))
+                });
+                let (caller, aor, device) = found.flatten()?;
                 let owner = Owner { principal, aor: &aor };
                 let (flows, doubtful) = self.lead_from(number, owner, device, now, &open)?;
-                Some(Lead { flows, principal: principal.clone(), doubtful })
+                Some(Lead { flows, caller, doubtful })
             })
         })
     }
@@ -590,8 +591,7 @@ fn mark_of(principal: &Principal) -> u64 {
 
 /// Most bindings of one caller and address of record.
 pub const OF_OWNER_MAX: usize = 64;
-/// Most of one instance in them: RFC 5626 section 4.2.1 has a device use up to four flows at once, and each may have an
-/// old one that is over.
+/// Most of one instance in them: four flows (RFC 5626 section 4.2.1), and an old one of each.
 pub const OF_INSTANCE_MAX: usize = 8;
 /// How many lapse in one turn of a worker, at most.
 const AT_ONCE: usize = 256;

@@ -14,11 +14,13 @@ mod lingering;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
+pub mod reflected;
 mod requests;
-mod responses;
+pub mod responses;
 pub mod resting;
 pub mod returning;
 pub mod route;
+pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
@@ -106,6 +108,8 @@ pub struct Settings {
     pub domains: HashSet<String>,
     /// Peer groups that may send branches without cookie (`TX-08`).
     pub rfc2543: HashSet<GroupId>,
+    /// Peer groups that may use the connections that we open to them, as our Via tells them (`CR-07`).
+    pub aliased: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).
@@ -114,6 +118,8 @@ pub struct Settings {
     pub headers: asserted::Settings,
     /// Whether a preloaded Route from a UE is judged (`PX-09`).
     pub route_check: bool,
+    /// Which challenges of UEs go no further (rule 32).
+    pub challenge_filter: reflected::Filter,
     /// Most transactions of one worker.
     pub transactions_max: usize,
     /// Most unanswered transactions of one flow.

@@ -17,7 +17,7 @@ use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted, returning};
+use super::{Output, Settings, asserted, returning, session};
 use crate::association::{Bound, Ruling};
 use crate::enabler::Permitted;
 use crate::instant::Now;
@@ -29,7 +29,7 @@ use crate::wire::{Method, Name};
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -39,10 +39,10 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, ticket, now),
         }
@@ -53,7 +53,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -64,19 +64,23 @@ impl Proxy {
         }
         let mut route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let mut edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let session = session::ask(message, &mut edits)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
+        let recorded = self.route_tokens(bound, &route, now);
         let plan = Plan {
             settings: &settings,
             route: &route,
             path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
             branch: &branch,
         };
         let printed = outgoing::print(bound, edits, &plan)
             .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
-        let track = self.shared.gate.associations.commit(bound, &route.sent, now);
-        if let Some(track) = &track {
+        let mut track = self.shared.gate.associations.commit(bound, &route.sent, now);
+        if let Some(track) = &mut track {
+            track.session = session;
             self.shared.gate.associations.note_subscription(track, message, now);
         }
         let id = self.next;
@@ -111,7 +115,19 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -160,7 +176,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
@@ -169,11 +185,17 @@ impl Proxy {
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.

@@ -32,6 +32,8 @@ pub struct Route {
     pub restored_uri: Option<Vec<u8>>,
     /// Who will own the other leg of a dialog.
     pub sent: Sent,
+    /// What rule 9 would have refused, where it is only observed.
+    pub would: Option<Refusal>,
     /// Whether it goes to a flow that was to ping and is silent (`KA-03`).
     pub doubtful: bool,
 }
@@ -63,7 +65,27 @@ pub fn route(
     if let (Sent::Ue(flow, _), Some(first)) = (&mut sent, destinations.first().and_then(flow_of)) {
         *flow = first;
     }
-    Ok(Route { destinations, own_routes, restored_uri, sent, doubtful })
+    let would = check_way(bound, shared, own_routes, restored_uri.as_deref())?;
+    Ok(Route { destinations, own_routes, restored_uri, sent, would, doubtful })
+}
+
+/// Rule 9: inside a dialog a UE's request leads where its dialog does.
+fn check_way(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    own_routes: usize,
+    restored: Option<&[u8]>,
+) -> Result<Option<Refusal>, Refusal> {
+    let (Ruling::Inside(inside), Side::Ue) = (bound.ruling(), bound.arrival().side) else {
+        return Ok(None);
+    };
+    let message = bound.message();
+    let uri = target(message, restored).ok_or(Refusal::RouteMismatch)?;
+    let count = message.values(Name::Route).count();
+    // A strict router before us moved the target to the end.
+    let count = count.saturating_sub(usize::from(restored.is_some()));
+    let beyond = message.values(Name::Route).take(count).skip(own_routes);
+    shared.gate.associations.check_way(inside, &uri, beyond)
 }
 
 /// The Request-URI, or what a strict router before us put in its place.
@@ -71,10 +93,12 @@ fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u
     restored.map_or_else(|| message.uri(), Uri::parse)
 }
 
-/// How many Route values on top are ours.
+/// How many Route values on top are ours: both of a pair. What stands behind them is of another pass of this call,
+/// or of another hop, and goes where it leads.
 fn own_routes(message: &Message, settings: &Settings) -> usize {
     message
         .values(Name::Route)
+        .take(2)
         .take_while(|value| {
             Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
         })
@@ -213,16 +237,15 @@ fn to_ue(
         let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
         // The leg has its owner already; nothing is formed.
-        let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
-        if let Some(flow) = way.first().and_then(flow_of) {
-            return Ok((way, Sent::Ue(flow, nobody), false));
+        if !way.is_empty() {
+            return Ok((way, Sent::Inside, false));
         }
         let origin = &inside.origin;
         let fits =
             |flow: &Flow| shared.is_open(flow) && (!origin.secure || flow.transport.is_secure());
         let lead = shared.bindings.lead_beside(inside.anchors(), &origin.owner, now, fits);
-        let lead = lead.map(|lead| Lead { principal: nobody, ..lead });
-        return lead.and_then(over).ok_or(Refusal::FlowGone);
+        let (way, _, doubtful) = lead.and_then(over).ok_or(Refusal::FlowGone)?;
+        return Ok((way, Sent::Inside, doubtful));
     }
     let plain = token_on_top(bound.message(), shared, settings, now)?;
     let lead = shared.bindings.lead(plain, now, |flow| shared.is_open(flow));
@@ -233,7 +256,7 @@ fn to_ue(
 fn over(lead: Lead) -> Option<Way> {
     let first = *lead.flows.first()?;
     let way = lead.flows.into_iter().map(Destination::Flow).collect();
-    Some((way, Sent::Ue(first, lead.principal), lead.doubtful))
+    Some((way, Sent::Ue(first, lead.caller), lead.doubtful))
 }
 
 /// The token of the topmost Route.

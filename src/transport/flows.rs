@@ -20,7 +20,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::dtls::doors::Doors;
+use super::aliases::Aliases;
+use super::doors::{Door, Doors};
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
 use super::{ConnectionId, Flow, ListenerId, Transport};
@@ -44,10 +45,14 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// In all, either direction.
     pub connections: usize,
-    /// TLS handshakes under way at once, as a server; as many over DTLS.
-    pub half_open: usize,
-    /// DTLS handshakes under way at once from one address (an IPv6 /64).
-    pub half_open_per_address: usize,
+    /// Handshakes of TLS and WebSocket under way at once from one address (an IPv6 /64).
+    pub handshakes_per_address: usize,
+    /// Handshakes of TLS and WebSocket under way at once in all.
+    pub handshakes: usize,
+    /// Handshakes of DTLS under way at once from one address (an IPv6 /64).
+    pub dtls_handshakes_per_address: usize,
+    /// Handshakes of DTLS under way at once in all.
+    pub dtls_handshakes: usize,
 }
 
 impl Default for Limits {
@@ -56,8 +61,10 @@ impl Default for Limits {
             unauthenticated_per_address: 100,
             unauthenticated: 20_000,
             connections: 200_000,
-            half_open: 1000,
-            half_open_per_address: 8,
+            handshakes_per_address: 32,
+            handshakes: 4000,
+            dtls_handshakes_per_address: 8,
+            dtls_handshakes: 1000,
         }
     }
 }
@@ -105,9 +112,10 @@ pub struct Flows {
     shards: Vec<RwLock<Shard>>,
     turn: AtomicUsize,
     open: AtomicUsize,
-    half_open: AtomicUsize,
     crowd: Mutex<Crowd>,
     doors: Arc<Doors>,
+    dtls_doors: Arc<Doors>,
+    aliases: Aliases,
     tally: Tally,
 }
 
@@ -132,9 +140,10 @@ impl Flows {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             turn: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            half_open: AtomicUsize::new(0),
             crowd: Mutex::default(),
-            doors: Doors::new(limits.half_open_per_address, limits.half_open),
+            doors: Doors::new(limits.handshakes_per_address, limits.handshakes),
+            dtls_doors: Doors::new(limits.dtls_handshakes_per_address, limits.dtls_handshakes),
+            aliases: Aliases::default(),
             tally: Tally::default(),
         })
     }
@@ -216,6 +225,11 @@ impl Flows {
         &self.tally
     }
 
+    /// Connections that are used backwards.
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
     /// A place for a connection just accepted from `remote`; `None` if its address or the edge has too many.
     pub(super) fn seat(self: &Arc<Self>, remote: IpAddr) -> Option<Seat> {
         let origin = Origin::of(remote);
@@ -235,16 +249,16 @@ impl Flows {
         Some(Seat { flows: self.clone(), origin })
     }
 
-    /// Leave to begin a TLS handshake; `None` if too many are under way.
-    pub(super) fn half_open(self: &Arc<Self>) -> Option<HalfOpen> {
-        let guard = HalfOpen(self.clone());
-        let before = self.half_open.fetch_add(1, Ordering::Relaxed);
-        (before < self.limits.half_open).then_some(guard)
+    /// Leave to shake hands on a connection from `remote`; `None` if too many do.
+    pub(super) fn door(&self, remote: IpAddr) -> Option<Door> {
+        let door = self.doors.enter(remote);
+        self.tally.handshakes_crowded.add(u64::from(door.is_none()));
+        door
     }
 
     /// Leave to begin DTLS handshakes.
-    pub(super) fn doors(&self) -> &Arc<Doors> {
-        &self.doors
+    pub(super) fn dtls_doors(&self) -> &Arc<Doors> {
+        &self.dtls_doors
     }
 
     /// Enters a connection; it is in the table until the lease is dropped.
@@ -371,16 +385,6 @@ impl Drop for Seat {
                 crowd.by_origin.remove(&self.origin);
             }
         }
-    }
-}
-
-/// A TLS handshake under way.
-#[derive(Debug)]
-pub(super) struct HalfOpen(Arc<Flows>);
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.half_open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -23,6 +23,7 @@ fn flow(number: u32) -> Flow {
 fn caller(name: &str) -> Arc<Caller> {
     Arc::new(Caller {
         principal: Principal::new(Proof::Account, name),
+        renewal: Default::default(),
         identities: Arc::from([]),
         key_name: name.into(),
         expires: None,
@@ -143,15 +144,13 @@ fn a_closed_flow_leads_to_the_others_of_its_instance_until_it_lapses() {
     let owner = Principal::new(Proof::Account, "one");
     let beside = |gone: &[Flow]| bindings.lead_beside(gone, &owner, at(1), |_| true);
     assert_eq!(beside(&[tcp(1)]).map(|lead| lead.flows.to_vec()), Some(vec![tcp(2)]));
-    assert_eq!(
-        bindings.lead_beside(&[tcp(1)], &Principal::new(Proof::Account, "x"), at(1), |_| true),
-        None
-    );
+    let stranger = Principal::new(Proof::Account, "x");
+    assert!(bindings.lead_beside(&[tcp(1)], &stranger, at(1), |_| true).is_none());
     bindings.close(&tcp(4));
     assert!(lead(&bindings, plain, at(1)).is_empty(), "no instance, so no other flow");
     bindings.close(&tcp(2));
     assert!(lead(&bindings, one, at(1)).is_empty() && lead(&bindings, two, at(1)).is_empty());
-    assert_eq!(beside(&[tcp(1), tcp(2)]), None);
+    assert!(beside(&[tcp(1), tcp(2)]).is_none());
     assert_eq!(lead(&bindings, bystander, at(1)), [tcp(3)]);
     let owner = caller("one");
     bindings.confirm(two.binding, Told { open: false, ..told(&owner, None) }, at(2));
@@ -202,7 +201,7 @@ fn a_silent_flow_is_tried_once_and_others_come_first() {
     assert_eq!((doubt.flows.as_slice(), doubt.doubtful), (&[flow(1)][..], true));
     let doubt = bindings.lead(first, at(90), |_| true).expect("the other has its try, too");
     assert_eq!((doubt.flows.as_slice(), doubt.doubtful), (&[flow(2)][..], true));
-    assert_eq!(bindings.lead(first, at(90), |_| true), None);
+    assert!(bindings.lead(first, at(90), |_| true).is_none());
     bindings.heard(&flow(1), at(91));
     assert_eq!(lead(&bindings, second, at(91)), [flow(1)]);
     bindings.lost(&flow(1));
