@@ -114,7 +114,7 @@ impl std::fmt::Debug for Edge {
 enum Mail {
     Message(Box<(Message, Arrival)>),
     Answered(Lookup),
-    /// A connection is closed that any worker may have used for it.
+    /// A connection to it is gone.
     Gone(Box<Destination>),
     Stop,
 }
@@ -429,12 +429,11 @@ impl Worker {
         }
     }
 
-    /// What the others sent on a connection that is closed goes another way, if there is one.
+    /// Any worker may have sent something there: it goes another way, if there is one.
     fn tell_others(&self, gone: &Destination) {
-        let own = usize::from(self.seat.number);
-        let others = self.seat.others.iter().enumerate().filter(|(number, _)| *number != own);
-        for (_, other) in others {
-            if other.try_send(Mail::Gone(Box::new(gone.clone()))).is_err() {
+        for (number, other) in (0_u8..).zip(&self.seat.others) {
+            let tells = number != self.seat.number;
+            if tells && other.try_send(Mail::Gone(Box::new(gone.clone()))).is_err() {
                 self.seat.spec.watch.fault(Fault::MailFull);
             }
         }
@@ -529,8 +528,7 @@ impl Receiver for Worker {
             associations.revoke_on(&stream.flow, proof, &caller.key_name, clock::now());
         }
         let used_for = self.transports.flows().aliases().end(&stream.flow);
-        // Any worker may have used it.
-        used_for.iter().for_each(|it| self.tell_others(&Destination::Target(it.clone())));
+        used_for.iter().for_each(|target| self.tell_others(&Destination::Target(target.clone())));
         self.with(|journey, now| {
             if journey.closed(&stream.flow, now) {
                 self.tell_others(&Destination::Flow(stream.flow));

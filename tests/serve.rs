@@ -240,7 +240,7 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
 
 /// A figure for whoever runs the tests by hand; nothing depends on it.
 fn say(figure: &str) {
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     writeln!(out, "{figure}").unwrap();
 }
 

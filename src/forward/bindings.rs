@@ -225,11 +225,10 @@ impl Bindings {
         if told.granted.is_zero() {
             let ended = self.get(number, now, |of| (of.caller.clone(), of.aor.clone(), of.device));
             self.remove(number, |_| true);
-            let Some((caller, aor, Some(device))) = ended else { return Flows::new() };
-            if device.reg_id.is_none() {
-                return Flows::new();
-            }
-            return self.end(&caller.principal, &aor, device, now);
+            let Some((caller, aor, device)) = ended else { return Flows::new() };
+            let device = device.filter(|device| device.reg_id.is_some());
+            let end = |device| self.end(&caller.principal, &aor, device, now);
+            return device.map(end).unwrap_or_default();
         }
         let Some(mut binding) = self.by_number.get_mut(&number) else { return Flows::new() };
         let of = &mut *binding;
@@ -592,8 +591,7 @@ fn mark_of(principal: &Principal) -> u64 {
 
 /// Most bindings of one caller and address of record.
 pub const OF_OWNER_MAX: usize = 64;
-/// Most of one instance in them: RFC 5626 section 4.2.1 has a device use up to four flows at once, and each may have an
-/// old one that is over.
+/// Most of one instance in them: four flows (RFC 5626 section 4.2.1), and an old one of each.
 pub const OF_INSTANCE_MAX: usize = 8;
 /// How many lapse in one turn of a worker, at most.
 const AT_ONCE: usize = 256;

@@ -88,7 +88,7 @@ fn section_4_2_3_dialogs() {
     }
     let again = request("INVITE", "call", Some(&mut key), ";keep")
         .replace("bKcall", "bKagain")
-        .replace("sip:bob@example.net SIP/2.0", "sip:alice@192.0.2.10:5060 SIP/2.0")
+        .replace("INVITE sip:bob@example.net SIP", "INVITE sip:alice@192.0.2.10:5060 SIP")
         .replace("<sip:bob@example.net>\nCall", "<sip:bob@example.net>;tag=r\nCall")
         .replace("CSeq: 1", "CSeq: 2");
     let sent = lab.receive(&peer, &again);
