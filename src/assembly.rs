@@ -11,6 +11,8 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::digest::Hash;
@@ -22,7 +24,7 @@ use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -69,6 +71,8 @@ pub struct Plan {
     pub default_route: Option<GroupId>,
     /// Groups that may speak as RFC 2543 did.
     pub rfc2543: HashSet<GroupId>,
+    /// Groups that may use the connections that we open to them.
+    pub aliased: HashSet<GroupId>,
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
@@ -91,6 +95,8 @@ pub struct Plan {
     pub b2bua: HashSet<ListenerId>,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
+    /// Listeners that refuse who asks for outbound through another hop.
+    pub outbound_required: HashSet<ListenerId>,
     /// Whether REGISTER is challenged with 401.
     pub register_with_401: bool,
     /// Whether digest-uris must equal the Request-URI.
@@ -107,6 +113,8 @@ pub struct Plan {
     pub nonces: nonce::Settings,
     /// Stage 5.
     pub association: association::Settings,
+    /// What route tokens are sealed under, if they are to outlive the process.
+    pub secret: Option<Zeroizing<[u8; 32]>>,
     /// Stage 6, registration.
     pub reg: Reg,
     /// Stage 6, plain SIP.
@@ -119,6 +127,8 @@ pub struct Plan {
     pub path_strict: bool,
     /// Whether preloaded routes are judged.
     pub route_check: bool,
+    /// Which challenges of UEs go no further.
+    pub challenge_filter: forward::reflected::Filter,
     /// Whether `transport=tls` is mirrored.
     pub mirror_tls_param: bool,
     /// Whether UDP is answered to the source port, by listener; true where nothing is said.
@@ -147,6 +157,7 @@ impl Plan {
             routes: Vec::new(),
             default_route: None,
             rfc2543: HashSet::new(),
+            aliased: HashSet::new(),
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
@@ -158,6 +169,7 @@ impl Plan {
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
             keep_call_id: false,
+            outbound_required: HashSet::new(),
             register_with_401: false,
             uri_strict: false,
             algorithm_lock: true,
@@ -166,12 +178,14 @@ impl Plan {
             admission: admission::Settings::default(),
             nonces: nonce::Settings::default(),
             association: association::Settings::default(),
+            secret: None,
             reg: Reg::default(),
             sip: Sip::default(),
             timings: Timings::default(),
             headers: asserted::Settings::default(),
             path_strict: false,
             route_check: true,
+            challenge_filter: forward::reflected::Filter::default(),
             mirror_tls_param: true,
             force_rport: HashMap::new(),
             transactions_max: 200_000,
@@ -254,6 +268,7 @@ impl Plan {
             force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
             sec_agree: agreements.contains_key(&bound.spec.id),
             b2bua: self.b2bua.contains(&bound.spec.id),
+            outbound_required: self.outbound_required.contains(&bound.spec.id),
         };
         forward::Settings {
             listeners: bound.iter().map(listener).collect(),
@@ -261,10 +276,12 @@ impl Plan {
             default_route: self.default_route,
             domains: self.domains.iter().cloned().collect(),
             rfc2543: self.rfc2543.clone(),
+            aliased: self.aliased.clone(),
             timings: self.timings,
             path_strict: self.path_strict,
             headers: self.headers.clone(),
             route_check: self.route_check,
+            challenge_filter: self.challenge_filter,
             transactions_max: self.transactions_max / self.workers,
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
@@ -290,6 +307,8 @@ impl Plan {
         let number = || u64::from_be_bytes(clock::random());
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
+        let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
             authentication: Authentication::new(
@@ -299,7 +318,7 @@ impl Plan {
                 nonces,
                 clock::random(),
             ),
-            associations: Arc::new(Associations::new(self.association, clock::random(), number())),
+            associations: Arc::new(associations.sealed_with(secret)),
             enablers: Enablers::new(reg, sip, 1_000_000),
             tag_key: clock::random(),
         };
@@ -390,13 +409,14 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, and connections that
-    /// stand on it are closed. How many keys there were.
+    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
+    /// on it are closed, and dialogs can only be torn down. How many keys there were.
     pub fn revoke(&self, btid: &Btid) -> usize {
         let count = self.keys.revoke(btid, clock::now());
         self.shared.gate.authentication.flows().take_back(|caller| {
             caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
         });
+        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
         self.edge.keys_taken_back();
         count
     }
@@ -413,6 +433,10 @@ impl Running {
             gate.authentication.flows().take_back(|caller| {
                 caller.principal.proof == Proof::Account && !accounts.has(caller)
             });
+            let gone = |owner: &Principal, _| {
+                owner.proof == Proof::Account && !accounts.has_principal(owner)
+            };
+            gate.associations.revoke(gone, clock::now());
         }
         if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
             psk.replace(shared.provisioned.clone());

@@ -2,7 +2,8 @@
 //!
 //! 1. Each worker runs a current-thread runtime; its sockets share their ports with those of the others.
 //! 2. What arrives goes through the worker's [`Journey`]; what that wants done is done at once.
-//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue.
+//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue. So is word of a
+//!    connection that was closed and had been registered from, since all of them may wait for its answers.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
 //! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
@@ -14,15 +15,17 @@
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
+mod groups;
+mod guests;
+mod lookups;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,22 +36,24 @@ use tokio::task::LocalSet;
 
 use crate::admission::{Load, Strain};
 use crate::clock;
-use crate::forward::{Destination, Proxy, Shared};
+use crate::forward::{Destination, Proxy, Shared, proxy::Hold};
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::keys::{KeySource, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
-    ListenerId, Parts, Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target,
-    Transport, Transports,
+    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, ListenSpec, ListenerId, Parts,
+    Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport,
+    Transports,
 };
 use crate::wire::{Malformed, Message};
 
+pub use groups::GroupSpec;
+use guests::{FAREWELL, Guests, Parting};
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -60,15 +65,6 @@ pub const LOOKUPS_MAX: usize = 1024;
 
 /// How often a worker that has work looks how far behind it is.
 pub const PULSE: Duration = Duration::from_millis(100);
-
-/// How members of a peer group are known.
-#[derive(Clone, Debug, Default)]
-pub struct GroupSpec {
-    /// Addresses that are trusted by themselves (level 1).
-    pub addresses: Vec<IpAddr>,
-    /// SIP domain identities of their certificates (level 3).
-    pub identities: Vec<String>,
-}
 
 /// Everything an edge is made of.
 pub struct EdgeSpec {
@@ -101,7 +97,7 @@ pub struct EdgeSpec {
 /// A running edge.
 pub struct Edge {
     listeners: Vec<Arc<Bound>>,
-    stopping: Arc<AtomicBool>,
+    parting: Arc<Parting>,
     wake: Vec<mpsc::Sender<Mail>>,
     /// `None` ends the thread that asks for keys.
     ask: mpsc::Sender<Option<Question>>,
@@ -118,6 +114,8 @@ impl std::fmt::Debug for Edge {
 enum Mail {
     Message(Box<(Message, Arrival)>),
     Answered(Lookup),
+    /// A connection to it is gone.
+    Gone(Box<Destination>),
     Stop,
 }
 
@@ -130,12 +128,12 @@ impl Edge {
     pub fn start(mut spec: EdgeSpec) -> io::Result<Self> {
         let sockets = std::mem::take(&mut spec.sockets);
         let spec = Arc::new(spec);
-        let stopping = Arc::new(AtomicBool::new(false));
+        let parting = Arc::new(Parting::new(sockets.len()));
         let (wake, boxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
         let (taken_back, word) = watch::channel(());
-        let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
+        let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -146,13 +144,13 @@ impl Edge {
                 others: wake.clone(),
                 ask: ask.clone(),
                 desk: spec.psk.clone().map(|keys| KeyDesk::new(keys, ask.clone(), word.clone())),
-                stopping: Arc::clone(&stopping),
+                parting: Arc::clone(&parting),
             };
             let run = move || run_worker(seat, sockets, mail, started);
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
-        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, ask, taken_back, threads })
+        Ok(Self { listeners: spec.listeners.clone(), parting, wake, ask, taken_back, threads })
     }
 
     /// What it listens on, in order.
@@ -170,67 +168,31 @@ impl Edge {
         self.taken_back.send_replace(());
     }
 
-    /// Takes no new dialogs, waits up to `patience` for transactions to end, and stops.
+    /// Takes no new dialogs, waits up to `patience` for transactions to end, closes every connection and stops.
+    ///
+    /// Source: RFC 5923 section 8.3.
     pub fn stop(self, patience: Duration) {
-        self.stopping.store(true, Ordering::Relaxed);
-        let end = clock::now().mono + patience;
-        for wake in &self.wake {
-            // A full queue means a busy worker: it sees the flag at its next turn.
-            drop(wake.try_send(Mail::Stop));
-        }
+        self.parting.begin();
+        self.wake_all();
         // Full: the thread asks for keys until the patience ends.
         drop(self.ask.try_send(None));
-        for thread in self.threads {
-            while !thread.is_finished() && clock::now().mono < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() {
-                drop(thread.join());
-            }
-        }
+        self.wait(patience);
+        // What is not answered by now is given up.
+        self.parting.abandon();
+        self.wake_all();
+        self.wait(FAREWELL * 2);
+        self.threads.into_iter().filter(JoinHandle::is_finished).for_each(|it| drop(it.join()));
     }
-}
 
-/// The one thread that asks for keys and vectors.
-fn start_lookups(
-    spec: &Arc<EdgeSpec>,
-    mut questions: mpsc::Receiver<Option<Question>>,
-    workers: Vec<mpsc::Sender<Mail>>,
-) -> io::Result<JoinHandle<()>> {
-    let spec = Arc::clone(spec);
-    let run = move || {
-        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
-            };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
-            }
-        }
-    };
-    std::thread::Builder::new().name("edge-keys".into()).spawn(run)
-}
+    fn wake_all(&self) {
+        // A full queue means a busy worker: it sees what is to be seen at its next turn.
+        self.wake.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+    }
 
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
-    let now = clock::now();
-    match lookup {
-        Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
-        }
-        Lookup::AkaVector { impi, resync, .. } => {
-            let realm = spec.shared.gate.authentication.aka();
-            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
-                let rand = Rand(clock::random());
-                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
-            }
+    fn wait(&self, patience: Duration) {
+        let end = clock::now().mono + patience;
+        while !self.threads.iter().all(JoinHandle::is_finished) && clock::now().mono < end {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -243,7 +205,7 @@ struct Seat {
     others: Vec<mpsc::Sender<Mail>>,
     ask: mpsc::Sender<Option<Question>>,
     desk: Option<KeyDesk>,
-    stopping: Arc<AtomicBool>,
+    parting: Arc<Parting>,
 }
 
 fn run_worker(
@@ -296,6 +258,7 @@ struct Worker {
     /// Whether it did anything since it looked last.
     busy: Cell<bool>,
     strain: Cell<Strain>,
+    guests: Guests,
 }
 
 impl Worker {
@@ -312,6 +275,7 @@ impl Worker {
             pulse: Cell::new(None),
             busy: Cell::new(false),
             strain: Cell::default(),
+            guests: Guests::default(),
         }
     }
 
@@ -326,12 +290,16 @@ impl Worker {
                 () = self.rearm.notified() => {}
             }
             self.turn();
-            if self.seat.stopping.load(Ordering::Relaxed)
-                && self.journey.borrow().proxy().unanswered() == 0
-            {
-                return;
+            let unanswered = self.journey.borrow().proxy().unanswered();
+            if self.seat.parting.may_go(self.seat.number, unanswered, || self.wake_others()) {
+                break;
             }
         }
+        self.guests.see_off(self.transports.flows()).await;
+    }
+
+    fn wake_others(&self) {
+        self.seat.others.iter().for_each(|other| drop(other.try_send(Mail::Stop)));
     }
 
     /// Takes a letter, and those that lie behind it, as far as one turn goes.
@@ -344,6 +312,9 @@ impl Worker {
                     self.with(|journey, now| journey.message(message, arrival, now));
                 }
                 Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
+                Mail::Gone(gone) => {
+                    self.with(|journey, now| journey.unreachable(&gone, now));
+                }
                 Mail::Stop => {}
             }
         }
@@ -426,6 +397,9 @@ impl Worker {
             Action::Close(flow) => {
                 self.transports.flows().close(&flow);
             }
+            Action::Hold(Hold { flow, silence }) => {
+                self.transports.flows().hold(&flow, silence, clock::mono());
+            }
             Action::Decided(decision) => {
                 if decision.side == Side::Ue && decision.outcome == Outcome::Forwarded {
                     self.transports.flows().mark_authenticated(&decision.flow);
@@ -455,6 +429,16 @@ impl Worker {
         }
     }
 
+    /// Any worker may have sent something there: it goes another way, if there is one.
+    fn tell_others(&self, gone: &Destination) {
+        for (number, other) in (0_u8..).zip(&self.seat.others) {
+            let tells = number != self.seat.number;
+            if tells && other.try_send(Mail::Gone(Box::new(gone.clone()))).is_err() {
+                self.seat.spec.watch.fault(Fault::MailFull);
+            }
+        }
+    }
+
     fn arrival(
         &self,
         flow: Flow,
@@ -462,27 +446,10 @@ impl Worker {
         local: SocketAddr,
         names: Option<&[Arc<str>]>,
     ) -> Arrival {
-        let group = (side == Side::Core).then(|| self.group(flow, names)).flatten();
+        let group = (side == Side::Core)
+            .then(|| groups::of(&self.seat.spec.groups, &flow, names))
+            .flatten();
         Arrival { flow, side, local, channel: None, group, pending: Pending::None }
-    }
-
-    /// The peer group of a sender on the core side: by its certificate, else by its address.
-    fn group(&self, flow: Flow, names: Option<&[Arc<str>]>) -> Option<Group> {
-        let groups = &self.seat.spec.groups;
-        let ids = (0_u16..).map(GroupId);
-        let is_member = |spec: &GroupSpec| {
-            names.is_some_and(|names| {
-                names
-                    .iter()
-                    .any(|name| spec.identities.iter().any(|id| id.eq_ignore_ascii_case(name)))
-            })
-        };
-        if let Some((_, id)) = groups.iter().zip(ids.clone()).find(|(spec, _)| is_member(spec)) {
-            return Some(Group { id, by_certificate: true });
-        }
-        let address = flow.remote.ip().to_canonical();
-        let found = groups.iter().zip(ids).find(|(spec, _)| spec.addresses.contains(&address));
-        found.map(|(_, id)| Group { id, by_certificate: false })
     }
 
     fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
@@ -528,14 +495,23 @@ impl Receiver for Worker {
         }
     }
 
+    fn pinged(&self, flow: &Flow) {
+        if self.side_of(flow.listener) == Side::Ue {
+            self.with(|journey, now| journey.pinged(flow, now));
+        }
+    }
+
     fn opened(&self, stream: &Arc<StreamFacts>) {
+        self.guests.enter(stream.flow);
         if stream.channel.is_some() || self.arrival_of(stream).group.is_some() {
             self.transports.flows().mark_authenticated(&stream.flow);
         }
     }
 
     fn message(&self, stream: &Arc<StreamFacts>, message: Message) {
-        self.take(message, self.arrival_of(stream));
+        let arrival = self.arrival_of(stream);
+        self.transports.flows().aliases().form(stream, arrival.group, &message);
+        self.take(message, arrival);
     }
 
     fn broken(&self, stream: &Arc<StreamFacts>, malformed: Malformed) {
@@ -544,11 +520,21 @@ impl Receiver for Worker {
         self.turn();
     }
 
-    fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
+    fn closed(&self, stream: &Arc<StreamFacts>, why: Closed) {
+        self.guests.leave(&stream.flow);
+        if let (Closed::CertificateRevoked, Some(caller)) = (why, &stream.channel) {
+            let (associations, proof) =
+                (&self.seat.spec.shared.gate.associations, caller.principal.proof);
+            associations.revoke_on(&stream.flow, proof, &caller.key_name, clock::now());
+        }
+        let used_for = self.transports.flows().aliases().end(&stream.flow);
+        used_for.iter().for_each(|target| self.tell_others(&Destination::Target(target.clone())));
         self.with(|journey, now| {
-            journey.closed(&stream.flow, now);
-            if let Some(target) = &stream.target {
-                journey.unreachable(&Destination::Target(target.clone()), now);
+            if journey.closed(&stream.flow, now) {
+                self.tell_others(&Destination::Flow(stream.flow));
+            }
+            for target in stream.target.iter().cloned().chain(used_for) {
+                journey.unreachable(&Destination::Target(target), now);
             }
         });
         self.turn();

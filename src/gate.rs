@@ -20,6 +20,7 @@ use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
 use crate::forward::b2bua;
+use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
@@ -210,6 +211,8 @@ impl Gate {
                     Some(nonce) => self.authentication.challenge_aka(message, arrival, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
+                let another = refusal.asks_for_another_key();
+                let challenge = if another { challenge.for_another_key() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
@@ -245,6 +248,9 @@ impl Gate {
                 let crosses = |tag: &&[u8]| !b2bua::crosses(tag);
                 message.values(Name::Require).filter(crosses).fold(reply, unsupported)
             }
+            Refusal::SessionTooShort => reply.field("Min-SE", |value| {
+                value.put_number(u64::from(LEAST));
+            }),
             Refusal::MethodNotBridged => reply.field("Allow", |value| {
                 value.put(b2bua::ALLOW);
             }),

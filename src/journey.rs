@@ -22,6 +22,8 @@ use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
+use crate::forward::proxy::Hold;
+use crate::forward::responses::Passed;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
 use crate::gate::{Lookup, Paused, Stop};
@@ -44,6 +46,8 @@ pub enum Action {
     Ask(Lookup),
     /// Close the flow once what is queued for it has gone: framing is lost, or it failed too often.
     Close(Flow),
+    /// Hold a connection to its pings, or no longer.
+    Hold(Hold),
     /// Note what was decided.
     Decided(Decision),
 }
@@ -189,7 +193,7 @@ impl Journey {
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
-            Ruling::Alone | Ruling::Forms => (0, None),
+            Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),
@@ -199,7 +203,10 @@ impl Journey {
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
         };
         match self.proxy.forward(permitted, ticket, now) {
-            Ok(()) => self.actions.push_back(Action::Decided(decision)),
+            Ok(would) => {
+                let would = decision.would.or(would);
+                self.actions.push_back(Action::Decided(Decision { would, ..decision }));
+            }
             Err(refusal) => self.refuse(message, arrival, refusal, now),
         }
     }
@@ -271,7 +278,16 @@ impl Journey {
     fn response(&mut self, message: &Message, arrival: &Arrival, now: Now) {
         let from = Responder { flow: arrival.flow, group: arrival.group };
         match self.proxy.respond(message, from, now) {
-            Ok(()) => self.decide(Some(message), arrival, Outcome::Forwarded, 0),
+            Ok(Passed::Whole) => self.decide(Some(message), arrival, Outcome::Forwarded, 0),
+            Ok(Passed::Observed) => {
+                let would = Some(Refusal::ChallengeReflected);
+                let forwarded = decision(Some(message), arrival, Outcome::Forwarded, 0);
+                self.actions.push_back(Action::Decided(Decision { would, ..forwarded }));
+            }
+            Ok(Passed::Cut | Passed::Replaced) => {
+                let outcome = Outcome::Refused(Refusal::ChallengeReflected);
+                self.decide(Some(message), arrival, outcome, 32);
+            }
             Err(refusal) => {
                 let rule = refusal.rule().unwrap_or(0);
                 self.decide(Some(message), arrival, Outcome::Dropped(refusal), rule);
@@ -313,11 +329,13 @@ impl Journey {
         self.actions.push_back(Action::Decided(decision(message, arrival, outcome, rule)));
     }
 
-    /// A flow was closed: what was proved on it is gone.
-    pub fn closed(&mut self, flow: &Flow, now: Now) {
+    /// A flow was closed: what was proved on it is gone. Says whether anything was registered from it.
+    pub fn closed(&mut self, flow: &Flow, now: Now) -> bool {
         self.shared.gate.authentication.flows().forget(flow);
-        self.shared.bindings.close(flow);
+        let registered = self.shared.bindings.close(flow);
+        self.shared.gate.associations.lose(flow, now);
         self.unreachable(&Destination::Flow(*flow), now);
+        registered
     }
 
     /// A destination cannot be reached.
@@ -365,6 +383,14 @@ impl Journey {
         while let Some(output) = self.proxy.poll_output() {
             self.actions.push_back(Action::Send(output));
         }
+        while let Some(hold) = self.proxy.poll_hold() {
+            self.actions.push_back(Action::Hold(hold));
+        }
+    }
+
+    /// A ping came on a flow of datagrams.
+    pub fn pinged(&mut self, flow: &Flow, now: Now) {
+        self.shared.bindings.heard(flow, now);
     }
 }
 

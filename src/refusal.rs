@@ -20,6 +20,9 @@ macro_rules! refusals {
             /// All names, in order: the closed label set of the counters.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
 
+            /// The rule of each, in the same order.
+            pub const RULES: &'static [Option<u8>] = &[$($rule),+];
+
             /// Its name: the label of counters and the word in fixtures.
             pub fn name(self) -> &'static str {
                 match self {
@@ -76,6 +79,18 @@ refusals! {
     FlowMismatch = Some(5);
     /// No such dialog.
     DialogUnknown = Some(6);
+    /// The key that the dialog stands on has ended, and its owner has to make another.
+    KeyExpired = Some(17);
+    /// The key that was shown ends soon, and this is the moment to make another.
+    KeyAgeing = None;
+    /// What the dialog stood on was taken back.
+    Revoked = Some(19);
+    /// The request does not lead where its dialog does.
+    RouteMismatch = Some(9);
+    /// It names a dialog that its sender has no part in.
+    ForeignDialogNamed = Some(29);
+    /// A challenge for a realm of ours, from where none of ours is made.
+    ChallengeReflected = Some(32);
     /// CSeq is lower than one already accepted.
     SequenceLow = Some(7);
     /// A token that we made was altered, or belongs elsewhere.
@@ -88,6 +103,8 @@ refusals! {
     AgreementRequired = None;
     /// An agreement is between neighbours, and the request came through another hop (RFC 3329 section 2.3.2).
     NotFirstHop = None;
+    /// A UE asks for outbound through a hop that has none (RFC 5626 section 11.6): rule 13.
+    OutboundLacking = Some(13);
     /// The owner's evidence is right, but less than the dialog or the class asks.
     LevelTooLow = Some(14);
     /// An ACK that fits no dialog and no transaction.
@@ -96,6 +113,8 @@ refusals! {
     CancelUnmatched = Some(15);
     /// A response from where its request did not go.
     ResponseAstray = Some(16);
+    /// Nothing is known of the dialog any more but what our own token says, and the sender has not proved who he is.
+    AssociationLost = Some(23);
     /// A request inside a dialog from the wrong side of it.
     WrongSide = Some(26);
     /// More early dialogs of one INVITE than are kept.
@@ -118,9 +137,12 @@ refusals! {
     RouteForeign = None;
     /// A domain that no route is configured for.
     DomainForeign = None;
+    /// A session interval that nobody could refresh in time (RFC 4028 section 8.1).
+    SessionTooShort = None;
     /// No UE and no server to send it to.
     NoRoute = None;
-    /// More Contacts than are taken, or `*` beside others (RFC 3261 section 10.3).
+    /// More Contacts than are taken, `*` beside others (RFC 3261 section 10.3), or one flow for two of them (RFC 5626
+    /// section 6).
     ContactsRefused = None;
     /// The UE does not support Path, and `path.strict` asks it to (RFC 3327 section 5.2).
     PathUnsupported = None;
@@ -167,9 +189,12 @@ impl Refusal {
     pub fn answer(self) -> Answer {
         match self {
             Self::Malformed(fault) => Answer::Status(fault.status()),
-            Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown => {
-                Answer::Challenge { stale: false }
-            }
+            Self::CredentialsMissing
+            | Self::BadCredentials
+            | Self::NonceUnknown
+            | Self::KeyExpired
+            | Self::KeyAgeing
+            | Self::AssociationLost => Answer::Challenge { stale: false },
             Self::NonceStale => Answer::Challenge { stale: true },
             Self::ContactsRefused => Answer::Status(400),
             Self::AgreementRequired => Answer::Agreement(421),
@@ -181,6 +206,10 @@ impl Refusal {
             | Self::FlowMismatch
             | Self::TokenForged
             | Self::LevelTooLow
+            | Self::Revoked
+            | Self::RouteMismatch
+            | Self::ForeignDialogNamed
+            | Self::ChallengeReflected
             | Self::WrongSide
             | Self::DirectionForbidden
             | Self::IdentityForeign
@@ -190,8 +219,10 @@ impl Refusal {
             Self::MethodNotBridged => Answer::Status(405),
             Self::BodyTooLarge => Answer::Status(413),
             Self::ExtensionUnsupported | Self::ExtensionNotBridged => Answer::Status(420),
+            Self::SessionTooShort => Answer::Status(422),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
+            Self::OutboundLacking => Answer::Status(439),
             Self::SipsImpossible => Answer::Status(480),
             Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
                 Answer::Status(481)
@@ -213,6 +244,23 @@ impl Refusal {
             | Self::AckUnmatched
             | Self::ResponseAstray
             | Self::TooManyEarlyDialogs => Answer::Silence,
+        }
+    }
+
+    /// Whether its answer asks for a key that is not there yet.
+    pub fn asks_for_another_key(self) -> bool {
+        matches!(self, Self::KeyExpired | Self::KeyAgeing)
+    }
+
+    /// The alarm that it raises, if it does: somebody reaches for what is another's.
+    pub fn alarm(self) -> Option<&'static str> {
+        match self {
+            Self::AssociationMismatch => Some("foreign_identity"),
+            Self::FlowMismatch => Some("foreign_flow"),
+            Self::WrongSide => Some("wrong_side"),
+            Self::ForeignDialogNamed => Some("foreign_dialog"),
+            Self::ChallengeReflected => Some("challenge_reflected"),
+            _ => None,
         }
     }
 

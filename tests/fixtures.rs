@@ -1,25 +1,30 @@
 //! Walks `sip-fixtures/gate`: a `.sip` file and the `.toml` beside it are a test.
 //!
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
-//! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
-//! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@asked` and `@answered` in place of what stands under that name in the request that the core and
-//! the response that a UE saw last, `@asked-from` for the From of that request, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
-//! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
+//! know: `@ue1`, `@ue2` and `@ue1-next` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=...
+//! hash=MD5` vary them; `nonce=new` is one of now), `@vias` in place of the Via values of the request that the core saw
+//! last (`@vias-ue` of the one that alice saw), `@path` in place of the Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
+//! `-swapped` vary it), `@asked` and `@answered` in place of what stands under that name in the request that the core
+//! and the response that a UE saw last, `@asked-from` for the From of that request,
+//! `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
+//! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
 //! list being written `_`).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use sipward::admission::Load;
 use sipward::authentication::digest::Hash;
 use sipward::authentication::sec_agree::Mode;
+use sipward::identity::{Btid, Proof};
 use sipward::journey::Outcome;
-use sipward::keys::KeyAnswer;
+use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
+use sipward::testing::lab::{EDGE, UE1_PASSWORD, lab_key};
 use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
 
 #[derive(Deserialize)]
@@ -30,6 +35,9 @@ struct Case {
     arrival: Arrival,
     #[serde(default)]
     given: Given,
+    /// Rules that it would earn if one thing were otherwise; `guards` sees to it that each has one.
+    #[serde(default)]
+    neighbour: Vec<u8>,
     expect: Expect,
 }
 
@@ -63,12 +71,18 @@ struct Given {
     /// A UE must list `path`.
     #[serde(default)]
     path_strict: bool,
+    /// Who asks for outbound must be the hop before.
+    #[serde(default)]
+    outbound_required: bool,
     /// Requests a second of one flow.
     flow_rate: Option<u32>,
     /// "high" or "severe".
     load: Option<String>,
     /// Least level of class sip.
     level: Option<u8>,
+    /// The edge is another process since.
+    #[serde(default)]
+    restarted: bool,
     /// What listeners for UEs do about security agreements: "accept" or "require".
     sec_agree: Option<String>,
     /// Listeners for UEs stand back to back with the core.
@@ -77,6 +91,9 @@ struct Given {
     /// Flows that are closed before, by the address of the peer.
     #[serde(default)]
     closed: Vec<String>,
+    /// Whose keys are taken back before.
+    #[serde(default)]
+    revoked: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +113,8 @@ struct Expect {
     lacks: Vec<String>,
 }
 
+/// What the UE of alice bootstraps next.
+const NEXT_BTID: &str = "bmV4dCBib290c3RyYXAgcnVu@bsf.example.net";
 /// What a listener for UEs can do.
 const LIST: &str = "tls;q=0.5, digest;d-alg=MD5;d-qop=auth-int;q=0.1";
 
@@ -105,7 +124,18 @@ struct Run {
     signers: BTreeMap<String, Signer>,
     last_core: Option<Sent>,
     last_ue: Option<Sent>,
+    answered: Option<Sent>,
     path: Option<String>,
+    route: Option<String>,
+}
+
+fn signers(lab: &Lab) -> BTreeMap<String, Signer> {
+    BTreeMap::from([
+        ("ue1".to_owned(), lab.ue1()),
+        ("ue2".to_owned(), lab.ue2()),
+        ("ue1-next".to_owned(), lab.signer(NEXT_BTID, UE1_PASSWORD)),
+        ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
+    ])
 }
 
 fn folder() -> PathBuf {
@@ -141,6 +171,30 @@ fn peer(arrival: &Arrival) -> Peer {
 
 impl Run {
     fn new(given: &Given) -> Self {
+        let lab = Lab::new(Self::settings(given));
+        let signers = signers(&lab);
+        let mut run = Self {
+            lab,
+            start: Duration::ZERO,
+            signers,
+            last_core: None,
+            last_ue: None,
+            answered: None,
+            path: None,
+            route: None,
+        };
+        run.arrange(given);
+        run
+    }
+
+    /// Another process, with the same secrets.
+    fn restart(&mut self, given: &Given) {
+        self.lab.restart(Self::settings(given));
+        self.signers = signers(&self.lab);
+        self.arrange(given);
+    }
+
+    fn settings(given: &Given) -> LabSettings {
         let mut settings = LabSettings::default();
         if let Some(max) = given.dialogs_max {
             settings.association.max = max;
@@ -152,6 +206,9 @@ impl Run {
             settings.forward.default_route = None;
         }
         settings.forward.path_strict = given.path_strict;
+        for listener in &mut settings.forward.listeners {
+            listener.outbound_required = given.outbound_required;
+        }
         if let Some(count) = given.flow_rate {
             settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
         }
@@ -168,7 +225,11 @@ impl Run {
         if given.b2bua {
             settings = settings.bridging();
         }
-        let lab = Lab::new(settings);
+        settings
+    }
+
+    fn arrange(&mut self, given: &Given) {
+        let lab = &mut self.lab;
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
                 "forbidden" => KeyAnswer::Forbidden,
@@ -177,6 +238,11 @@ impl Run {
                 other => panic!("no answer {other:?}"),
             });
         }
+        let identities = ["sip:alice@example.net"];
+        let ends = lab.now + Duration::from_secs(7200);
+        let next = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &identities, ends);
+        let (btid, naf) = (Btid::new(NEXT_BTID), NafId::new(EDGE, UaId::SIP_DIGEST));
+        lab.keys.put(btid.expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(next)));
         if let Some(load) = &given.load {
             let load = match load.as_str() {
                 "high" => Load::High,
@@ -185,12 +251,6 @@ impl Run {
             };
             lab.shared.gate.admission.overload().change(Load::Normal, load);
         }
-        let signers = BTreeMap::from([
-            ("ue1".to_owned(), lab.ue1()),
-            ("ue2".to_owned(), lab.ue2()),
-            ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
-        ]);
-        Self { lab, start: Duration::ZERO, signers, last_core: None, last_ue: None, path: None }
     }
 
     fn send(&mut self, case: &Case, text: &str) -> Vec<Sent> {
@@ -207,10 +267,17 @@ impl Run {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
+                let recorded: Vec<&str> =
+                    text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect();
+                let reversed = recorded.iter().rev().copied().collect::<Vec<_>>().join(", ");
+                self.route = Some(reversed).filter(|route| !route.is_empty()).or(self.route.take());
                 self.last_core = Some(message.clone());
             }
-            let mut to_ues = sent.iter().filter(|sent| sent.to.to_string() != "203.0.113.10:5060");
-            self.last_ue = to_ues.next_back().cloned().or(self.last_ue.take());
+            let to_ue = |sent: &&Sent| sent.to.to_string() == "192.0.2.10:5060";
+            let request = sent.iter().find(|sent| to_ue(sent) && sent.message.is_request());
+            self.last_ue = request.cloned().or(self.last_ue.take());
+            let answer = sent.iter().rfind(|sent| to_ue(sent) && !sent.message.is_request());
+            self.answered = answer.cloned().or(self.answered.take());
         }
         sent
     }
@@ -240,9 +307,24 @@ impl Run {
             }
             "asked" => return vec![line_of(self.last_core.as_ref(), name, name)],
             "asked-from" => return vec![line_of(self.last_core.as_ref(), "From", name)],
-            "answered" => return vec![line_of(self.last_ue.as_ref(), name, name)],
-            "vias" => {
-                let text = self.last_core.as_ref().expect("a request at the core").text();
+            "answered" => return vec![line_of(self.answered.as_ref(), name, name)],
+            "route" | "route-altered" | "route-swapped" => {
+                let route = self.route.as_deref().expect("a Record-Route");
+                let (first, second) = route.split_once(", ").expect("a pair");
+                let changed = match word {
+                    "route-altered" => {
+                        let at = route.find('@').expect("a token") - 4;
+                        let flipped = if route[at..].starts_with('A') { "B" } else { "A" };
+                        format!("{}{flipped}{}", &route[..at], &route[at + 1..])
+                    }
+                    "route-swapped" => format!("{second}, {first}"),
+                    _ => route.to_owned(),
+                };
+                return vec![format!("{name}: {changed}")];
+            }
+            "vias" | "vias-ue" => {
+                let last = if word == "vias" { &self.last_core } else { &self.last_ue };
+                let text = last.as_ref().expect("a request before").text();
                 let vias = text.lines().filter(|line| line.starts_with("Via: "));
                 return vias.map(str::to_owned).collect();
             }
@@ -264,6 +346,7 @@ impl Run {
             match key {
                 "nc" => count = value.parse::<u32>().ok(),
                 "password" => signer.password = value.into(),
+                "nonce" if value == "new" => signer.nonce = self.lab.ue1().nonce,
                 "nonce" => signer.nonce = "Zm9yZWlnbi1ub25jZS1mb3JlaWduLW5vbmNlLWZvcmVp".into(),
                 "realm" => signer.realm = value.into(),
                 "hash" => signer.hash = Hash::of(value.as_bytes()).expect("a hash").0,
@@ -322,8 +405,16 @@ fn check(name: &str) -> Result<(), String> {
         let (case, text) = self::case(before);
         run.send(&case, &text);
     }
+    if case.given.restarted {
+        run.restart(&case.given);
+    }
     for address in &case.given.closed {
         run.lab.close(&Peer::udp(address));
+    }
+    for who in &case.given.revoked {
+        let name = &run.signers[who].username;
+        let (associations, now) = (&run.lab.shared.gate.associations, run.lab.now);
+        assert_eq!(associations.revoke_key(Proof::Gba, name, now), 2, "the call and its entry");
     }
     let sent = run.send(&case, &text);
     let decision = run.lab.decisions.last().ok_or(format!("{name}: nothing was decided"))?;
@@ -346,6 +437,10 @@ fn check(name: &str) -> Result<(), String> {
         ("status", expect.status.is_none_or(|expected| status == Some(expected))),
         ("stale", expect.stale.is_none_or(|expected| stale == expected)),
         ("rule", expect.rule.is_none_or(|expected| decision.rule == expected)),
+        (
+            "neighbour",
+            refusal.and_then(Refusal::rule).is_none_or(|rule| !case.neighbour.contains(&rule)),
+        ),
         ("has", expect.has.iter().all(|line| text.split("\r\n").any(|l| l == line))),
         ("lacks", expect.lacks.iter().all(|part| !text.contains(part.as_str()))),
     ];

@@ -13,8 +13,9 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::State;
+use super::anchors::ANCHORS_MAX;
 use super::bridge::{Bridge, Seed, Way, other};
-use super::dialog::{ANCHORS_MAX, DialogKey, Keyer, Origin};
+use super::dialog::{DialogKey, Keyer, Origin};
 use super::table::{Associations, Track};
 use crate::hashing::Hashed;
 use crate::instant::Now;
@@ -200,7 +201,7 @@ pub(super) fn is_on_its_leg(bridge: Option<&Arc<Bridge>>, side: Side, message: &
 impl Keyer {
     /// A tag made of `parts`, in hex; a key of a dialog says nothing about it.
     pub(super) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let (high, low) = self.mark(parts);
+        let (high, low) = self.shown_mark(parts);
         let mut tag = [0; 32];
         let octets = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
         for (pair, octet) in tag.chunks_exact_mut(2).zip(octets) {

@@ -53,6 +53,16 @@ impl Challenge {
         if self.status == 401 { "WWW-Authenticate" } else { "Proxy-Authenticate" }
     }
 
+    /// The same for a peer who is to make another key first: of the realm of bootstrapping alone, where there is one.
+    #[must_use]
+    pub fn for_another_key(mut self) -> Self {
+        let bootstraps = |row: &Row| row.value.contains(super::gba::PREFIX);
+        if self.rows.iter().any(bootstraps) {
+            self.rows.retain(bootstraps);
+        }
+        self
+    }
+
     /// Puts the rows whose algorithm ranks below `ranks`, `most` at most.
     pub fn put(&self, text: &mut Text, ranks: usize, most: usize) {
         for row in self.rows.iter().filter(|row| row.rank < ranks).take(most) {

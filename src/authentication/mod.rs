@@ -13,6 +13,8 @@ pub mod accounts;
 pub mod aka;
 pub mod aka_realm;
 pub mod caller;
+#[cfg(feature = "edge")]
+pub mod certificate_users;
 pub mod challenge;
 pub mod digest;
 pub mod flows;
@@ -34,7 +36,7 @@ use smallvec::SmallVec;
 
 pub use accounts::Accounts;
 pub use aka_realm::AkaRealm;
-pub use caller::{Caller, Evidence, Kind};
+pub use caller::{Caller, Evidence, Kind, Renewal};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
@@ -528,6 +530,7 @@ pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
     Caller {
         principal: Principal::new(Proof::Gba, name),
+        renewal: Renewal::of(key.created),
         identities: Arc::clone(&key.identities),
         key_name: btid.as_str().into(),
         expires: Some(key.expires),

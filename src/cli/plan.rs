@@ -21,6 +21,7 @@ use crate::keys::naf::Shortened;
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
+use crate::transport::ws::WsServer;
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId};
 use crate::{admission, association};
 
@@ -31,6 +32,14 @@ fn routes(config: &Config) -> Vec<(String, GroupId)> {
 fn rfc2543(config: &Config) -> HashSet<GroupId> {
     let groups = (0..).map(GroupId).zip(&config.peers);
     groups.filter(|(_, peer)| peer.rfc2543).map(|(group, _)| group).collect()
+}
+
+/// Groups whose servers are known by certificate and see one of ours: on a connection to them, requests from them are
+/// theirs, and they may know that it is ours.
+fn aliased(config: &Config) -> HashSet<GroupId> {
+    let shows = config.dialling.as_ref().is_some_and(|dialling| dialling.shows.is_some());
+    let groups = (0..).map(GroupId).zip(&config.peers);
+    groups.filter(|(_, peer)| shows && peer.by_certificate).map(|(group, _)| group).collect()
 }
 
 fn headers(forward: &config::Forward) -> asserted::Settings {
@@ -65,7 +74,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             tls,
             psk: handshakes(listener)?,
             dtls: config::dtls::server(listener)?,
-            ws: listener.ws.clone(),
+            ws: listener.ws.as_deref().cloned().map(|rules| Arc::new(WsServer::new(rules))),
         });
     }
     let client_tls = match &config.dialling {
@@ -120,6 +129,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         routes: routes(config),
         default_route: config.routes.default,
         rfc2543: rfc2543(config),
+        aliased: aliased(config),
         accounts: config
             .authentication
             .digest
@@ -140,6 +150,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .map(|(id, _)| id)
             .collect(),
         keep_call_id: config.forward.keep_call_id,
+        outbound_required: of_listener
+            .clone()
+            .filter_map(|(id, listener)| listener.outbound_required.then_some(id))
+            .collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,
@@ -156,15 +170,22 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             max_per_caller: config.association.max_per_caller,
             early_max: config.association.early_max,
             max_idle: config.association.max_idle,
+            grace: config.association.grace,
+            rekey_window: config.association.rekey_window,
+            rekey_deadline: config.association.rekey_deadline,
+            unsolicited: vec!["message-summary".into()],
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),
+            groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),
         },
+        secret: config.cluster.secret.clone(),
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
         sip: Sip { demands: config.enablers.sip },
         timings: config.forward.timings,
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,
         route_check: config.forward.route_check,
+        challenge_filter: config.forward.challenge_filter,
         mirror_tls_param: config.forward.mirror_tls_param,
         force_rport: of_listener
             .map(|(id, listener)| (id, listener.force_rport))
@@ -174,6 +195,8 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         limits: Limits {
             unauthenticated_per_address: config.admission.connections_of_address,
             unauthenticated: config.admission.connections,
+            handshakes_per_address: config.admission.handshakes_of_address,
+            handshakes: config.admission.handshakes,
             connections: config.admission.flows,
             ..Limits::default()
         },

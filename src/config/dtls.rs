@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::listen::{Listener, ListenerTls};
 use super::psk::Offer;
 use super::raw::Section;
-use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
+use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library, SharedKeys};
 use crate::transport::{Side, Transport};
 
 /// How a listener speaks DTLS.
@@ -57,6 +57,10 @@ pub(super) fn read(
         let place = section.place_of("transports");
         notes.problem(&place, "speaks DTLS to servers", why, "[\"udp\", \"tcp\"]");
     }
+    if library == Library::Webrtc && tls.1.is_some_and(|offer| offer.tells_unknown) {
+        let why = "psk_unknown = \"alert\" holds over TLS alone here: this library cannot tell";
+        notes.warn(&place, "knows less of shared keys", why, "engine = \"openssl\"");
+    }
     if let (Some(tls), offer) = tls
         && let Err(why) = DtlsServer::new(&of(tls, offer, library))
     {
@@ -85,6 +89,6 @@ fn of(tls: &ListenerTls, offer: Option<Offer>, library: Library) -> DtlsSpec {
     DtlsSpec {
         engine: library,
         certificates: Some(Arc::clone(&tls.spec)),
-        shared_keys: offer.is_some(),
+        shared_keys: offer.map(|offer| SharedKeys { tells_unknown: offer.tells_unknown }),
     }
 }

@@ -189,12 +189,16 @@ const KEYS: &[Key] = keys! {
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
+    waits "cluster.secret" cluster;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;
     live "association.max_per_caller" association.max_per_caller;
     live "association.early_max" association.early_max;
     live "association.max_idle" association.max_idle;
+    live "association.grace" association.grace;
+    live "association.rekey_window" association.rekey_window;
+    live "association.rekey_deadline" association.rekey_deadline;
     live "association.digest_anchor" association.secure_flow_anchor;
     live "association.secure_flow_max_principals" association.secure_flow_max_principals;
     live "enabler.reg" enablers.reg;
@@ -207,9 +211,12 @@ const KEYS: &[Key] = keys! {
     waits "admission.max" admission.max;
     waits "admission.connections_of_address" admission.connections_of_address;
     waits "admission.connections" admission.connections;
+    waits "admission.handshakes_of_address" admission.handshakes_of_address;
+    waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
     live "forward" forward;
     waits "telemetry.metrics" telemetry.metrics;
+    waits "admin.socket" admin;
     live "telemetry.log" telemetry.log;
     waits "telemetry.json" telemetry.json;
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
@@ -259,6 +266,7 @@ impl Difference {
     /// Certificates, their keys, whom to trust and what is taken back.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
         merged.certificate_files.clone_from(&new.certificate_files);
+        merged.ue_certificates = new.ue_certificates;
         let mut renewed = false;
         for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
             let (Some(tls), Some(other)) = (&listener.tls, &newer.tls) else { continue };
@@ -336,7 +344,7 @@ impl Difference {
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
                 ("tls.psk", old.psk != new.psk),
-                ("ws", old.ws != new.ws),
+                ("ws", old.ws.is_some() != new.ws.is_some()),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }
@@ -351,6 +359,10 @@ impl Difference {
             if self.live(differs, format!("listen[{at}].force_rport")) {
                 old.force_rport = new.force_rport;
             }
+            let both = old.ws.is_some() && new.ws.is_some();
+            if self.live(both && old.ws != new.ws, format!("listen[{at}].ws")) {
+                old.ws.clone_from(&new.ws);
+            }
             let differs = old.b2bua != new.b2bua;
             if self.live(differs, format!("listen[{at}].mode")) {
                 old.b2bua = new.b2bua;
@@ -358,6 +370,10 @@ impl Difference {
             let differs = old.sec_agree != new.sec_agree;
             if self.live(differs, format!("listen[{at}].sec_agree")) {
                 old.sec_agree = new.sec_agree;
+            }
+            let differs = old.outbound_required != new.outbound_required;
+            if self.live(differs, format!("listen[{at}].outbound")) {
+                old.outbound_required = new.outbound_required;
             }
         }
     }

@@ -28,7 +28,7 @@ use super::outgoing::{Plan, Printed, facing, other};
 use super::precheck::{LoopPart, loop_part_of};
 use super::proxy::Proxy;
 use super::route::{self, Route};
-use super::{Destination, Output, Settings, asserted};
+use super::{Destination, Output, Settings, asserted, session};
 use crate::association::bridge::{Clash, Ids, Sown, Way};
 use crate::association::dialog::Keyer;
 use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
@@ -194,7 +194,7 @@ impl Proxy {
     ) -> Result<Option<Crossed>, Refusal> {
         let inside = match bound.ruling() {
             Ruling::Inside(inside) => Some(inside),
-            Ruling::Alone | Ruling::Forms => None,
+            Ruling::Alone | Ruling::Forms(_) => None,
         };
         let crosses = match inside {
             Some(inside) => inside.bridge.is_some() || inside.seed.is_some(),
@@ -316,7 +316,8 @@ impl Proxy {
         let dress = dress(bridge, other(side), number);
         let settings = self.settings();
         let branch = self.branch(part);
-        let plan = Plan { settings: &settings, route, path_token: None, branch: &branch };
+        let plan =
+            Plan { settings: &settings, route, path_token: None, recorded: None, branch: &branch };
         let printed = request::print(bound, edits, &plan, &dress);
         let octets = printed.map_err(|_| Refusal::AckUnmatched)?.octets;
         bridge.keep_ack(side, came, octets.clone());
@@ -349,12 +350,18 @@ impl Proxy {
             _ => Box::default(),
         };
         let gate = &self.shared.gate;
-        let edits = asserted::edit_response(response, context.side, gate, &settings.headers, ue);
+        let mut edits =
+            asserted::edit_response(response, context.side, gate, &settings.headers, ue);
+        let track = context.track.as_ref().filter(|_| session::refreshed(response));
+        let length = track.map(|track| session::agreed(response, track.session, &mut edits));
         let octets = response::print(response, edits, &crossing.asked(), &tag, &settings);
         let back = octets.and_then(|octets| Message::from_datagram(octets).ok());
         let Some(back) = back else { return Ok(()) };
         if let Some(track) = &context.track {
             associations.respond(track, &back, now)?;
+            if let Some(length) = length {
+                associations.note_session(track, &back, length, now);
+            }
         }
         let bridge = self.note_crossed(context.track.as_ref(), crossing, response, status);
         if let Some(bridge) = bridge.filter(|_| accepts) {

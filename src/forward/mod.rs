@@ -16,11 +16,13 @@ mod lingering;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
+pub mod reflected;
 mod requests;
-mod responses;
+pub mod responses;
 pub mod resting;
 pub mod returning;
 pub mod route;
+pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
@@ -93,6 +95,8 @@ pub struct Listener {
     pub sec_agree: bool,
     /// Whether what comes or goes here is bridged, not proxied.
     pub b2bua: bool,
+    /// Whether a flow that came through another hop is refused to who asks for outbound (rule 13).
+    pub outbound_required: bool,
 }
 
 /// What stage 7 is told. A reload puts another one in its place.
@@ -108,6 +112,8 @@ pub struct Settings {
     pub domains: HashSet<String>,
     /// Peer groups that may send branches without cookie (`TX-08`).
     pub rfc2543: HashSet<GroupId>,
+    /// Peer groups that may use the connections that we open to them, as our Via tells them (`CR-07`).
+    pub aliased: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).
@@ -116,6 +122,8 @@ pub struct Settings {
     pub headers: asserted::Settings,
     /// Whether a preloaded Route from a UE is judged (`PX-09`).
     pub route_check: bool,
+    /// Which challenges of UEs go no further (rule 32).
+    pub challenge_filter: reflected::Filter,
     /// Most transactions of one worker.
     pub transactions_max: usize,
     /// Most unanswered transactions of one flow.

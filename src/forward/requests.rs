@@ -12,23 +12,24 @@ use std::sync::Arc;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
-use super::context::{Context, Register, ends_all, new_server, reply_flow};
+use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted};
+use super::{Output, Settings, asserted, returning, session};
 use crate::association::{Bound, Ruling};
 use crate::enabler::Permitted;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{ListenerId, Pending, Side};
+use crate::wire::device::{Asked, asks_outbound};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -38,10 +39,10 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, ticket, now),
         }
@@ -52,7 +53,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -63,15 +64,25 @@ impl Proxy {
         }
         let mut route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let mut edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let session = session::ask(message, &mut edits)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let associations = Arc::clone(&self.shared.gate.associations);
         // A NOTIFY that makes a dialog makes it first: only then it has legs to cross.
         let makes = matches!(bound.ruling(), Ruling::Inside(inside) if inside.seed.is_some());
         let mut track = makes.then(|| associations.commit(bound, &route.sent, now)).flatten();
         let crossed = self.cross(bound, &route, &settings)?;
-        let mut plan =
-            Plan { settings: &settings, route: &route, path_token: token.as_deref(), branch: b"" };
+        let recorded = match &crossed {
+            Some(_) => None,
+            None => self.route_tokens(bound, &route, now),
+        };
+        let mut plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
+            branch: b"",
+        };
         let part = crossed.as_ref().map(|crossed| crossed.loop_part(bound, &plan, &self.loop_key));
         let branch = self.branch(&part.unwrap_or(ticket.loop_part));
         plan.branch = &branch;
@@ -81,7 +92,8 @@ impl Proxy {
                 .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed)),
         }?;
         track = track.or_else(|| associations.commit(bound, &route.sent, now));
-        if let Some(track) = &track {
+        if let Some(track) = &mut track {
+            track.session = session;
             associations.note_subscription(track, message, now);
             if let Some(seed) = crossed.as_ref().and_then(|crossed| crossed.seed()) {
                 associations.sow(track, seed);
@@ -109,6 +121,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: route.doubtful,
+            keeps: returning::keeps(message),
             timer: None,
             ways: SmallVec::new(),
         });
@@ -119,7 +133,19 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -136,10 +162,17 @@ impl Proxy {
         if settings.path_strict && !message.has_option(Name::Supported, "path") {
             return Err(Refusal::PathUnsupported);
         }
+        let hops = message.values(Name::Via).count();
+        let required = settings.listener(bound.arrival().flow.listener);
+        let required = required.is_some_and(|listener| listener.outbound_required);
+        if required && hops > 1 && asks_outbound(message) {
+            return Err(Refusal::OutboundLacking);
+        }
         let Some(caller) = bound.caller() else { return Ok((None, None)) };
         let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
-        let flow = bound.arrival().flow;
-        let plain = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let (flow, asked) = (bound.arrival().flow, Asked::of(message));
+        let device = asked.device;
+        let plain = self.shared.bindings.prepare(flow, caller, &aor, device, now);
         let plain = plain.ok_or(Refusal::TableFull)?;
         let mut nonce = [0; super::token::NONCE_OCTETS];
         self.rng.fill_bytes(&mut nonce);
@@ -148,7 +181,8 @@ impl Proxy {
             binding: plain.binding,
             caller: Arc::clone(caller),
             flow,
-            ends: ends_all(message),
+            asked,
+            aor: aor.into(),
             proof: bound.authenticated().proof().cloned(),
         };
         Ok((Some(register), token))
@@ -160,21 +194,29 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let Ruling::Inside(inside) = bound.ruling() else { return Err(Refusal::AckUnmatched) };
         let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         if let Some(bridge) = &inside.bridge {
-            return self.ack_across(bound, bridge, edits, &route, &ticket.loop_part);
+            return self
+                .ack_across(bound, bridge, edits, &route, &ticket.loop_part)
+                .map(|()| route.would);
         }
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.
@@ -207,6 +249,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: false,
+            keeps: false,
             timer: None,
             ways: SmallVec::new(),
         });

@@ -24,6 +24,7 @@ fn world() -> World {
         key_name: UE1_BTID.into(),
         expires: None,
         strongest: Default::default(),
+        renewal: Default::default(),
     });
     let lab = Lab::new(LabSettings::default().bridging());
     World { lab, ue: Peer::tls("192.0.2.10:40000", 1).proved(alice) }

@@ -5,6 +5,9 @@ mod asserted;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod b2bua;
+#[cfg(feature = "edge")]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod gateway;
 mod rfc3261_17;
 mod rfc3261_7;
 mod rfc3310;
@@ -13,9 +16,13 @@ mod rfc4320;
 mod rfc4475;
 mod rfc5118;
 mod rfc5389;
+mod rfc5626;
 #[cfg(feature = "edge")]
 mod rfc5922;
+#[cfg(feature = "edge")]
+mod rfc5923;
 mod rfc6026;
+mod rfc6223;
 mod rfc7616;
 mod sip_edge_tr;
 mod sip_edge_tx;

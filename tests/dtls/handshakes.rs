@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipward::transport::dtls::engine::Proof;
-use sipward::transport::dtls::server::{DtlsSpec, Library};
+use sipward::transport::dtls::server::{DtlsSpec, Library, SharedKeys};
 use sipward::transport::dtls::webrtc::ClientProof;
 use sipward::transport::peer::ClientCertificate;
 
@@ -20,7 +20,7 @@ type Make = Box<dyn Fn() -> Box<dyn Client>>;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn keys(library: Library) -> DtlsSpec {
-    DtlsSpec { engine: library, certificates: None, shared_keys: true }
+    DtlsSpec { engine: library, certificates: None, shared_keys: Some(SharedKeys::default()) }
 }
 
 fn proof_of(world: &World) -> Option<&Proof> {
@@ -70,6 +70,62 @@ fn the_suite_is_ours_to_choose() {
             assert_eq!(world.asked[0].2, chosen, "{suites}");
             assert!(world.is_alive(from, "x").await, "{suites}");
         });
+    }
+}
+
+/// RFC 5288, RFC 5289, RFC 7905: whatever suite a certificate goes with, what one end seals the other opens, short and
+/// long, though OpenSSL is at one end and has only shaken hands at ours.
+#[test]
+fn every_suite_with_certificates_carries_messages() {
+    let ours = Authority::new("ours");
+    for suite in [
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+    ] {
+        virtually(async {
+            let spec = DtlsSpec {
+                engine: Library::Openssl,
+                certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
+                shared_keys: None,
+            };
+            let mut world = World::new(&spec, 1);
+            let client = OpensslClient::certificate_by(&ours, None, 1200, Some(suite));
+            let from = world.add("192.0.2.1:4000", client);
+            for word in ["", "x", &"long ".repeat(3000), "and on"] {
+                assert!(world.is_alive(from, word).await, "{suite}, {} octets", word.len());
+            }
+            let id = world.session_of(from).unwrap();
+            let now = world.now();
+            world.sessions.close(id, now);
+            world.run(LIMIT, |world| world.told.contains(&(from, Told::Closed))).await;
+            assert!(world.told.contains(&(from, Told::Closed)), "{suite}: a good-bye");
+        });
+    }
+}
+
+/// RFC 4279 section 2: a key without octets is how a stranger is told that he is one; a wrong key tells nothing.
+#[test]
+fn a_stranger_is_told_by_the_alert_for_it() {
+    for suite in ["PSK-AES128-GCM-SHA256", "DHE-PSK-AES128-GCM-SHA256"] {
+        for (key, told) in [(&[][..], true), (&[0xEE; 32], false)] {
+            virtually(async {
+                let mut world = World::new(&keys(Library::Openssl), 1);
+                world.gives_keys = false;
+                let from = world.add("192.0.2.1:4000", OpensslClient::psk("eve", &KEY, suite));
+                assert!(world.run(LIMIT, |w| w.asked.len() == 1).await, "{suite}");
+                let (id, now) = (world.asked[0].0, world.now());
+                world.sessions.key(id, key, now);
+                let closed = (from, Told::Closed);
+                world.run(LIMIT, |w| w.told.contains(&closed)).await;
+                // An alert in the clear: unknown_psk_identity.
+                let alert = world
+                    .sent
+                    .iter()
+                    .any(|(_, octets)| octets.first() == Some(&21) && octets.ends_with(&[2, 115]));
+                assert_eq!((alert, world.opened()), (told, 0), "{suite}");
+            });
+        }
     }
 }
 
@@ -136,7 +192,7 @@ fn certificates_prove_both_ends() {
                         let spec = DtlsSpec {
                             engine: library,
                             certificates: Some(Arc::new(ours.server(asks))),
-                            shared_keys: false,
+                            shared_keys: None,
                         };
                         let mut world = World::new(&spec, 1);
                         let from = if by_openssl {
@@ -156,7 +212,9 @@ fn certificates_prove_both_ends() {
                             return;
                         }
                         let names = match proof_of(&world).unwrap() {
-                            Proof::Certificate(names) => Some(names.users[0].as_str().to_owned()),
+                            Proof::Certificate(shown) => {
+                                Some(shown.names.users[0].as_str().to_owned())
+                            }
                             Proof::Nothing => None,
                             Proof::Psk(_) => panic!("{about}: no key"),
                         };
@@ -184,7 +242,7 @@ fn our_client_knows_its_server_by_name() {
                 let spec = DtlsSpec {
                     engine: library,
                     certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
-                    shared_keys: false,
+                    shared_keys: None,
                 };
                 let mut world = World::new(&spec, 1);
                 let name = name.into();
@@ -208,7 +266,7 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
             let spec = DtlsSpec {
                 engine: library,
                 certificates: Some(Arc::new(ours.server(ClientCertificate::Optional))),
-                shared_keys: true,
+                shared_keys: Some(SharedKeys::default()),
             };
             let mut world = World::new(&spec, 1);
             let one = world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));

@@ -32,7 +32,7 @@ fn handshakes_complete_or_give_up() {
                         let spec = if with_certificates {
                             let certificates = ours.server(ClientCertificate::Required);
                             let certificates = Some(Arc::new(certificates));
-                            DtlsSpec { engine: library, certificates, shared_keys: false }
+                            DtlsSpec { engine: library, certificates, shared_keys: None }
                         } else {
                             keys(library)
                         };

@@ -73,11 +73,11 @@ struct Edge {
 
 impl Edge {
     fn start(core: &Core, engine: &str) -> Self {
-        Self::before(core.address, loopback::address(), engine)
+        Self::before(core.address, loopback::address(), engine, "")
     }
 
-    /// One before that core, which knows it by the address `own`.
-    fn before(core: SocketAddr, own: IpAddr, engine: &str) -> Self {
+    /// One before that core, which knows it by the address `own`; with `more` about shared keys.
+    fn before(core: SocketAddr, own: IpAddr, engine: &str, more: &str) -> Self {
         let folder = Folder::new("dtls");
         let ue = SocketAddr::new(loopback::address(), 5061);
         let own = SocketAddr::new(own, 5060);
@@ -86,7 +86,7 @@ impl Edge {
             "[edge]\ndomains = [\"ims.example\"]\nworkers = 2\n\
              [[listen]]\nname = \"ue\"\nside = \"ue\"\naddress = \"{ue}\"\ntransports = [\"dtls\"]\n\
              identity = \"{NAME}\"\ndtls = {{ engine = \"{engine}\" }}\n\
-             tls = {{ certificate = \"edge.pem\", key = \"edge.key\", psk = true, client_auth = \"optional\", \
+             tls = {{ certificate = \"edge.pem\", key = \"edge.key\", psk = true{more}, client_auth = \"optional\", \
              client_ca = \"ca.pem\" }}\n\
              [[listen]]\nname = \"core\"\nside = \"core\"\naddress = \"{own}\"\n\
              transports = [\"udp\", \"tcp\"]\nidentity = \"{}\"\n\
@@ -253,11 +253,35 @@ fn openssl_and_gnutls_register_over_dtls() {
     }
 }
 
+/// V-48, RFC 4279 section 2: suites of CBC are never taken over datagrams; a stranger is told that he is one where the
+/// listener says so.
+#[test]
+fn suites_of_cbc_and_strangers_over_dtls() {
+    for (more, tells) in [("", false), (", psk_cbc = true, psk_unknown = \"alert\"", true)] {
+        let core = Core::start();
+        let edge = Edge::before(core.address, loopback::address(), "openssl", more);
+        for suite in ["PSK-AES128-CBC-SHA", "ECDHE-PSK-AES128-CBC-SHA256"] {
+            let weak = format!("{suite}:@SECLEVEL=0");
+            let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", &weak]);
+            let mut client = Client::start(command);
+            let heard = client.hear(PATIENCE, |heard| heard.contains("handshake failure"));
+            assert!(heard.contains("handshake failure"), "{suite}: {heard}");
+        }
+        let suite = ["-cipher", "PSK-AES128-GCM-SHA256", "-psk", KEY];
+        let nobody = [&suite[..], &["-psk_identity", "psk;nobody@bsf.example.net"]].concat();
+        let mut client = Client::start(edge.openssl(&nobody));
+        let told = |heard: &str| heard.to_ascii_lowercase().contains("unknown psk identity");
+        let heard = client.hear(Duration::from_secs(10), told);
+        assert_eq!(told(&heard), tells, "{heard}");
+        assert!(core.seen.lock().unwrap().iter().all(|text| !text.contains("nobody")));
+    }
+}
+
 /// Kamailio as the core takes the same where the Via names a transport that it knows.
 #[test]
 fn kamailio_takes_a_registration_that_came_over_dtls() {
     let core = Kamailio::start(loopback::address());
-    let edge = Edge::before(core.address, core.edge, "openssl");
+    let edge = Edge::before(core.address, core.edge, "openssl", "");
     let suite = "PSK-AES128-GCM-SHA256";
     let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", suite]);
     let mut client = Client::start(command);

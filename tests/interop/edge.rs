@@ -26,12 +26,8 @@ pub(crate) struct Edge {
 const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
 
 impl Edge {
-    /// Starts one before `core`, with so many subscribers `ue0001@...`, and waits until it listens.
-    pub(crate) fn start(core: &Kamailio, subscribers: usize) -> Self {
-        Self::start_with(core, subscribers, "info", "proxy")
-    }
-
-    /// As [`Edge::start`], with that log filter, and that mode of its listener for UEs.
+    /// Starts one before `core`, with so many subscribers `ue0001@...`, that log filter and that mode of its listener
+    /// for UEs, and waits until it listens.
     pub(crate) fn start_with(core: &Kamailio, subscribers: usize, log: &str, mode: &str) -> Self {
         let folder = Folder::new("sipward");
         let (ue, bsf) =

@@ -39,6 +39,7 @@ pub(crate) fn alice() -> Arc<Caller> {
         key_name: UE1_BTID.into(),
         expires: None,
         strongest: Default::default(),
+        renewal: Default::default(),
     })
 }
 

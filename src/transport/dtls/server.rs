@@ -2,19 +2,27 @@
 //!
 //! Takes:   a [`DtlsSpec`].
 //! Gives:   [`DtlsServer`], replaceable while it serves.
-//! Keeps:   engines' settings, swapped whole; the key of cookies.
+//! Keeps:   engines' settings, swapped whole; the key of cookies; whom is trusted, for sessions that stand; when the next
+//!          stranger may be told that he is one.
 //! Refuses: a listener with neither certificates nor shared keys; an engine that was not built in.
 //! Sources: `DT-07`, `DT-08`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use super::cookie::Cookies;
 use super::engine::Engines;
+use crate::admission::Rate;
+use crate::admission::rate::Bucket;
 use crate::clock;
+use crate::transport::peer::Trust;
+use crate::transport::standing::Standing;
 use crate::transport::tls::{ServerSpec, TlsProblem};
+
+/// How many clients of one listener are told that their identity is unknown, where any are: as many as over TLS.
+pub const TOLD: Rate = Rate::per_second(10);
 
 /// The libraries that speak DTLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,15 +47,26 @@ pub struct DtlsSpec {
     pub engine: Library,
     /// What is shown and asked for; `None` for shared keys alone.
     pub certificates: Option<Arc<ServerSpec>>,
-    /// Whether handshakes with shared keys are taken.
-    pub shared_keys: bool,
+    /// How handshakes with shared keys are taken; none are if `None`.
+    pub shared_keys: Option<SharedKeys>,
+}
+
+/// How handshakes with shared keys are taken. Suites of CBC never are: a session's records are sealed by an AEAD.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedKeys {
+    /// Whether clients are told that their identity is unknown, at most [`TOLD`], by a library that can: OpenSSL. Others
+    /// see what a wrong key sees.
+    pub tells_unknown: bool,
 }
 
 /// A listener's DTLS.
 pub struct DtlsServer {
     made: ArcSwap<Made>,
     cookies: Arc<Cookies>,
-    shared_keys: bool,
+    shared_keys: Option<SharedKeys>,
+    /// Where clients are told that their identity is unknown: when the next may be.
+    tells: Option<Mutex<Bucket>>,
+    standing: Standing,
 }
 
 struct Made(Arc<dyn Engines>);
@@ -63,10 +82,16 @@ impl DtlsServer {
             made: ArcSwap::from_pointee(Made(engines(spec)?)),
             cookies: Arc::new(Cookies::new(clock::random())),
             shared_keys: spec.shared_keys,
+            tells: spec
+                .shared_keys
+                .filter(|keys| keys.tells_unknown && spec.engine == Library::Openssl)
+                .map(|_| Mutex::default()),
+            standing: Standing::of_clients(trust(spec)),
         })
     }
 
-    /// Replaces it for handshakes that begin from now on; sessions stay as they are.
+    /// Replaces it for handshakes that begin from now on. Sessions stay as they are, but for those whose client is no
+    /// longer believed: they end.
     ///
     /// # Errors
     ///
@@ -74,12 +99,24 @@ impl DtlsServer {
     pub fn replace(&self, spec: &DtlsSpec) -> Result<(), TlsProblem> {
         let shared_keys = self.shared_keys;
         self.made.store(Arc::new(Made(engines(&DtlsSpec { shared_keys, ..spec.clone() })?)));
+        self.standing.replace(trust(spec));
         Ok(())
+    }
+
+    /// Whether a client whose identity is unknown is told so now.
+    pub(super) fn tells(&self) -> bool {
+        let Some(bucket) = &self.tells else { return false };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(TOLD, clock::mono())
     }
 
     /// The engines in force.
     pub fn engines(&self) -> Arc<dyn Engines> {
         Arc::clone(&self.made.load().0)
+    }
+
+    /// Whom a session's certificate must satisfy for as long as it stands.
+    pub(in crate::transport) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The cookies of all workers.
@@ -94,19 +131,24 @@ impl fmt::Debug for DtlsServer {
     }
 }
 
+/// Who may vouch for clients.
+fn trust(spec: &DtlsSpec) -> Trust {
+    spec.certificates.as_ref().map_or_else(Trust::nobody, |spec| spec.trust.clone())
+}
+
 fn engines(spec: &DtlsSpec) -> Result<Arc<dyn Engines>, TlsProblem> {
     let certificates = spec.certificates.as_deref();
-    if certificates.is_none_or(|spec| spec.certificates.is_empty()) && !spec.shared_keys {
+    if certificates.is_none_or(|spec| spec.certificates.is_empty()) && spec.shared_keys.is_none() {
         return Err(TlsProblem::new("a DTLS listener needs a certificate or shared keys"));
     }
     match spec.engine {
         #[cfg(feature = "openssl")]
         Library::Openssl => {
-            Ok(Arc::new(super::openssl::Openssl::new(certificates, spec.shared_keys)?))
+            Ok(Arc::new(super::openssl::Openssl::new(certificates, spec.shared_keys.is_some())?))
         }
         #[cfg(feature = "webrtc-dtls")]
         Library::Webrtc => {
-            Ok(Arc::new(super::webrtc::Webrtc::new(certificates, spec.shared_keys)?))
+            Ok(Arc::new(super::webrtc::Webrtc::new(certificates, spec.shared_keys.is_some())?))
         }
         #[expect(
             clippy::allow_attributes,
