@@ -157,7 +157,7 @@ fn b2_03_loops_and_merged_requests() {
 /// RFC 3261 13.3.1.4: a 2xx is repeated from T1 to T2 until its ACK comes, and a call that gets none is ended.
 #[test]
 fn b2_04_a_2xx_is_repeated_and_what_nobody_acknowledges_is_ended() {
-    let (mut world, mut silent) = (world(), self::world());
+    let (mut world, mut silent) = (world(), world());
     let (_, accepted) = world.call();
     assert_eq!(last(&world.lab.advance(Duration::from_millis(500)), false).text(), accepted.text());
     let tag = String::from_utf8_lossy(accepted.message.to_tag()).into_owned();
