@@ -14,7 +14,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
-use crate::association::{self, Associations};
+use crate::association::{self, Associations, Origin};
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
@@ -24,7 +24,7 @@ use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Principal, Proof, Realm};
+use crate::identity::{Btid, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -424,7 +424,8 @@ impl Running {
             gate.authentication.flows().take_back(|caller| {
                 caller.principal.proof == Proof::Account && !accounts.has(caller)
             });
-            let gone = |owner: &Principal, _| {
+            let gone = |origin: &Origin, _| {
+                let owner = &origin.owner;
                 owner.proof == Proof::Account && !accounts.has_principal(owner)
             };
             gate.associations.revoke(gone, clock::now());

@@ -234,6 +234,15 @@ impl Refusal {
         matches!(self, Self::KeyExpired | Self::KeyAgeing)
     }
 
+    /// All alarms: the closed label set of their counters.
+    pub const ALARMS: &'static [&'static str] = &[
+        "foreign_identity",
+        "foreign_flow",
+        "wrong_side",
+        "foreign_dialog",
+        "challenge_reflected",
+    ];
+
     /// The alarm that it raises, if it does: somebody reaches for what is another's.
     pub fn alarm(self) -> Option<&'static str> {
         match self {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use dialog::{Association, DialogKey, Origin};
 pub use settings::Settings;
 pub use state::State;
-pub use table::{Associations, Responder, Sent, Track};
+pub use table::{Associations, Noted, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};
 
 use anchors::Moved;

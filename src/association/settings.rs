@@ -28,6 +28,8 @@ pub struct Settings {
     pub rekey_deadline: Duration,
     /// Event packages that the core may notify of without a subscription, in small letters.
     pub unsolicited: Vec<String>,
+    /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the flow that they registered from.
+    pub bye_at_level_1: Vec<String>,
     /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
     pub observe: bool,
     /// Rules that are enforced although others are observed.
@@ -47,6 +49,7 @@ impl Default for Settings {
             rekey_window: Duration::from_secs(60),
             rekey_deadline: Duration::from_secs(1800),
             unsolicited: vec!["message-summary".into()],
+            bye_at_level_1: Vec::new(),
             observe: false,
             enforce: Vec::new(),
             groups: Vec::new(),

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
-use super::judge::{Passed, judge};
+use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
 use super::token::{RouteToken, RouteTokens};
@@ -39,7 +39,7 @@ use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
-use crate::wire::{Message, Method, Uri};
+use crate::wire::{Message, Method, Name, Uri};
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
@@ -240,11 +240,12 @@ impl Associations {
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
-        let (passed, would) = match judge(&association, &found, event, &self.keyer, now) {
-            Ok(passed) => (passed, None),
-            Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let (passed, would) =
+            match judge(&association, &found, self.question(&association, &found, event, now)) {
+                Ok(passed) => (passed, None),
+                Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
+                Err(refusal) => return Err(refusal.into()),
+            };
         let inside = Inside::of(&association, key, Known::Held, passed);
         drop(association);
         let would = match self.judge_named(&found, Some(&inside.origin.owner), now) {
@@ -256,6 +257,22 @@ impl Associations {
             return Err(Refusal::KeyAgeing.into());
         }
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
+    }
+
+    fn question(
+        &self,
+        association: &Association,
+        found: &Authenticated<'_>,
+        event: u64,
+        now: Now,
+    ) -> Question<'_> {
+        let settings = self.settings.load();
+        let agent = found.admitted().message().first(Name::UserAgent).unwrap_or_default();
+        let account = association.origin.owner.name.split_once('\t').map(|(_, name)| name);
+        let is =
+            |name: &String| account == Some(name.as_str()) || agent.starts_with(name.as_bytes());
+        let lenient = settings.bye_at_level_1.iter().any(is);
+        Question { event, keyer: &self.keyer, lenient, now }
     }
 
     /// Whether a request that refreshes something is the moment to ask for another key.
@@ -315,7 +332,7 @@ impl Associations {
             return Err(unknown.into());
         }
         // From elsewhere than the SUBSCRIBE went to, it is as if there were none.
-        judge(&fork, &found, event, &self.keyer, now).map_err(|_| unknown)?;
+        judge(&fork, &found, self.question(&fork, &found, event, now)).map_err(|_| unknown)?;
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
@@ -361,6 +378,11 @@ impl Associations {
             }
         }
         counts
+    }
+
+    /// How many dialogs there may be.
+    pub fn room(&self) -> usize {
+        self.settings.load().max
     }
 
     /// What happened so far.

@@ -168,6 +168,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             rekey_window: config.association.rekey_window,
             rekey_deadline: config.association.rekey_deadline,
             unsolicited: vec!["message-summary".into()],
+            bye_at_level_1: config.danger.bye_at_level_1.clone(),
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),
             groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),

@@ -220,7 +220,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     fit_proofs(&root, &authentication, wants_edge && !shared, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let danger = policy::danger(&mut root);
-    let telemetry = policy::telemetry(&mut root, danger);
+    let telemetry = policy::telemetry(&mut root, &danger);
     let admin = admin::read(&mut root, &folder);
     let register = proof::register(&mut root);
     let cluster = cluster::read(&mut root, &folder);

@@ -90,7 +90,7 @@ pub struct Telemetry {
 }
 
 /// What weakens security, and is written down for that reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Danger {
     /// The page of counters may be served beyond loopback.
     pub metrics_beyond_loopback: bool,
@@ -98,6 +98,8 @@ pub struct Danger {
     pub bsf_accepts_auth: bool,
     /// The BSF tells which names are its subscribers.
     pub bsf_reveals_unknown: bool,
+    /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the address that they registered from.
+    pub bye_at_level_1: Vec<String>,
 }
 
 /// Reads `[enabler]`.
@@ -225,6 +227,16 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
 /// Reads `[danger]`: every switch that is on is warned of.
 pub(super) fn danger(root: &mut Section<'_>) -> Danger {
     let mut section = root.table("danger");
+    let bare = section.maybe::<Vec<String>>("bye_at_level_1").map(|Spot { value, place }| {
+        if value.iter().any(|name| name.trim().is_empty()) {
+            let why = "it would be the beginning of every name";
+            section.notes().problem(&place, "holds an empty name", why, "[\"OldPhone/1\"]");
+        } else if !value.is_empty() {
+            let why = "whoever sends from the address of such a phone ends its calls";
+            section.notes().warn(&place, "weakens security", why, "bye_at_level_1 = []");
+        }
+        value
+    });
     let mut switch = |key: &'static str, why: &'static str| {
         let Some(Spot { value, place }) = section.maybe::<bool>(key) else { return false };
         if value {
@@ -245,13 +257,14 @@ pub(super) fn danger(root: &mut Section<'_>) -> Danger {
             "bsf_reveals_unknown",
             "anybody can ask which names are subscribers",
         ),
+        bye_at_level_1: bare.unwrap_or_default(),
     };
     section.finish();
     danger
 }
 
 /// Reads `[telemetry]`.
-pub(super) fn telemetry(root: &mut Section<'_>, danger: Danger) -> Telemetry {
+pub(super) fn telemetry(root: &mut Section<'_>, danger: &Danger) -> Telemetry {
     let mut section = root.table("telemetry");
     let notes = section.notes();
     let metrics = section.maybe::<SocketAddr>("metrics").map(|Spot { value, place }| {

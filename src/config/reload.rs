@@ -222,6 +222,7 @@ const KEYS: &[Key] = keys! {
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
     waits "danger.bsf_accepts_auth" danger.bsf_accepts_auth;
     waits "danger.bsf_reveals_unknown" danger.bsf_reveals_unknown;
+    live "danger.bye_at_level_1" danger.bye_at_level_1;
 };
 
 /// In what they differ, and the old configuration with everything of the new one that may change while it serves.

@@ -166,6 +166,10 @@ impl Proxy {
         }
         if matches!(status, 200..=299) {
             self.note_registration(context, response, now);
+            // Whoever called may have lost his connection while it rang.
+            if context.side == Side::Ue && !self.shared.is_open(&context.flow) {
+                self.shared.gate.associations.lose(&context.flow, now);
+            }
         }
         let settings = self.settings();
         let (side, gate) = (context.side, &self.shared.gate);

@@ -84,6 +84,7 @@ pub struct Metrics {
     outcomes: Vec<Counter>,
     evidence: Vec<Counter>,
     refusals: HashMap<&'static str, Counter>,
+    alarms: Vec<Counter>,
     /// Made when first counted: most of them never are.
     rules: Vec<OnceLock<Counter>>,
     faults: Vec<(Counter, Episode)>,
@@ -158,6 +159,10 @@ impl Metrics {
             let counter = of("sipward_refusals_total", "Messages refused.", &[("refusal", name)]);
             (name, counter)
         };
+        let by_alarm = |alarm: &&'static str| {
+            let about = "Times that somebody reached for what is another's.";
+            of("sipward_alarms_total", about, &[("alarm", *alarm)])
+        };
         let by_fault = |(_, name)| {
             let counter = of("sipward_faults_total", "What is ours to regret.", &[("fault", name)]);
             (counter, Episode::default())
@@ -171,6 +176,7 @@ impl Metrics {
             outcomes: OUTCOMES.into_iter().map(by_outcome).collect(),
             evidence: KINDS.into_iter().map(by_kind).collect(),
             refusals: Refusal::NAMES.iter().map(|name| by_refusal(name)).collect(),
+            alarms: Refusal::ALARMS.iter().map(by_alarm).collect(),
             rules: (0..(RULES + 1) * MODES.len() * METHODS.len() * SIDES.len())
                 .map(|_| OnceLock::new())
                 .collect(),
@@ -333,6 +339,16 @@ impl Watch for Metrics {
         if let Some(rule) = would.and_then(Refusal::rule) {
             self.ruled(rule, 1, decision);
         }
+        // Whether it is refused or only observed: somebody tries.
+        let refused = match outcome {
+            Outcome::Refused(refusal) | Outcome::Dropped(refusal) => Some(refusal),
+            _ => would,
+        };
+        if let Some(alarm) = refused.and_then(Refusal::alarm)
+            && let Some(place) = Refusal::ALARMS.iter().position(|known| *known == alarm)
+        {
+            add(&self.alarms, place);
+        }
         if let Outcome::Refused(refusal) | Outcome::Dropped(refusal) = outcome {
             self.refused(refusal);
             tracing::debug!(
@@ -447,6 +463,9 @@ mod tests {
             r#"sipward_refusals_total{refusal="AssociationMismatch"} 1"#,
             r#"sipward_refusals_total{refusal="NonceStale"} 0"#,
             r#"sipward_association_evidence_total{evidence="none"} 2"#,
+            r#"sipward_alarms_total{alarm="foreign_identity"} 1"#,
+            r#"sipward_alarms_total{alarm="wrong_side"} 1"#,
+            r#"sipward_alarms_total{alarm="foreign_flow"} 0"#,
             r#"sipward_association_rules_total{rule="4",mode="enforced",method="BYE",side="ue"} 1"#,
             r#"sipward_association_rules_total{rule="26",mode="would",method="OTHER",side="core"} 1"#,
             r#"sipward_faults_total{fault="mail_full"} 1"#,
