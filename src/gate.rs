@@ -132,13 +132,19 @@ impl Gate {
         arrival: &'m Arrival,
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
-        let admitted = self.admission.admit(message, arrival, now)?;
+        let policies = &**self.enablers.policies();
+        let mut admitted = self.admission.admit(message, arrival, policies, now)?;
+        if brings_credentials(message) && arrival.side == Side::Ue && admitted.in_dialog() {
+            // Whose key a response is judged by depends on the class, and that is the dialog's.
+            let class = self.associations.class_of(message);
+            admitted = class.map_or(admitted, |class| admitted.inside(class));
+        }
         let caller = self.authentication.identify(admitted, now)?;
         let bound = self.associations.bind(caller, now)?;
         if bound.caller().is_some() {
             self.admission.note_verified(bound.authenticated().admitted(), now);
         }
-        self.enablers.permit(bound, now)
+        self.enablers.permit(bound, policies, &self.associations, now)
     }
 
     fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
@@ -191,15 +197,24 @@ impl Gate {
                 self.reply(message, arrival, 403, |reply| reply)
             }
             Answer::Silence => None,
-            Answer::Status(status) => self.reply(message, arrival, status, |reply| {
-                if refusal != Refusal::ExtensionUnsupported {
-                    return reply;
-                }
-                message.values(Name::ProxyRequire).fold(reply, |reply, tag| {
-                    reply.field("Unsupported", |value| {
-                        value.put_unfolded(tag);
+            Answer::Status(status) => self.reply(message, arrival, status, |reply| match refusal {
+                Refusal::ExtensionUnsupported => {
+                    message.values(Name::ProxyRequire).fold(reply, |reply, tag| {
+                        reply.field("Unsupported", |value| {
+                            value.put_unfolded(tag);
+                        })
                     })
-                })
+                }
+                Refusal::SecureRequired => reply.field("Warning", |value| {
+                    value.put("399 sipward \"secure transport required\"");
+                }),
+                Refusal::BodyTypeForbidden(types) => reply.field("Accept", |value| {
+                    value.put(types);
+                }),
+                Refusal::EncodingForbidden => reply.field("Accept-Encoding", |value| {
+                    value.put("identity");
+                }),
+                _ => reply,
             }),
             Answer::Later(status) => self.reply(message, arrival, status, |reply| {
                 let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
@@ -212,6 +227,9 @@ impl Gate {
                     Some(nonce) => self.authentication.challenge_aka(message, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
+                let integral = refusal == Refusal::IntegrityRequired
+                    || self.enablers.policies().wants_integrity(message, arrival);
+                let challenge = if integral { challenge.integral() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
@@ -283,4 +301,8 @@ impl Gate {
         ];
         parts.iter().sum()
     }
+}
+
+fn brings_credentials(message: &Message) -> bool {
+    message.has(Name::ProxyAuthorization) || message.has(Name::Authorization)
 }

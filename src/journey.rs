@@ -186,7 +186,7 @@ impl Journey {
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),
-            would: bound.would(),
+            would: permitted.would(),
             dialog,
             class: Some(bound.class()),
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use smallvec::SmallVec;
 
-use crate::enabler::Class;
+use crate::enabler::{Class, Family};
 use crate::expiry::Timer;
 use crate::identity::Principal;
 use crate::instant::Instant;
@@ -127,22 +127,32 @@ impl State {
 
 /// How many dialogs of one caller there are.
 #[derive(Debug, Default)]
-pub(super) struct Tally(AtomicU32);
+pub(super) struct Tally([AtomicU32; Family::COUNT]);
 
 impl Tally {
     /// How many.
     pub(super) fn get(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+        self.0.iter().fold(0, |sum, count| sum.saturating_add(count.load(Ordering::Acquire)))
+    }
+
+    /// How many of a family of classes.
+    pub(super) fn of(&self, family: Family) -> u32 {
+        self.0.get(family as usize).map_or(0, |count| count.load(Ordering::Acquire))
     }
 
     /// One more.
-    pub(super) fn up(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn up(&self, family: Family) {
+        if let Some(count) = self.0.get(family as usize) {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// One less; whether it was the last.
-    pub(super) fn down(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    /// One less; whether it was the last of all.
+    pub(super) fn down(&self, family: Family) -> bool {
+        if let Some(count) = self.0.get(family as usize) {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.get() == 0
     }
 }
 
@@ -165,7 +175,7 @@ pub struct Origin {
     pub group: GroupId,
     /// The side that sent it.
     pub caller_side: Side,
-    /// Its class; it never falls.
+    /// The class it was formed with.
     pub class: Class,
     /// Least level of evidence for requests from the UE.
     pub level: u8,
@@ -238,6 +248,8 @@ pub struct Association {
     pub state: State,
     /// Whether there is an INVITE usage.
     pub invite: bool,
+    /// Its class: that of the strictest request of its owner. It never falls.
+    pub class: Class,
 }
 
 /// A forwarded request that may form dialogs, as long as forks of it may answer.
@@ -272,6 +284,7 @@ impl Forming {
             timer: Timer::default(),
             state,
             invite: origin.invite,
+            class: origin.class,
             origin,
         }
     }

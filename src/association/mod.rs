@@ -57,6 +57,8 @@ pub struct Inside {
     pub forming: Option<DialogKey>,
     /// What the dialog came of.
     pub origin: Arc<Origin>,
+    /// The class that it had before this request.
+    pub class: Class,
     moved: Moved,
     /// Whether the sender was proved, so that the request may move anchors and counts.
     pub verified: bool,
@@ -90,11 +92,12 @@ impl<'m> Bound<'m> {
         matches!(self.ruling, Ruling::Inside(_))
     }
 
-    /// The class: the dialog's, inside one.
+    /// The class: inside a dialog the dialog's, or what the request itself claims if that is stricter.
     pub fn class(&self) -> Class {
+        let claimed = self.authenticated.admitted().class();
         match &self.ruling {
-            Ruling::Inside(inside) => inside.origin.class,
-            Ruling::Alone | Ruling::Forms => self.authenticated.admitted().class(),
+            Ruling::Inside(inside) => inside.class.stricter(claimed),
+            Ruling::Alone | Ruling::Forms => claimed,
         }
     }
 

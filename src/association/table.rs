@@ -28,6 +28,7 @@ use super::judge::judge;
 use super::usages::Ending;
 use super::{Bound, Inside, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller, Kind};
+use crate::enabler::{Class, Family};
 use crate::expiry::{Expiry, Timer};
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
@@ -252,6 +253,9 @@ impl Associations {
                     if sender == Side::Ue && method != Method::Ack {
                         entry.anchor(arrival.flow);
                     }
+                    if sender == Side::Ue {
+                        entry.class = bound.class();
+                    }
                     entry.deadline = now.mono + self.settings.load().max_idle;
                     self.look(inside.key, entry);
                 }
@@ -283,7 +287,7 @@ impl Associations {
             && bound.caller().is_some_and(|caller| of_owner(caller) == Kind::Channel);
         Some(Origin {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            tally: self.one_more(owner),
+            tally: self.one_more(owner, bound.class().family()),
             owner: owner.clone(),
             flow,
             server,
@@ -324,7 +328,7 @@ impl Associations {
     fn bear(&self, child: DialogKey, forming: &Forming) {
         if let Entry::Vacant(place) = self.dialogs.entry(child) {
             let mut association = forming.fork(State::Early);
-            association.origin.tally.up();
+            association.origin.tally.up(association.origin.class.family());
             self.held.fetch_add(1, Ordering::AcqRel);
             self.look(child, &mut association);
             place.insert(association);
@@ -460,6 +464,17 @@ impl Associations {
         }
     }
 
+    /// Dialogs of one caller that are open, of a family of classes; those included that may come to be.
+    pub fn open_of(&self, caller: &Principal, family: Family) -> u32 {
+        self.of_caller.get(caller).map_or(0, |tally| tally.of(family))
+    }
+
+    /// The class of the dialog that a request from the UE side claims to be inside of.
+    pub fn class_of(&self, message: &Message) -> Option<Class> {
+        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        Some(association.class)
+    }
+
     /// Dialogs held, ended ones and those that may come to be included.
     pub fn footprint(&self) -> usize {
         self.held.load(Ordering::Acquire)
@@ -483,19 +498,19 @@ impl Associations {
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
     /// on one that is not in the table.
-    fn one_more(&self, owner: &Principal) -> Arc<Tally> {
+    fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
-            tally.up();
+            tally.up(family);
             return Arc::clone(&tally);
         }
         let tally = self.of_caller.entry(owner.clone()).or_default();
-        tally.up();
+        tally.up(family);
         Arc::clone(&tally)
     }
 
     /// Counts one dialog less.
     pub(super) fn one_less(&self, origin: &Origin) {
-        if origin.tally.down() {
+        if origin.tally.down(origin.class.family()) {
             self.of_caller.remove_if(&origin.owner, |_, tally| tally.get() == 0);
         }
     }
@@ -519,7 +534,7 @@ impl Inside {
         verified: bool,
     ) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
-        Self { rule, key, forming, origin, moved, verified }
+        Self { rule, key, forming, origin, class: association.class, moved, verified }
     }
 }
 

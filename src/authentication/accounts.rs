@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::caller::Caller;
+use super::caller::{Caller, Rights};
 use super::digest::{Ha1, Hash};
 use super::ready::Ready;
 use crate::hashing::{Seeded, seeded};
@@ -45,6 +45,8 @@ pub struct Account {
     pub identities: Arc<[Impu]>,
     /// Whether he may not use the service now: as if he did not exist.
     pub disabled: bool,
+    /// Classes that he may use, if he is held to a list of them.
+    pub classes: Option<Arc<[String]>>,
 }
 
 /// Why an account cannot be taken.
@@ -67,6 +69,7 @@ impl Entry {
             key_name: username.into(),
             expires: None,
             strongest: AtomicU8::new(0),
+            rights: Rights { classes: self.account.classes.clone(), ..Rights::default() },
         })
     }
 }
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
 
     fn account(secret: Secret) -> Account {
-        Account { secret, identities: Arc::new([]), disabled: false }
+        Account { secret, identities: Arc::new([]), disabled: false, classes: None }
     }
 
     #[test]

@@ -51,6 +51,14 @@ impl Challenge {
         if self.status == 401 { "WWW-Authenticate" } else { "Proxy-Authenticate" }
     }
 
+    /// The same challenge, to be answered by a response that covers the body.
+    pub fn integral(mut self) -> Self {
+        for row in &mut self.rows {
+            row.value = row.value.replace(EITHER, "qop=\"auth-int\"");
+        }
+        self
+    }
+
     /// Puts the rows whose algorithm ranks below `ranks`, `most` at most.
     pub fn put(&self, text: &mut Text, ranks: usize, most: usize) {
         for row in self.rows.iter().filter(|row| row.rank < ranks).take(most) {
@@ -60,6 +68,9 @@ impl Challenge {
         }
     }
 }
+
+/// What most challenges leave to the UE.
+pub(super) const EITHER: &str = "qop=\"auth,auth-int\"";
 
 impl Offer {
     /// The algorithms of a listener.
@@ -94,7 +105,8 @@ impl Offer {
                     &nonce,
                     "\", algorithm=",
                     hash.as_str(),
-                    ", qop=\"auth,auth-int\"",
+                    ", ",
+                    EITHER,
                     if stale { ", stale=true" } else { "" },
                 ];
                 rows.push(Row { value: parts.concat(), rank });

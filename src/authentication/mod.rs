@@ -33,7 +33,7 @@ use smallvec::SmallVec;
 
 pub use accounts::Accounts;
 pub use aka_realm::AkaRealm;
-pub use caller::{Caller, Evidence, Kind};
+pub use caller::{Caller, Evidence, Kind, Rights, Uss};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
@@ -42,6 +42,7 @@ pub use nonce::Nonces;
 pub use ready::Ready;
 
 use crate::admission::{Admitted, Recent};
+use crate::enabler::Family;
 use crate::gate::{Halt, Lookup};
 use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::instant::Now;
@@ -264,9 +265,10 @@ impl Authentication {
         let (rows, spans) = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
         found.own_rows = Some(spans);
         found.failure = match self.any_right(&rows, &admitted, now) {
-            Ok(Some((caller, proof))) => {
+            Ok(Some(Right { caller, proof, integral })) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
                 found.evidence.digest = Some(caller);
+                found.evidence.integral = integral;
                 found.proof = proof;
                 None
             }
@@ -326,7 +328,6 @@ impl Authentication {
             return Err(bad());
         }
         let seal = self.nonces.open(row.or_empty("nonce"), now).ok_or(Refusal::NonceUnknown)?;
-        let (known, ha1) = self.secret(settings, row, hash, now)?;
         let inputs = Inputs {
             hash,
             session,
@@ -337,8 +338,12 @@ impl Authentication {
             nc: row.or_empty("nc"),
             qop,
         };
-        let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
-        let caller = known.filter(|_| right).ok_or_else(bad)?;
+        let naf = settings.naf.as_ref().filter(|naf| naf.is_realm(row.or_empty("realm")));
+        let right = match naf {
+            None => self.right_one(self.of_account(settings, row, hash), row, &inputs),
+            Some(naf) => self.right_key(naf, admitted.class().family(), row, &inputs, now)?,
+        };
+        let (caller, ha1) = right.ok_or_else(bad)?;
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
@@ -349,7 +354,7 @@ impl Authentication {
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
             Box::new(ServerProof::new(row, ha1, hash, session, next))
         });
-        Ok((caller, proof))
+        Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
     }
 
     /// The same for the realm of cards.
@@ -372,40 +377,79 @@ impl Authentication {
             let (hash, session) = (algorithm.hash, algorithm.session);
             Box::new(ServerProof::new(row, ha1, hash, session, None))
         });
-        Ok((caller, proof))
+        Ok(Right { caller, proof, integral: row.or_empty("qop") == b"auth-int" })
     }
 
-    /// The caller that a row names and his HA1; a decoy for names that are not known.
-    fn secret(
+    /// The caller and HA1, if the response is right; a name that is not known is computed for like any other.
+    fn right_one(
+        &self,
+        known: Option<(Arc<Caller>, Ha1)>,
+        row: &Credentials<'_>,
+        inputs: &Inputs<'_>,
+    ) -> Option<(Arc<Caller>, Ha1)> {
+        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
+        let (caller, ha1) = match known {
+            Some((caller, ha1)) => (Some(caller), ha1),
+            None => (None, Ha1::new(inputs.hash, username, realm, &self.decoy)),
+        };
+        let right = Response::compute(&ha1, inputs).verify(row.or_empty("response"));
+        caller.filter(|_| right).map(|caller| (caller, ha1))
+    }
+
+    /// The account that a row names.
+    fn of_account(
         &self,
         settings: &Settings,
         row: &Credentials<'_>,
         hash: Hash,
+    ) -> Option<(Arc<Caller>, Ha1)> {
+        let realm = settings.account_realm.as_ref()?;
+        let username = std::str::from_utf8(row.or_empty("username")).ok()?;
+        self.accounts.load().user(realm.as_str(), username, hash)
+    }
+
+    /// The bootstrapped caller whose key of `family` the response is right by. Of several keys each is asked for in
+    /// turn; what none of them can be, is as if unknown.
+    fn right_key(
+        &self,
+        naf: &Naf,
+        family: Family,
+        row: &Credentials<'_>,
+        inputs: &Inputs<'_>,
         now: Now,
-    ) -> Result<(Option<Arc<Caller>>, Ha1), Halt> {
+    ) -> Result<Option<(Arc<Caller>, Ha1)>, Halt> {
         let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
-        let decoy = || (None, Ha1::new(hash, username, realm, &self.decoy));
-        let Some(naf) = settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
-            let user = settings.account_realm.as_ref().and_then(|realm| {
-                let username = std::str::from_utf8(username).ok()?;
-                self.accounts.load().user(realm.as_str(), username, hash)
-            });
-            return Ok(user.map_or_else(decoy, |(caller, ha1)| (Some(caller), ha1)));
+        let Some(btid) = naf.btid(username) else {
+            return Ok(self.right_one(None, row, inputs));
         };
-        let Some(btid) = naf.btid(username) else { return Ok(decoy()) };
-        match self.keys.naf_key(&btid, naf.naf_id(), now) {
-            KeyAnswer::Known(key) if key.expires > now.wall => {
-                let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
-                // Another spelling of the realm is another HA1.
-                let usual = realm == naf.realm().as_bytes();
-                let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
-                Ok((Some(key.ready.caller(|| bootstrapped(&btid, &key))), ha1))
+        let mut forbidden = false;
+        for id in naf.naf_ids(family) {
+            let known = match self.keys.naf_key(&btid, id, now) {
+                KeyAnswer::Known(key) if key.expires > now.wall => {
+                    let hash = inputs.hash;
+                    let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
+                    // Another spelling of the realm is another HA1.
+                    let usual = realm == naf.realm().as_bytes();
+                    let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
+                    Some((key.ready.caller(|| bootstrapped(&btid, &key)), ha1))
+                }
+                KeyAnswer::Known(_) | KeyAnswer::Unknown => None,
+                KeyAnswer::Forbidden => {
+                    forbidden = true;
+                    continue;
+                }
+                KeyAnswer::Ask => {
+                    let naf = id.clone();
+                    return Err(Halt::Wait(Lookup::NafKey { btid, naf }));
+                }
+                KeyAnswer::Unavailable => return Err(Refusal::KeySourceUnavailable.into()),
+            };
+            forbidden = false;
+            if let Some(right) = self.right_one(known, row, inputs) {
+                return Ok(Some(right));
             }
-            KeyAnswer::Known(_) | KeyAnswer::Unknown => Ok(decoy()),
-            KeyAnswer::Forbidden => Err(Refusal::KeyForbidden.into()),
-            KeyAnswer::Ask => Err(Halt::Wait(Lookup::NafKey { btid, naf: naf.naf_id().clone() })),
-            KeyAnswer::Unavailable => Err(Refusal::KeySourceUnavailable.into()),
         }
+        if forbidden { Err(Refusal::KeyForbidden.into()) } else { Ok(None) }
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
@@ -437,8 +481,14 @@ impl Authentication {
     }
 }
 
-/// A caller whose response was right, and the edge's own proof where one is due.
-type Right = (Arc<Caller>, Option<Box<ServerProof>>);
+/// A caller whose response was right.
+struct Right {
+    caller: Arc<Caller>,
+    /// The edge's own proof, where one is due.
+    proof: Option<Box<ServerProof>>,
+    /// Whether the response covers the body.
+    integral: bool,
+}
 
 /// The caller that a bootstrapped key proves.
 pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
@@ -449,6 +499,7 @@ pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
         key_name: btid.as_str().into(),
         expires: Some(key.expires),
         strongest: AtomicU8::new(0),
+        rights: Rights { uss: Arc::clone(&key.uss), classes: None },
     }
 }
 

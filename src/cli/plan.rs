@@ -155,7 +155,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             enforce: config.association.enforce.clone(),
         },
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
-        sip: Sip { demands: config.enablers.sip },
+        sip: Sip { demands: config.enablers.sip, ..Sip::default() },
         timings: config.forward.timings,
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,

@@ -79,6 +79,7 @@ struct Row<'a> {
     ha1: Vec<(Hash, Zeroizing<String>)>,
     identities: Vec<String>,
     disabled: bool,
+    classes: Option<Arc<[String]>>,
 }
 
 impl Row<'_> {
@@ -107,7 +108,8 @@ impl Row<'_> {
             return;
         };
         let (Some(secret), Some(identities)) = (secret, identities.flatten()) else { return };
-        let account = Account { secret, identities, disabled: self.disabled };
+        let account =
+            Account { secret, identities, disabled: self.disabled, classes: self.classes };
         let (what, why) = match accounts.add(&realm, username, account) {
             Ok(()) => return,
             Err(AccountUnfit::Username) => (

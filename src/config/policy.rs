@@ -171,7 +171,7 @@ fn demands(mut section: Section<'_>, default: Demands) -> Demands {
     let rate = section.or("rate", default.rate);
     let body_max = size(&mut section, "body_max", default.body_max, 256 * 1024);
     section.finish();
-    Demands { level, secure, rate, body_max }
+    Demands { level, secure, rate, body_max, ..default }
 }
 
 /// Reads `[admission]`.

@@ -458,6 +458,7 @@ fn bsf() -> Result<Bsf, Trouble> {
         key_lifetime: None,
         barred: false,
         card: Card::Gba,
+        uss: Arc::from([]),
     };
     let grant = NafGrant {
         host: EDGE.into(),
@@ -481,6 +482,7 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         secret: Secret::Password(Zeroizing::new(MALLORY.into())),
         identities: [format!("sip:mallory@{DOMAIN}")].iter().filter_map(|t| Impu::new(t)).collect(),
         disabled: false,
+        classes: None,
     };
     accounts.add(DOMAIN, "mallory", mallory).map_err(|why| Trouble::Scene(format!("{why:?}")))?;
     let listen = |id, side, transports: &[Transport], name: &str, tls| ListenSpec {

@@ -7,7 +7,7 @@
 //!          parties may register); more than 8 Contacts, or `*` in other company than its own Expires: 0.
 //! Sources: RFC 3261 section 10.3; `RG-02`, `RG-05`.
 
-use super::{Demands, EnablerPolicy};
+use super::{Class, Demands, EnablerPolicy};
 use crate::admission::Rate;
 use crate::association::Bound;
 use crate::refusal::Refusal;
@@ -30,17 +30,16 @@ pub struct Reg {
 impl Default for Reg {
     fn default() -> Self {
         let rate = Rate { burst: 6, ..Rate::per_minute(6) };
-        let demands = Demands { level: 2, secure: false, rate, body_max: 8 * 1024 };
-        Self { demands, third_party: false }
+        Self { demands: Demands::new(rate, 8 * 1024), third_party: false }
     }
 }
 
 impl EnablerPolicy for Reg {
-    fn demands(&self) -> Demands {
-        self.demands
+    fn demands(&self, _class: Class) -> &Demands {
+        &self.demands
     }
 
-    fn allows_direction(&self, side: Side) -> bool {
+    fn allows_direction(&self, side: Side, _in_dialog: bool) -> bool {
         side == Side::Ue
     }
 

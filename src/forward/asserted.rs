@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::association::Bound;
 use crate::authentication::Caller;
+use crate::enabler::service::service_of_class;
 use crate::gate::Gate;
 use crate::identity::Impu;
 use crate::refusal::Refusal;
@@ -125,12 +126,20 @@ pub fn edit_request(bound: &Bound<'_>, gate: &Gate, settings: &Settings) -> Resu
     let asserted = Asserted {
         settings,
         identities: Some(identities),
-        service: None,
+        service: service_of(bound),
         is_own_realm: &|realm| gate.authentication.is_own_realm(realm),
         own_rows: bound.authenticated().own_rows(),
     };
     asserted.dress(message, Passage::from(bound.arrival().side), &mut edits)?;
     Ok(edits)
+}
+
+/// The service to be asserted: that of a class which a caller was held to, where a request begins something.
+///
+/// Source: RFC 6050 section 4.1.
+fn service_of(bound: &Bound<'_>) -> Option<&'static str> {
+    let begins = bound.arrival().side == Side::Ue && !bound.in_dialog();
+    begins.then(|| service_of_class(bound.class())).flatten()
 }
 
 /// What a response loses when it goes back to side `to`.

@@ -300,6 +300,7 @@ mod tests {
             key_name: name.into(),
             expires: None,
             strongest: 0.into(),
+            rights: Default::default(),
         })
     }
 

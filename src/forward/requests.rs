@@ -17,12 +17,12 @@ use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted};
-use crate::association::{Bound, Ruling};
+use super::{Destination, Output, Settings, asserted};
+use crate::association::{Bound, Ruling, Sent};
 use crate::enabler::Permitted;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Pending, Side};
+use crate::transport::{Flow, Pending, Side};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
@@ -62,6 +62,7 @@ impl Proxy {
             return Err(Refusal::TransactionsFull);
         }
         let mut route = route::route(bound, &self.shared, &settings, now)?;
+        self.keep_to_class(bound, &mut route, now)?;
         let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
@@ -106,6 +107,20 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
+        Ok(())
+    }
+
+    /// Leaves out the flows to a UE that the class of a request may not go over.
+    fn keep_to_class(&self, bound: &Bound<'_>, route: &mut Route, now: Now) -> Result<(), Refusal> {
+        let Sent::Ue(first, owner) = &mut route.sent else { return Ok(()) };
+        let mut flows: SmallVec<[Flow; 2]> =
+            route.destinations.iter().filter_map(route::flow_of).collect();
+        self.shared.gate.enablers.deliver(bound, &mut flows, owner, now)?;
+        *first = flows.first().copied().ok_or(Refusal::NoRoute)?;
+        route.destinations.retain(|to| match to {
+            Destination::Flow(flow) => flows.contains(flow),
+            Destination::Target(_) => false,
+        });
         Ok(())
     }
 

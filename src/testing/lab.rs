@@ -25,7 +25,9 @@ use crate::association::{self, Associations};
 use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
-use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::enabler::own::{Line, Own};
+use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
     timers::Timings,
@@ -86,6 +88,16 @@ pub struct LabSettings {
     pub reg: Reg,
     /// Stage 6, plain SIP.
     pub sip: Sip,
+    /// Stage 6, messaging.
+    pub cpm: Cpm,
+    /// Stage 6, location.
+    pub locsip: Locsip,
+    /// Stage 6, push.
+    pub push: Push,
+    /// Stage 6, classes of the operator's own.
+    pub own: Vec<(Vec<Line>, Own)>,
+    /// Whether stage 6 only tells of what it would refuse.
+    pub observe: bool,
     /// Stage 7.
     pub forward: forward::Settings,
     /// Addresses of the core's servers, in order.
@@ -100,6 +112,12 @@ pub const GBA_REALM: &str = "3GPP-bootstrapping@edge.example.net";
 pub const UE1_BTID: &str = "I1U8vpY3qJ0hiuZNrke/NQ==@bsf.example.net";
 /// The digest password of `ue1`: base64 of its Ks_NAF.
 pub const UE1_PASSWORD: &str = "VQasbdqJHgDh9gYmzPYQw9oPwUKXr5WJMjSP7gcILMc=";
+/// The digest password of `ue1` for location: base64 of its Ks_NAF for LOCSIP.
+pub const UE1_LOCSIP_PASSWORD: &str = "mGvVRti/TrzchgK9KB/e0dNucPe4qN4aP+7WgMOwnqU=";
+/// The peer group of the location service, at 203.0.113.30:5061, known by its certificate.
+pub const LOCATION: GroupId = GroupId(1);
+/// The peer group that pushes for `ulp.ua`, at 203.0.113.40:5061, known by its certificate.
+pub const SLP: GroupId = GroupId(2);
 /// The B-TID of `ue2`.
 pub const UE2_BTID: &str = "wAB9ooJB8+dPyHpn1r2nHg==@bsf.example.net";
 /// The digest password of `ue2`.
@@ -139,6 +157,11 @@ impl Default for LabSettings {
             association: association::Settings::default(),
             reg: Reg::default(),
             sip: Sip::default(),
+            cpm: Cpm::default(),
+            locsip: Locsip::default(),
+            push: Push { servers: vec![("ulp.ua".into(), vec![SLP])], ..Push::default() },
+            own: Vec::new(),
+            observe: false,
             forward: forward::Settings {
                 listeners: vec![
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
@@ -207,6 +230,23 @@ impl Peer {
         core
     }
 
+    /// The location service.
+    pub fn location() -> Self {
+        Self::certified("203.0.113.30:5061", LOCATION)
+    }
+
+    /// The server that pushes for `ulp.ua`.
+    pub fn slp() -> Self {
+        Self::certified("203.0.113.40:5061", SLP)
+    }
+
+    /// Somebody on the core side whose certificate is of that group.
+    pub fn certified(from: &str, group: GroupId) -> Self {
+        let mut peer = Self::new(Transport::Tls, from, Side::Core, 2, Some(u32::from(group.0)));
+        peer.arrival.group = Some(Group { id: group, by_certificate: true });
+        peer
+    }
+
     /// Somebody on the core side who is in no group.
     pub fn stray(from: &str) -> Self {
         Self::new(Transport::Udp, from, Side::Core, 2, None)
@@ -273,10 +313,15 @@ impl Resolved for Core {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
         let target = |address: &&str| {
             let address = address.parse().expect("an address");
-            let (transport, domain) = (Transport::Udp, "core.example.net".into());
-            Target { transport, address, domain, group }
+            let transport = if group == GroupId(0) { Transport::Udp } else { Transport::Tls };
+            Target { transport, address, domain: "core.example.net".into(), group }
         };
-        Arc::new(self.0.iter().map(target).collect())
+        let addresses = match group {
+            LOCATION => vec!["203.0.113.30:5061"],
+            SLP => vec!["203.0.113.40:5061"],
+            _ => self.0.clone(),
+        };
+        Arc::new(addresses.iter().map(target).collect())
     }
 }
 
@@ -339,6 +384,29 @@ impl Lab {
             let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
             keys.put(Btid::new(btid).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
         }
+        let identities = ["sip:alice@example.net", "tel:+12015550101"];
+        let ends = now + Duration::from_secs(3600);
+        let key = lab_key(UE1_LOCSIP_PASSWORD, "ue1@ims.example.net", &identities, ends);
+        let naf = NafId::new(EDGE, UaId::LOCSIP);
+        keys.put(Btid::new(UE1_BTID).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
+        let mut policies = Policies {
+            observe: settings.observe,
+            recognisers: Recognisers {
+                locsip_groups: vec![LOCATION],
+                routes: settings.forward.routes.clone(),
+                default_route: settings.forward.default_route,
+                ..Recognisers::default()
+            },
+            reg: Arc::new(settings.reg),
+            sip: Arc::new(settings.sip),
+            cpm: Arc::new(settings.cpm),
+            locsip: Arc::new(settings.locsip),
+            push: Arc::new(settings.push),
+            own: Vec::new(),
+        };
+        for (lines, own) in settings.own {
+            policies.add(lines, Arc::new(own));
+        }
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
         let gate = Gate {
             admission: Admission::new(settings.admission),
@@ -350,7 +418,7 @@ impl Lab {
                 [2; 32],
             ),
             associations: Arc::new(Associations::new(settings.association, [3; 16], 1)),
-            enablers: Enablers::new(Arc::new(settings.reg), Arc::new(settings.sip), 10_000),
+            enablers: Enablers::new(policies, 10_000),
             tag_key: [4; 16],
         };
         let gone = Arc::new(ClosedOnes::default());
@@ -489,6 +557,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         impi: Impi::new(impi),
         identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
         expires: expires.wall,
+        uss: Arc::from([]),
         created: WallTime::from_unix(0),
         ready: Default::default(),
     }

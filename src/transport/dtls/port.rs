@@ -401,6 +401,7 @@ fn user_of(names: &CertificateNames) -> Option<Arc<Caller>> {
         key_name: user.as_str().into(),
         expires: Some(names.not_after),
         strongest: AtomicU8::new(0),
+        rights: Default::default(),
     }))
 }
 
