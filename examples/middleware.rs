@@ -67,6 +67,7 @@ fn gate(now: Now) -> Gate {
         account_realm: Realm::new("example.net"),
         naf: None,
         aka: None,
+        agreements: HashMap::new(),
         served: HashSet::from(["example.net".into()]),
         uri_strict: false,
         algorithm_lock: true,

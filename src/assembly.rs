@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::digest::Hash;
+use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
@@ -29,7 +30,7 @@ use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target,
+    Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
 };
 
 /// A peer group.
@@ -86,6 +87,8 @@ pub struct Plan {
     pub algorithms: Vec<Hash>,
     /// Algorithms of single listeners.
     pub algorithms_of: HashMap<ListenerId, Vec<Hash>>,
+    /// What single listeners do about security agreements; nothing where nothing is said.
+    pub sec_agree: HashMap<ListenerId, Mode>,
     /// Whether REGISTER is challenged with 401.
     pub register_with_401: bool,
     /// Whether digest-uris must equal the Request-URI.
@@ -164,6 +167,7 @@ impl Plan {
             naf_first: true,
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
+            sec_agree: HashMap::new(),
             register_with_401: false,
             uri_strict: false,
             algorithm_lock: true,
@@ -220,6 +224,7 @@ impl Plan {
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
             aka: self.aka.as_ref().map(|(settings, _)| settings.clone()),
+            agreements: self.agreements(bound),
             served,
             uri_strict: self.uri_strict,
             algorithm_lock: self.algorithm_lock,
@@ -229,8 +234,33 @@ impl Plan {
         }
     }
 
+    /// The agreements of listeners. TLS is among what a listener can do if its name can be reached by TLS.
+    fn agreements(&self, bound: &[Arc<Bound>]) -> HashMap<ListenerId, Agreement> {
+        let same_name = |one: &Bound, other: &Bound| {
+            one.spec.side == other.spec.side && one.spec.name == other.spec.name
+        };
+        let of = |one: &Arc<Bound>| {
+            let mode = self.sec_agree.get(&one.spec.id).copied().unwrap_or_default();
+            let algorithms = self.algorithms_of.get(&one.spec.id).unwrap_or(&self.algorithms);
+            let realms = self.naf.is_some() || self.accounts.is_some();
+            let tls =
+                bound.iter().any(|other| same_name(one, other) && other.speaks(Transport::Tls));
+            Agreement::new(mode, tls, realms && algorithms.contains(&Hash::Md5))
+        };
+        let own: Vec<_> = bound.iter().map(of).collect();
+        let beside = |(one, agreement): (&Arc<Bound>, &Option<Agreement>)| {
+            let others = bound.iter().zip(&own).filter(|(other, _)| same_name(one, other));
+            let agreement = others
+                .filter_map(|(_, other)| other.as_ref())
+                .fold(agreement.clone()?, Agreement::beside);
+            Some((one.spec.id, agreement))
+        };
+        bound.iter().zip(&own).filter_map(beside).collect()
+    }
+
     /// What stage 7 is told.
     fn forward(&self, bound: &[Arc<Bound>]) -> forward::Settings {
+        let agreements = self.agreements(bound);
         let listener = |bound: &Arc<Bound>| Listener {
             id: bound.spec.id,
             side: bound.spec.side,
@@ -238,6 +268,7 @@ impl Plan {
             address: bound.local,
             transports: bound.spec.transports.clone(),
             force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
+            sec_agree: agreements.contains_key(&bound.spec.id),
         };
         forward::Settings {
             listeners: bound.iter().map(listener).collect(),

@@ -16,6 +16,7 @@ use crate::admission::Admission;
 use crate::association::Associations;
 use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
+use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
 use crate::identity::{Btid, Impi};
@@ -199,7 +200,10 @@ impl Gate {
             Answer::Silence => None,
             Answer::Status(status) => self.reply(message, arrival, status, |reply| match refusal {
                 Refusal::ExtensionUnsupported => {
-                    message.values(Name::ProxyRequire).fold(reply, |reply, tag| {
+                    let agrees = self.authentication.agrees(arrival.flow.listener);
+                    let unknown =
+                        |tag: &&[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
+                    message.values(Name::ProxyRequire).filter(unknown).fold(reply, |reply, tag| {
                         reply.field("Unsupported", |value| {
                             value.put_unfolded(tag);
                         })
@@ -222,6 +226,13 @@ impl Gate {
                     value.put_number(spread.saturating_add(5));
                 })
             }),
+            Answer::Agreement(status) => {
+                let begins = self.authentication.challenge_agreed(message, arrival, now);
+                [usize::MAX, 1]
+                    .into_iter()
+                    .filter_map(|rows| self.agree(message, arrival, status, begins.as_ref(), rows))
+                    .find(|octets| octets.len() <= most)
+            }
             Answer::Challenge { stale } => {
                 let challenge = match aka {
                     Some(nonce) => self.authentication.challenge_aka(message, nonce),
@@ -255,6 +266,33 @@ impl Gate {
         })
     }
 
+    /// Tells the list of mechanisms, and begins Digest where that is among them.
+    ///
+    /// Source: RFC 3329 sections 2.3.1 and 2.3.2.
+    fn agree(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        status: u16,
+        begins: Option<&Challenge>,
+        rows: usize,
+    ) -> Option<Bytes> {
+        let list = self.authentication.security_server(arrival.flow.listener)?;
+        self.reply(message, arrival, status, |reply| {
+            let reply = reply.field("Require", |value| {
+                value.put(TAG);
+            });
+            let reply = reply.field("Security-Server", |value| {
+                value.put(&list);
+            });
+            reply.fields(|text| {
+                if let Some(challenge) = begins {
+                    challenge.put(text, usize::MAX, rows);
+                }
+            })
+        })
+    }
+
     /// A stateless response to `message`, with what `add` adds; `None` if it cannot be answered.
     pub fn reply(
         &self,
@@ -264,7 +302,8 @@ impl Gate {
         add: impl for<'r> FnOnce(Reply<'r>) -> Reply<'r>,
     ) -> Option<Bytes> {
         let tag = self.tag(message);
-        let reply = Reply::to(message, status).to_tag(&tag).source(arrival.flow.remote);
+        let reply =
+            Reply::to(message, status).to_tag(&tag).seen_from(arrival.flow.source_to_tell());
         add(reply).octets().map(Bytes::from)
     }
 

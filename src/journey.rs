@@ -95,10 +95,17 @@ pub enum Outcome {
 pub struct Journey {
     shared: Arc<Shared>,
     proxy: Proxy,
-    waiting: HashMap<Lookup, Vec<Waiting>>,
+    waiting: HashMap<Lookup, Asked>,
     waiting_keys: HashSet<ServerKey>,
     deadlines: VecDeque<(Instant, Lookup)>,
     actions: VecDeque<Action>,
+}
+
+/// What waits for one lookup.
+#[derive(Debug)]
+struct Asked {
+    until: Instant,
+    waiting: Vec<Waiting>,
 }
 
 #[derive(Debug)]
@@ -224,7 +231,7 @@ impl Journey {
             return self.refuse(&message, &arrival, Refusal::KeySourceUnavailable, now);
         }
         if message.method() == Some(Method::Invite) {
-            let trying = Reply::to(message, 100).source(arrival.flow.remote).octets();
+            let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
             if let Some(octets) = trying.map(Bytes::from) {
                 let to = Destination::Flow(arrival.flow);
                 self.actions.push_back(Action::Send(Output { to, octets }));
@@ -237,18 +244,20 @@ impl Journey {
             0,
         )));
         self.waiting_keys.insert(waiting.ticket.key);
-        let others = self.waiting.entry(lookup.clone()).or_default();
-        if others.is_empty() {
-            self.deadlines.push_back((now.mono + LOOKUP_LIMIT, lookup.clone()));
-            self.actions.push_back(Action::Ask(lookup));
+        if let Some(asked) = self.waiting.get_mut(&lookup) {
+            return asked.waiting.push(waiting);
         }
-        others.push(waiting);
+        let until = now.mono + LOOKUP_LIMIT;
+        self.waiting.insert(lookup.clone(), Asked { until, waiting: vec![waiting] });
+        self.deadlines.push_back((until, lookup.clone()));
+        self.actions.push_back(Action::Ask(lookup));
     }
 
     /// A lookup was answered, or has failed: what waited for it goes on.
     pub fn answered(&mut self, lookup: &Lookup, now: Now) {
         let shared = Arc::clone(&self.shared);
-        for Waiting { paused, ticket } in self.waiting.remove(lookup).unwrap_or_default() {
+        let waiting = self.waiting.remove(lookup).map(|asked| asked.waiting);
+        for Waiting { paused, ticket } in waiting.unwrap_or_default() {
             self.waiting_keys.remove(&ticket.key);
             let Paused { message, arrival } = &*paused;
             match shared.gate.resume(&paused, now) {
@@ -321,7 +330,9 @@ impl Journey {
     pub fn expire(&mut self, now: Now) {
         self.proxy.expire(now);
         while self.deadlines.front().is_some_and(|(at, _)| *at <= now.mono) {
-            if let Some((_, lookup)) = self.deadlines.pop_front() {
+            let Some((_, lookup)) = self.deadlines.pop_front() else { break };
+            // The deadline may be that of an elder wait for the same key, which was answered.
+            if self.waiting.get(&lookup).is_some_and(|asked| asked.until <= now.mono) {
                 self.answered(&lookup, now);
             }
         }

@@ -82,6 +82,12 @@ refusals! {
     TokenForged = Some(10);
     /// The flow that the token names is gone.
     FlowGone = Some(11);
+    /// Security-Verify is not there where it must be, or is not the list that was given: rule 12.
+    AgreementMismatch = Some(12);
+    /// The listener asks for an agreement, and the request knows of none (RFC 3329 section 2.3.2).
+    AgreementRequired = None;
+    /// An agreement is between neighbours, and the request came through another hop (RFC 3329 section 2.3.2).
+    NotFirstHop = None;
     /// The owner's evidence is right, but less than the dialog or the class asks.
     LevelTooLow = Some(14);
     /// An ACK that fits no dialog and no transaction.
@@ -175,6 +181,8 @@ pub enum Answer {
     Status(u16),
     /// A response with that code and Retry-After, 5 to 15 seconds.
     Later(u16),
+    /// A response with that code, the list of mechanisms, and what begins them.
+    Agreement(u16),
     /// 401 or 407 with a challenge.
     Challenge {
         /// Whether the response was right and only the nonce was not.
@@ -198,6 +206,9 @@ impl Refusal {
             | Self::ConversationRefused
             | Self::CpimMalformed
             | Self::XmlRefused => Answer::Status(400),
+            Self::AgreementRequired => Answer::Agreement(421),
+            Self::AgreementMismatch => Answer::Agreement(494),
+            Self::NotFirstHop => Answer::Status(502),
             Self::KeyForbidden
             | Self::PeerUnknown
             | Self::AssociationMismatch

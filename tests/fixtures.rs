@@ -3,7 +3,9 @@
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
 //! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@length` in place of the length of the body.
+//! Path it saw last, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
+//! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
+//! list being written `_`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sipward::admission::Load;
 use sipward::authentication::digest::Hash;
+use sipward::authentication::sec_agree::Mode;
 use sipward::journey::Outcome;
 use sipward::keys::KeyAnswer;
 use sipward::refusal::Refusal;
@@ -65,6 +68,8 @@ struct Given {
     load: Option<String>,
     /// Least level of class sip.
     level: Option<u8>,
+    /// What listeners for UEs do about security agreements: "accept" or "require".
+    sec_agree: Option<String>,
     /// Flows that are closed before, by the address of the peer.
     #[serde(default)]
     closed: Vec<String>,
@@ -86,6 +91,9 @@ struct Expect {
     #[serde(default)]
     lacks: Vec<String>,
 }
+
+/// What a listener for UEs can do.
+const LIST: &str = "tls;q=0.5, digest;d-alg=MD5;d-qop=auth-int;q=0.1";
 
 struct Run {
     lab: Lab,
@@ -144,6 +152,13 @@ impl Run {
         }
         if let Some(level) = given.level {
             settings.sip.demands.level = level;
+        }
+        if let Some(mode) = &given.sec_agree {
+            settings = settings.agreeing(match mode.as_str() {
+                "accept" => Mode::Accept,
+                "require" => Mode::Require,
+                other => panic!("no mode {other:?}"),
+            });
         }
         let lab = Lab::new(settings);
         if let Some(answer) = &given.keys {
@@ -220,11 +235,18 @@ impl Run {
             }
             _ => {}
         }
+        let (agreed, word) = match word.strip_prefix("agreed ") {
+            Some(word) => (true, word),
+            None => (false, word),
+        };
         let mut words = word.split(' ');
         let who = words.next().expect("a name");
         let mut signer =
             self.signers.get(who).unwrap_or_else(|| panic!("no signer {who:?}")).clone();
-        let mut count = None;
+        let (mut count, mut list, mut verifier) = (None, LIST.to_owned(), None);
+        if agreed {
+            (signer.hash, signer.auth_int) = (Hash::Md5, true);
+        }
         for (key, value) in words.filter_map(|word| word.split_once('=')) {
             match key {
                 "nc" => count = value.parse::<u32>().ok(),
@@ -232,6 +254,8 @@ impl Run {
                 "nonce" => signer.nonce = "Zm9yZWlnbi1ub25jZS1mb3JlaWduLW5vbmNlLWZvcmVp".into(),
                 "realm" => signer.realm = value.into(),
                 "hash" => signer.hash = Hash::of(value.as_bytes()).expect("a hash").0,
+                "list" => list = value.replace('_', " "),
+                "ver" => verifier = Some(value.to_owned()),
                 "qop" => signer.auth_int = value == "auth-int",
                 other => panic!("no word {other:?}"),
             }
@@ -243,7 +267,17 @@ impl Run {
             signer.count += 1;
             signer.count
         });
-        vec![format!("{name}: {}", signer.credentials_with(method, uri, body.as_bytes(), count))]
+        let credentials = signer.credentials_with(method, uri, body.as_bytes(), count);
+        if !agreed {
+            return vec![format!("{name}: {credentials}")];
+        }
+        let own = || signer.verifier(method, uri, body.as_bytes(), count, LIST);
+        let verifier = verifier.unwrap_or_else(own);
+        let verifier = match verifier.as_str() {
+            "none" => String::new(),
+            digits => format!(";d-ver=\"{digits}\""),
+        };
+        vec![format!("{name}: {list}{verifier}"), format!("Proxy-Authorization: {credentials}")]
     }
 }
 

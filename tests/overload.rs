@@ -48,6 +48,7 @@ fn v_92_a_worker_that_falls_behind_sheds_and_one_that_caught_up_does_not() {
         tls: None,
         psk: None,
         dtls: None,
+        ws: None,
     };
     let realm = Realm::new("example.net").unwrap();
     let plan = Plan {

@@ -4,6 +4,8 @@
 
 #[path = "serve/renewal.rs"]
 mod renewal;
+#[path = "serve/websocket.rs"]
+mod websocket;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -194,6 +196,8 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         tls: None,
         psk: None,
         trust: None,
+        ws: Default::default(),
+        sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     };

@@ -162,6 +162,7 @@ impl Lab {
             tls,
             psk: None,
             dtls: None,
+            ws: None,
         };
         let clear = [Transport::Udp, Transport::Tcp];
         let ue: &[Transport] = if setup.tls.is_some() { &[Transport::Tls] } else { &clear };
@@ -440,6 +441,7 @@ fn two_workers_share_a_port() {
             tls: None,
             psk: None,
             dtls: None,
+            ws: None,
         };
         let flows = Flows::new(Limits::default(), 0);
         let desk = Rc::new(Desk::default());

@@ -3,17 +3,18 @@
 //! Takes:   a request with its evidence, and the dialog it names.
 //! Gives:   the rule that lets it pass.
 //! Keeps:   nothing.
-//! Refuses: rules 3 to 7, 15, 26, 30 and 31, each by its refusal.
+//! Refuses: rules 3 to 7, 12, 15, 26, 30 and 31, each by its refusal.
 //! Sources: RFC 3261 sections 12.2.2 (481, 500), 9.2 and 22.1 (CANCEL, ACK), 8.2.7; RFC 5057 section 5.1.
 //!
 //! For a request with a To tag:
 //!
 //! 1. CANCEL is judged by the INVITE it cancels, ACK by its dialog's anchors: rule 15.
 //! 2. The dialog is looked up by Call-ID, tags and side: rules 6, 26 and 31; rule 25 for a first NOTIFY.
-//! 3. Evidence: of the owner, rules 1 and 2; of somebody else, rules 4 and 5; of nobody, rule 3; of the owner
+//! 3. What the listener and its first hop agreed on: rule 12.
+//! 4. Evidence: of the owner, rules 1 and 2; of somebody else, rules 4 and 5; of nobody, rule 3; of the owner
 //!    but on too weak a flow, rule 14. On the core side the peer group must be the leg's: rule 26.
-//! 4. CSeq: rule 7.
-//! 5. The method against the dialog's usages: rule 30.
+//! 5. CSeq: rule 7.
+//! 6. The method against the dialog's usages: rule 30.
 
 use super::dialog::Association;
 use crate::authentication::{Authenticated, Kind};
@@ -21,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::transport::Side;
 use crate::wire::Method;
 
-/// Judges a request inside `association`, lines 3 to 5: the number of the rule that lets it pass.
+/// Judges a request inside `association`, lines 3 to 6: the number of the rule that lets it pass.
 ///
 /// # Errors
 ///
@@ -35,6 +36,9 @@ pub fn judge(
     let (arrival, method) = (admitted.arrival(), admitted.method());
     if method == Method::Ack {
         return judge_ack(association, found);
+    }
+    if let Some(refusal) = found.disagreement() {
+        return Err(refusal);
     }
     let rule = match arrival.side {
         Side::Ue => judge_evidence(association, found)?,

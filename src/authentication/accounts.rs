@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::caller::{Caller, Rights};
 use super::digest::{Ha1, Hash};
 use super::ready::Ready;
+use crate::enabler::ClassSet;
 use crate::hashing::{Seeded, seeded};
 use crate::identity::{Impu, NAME_MAX, Principal, Proof};
 
@@ -46,7 +47,7 @@ pub struct Account {
     /// Whether he may not use the service now: as if he did not exist.
     pub disabled: bool,
     /// Classes that he may use, if he is held to a list of them.
-    pub classes: Option<Arc<[String]>>,
+    pub classes: Option<ClassSet>,
 }
 
 /// Why an account cannot be taken.
@@ -69,7 +70,7 @@ impl Entry {
             key_name: username.into(),
             expires: None,
             strongest: AtomicU8::new(0),
-            rights: Rights { classes: self.account.classes.clone(), ..Rights::default() },
+            rights: Rights { classes: self.account.classes, ..Rights::default() },
         })
     }
 }

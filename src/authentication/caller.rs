@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU8;
 
 use smallvec::SmallVec;
 
-use crate::enabler::{Class, Entitlement, Family};
+use crate::enabler::{Class, ClassSet, Entitlement, Family};
 use crate::identity::{Impu, Principal};
 use crate::instant::WallTime;
 use crate::transport::Group;
@@ -47,8 +47,8 @@ pub struct Uss {
 pub struct Rights {
     /// Of a subscriber.
     pub uss: Arc<[Uss]>,
-    /// Of an account that is held to a list: names of classes, or of all classes before a point.
-    pub classes: Option<Arc<[String]>>,
+    /// Of an account that is held to a list.
+    pub classes: Option<ClassSet>,
 }
 
 impl Rights {
@@ -57,14 +57,10 @@ impl Rights {
         if class.family() == Family::Sip {
             return true;
         }
-        let name = class.as_str();
-        if let Some(classes) = &self.classes {
-            let family = name.split('.').next().unwrap_or(name);
-            return classes.iter().any(|own| own == name || own == family);
-        }
-        match asked {
-            Entitlement::None => true,
-            Entitlement::Uss { gsid, flag } => self
+        match (self.classes, asked) {
+            (Some(classes), _) => classes.has(class),
+            (None, Entitlement::None) => true,
+            (None, Entitlement::Uss { gsid, flag }) => self
                 .uss
                 .iter()
                 .any(|uss| uss.gsid == gsid && flag.is_none_or(|flag| uss.flags.contains(&flag))),

@@ -84,6 +84,17 @@ impl Offer {
         if register && self.register_with_401 { 401 } else { 407 }
     }
 
+    /// The challenge of a listener where Digest is agreed on: by MD5 and over the body, as its list says.
+    pub fn challenge_agreed(&self, message: &Message, nonces: &Nonces, now: Now) -> Challenge {
+        let row = |realm: &String| {
+            let nonce = nonces.issue(message.call_id(), now);
+            let parts = ["Digest realm=\"", realm, "\", nonce=\"", &nonce];
+            let value = [&parts.concat(), "\", algorithm=MD5, qop=\"auth-int\""].concat();
+            Row { value, rank: 0 }
+        };
+        Challenge { status: self.status(message), rows: self.realms.iter().map(row).collect() }
+    }
+
     /// The challenge to one request.
     pub fn challenge(
         &self,

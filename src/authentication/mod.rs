@@ -18,14 +18,16 @@ pub mod digest;
 pub mod flows;
 pub mod gba;
 pub mod info;
+mod keyed;
 pub mod nonce;
 mod ready;
+pub mod sec_agree;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -38,21 +40,22 @@ pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
+pub(crate) use keyed::bootstrapped;
 pub use nonce::Nonces;
 pub use ready::Ready;
+pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
-use crate::enabler::Family;
-use crate::gate::{Halt, Lookup};
-use crate::identity::{Btid, Principal, Proof, Realm};
+use crate::gate::Halt;
+use crate::identity::{Proof, Realm};
 use crate::instant::Now;
-use crate::keys::{KeyAnswer, KeySource};
+use crate::keys::KeySource;
 use crate::refusal::Refusal;
-use crate::transport::{Arrival, Side};
+use crate::transport::{Arrival, ListenerId, Side};
 use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
-use digest::{Ha1, Hash, Inputs, Qop, Response};
+use digest::{Hash, Inputs, Qop};
 
 /// What stage 4 is told.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ pub struct Settings {
     pub uri_strict: bool,
     /// Whether an account that has used a better algorithm is held to it.
     pub algorithm_lock: bool,
+    /// Listeners with security agreements (`SA`).
+    pub agreements: HashMap<ListenerId, Agreement>,
     /// Whether evidence on a secure flow counts for later requests inside dialogs.
     pub secure_flow_anchor: bool,
     /// Most flows remembered.
@@ -124,13 +129,14 @@ pub struct Authenticated<'m> {
     admitted: Admitted<'m>,
     evidence: Evidence,
     failure: Option<Refusal>,
+    disagreement: Option<Refusal>,
     proof: Option<Box<ServerProof>>,
     own_rows: Option<SmallVec<[Span; 2]>>,
 }
 
 impl<'m> Authenticated<'m> {
     fn new(admitted: Admitted<'m>, evidence: Evidence) -> Self {
-        Self { admitted, evidence, failure: None, proof: None, own_rows: None }
+        Self { admitted, evidence, failure: None, disagreement: None, proof: None, own_rows: None }
     }
 
     /// What stage 3 admitted.
@@ -151,6 +157,11 @@ impl<'m> Authenticated<'m> {
     /// What was wrong with the credentials of a request inside a dialog.
     pub fn failure(&self) -> Option<Refusal> {
         self.failure
+    }
+
+    /// What is wrong with the security agreement of a request inside a dialog.
+    pub fn disagreement(&self) -> Option<Refusal> {
+        self.disagreement
     }
 
     /// What the edge proves itself with in the answer, where it stands in for the registrar.
@@ -220,6 +231,31 @@ impl Authentication {
         Challenge { status: self.settings.load().offer.status(message), rows }
     }
 
+    /// The challenge with which Digest begins where it is agreed on; none where it cannot be.
+    ///
+    /// Source: RFC 3329 section 2.4.
+    pub fn challenge_agreed(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        now: Now,
+    ) -> Option<Challenge> {
+        let settings = self.settings.load();
+        let agreement = settings.agreements.get(&arrival.flow.listener)?;
+        let rows = |()| settings.offer.challenge_agreed(message, &self.nonces, now);
+        agreement.has_digest().then_some(()).map(rows)
+    }
+
+    /// The value of Security-Server on a listener; `None` where agreements are off.
+    pub fn security_server(&self, listener: ListenerId) -> Option<String> {
+        self.settings.load().agreements.get(&listener).map(|one| one.list().to_owned())
+    }
+
+    /// Whether a listener agrees, so that the headers of agreements go no further.
+    pub fn agrees(&self, listener: ListenerId) -> bool {
+        self.settings.load().agreements.contains_key(&listener)
+    }
+
     /// The realm of cards.
     pub fn aka(&self) -> Option<&AkaRealm> {
         self.aka.as_ref()
@@ -259,12 +295,30 @@ impl Authentication {
             evidence.secure_flow = self.flows.verified(&arrival.flow, now);
         }
         let mut found = Authenticated::new(admitted, evidence);
+        let settings = self.settings.load();
+        let agreement = settings.agreements.get(&arrival.flow.listener);
+        let agreed = agreement.map_or(Ok(Agreed::None), |agreement| {
+            agreement.judge(admitted.message(), &arrival.flow)
+        });
+        let agreed = match agreed {
+            Ok(agreed) => agreed,
+            Err(refusal) if admitted.in_dialog() => {
+                // Whether there is such a dialog is asked first.
+                found.disagreement = Some(refusal);
+                return Ok(found);
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let list = match agreed {
+            Agreed::Digest(digits) => agreement.map(|agreement| (agreement, digits)),
+            Agreed::None | Agreed::Tls => None,
+        };
         if matches!(admitted.method(), Method::Ack | Method::Cancel) {
             return Ok(found);
         }
         let (rows, spans) = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
         found.own_rows = Some(spans);
-        found.failure = match self.any_right(&rows, &admitted, now) {
+        found.failure = match self.any_right(&rows, &admitted, list, now) {
             Ok(Some(Right { caller, proof, integral })) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
                 found.evidence.digest = Some(caller);
@@ -276,7 +330,19 @@ impl Authentication {
             Err(Halt::Refuse(refusal)) => Some(refusal),
             Err(halt) => return Err(halt),
         };
-        if admitted.in_dialog() || found.evidence.caller().is_some() {
+        let disagrees = found.failure == Some(Refusal::AgreementMismatch);
+        let unproved = list.is_some() && found.evidence.digest.is_none() && found.failure.is_none();
+        if disagrees || unproved {
+            found.disagreement = Some(Refusal::AgreementMismatch);
+            found.failure = None;
+        }
+        if admitted.in_dialog() {
+            return Ok(found);
+        }
+        if let Some(refusal) = found.disagreement {
+            return Err(refusal.into());
+        }
+        if found.evidence.caller().is_some() {
             return Ok(found);
         }
         Err(found.failure.unwrap_or(Refusal::CredentialsMissing).into())
@@ -287,11 +353,12 @@ impl Authentication {
         &self,
         rows: &[Credentials<'_>],
         admitted: &Admitted<'_>,
+        list: Option<(&Agreement, &[u8])>,
         now: Now,
     ) -> Result<Option<Right>, Halt> {
         let mut trouble = None;
         for row in rows {
-            match self.verify(row, admitted, now) {
+            match self.verify(row, admitted, list, now) {
                 Ok(found) => return Ok(Some(found)),
                 Err(Halt::Refuse(refusal)) => trouble = Some(refusal),
                 Err(halt) => return Err(halt),
@@ -305,13 +372,18 @@ impl Authentication {
         &self,
         row: &Credentials<'_>,
         admitted: &Admitted<'_>,
+        list: Option<(&Agreement, &[u8])>,
         now: Now,
     ) -> Result<Right, Halt> {
         let (message, arrival) = (admitted.message(), admitted.arrival());
         let settings = &**self.settings.load();
         let bad = || Halt::from(Refusal::BadCredentials);
         if let Some(aka) = self.aka.as_ref().filter(|aka| aka.takes(row)) {
-            return self.verify_aka(aka, row, admitted, now);
+            // A card's response covers no list that was agreed on.
+            return match list {
+                Some(_) => Err(Refusal::AgreementMismatch.into()),
+                None => self.verify_aka(aka, row, admitted, now),
+            };
         }
         let algorithm = row.param("algorithm").unwrap_or(b"MD5");
         let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
@@ -344,6 +416,9 @@ impl Authentication {
             Some(naf) => self.right_key(naf, admitted.class().family(), row, &inputs, now)?,
         };
         let (caller, ha1) = right.ok_or_else(bad)?;
+        if list.is_some_and(|(agreement, digits)| !agreement.covers(digits, &ha1, &inputs)) {
+            return Err(Refusal::AgreementMismatch.into());
+        }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
         if !self.nonces.spend(&seal, count, message.call_id(), now) {
             return Err(Refusal::NonceStale.into());
@@ -378,78 +453,6 @@ impl Authentication {
             Box::new(ServerProof::new(row, ha1, hash, session, None))
         });
         Ok(Right { caller, proof, integral: row.or_empty("qop") == b"auth-int" })
-    }
-
-    /// The caller and HA1, if the response is right; a name that is not known is computed for like any other.
-    fn right_one(
-        &self,
-        known: Option<(Arc<Caller>, Ha1)>,
-        row: &Credentials<'_>,
-        inputs: &Inputs<'_>,
-    ) -> Option<(Arc<Caller>, Ha1)> {
-        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
-        let (caller, ha1) = match known {
-            Some((caller, ha1)) => (Some(caller), ha1),
-            None => (None, Ha1::new(inputs.hash, username, realm, &self.decoy)),
-        };
-        let right = Response::compute(&ha1, inputs).verify(row.or_empty("response"));
-        caller.filter(|_| right).map(|caller| (caller, ha1))
-    }
-
-    /// The account that a row names.
-    fn of_account(
-        &self,
-        settings: &Settings,
-        row: &Credentials<'_>,
-        hash: Hash,
-    ) -> Option<(Arc<Caller>, Ha1)> {
-        let realm = settings.account_realm.as_ref()?;
-        let username = std::str::from_utf8(row.or_empty("username")).ok()?;
-        self.accounts.load().user(realm.as_str(), username, hash)
-    }
-
-    /// The bootstrapped caller whose key of `family` the response is right by. Of several keys each is asked for in
-    /// turn; what none of them can be, is as if unknown.
-    fn right_key(
-        &self,
-        naf: &Naf,
-        family: Family,
-        row: &Credentials<'_>,
-        inputs: &Inputs<'_>,
-        now: Now,
-    ) -> Result<Option<(Arc<Caller>, Ha1)>, Halt> {
-        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
-        let Some(btid) = naf.btid(username) else {
-            return Ok(self.right_one(None, row, inputs));
-        };
-        let mut forbidden = false;
-        for id in naf.naf_ids(family) {
-            let known = match self.keys.naf_key(&btid, id, now) {
-                KeyAnswer::Known(key) if key.expires > now.wall => {
-                    let hash = inputs.hash;
-                    let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
-                    // Another spelling of the realm is another HA1.
-                    let usual = realm == naf.realm().as_bytes();
-                    let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
-                    Some((key.ready.caller(|| bootstrapped(&btid, &key)), ha1))
-                }
-                KeyAnswer::Known(_) | KeyAnswer::Unknown => None,
-                KeyAnswer::Forbidden => {
-                    forbidden = true;
-                    continue;
-                }
-                KeyAnswer::Ask => {
-                    let naf = id.clone();
-                    return Err(Halt::Wait(Lookup::NafKey { btid, naf }));
-                }
-                KeyAnswer::Unavailable => return Err(Refusal::KeySourceUnavailable.into()),
-            };
-            forbidden = false;
-            if let Some(right) = self.right_one(known, row, inputs) {
-                return Ok(Some(right));
-            }
-        }
-        if forbidden { Err(Refusal::KeyForbidden.into()) } else { Ok(None) }
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
@@ -488,19 +491,6 @@ struct Right {
     proof: Option<Box<ServerProof>>,
     /// Whether the response covers the body.
     integral: bool,
-}
-
-/// The caller that a bootstrapped key proves.
-pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
-    let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
-    Caller {
-        principal: Principal::new(Proof::Gba, name),
-        identities: Arc::clone(&key.identities),
-        key_name: btid.as_str().into(),
-        expires: Some(key.expires),
-        strongest: AtomicU8::new(0),
-        rights: Rights { uss: Arc::clone(&key.uss), classes: None },
-    }
 }
 
 /// Credentials, and where they stand.

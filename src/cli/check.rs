@@ -20,9 +20,7 @@ use crate::transport::peer::ClientCertificate;
 use crate::transport::{Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 7] = [
-    "WebSocket",
-    "sec-agree (RFC 3329)",
+const NOT_OFFERED: [&str; 5] = [
     "B2BUA",
     "bearer tokens",
     "classes cpm, locsip and push",
@@ -257,6 +255,7 @@ fn side(side: Side) -> &'static str {
 fn tokens(transports: &[Transport]) -> Vec<&'static str> {
     let word = |transport: &Transport| match transport {
         Transport::Dtls => "dtls",
+        Transport::Wss => "wss",
         other => other.uri_token(),
     };
     transports.iter().map(word).collect()

@@ -20,7 +20,7 @@ use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::psk_tls::PskServer;
-use crate::transport::tls::{ClientTls, ServerTls};
+use crate::transport::tls::ClientTls;
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId};
 use crate::{admission, association};
 
@@ -55,10 +55,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
     let ids = || (0_u16..).map(ListenerId);
     let mut listeners = Vec::new();
     for (id, listener) in ids().zip(&config.listeners) {
-        let tls = match &listener.tls {
-            Some(tls) => Some(Arc::new(ServerTls::new(&tls.spec).map_err(io::Error::other)?)),
-            None => None,
-        };
+        let tls = listener.server_tls().map_err(io::Error::other)?;
         listeners.push(ListenSpec {
             id,
             side: listener.side,
@@ -68,6 +65,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             tls,
             psk: handshakes(listener)?,
             dtls: config::dtls::server(listener)?,
+            ws: listener.ws.clone(),
         });
     }
     let client_tls = match &config.dialling {
@@ -135,6 +133,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .clone()
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
+        sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,

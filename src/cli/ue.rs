@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{GOOD, NO, USAGE};
 use crate::authentication::digest::Hash;
+use crate::client::agreement::Protection;
 use crate::client::answer::Credential;
 use crate::client::bootstrap::{Bootstrapped, UbPlan};
 use crate::client::bootstrap_http;
@@ -31,6 +32,7 @@ use crate::keys::sqn::SqnWindow;
 use crate::keys::subscribers::{disk, file};
 use crate::keys::usim::Usim;
 use crate::keys::{NafId, UaId};
+use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
 use crate::wire::respond::reason;
@@ -131,6 +133,8 @@ enum Carrier {
     PskTls,
     Dtls,
     DtlsPsk,
+    Ws,
+    Wss,
 }
 
 #[derive(Clone, Debug, Clap)]
@@ -147,6 +151,12 @@ struct Who {
     /// Certificates of the authorities that the edge's is checked with
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// For ws and wss: the origin that the edge lists, as a browser would name its page's
+    #[arg(long, value_name = "https://HOST")]
+    origin: Option<String>,
+    /// For ws and wss: the path at the edge
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    ws_path: String,
     /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
     #[arg(long, value_name = "SUITE")]
     psk_suite: Option<String>,
@@ -174,6 +184,9 @@ struct Who {
     /// Refuse to answer MD5
     #[arg(long)]
     no_md5: bool,
+    /// Agree with the edge on what protects the requests (RFC 3329), and say on what
+    #[arg(long)]
+    sec_agree: bool,
 }
 
 /// Runs it.
@@ -192,16 +205,21 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             command => ask(command).await,
         };
         match done {
-            Ok(response) => {
+            Ok((response, agreed)) => {
                 let status = response.status().unwrap_or(0);
+                let agreed = agreed.map(Protection::as_str);
                 if args.json {
-                    writeln!(
-                        out,
-                        "{}",
-                        serde_json::json!({ "status": status, "reason": reason(status) })
-                    )?;
+                    let mut told =
+                        serde_json::json!({ "status": status, "reason": reason(status) });
+                    if let Some(agreed) = agreed {
+                        told["agreement"] = agreed.into();
+                    }
+                    writeln!(out, "{told}")?;
                 } else {
                     writeln!(out, "{status} {}", reason(status))?;
+                    if let Some(agreed) = agreed {
+                        writeln!(out, "agreed on {agreed}")?;
+                    }
                 }
                 Ok(if (200..300).contains(&status) { GOOD } else { NO })
             }
@@ -215,22 +233,35 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-async fn ask(command: &Command) -> Result<Message, Fault> {
+/// The answer to what was asked, and what was agreed on with the edge.
+async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> {
+    let who = match command {
+        Command::Bootstrap(_) => return Err("nothing to ask".into()),
+        Command::Register { who, .. }
+        | Command::Options { who, .. }
+        | Command::Message { who, .. }
+        | Command::Subscribe { who, .. }
+        | Command::Call { who, .. } => who,
+    };
+    let ue = connect(who).await?;
+    let answer = ask_of(&ue, command).await?;
+    Ok((answer, ue.agreed_on().await?))
+}
+
+async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
         Command::Bootstrap(_) => Err("nothing to ask".into()),
-        Command::Register { who, expires } => Ok(connect(who).await?.register(*expires).await?),
-        Command::Options { who, uri } => Ok(connect(who).await?.options(uri).await?),
-        Command::Message { who, uri, text } => Ok(connect(who).await?.message(uri, text).await?),
-        Command::Subscribe { who, uri, event } => {
-            let ue = connect(who).await?;
+        Command::Register { expires, .. } => Ok(ue.register(*expires).await?),
+        Command::Options { uri, .. } => Ok(ue.options(uri).await?),
+        Command::Message { uri, text, .. } => Ok(ue.message(uri, text).await?),
+        Command::Subscribe { uri, event, .. } => {
             let answer = ue.subscribe(uri, event, 600).await?;
             if answer.status().is_some_and(|status| status < 300) {
                 ue.incoming(Duration::from_secs(10)).await.ok_or("no NOTIFY came within 10 s")?;
             }
             Ok(answer)
         }
-        Command::Call { who, uri, hold } => {
-            let ue = connect(who).await?;
+        Command::Call { uri, hold, .. } => {
             let call = ue.call(uri).await?;
             if call.answer.status().is_none_or(|status| status >= 300) {
                 return Ok(call.answer);
@@ -272,7 +303,9 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         Carrier::DtlsPsk => {
             Some(shared_key(who, PskUse::Suite(DTLS_SUITE), bootstrapped.as_deref())?)
         }
-        Carrier::Udp | Carrier::Tcp | Carrier::Tls | Carrier::Dtls => None,
+        Carrier::Udp | Carrier::Tcp | Carrier::Tls | Carrier::Dtls | Carrier::Ws | Carrier::Wss => {
+            None
+        }
     };
     let settings = UeSettings {
         edge: who.edge,
@@ -282,6 +315,8 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
             Carrier::Tcp => Transport::Tcp,
             Carrier::Tls | Carrier::PskTls => Transport::Tls,
             Carrier::Dtls | Carrier::DtlsPsk => Transport::Dtls,
+            Carrier::Ws => Transport::Ws,
+            Carrier::Wss => Transport::Wss,
         },
         identity: who.identity.clone(),
         credentials,
@@ -289,6 +324,8 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         tls,
         psk,
         trust,
+        ws: Offer { origin: who.origin.clone(), path: who.ws_path.clone() },
+        sec_agree: who.sec_agree,
         local: None,
         trace: None,
     };

@@ -258,11 +258,18 @@ impl Agent {
         response: &Message,
         now: Now,
     ) {
-        if matches!(status, 401 | 407)
+        let lists = matches!(status, 421 | 494)
+            && self.answerer.agrees()
+            && response.has(Name::SecurityServer);
+        if (lists || matches!(status, 401 | 407))
             && tries < self.answerer.challenges_max()
             && draft.method != "CANCEL"
         {
-            match self.answerer.challenged(response) {
+            let taken = match lists {
+                true => self.answerer.agreed(response),
+                false => self.answerer.challenged(response),
+            };
+            match taken {
                 Ok(()) => {
                     draft.cseq = draft.cseq.saturating_add(1);
                     if let Some(dialog) = self.dialogs.get_mut(&draft.call_id) {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use super::agreement::{Agreement, Protection};
 use super::bootstrap::Bootstrapped;
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce, print_auts};
 use crate::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
@@ -81,6 +82,10 @@ pub enum Unanswerable {
     Malformed,
     /// The server's own proof is wrong.
     ServerUnproved,
+    /// The edge says that the list it was shown is not the one it gave.
+    Altered,
+    /// The edge can do nothing of what the UE can do.
+    NothingInCommon,
     /// The challenge was not made with the card's key, or its sequence number is not taken over.
     CardRefuses,
 }
@@ -99,6 +104,12 @@ impl fmt::Display for Unanswerable {
             Self::Malformed => f.write_str("the challenge is malformed"),
             Self::ServerUnproved => {
                 f.write_str("the server does not know the key: its rspauth is wrong")
+            }
+            Self::Altered => {
+                f.write_str("what the edge can do was altered on the way, or is another now")
+            }
+            Self::NothingInCommon => {
+                f.write_str("the edge offers no protection that is known here")
             }
             Self::CardRefuses => f.write_str("the card does not take the challenge"),
         }
@@ -151,13 +162,44 @@ pub struct Answerer {
     floor: Hash,
     cnonce: String,
     spaces: Vec<Space>,
+    agreement: Option<Agreement>,
 }
 
 impl Answerer {
     /// For a user with `credentials` who dialled `host`; algorithms below `floor` are not answered. `cnonce` is
     /// random text without quotes.
     pub fn new(credentials: Vec<Credential>, host: &str, floor: Hash, cnonce: String) -> Self {
-        Self { credentials, host: host.to_ascii_lowercase(), floor, cnonce, spaces: Vec::new() }
+        let host = host.to_ascii_lowercase();
+        Self { credentials, host, floor, cnonce, spaces: Vec::new(), agreement: None }
+    }
+
+    /// The same, for a user who wants an agreement with the edge; `tls` says whether he speaks TLS.
+    pub fn agreeing(mut self, tls: bool) -> Self {
+        self.agreement = Some(Agreement::new(tls, self.floor));
+        self
+    }
+
+    /// Whether he wants one.
+    pub fn agrees(&self) -> bool {
+        self.agreement.is_some()
+    }
+
+    /// What was agreed on with the edge.
+    pub fn agreed_on(&self) -> Option<Protection> {
+        self.agreement.as_ref().and_then(Agreement::made)
+    }
+
+    /// Takes in the list of a 421 or 494, and the challenge beside it if Digest is to begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswerable`]; the request is not to be sent again then.
+    pub fn agreed(&mut self, response: &Message) -> Result<(), Unanswerable> {
+        let agreement = self.agreement.as_mut().ok_or(Unanswerable::NothingInCommon)?;
+        match agreement.take(response)? {
+            Protection::Tls => Ok(()),
+            Protection::Digest(..) => self.challenged(response),
+        }
     }
 
     /// How many challenges to one request may be answered.
@@ -194,7 +236,13 @@ impl Answerer {
         if let Some(algorithm) = AkaAlgorithm::of(algorithm) {
             return self.take_aka(challenge, algorithm, proxy);
         }
-        let (hash, session) = Hash::of(algorithm).ok_or(Unanswerable::NoCredentials)?;
+        let (mut hash, session) = Hash::of(algorithm).ok_or(Unanswerable::NoCredentials)?;
+        let agreed = match self.agreed_on() {
+            Some(Protection::Digest(hash, int)) => Some((hash, int)),
+            Some(Protection::Tls) | None => None,
+        };
+        // What was agreed on takes the place of what the challenge says (RFC 3329 section 2.4).
+        hash = agreed.map_or(hash, |(hash, _)| hash);
         if session {
             return Err(Unanswerable::NoCredentials);
         }
@@ -218,7 +266,7 @@ impl Answerer {
             hash,
             nonce: text("nonce").ok_or(Unanswerable::Malformed)?,
             opaque: text("opaque"),
-            int: !offers(b"auth") && offers(b"auth-int"),
+            int: agreed.map_or(!offers(b"auth") && offers(b"auth-int"), |(_, int)| int),
             count: 0,
             proxy,
             tried: false,
@@ -346,6 +394,17 @@ impl Answerer {
             let name = if space.proxy { "Proxy-Authorization" } else { "Authorization" };
             text.field(name, |value| space.put(value, method, uri, body, &self.cnonce));
         }
+        let Some(agreement) = self.agreement.as_ref().filter(|_| method != "PRACK") else { return };
+        let covers = |space: &&Space| space.aka.is_none() && space.hash == Hash::Md5;
+        let space = self.spaces.iter().find(covers);
+        let digits = space.zip(agreement.list()).map(|(space, list)| {
+            space.compute(method, uri, body, &self.cnonce, |ha1, inputs| {
+                Response::vouching(ha1, inputs, list)
+            })
+        });
+        let is_digest = matches!(agreement.made(), Some(Protection::Digest(..)));
+        let digits = digits.as_ref().filter(|_| is_digest);
+        agreement.put(text, digits.map(Response::as_hex));
     }
 
     /// Notes that a request with credentials was accepted: a later challenge is a new one.
@@ -384,6 +443,17 @@ impl Answerer {
 
 impl Space {
     fn response(&self, method: &str, uri: &str, body: &[u8], cnonce: &str) -> Response {
+        self.compute(method, uri, body, cnonce, Response::compute)
+    }
+
+    fn compute(
+        &self,
+        method: &str,
+        uri: &str,
+        body: &[u8],
+        cnonce: &str,
+        how: impl Fn(&Ha1, &Inputs<'_>) -> Response,
+    ) -> Response {
         let nc = format!("{:08x}", self.count);
         let inputs = Inputs {
             hash: self.hash,
@@ -395,7 +465,7 @@ impl Space {
             nc: nc.as_bytes(),
             qop: if self.int { Qop::AuthInt(body) } else { Qop::Auth },
         };
-        Response::compute(&self.ha1, &inputs)
+        how(&self.ha1, &inputs)
     }
 
     fn put(&self, text: &mut Text, method: &str, uri: &str, body: &[u8], cnonce: &str) {

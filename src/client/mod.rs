@@ -1,12 +1,13 @@
 //! The UE's side: a phone for laboratories, and the honest peer of this crate's own tests.
 //!
 //! Takes:   a user's credentials, or a card for the bootstrapping server.
-//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), a phone (`agent`), with a socket (`ue`).
+//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), agreements (`agreement`), a phone (`agent`), with a socket (`ue`).
 //! Keeps:   see each file; keys on disk are sealed (`store`).
 //! Refuses: servers that do not prove to be who was dialled.
 //! Sources: RFC 3261; RFC 7616; TS 33.220; TS 24.109; RFC 5922.
 
 pub mod agent;
+pub mod agreement;
 pub mod answer;
 pub mod bootstrap;
 #[cfg(feature = "http")]
@@ -19,3 +20,5 @@ pub mod info;
 pub mod store;
 #[cfg(feature = "edge")]
 pub mod ue;
+#[cfg(feature = "edge")]
+mod ws;

@@ -19,14 +19,17 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::agent::{Agent, Event, Failure};
+use super::agreement::Protection;
 use super::answer::{Answerer, Credential};
 use super::draft::{Draft, Voice};
 #[cfg(feature = "webrtc-dtls")]
 use super::dtls::Line;
+use super::ws::{self, Line as WsLine};
 use crate::authentication::digest::Hash;
 use crate::clock;
 use crate::keys::psk::PskClient;
 use crate::transport::peer::Trust;
+use crate::transport::ws::Offer;
 use crate::transport::{Flow, ListenerId, Transport, tls};
 use crate::wire::message::MESSAGE_MAX_KNOWN;
 use crate::wire::{Framed, Framer, Message, Name};
@@ -58,6 +61,10 @@ pub struct UeSettings {
     pub psk: Option<PskClient>,
     /// Who may vouch for the edge, over DTLS with certificates.
     pub trust: Option<Trust>,
+    /// What it asks a WebSocket server for.
+    pub ws: Offer,
+    /// Whether it wants an agreement with the edge on what protects its requests (RFC 3329).
+    pub sec_agree: bool,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.
@@ -71,6 +78,8 @@ pub enum UeError {
     Connect(io::Error),
     /// The TLS handshake failed, or the name is wrong.
     Tls(String),
+    /// No SIP over WebSocket was agreed.
+    WebSocket(String),
     /// The handshake with a shared key failed: the edge may not know it any more, so another one has to be made.
     SharedKey(String),
     /// No usable answer.
@@ -84,6 +93,7 @@ impl std::fmt::Display for UeError {
         match self {
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::WebSocket(why) => write!(f, "WebSocket: {why}"),
             Self::SharedKey(why) => {
                 write!(f, "the edge does not take this key, so make another: {why}")
             }
@@ -102,6 +112,7 @@ enum Command {
     Send(Draft, oneshot::Sender<Result<Message, Failure>>),
     Draft(&'static str, String, oneshot::Sender<Draft>),
     Inside(String, &'static str, oneshot::Sender<Option<Draft>>),
+    Agreed(oneshot::Sender<Option<Protection>>),
     Raw(Bytes),
 }
 
@@ -152,24 +163,33 @@ impl Ue {
                 phone.start_dtls(socket, inbox, &settings).await?;
                 local
             }
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let stream = TcpStream::connect(settings.edge).await.map_err(UeError::Connect)?;
                 stream.set_nodelay(true).map_err(UeError::Connect)?;
                 let local = stream.local_addr().map_err(UeError::Connect)?;
                 let phone = Phone::new(&settings, local, tell);
                 if settings.transport == Transport::Tcp {
                     tokio::spawn(phone.run_stream(stream, inbox));
+                } else if settings.transport == Transport::Ws {
+                    let host = settings.edge.to_string();
+                    let line = WsLine::connect(stream, &host, &settings.ws).await?;
+                    tokio::spawn(phone.run_ws(line, inbox));
                 } else if let Some(psk) = &settings.psk {
                     let stream = shared(psk, &settings.edge_name, stream).await?;
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else {
-                    let config = settings.tls.clone();
-                    let config =
-                        config.ok_or_else(|| UeError::Tls("no trust anchors are given".into()))?;
+                    let none = || UeError::Tls("no trust anchors are given".into());
+                    let config = settings.tls.clone().ok_or_else(none)?;
                     let (stream, _) = tls::connect(config, &settings.edge_name, stream)
                         .await
                         .map_err(|why| UeError::Tls(why.to_string()))?;
-                    tokio::spawn(phone.run_stream(stream, inbox));
+                    if settings.transport == Transport::Wss {
+                        let (host, ws) = (ws::host_of(&settings), &settings.ws);
+                        let line = WsLine::connect(stream, &host, ws).await?;
+                        tokio::spawn(phone.run_ws(line, inbox));
+                    } else {
+                        tokio::spawn(phone.run_stream(stream, inbox));
+                    }
                 }
                 local
             }
@@ -290,6 +310,17 @@ impl Ue {
         answer.await.map_err(|_| UeError::Gone)?.map_err(UeError::Failed)
     }
 
+    /// What was agreed on with the edge; `None` if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError::Gone`].
+    pub async fn agreed_on(&self) -> Result<Option<Protection>, UeError> {
+        let (reply, agreed) = oneshot::channel();
+        self.command(Command::Agreed(reply)).await?;
+        agreed.await.map_err(|_| UeError::Gone)
+    }
+
     /// Sends octets as they are.
     ///
     /// # Errors
@@ -332,20 +363,24 @@ impl Phone {
         };
         let bootstrapped = settings.credentials.iter().any(|c| matches!(c, Credential::Gba { .. }));
         let token = if bootstrapped { " 3gpp-gba" } else { "" };
+        let host = if transport.is_websocket() { ws::nowhere() } else { local.to_string() };
         let voice = Voice {
             identity: settings.identity.clone(),
-            via: format!("SIP/2.0/{} {local}", transport.via_token()),
-            contact: format!("sip:{user}@{local}{parameter}"),
+            via: format!("SIP/2.0/{} {host}", transport.via_token()),
+            contact: format!("sip:{user}@{host}{parameter}"),
             agent: format!("sipward-ue/{}{token}", env!("CARGO_PKG_VERSION")),
         };
         let seed = u64::from_be_bytes(clock::random());
         let cnonce = format!("{:016x}", u64::from_be_bytes(clock::random()));
-        let answerer = Answerer::new(
+        let mut answerer = Answerer::new(
             settings.credentials.clone(),
             &settings.edge_name,
             settings.floor,
             cnonce,
         );
+        if settings.sec_agree {
+            answerer = answerer.agreeing(transport == Transport::Tls);
+        }
         let flow =
             Flow { transport, listener: ListenerId(0), remote: settings.edge, connection: None };
         Self {
@@ -425,6 +460,30 @@ impl Phone {
         }
     }
 
+    async fn run_ws<S>(mut self, mut line: WsLine<S>, mut inbox: mpsc::Receiver<Command>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            for octets in self.drain() {
+                if !line.send(&octets).await {
+                    return self.end();
+                }
+            }
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return line.close().await,
+                },
+                read = line.recv() => match read {
+                    Some(message) => self.take(message),
+                    None => return self.end(),
+                },
+                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
+            }
+        }
+    }
+
     async fn run_stream<S>(mut self, stream: S, mut inbox: mpsc::Receiver<Command>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -479,6 +538,7 @@ impl Phone {
             Command::Inside(call, method, reply) => {
                 drop(reply.send(self.agent.draft_in(&call, method)));
             }
+            Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
             Command::Raw(octets) => self.agent.send_raw(octets),
         }
     }

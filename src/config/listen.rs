@@ -3,7 +3,7 @@
 //! Takes:   the tables as written, and the files they name.
 //! Gives:   [`Listener`]s that can be bound and shown, certificates read and tried.
 //! Keeps:   nothing.
-//! Refuses: two listeners on one port, TLS beside cleartext, a certificate that does not carry the listener's
+//! Refuses: two listeners on one port, TLS beside cleartext, WebSocket beside anything, a certificate that does not carry the listener's
 //!          name or is out of its time, a key that others can read, trust in nobody where clients are asked.
 //! Sources: RFC 5922 sections 7.1 and 7.4; RFC 3261 sections 18.2.1 and 26.3.1; `TR-01`, `RR-02`, `VIA-07`.
 
@@ -16,10 +16,13 @@ use super::files::{Fingerprint, Folder, Secrecy, Sum};
 use super::problem::{Notes, Place};
 use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
+use super::ws;
 use crate::authentication::digest::Hash;
+use crate::authentication::sec_agree::Mode;
 use crate::clock;
 use crate::transport::peer::{ClientCertificate, Trust};
-use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls};
+use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls, TlsProblem};
+use crate::transport::ws::Rules;
 use crate::transport::{Side, Transport};
 
 /// Most listeners.
@@ -38,7 +41,7 @@ pub struct Listener {
     pub side: Side,
     /// Where.
     pub address: SocketAddr,
-    /// What it speaks: UDP, TCP or both; or TLS, DTLS or both.
+    /// What it speaks: UDP, TCP or both; or TLS, DTLS or both; or WebSocket.
     pub transports: Vec<Transport>,
     /// The host in Via and Record-Route, and in its certificate; lower case.
     pub identity: Arc<str>,
@@ -48,10 +51,27 @@ pub struct Listener {
     pub psk: Option<Offer>,
     /// How it speaks DTLS, if it does.
     pub dtls: Option<Dtls>,
+    /// Whom it lets in, if it speaks WebSocket.
+    pub ws: Option<Arc<Rules>>,
     /// Digest algorithms of its own, the preferred one first.
     pub algorithms: Option<Vec<Hash>>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
     pub force_rport: bool,
+    /// What it does about security agreements.
+    pub sec_agree: Mode,
+}
+
+impl Listener {
+    /// Its end of TLS, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn server_tls(&self) -> Result<Option<Arc<ServerTls>>, TlsProblem> {
+        let Some(tls) = &self.tls else { return Ok(None) };
+        let make = if self.ws.is_some() { ServerTls::of_websocket } else { ServerTls::new };
+        make(&tls.spec).map(Arc::new).map(Some)
+    }
 }
 
 /// What a TLS listener shows and asks for.
@@ -110,17 +130,13 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     }
     let offer = psk.as_ref().map(|spot| spot.value);
     let dtls = dtls::read(&mut section, transports.as_deref(), side, (tls.as_ref(), offer));
+    let ws = ws::read(&mut section, transports.as_deref(), side, address.as_ref(), psk.as_ref());
     let mut digest = section.table("digest");
     let algorithms =
         digest.maybe::<Vec<Hash>>("algorithms").map(|spot| algorithms(spot, digest.notes()));
     digest.finish();
     let force_rport = section.or("force_rport", true);
-    if let Some(sec_agree) = section.maybe::<String>("sec_agree")
-        && sec_agree.value != "off"
-    {
-        let why = "the agreement of RFC 3329 is not offered by this version";
-        section.notes().problem(&sec_agree.place, "is not offered", why, "\"off\"");
-    }
+    let sec_agree = sec_agree(&mut section, side, transports.as_deref());
     section.finish();
     let identity = identity?.value.to_ascii_lowercase();
     Some(Listener {
@@ -132,9 +148,34 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         tls,
         psk: psk.map(|spot| spot.value),
         dtls,
+        ws,
         algorithms,
         force_rport,
+        sec_agree,
     })
+}
+
+/// What a listener does about security agreements.
+fn sec_agree(
+    section: &mut Section<'_>,
+    side: Option<Side>,
+    transports: Option<&[Transport]>,
+) -> Mode {
+    let (notes, place) = (section.notes(), section.place_of("sec_agree"));
+    let modes = [("off", Mode::Off), ("accept", Mode::Accept), ("require", Mode::Require)];
+    let mode = section.word("sec_agree", &modes);
+    if mode == Mode::Off {
+        return mode;
+    }
+    if side == Some(Side::Core) {
+        let why = "it is between a device and its first hop (RFC 3329 section 2.3)";
+        notes.problem(&place, "stands at a listener for servers", why, "\"off\"");
+    }
+    if transports.is_some_and(|list| list.contains(&Transport::Dtls)) {
+        let why = "RFC 3329 has a name for TLS and none for DTLS: give DTLS a listener of its own";
+        notes.problem(&place, "stands at a listener with DTLS", why, "\"off\"");
+    }
+    mode
 }
 
 fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
@@ -152,12 +193,14 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
             "dtls" => Transport::Dtls,
+            "ws" => Transport::Ws,
+            "wss" => Transport::Wss,
             other => {
                 let what = format!("holds {other:?}, which is not offered");
                 notes.problem(
                     &place,
                     &what,
-                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\"",
+                    "what is: \"udp\", \"tcp\", \"tls\", \"dtls\", \"wss\", \"ws\"",
                     example,
                 );
                 return None;
@@ -171,6 +214,11 @@ fn transports(section: &mut Section<'_>) -> Option<Vec<Transport>> {
     }
     if transports.is_empty() {
         notes.problem(&place, "is empty", "it would listen to nothing", example);
+        return None;
+    }
+    if transports.len() > 1 && transports.iter().any(|transport| transport.is_websocket()) {
+        let why = "WebSocket needs a port of its own: it begins with HTTP, and where HTTP is taken, SIP is not";
+        notes.problem(&place, "mixes WebSocket with others", why, "[\"wss\"]");
         return None;
     }
     let secure = |transport: &Transport| transport.is_secure();

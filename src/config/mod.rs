@@ -20,6 +20,7 @@ pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod ws;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,8 +38,10 @@ pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
 
+use crate::authentication::digest::Hash;
+use crate::authentication::sec_agree::Mode;
 use crate::identity::Realm;
-use crate::transport::Side;
+use crate::transport::{Side, Transport};
 use files::Folder;
 use problem::{Notes, Place};
 use raw::{Document, Lines, Section, Spot};
@@ -191,7 +194,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
     let domain = domains.first().map_or("invalid", |domain| &**domain);
-    let home = accounts::Home { realm: &realm, domain };
+    let home = accounts::Home { realm: &realm, domain, own: &[] };
     let required = naf.as_ref().is_some_and(|naf| naf.required);
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
@@ -201,6 +204,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge && !shared, notes);
+    agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
     let register = proof::register(&mut root);
@@ -328,6 +332,29 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
         let place = root.place_of("naf");
         let why = "nobody would give it keys: this version asks its own bootstrapping server alone";
         notes.say(place.line, "[naf] stands without [bsf]".into(), why, "[bsf]");
+    }
+}
+
+/// What is agreed on must be there: TLS under the listener's name, or Digest with MD5 (`SA-05`).
+fn agreements(root: &mut Section<'_>, listeners: &[Listener], realms: bool, digest: &Digest) {
+    let notes = root.notes();
+    let places: Vec<Place> =
+        root.tables("listen").iter().map(|section| section.place_of("sec_agree")).collect();
+    if listeners.len() != places.len() {
+        return;
+    }
+    for (listener, place) in listeners.iter().zip(places) {
+        let tls = listeners.iter().any(|other| {
+            other.side == Side::Ue
+                && other.identity == listener.identity
+                && other.transports.contains(&Transport::Tls)
+        });
+        let algorithms = listener.algorithms.as_ref().unwrap_or(&digest.algorithms);
+        let md5 = realms && algorithms.contains(&Hash::Md5);
+        if listener.sec_agree != Mode::Off && listener.side == Side::Ue && !tls && !md5 {
+            let why = "no listener of its name speaks TLS, and MD5, which alone fits RFC 3329, is not taken";
+            notes.problem(&place, "has nothing to agree on", why, "\"off\"");
+        }
     }
 }
 

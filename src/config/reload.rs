@@ -336,6 +336,7 @@ impl Difference {
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
                 ("tls.psk", old.psk != new.psk),
+                ("ws", old.ws != new.ws),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }
@@ -349,6 +350,10 @@ impl Difference {
             let differs = old.force_rport != new.force_rport;
             if self.live(differs, format!("listen[{at}].force_rport")) {
                 old.force_rport = new.force_rport;
+            }
+            let differs = old.sec_agree != new.sec_agree;
+            if self.live(differs, format!("listen[{at}].sec_agree")) {
+                old.sec_agree = new.sec_agree;
             }
         }
     }

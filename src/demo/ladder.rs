@@ -223,6 +223,8 @@ impl Watch for Ladder {
             (Transport::Tls, Some(_)) => " (PSK-TLS)",
             (Transport::Tls, None) => " (TLS)",
             (Transport::Dtls, _) => " (DTLS)",
+            (Transport::Wss, _) => " (WSS)",
+            (Transport::Ws, _) => " (WS)",
             (Transport::Udp | Transport::Tcp, _) => "",
         };
         let what = format!("{}{secure}", title(message));

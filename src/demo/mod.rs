@@ -4,7 +4,8 @@
 //! 2. Alice registers over UDP, bob over TLS; each is challenged once.
 //! 3. They exchange texts, subscribe, call each other and hang up.
 //! 4. A rogue with an account of his own replays, spoofs and tries to hang up for alice, and is refused.
-//! 5. Bob registers by PSK-TLS: his key makes the connection, so nothing is asked.
+//! 5. Bob registers by PSK-TLS: his key makes the connection, so nothing is asked; then by DTLS, and
+//!    alice's text finds him there.
 //! 6. The core counts what it saw: no credentials, one asserted identity each time.
 //!
 //! Takes:   nothing but free ports on loopback.

@@ -41,6 +41,7 @@ use crate::keys::vector::{Algorithms, Amf};
 use crate::keys::{KeySource, UaId};
 use crate::refusal::Refusal;
 use crate::transport::tls::{self, ServerSpec, ServerTls};
+use crate::transport::ws::Offer;
 use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
 use crate::wire::Message;
 
@@ -168,6 +169,7 @@ impl Demo {
         self.call(out, alice, bob).await?;
         self.rogue(out, alice, bob).await?;
         self.shared_key(out, keys).await?;
+        self.datagrams(out, alice, keys).await?;
         self.counts(out)
     }
 
@@ -355,7 +357,7 @@ impl Demo {
         credentials: Vec<Credential>,
         psk: Option<PskClient>,
     ) -> Result<Ue, UeError> {
-        let place = if transport == Transport::Tls { 1 } else { 0 };
+        let place = usize::from(transport.is_secure());
         let edge = self.running.edge.addresses().get(place).copied();
         let name = if user == "rogue" { "mallory" } else { user };
         let ue = Ue::connect(UeSettings {
@@ -368,7 +370,9 @@ impl Demo {
             tls: Some(Arc::clone(&self.tls)),
             psk,
             trust: None,
-            local: Some((LOOPBACK, 0).into()).filter(|_| transport == Transport::Udp),
+            local: Some((LOOPBACK, 0).into()).filter(|_| !transport.is_reliable()),
+            ws: Offer::default(),
+            sec_agree: false,
             trace: None,
         })
         .await?;
@@ -424,7 +428,12 @@ pub(super) fn expect(what: &str, response: &Message, status: u16) -> Result<(), 
 }
 
 /// Waits for that request; what comes before it was not asked about.
-async fn received(what: &str, ue: &Ue, method: &str, body: &[u8]) -> Result<(), Trouble> {
+pub(super) async fn received(
+    what: &str,
+    ue: &Ue,
+    method: &str,
+    body: &[u8],
+) -> Result<(), Trouble> {
     while let Some(message) = ue.incoming(Duration::from_secs(5)).await {
         if message.method_octets() == method.as_bytes() && message.body().starts_with(body) {
             return Ok(());
@@ -463,7 +472,11 @@ fn bsf() -> Result<Bsf, Trouble> {
     let grant = NafGrant {
         host: EDGE.into(),
         fqdns: vec![EDGE.into()],
-        protocols: [UaId::SIP_DIGEST, UaId::SHARED_KEY_TLS13].map(UaGrant::Exact).to_vec(),
+        protocols: vec![
+            UaGrant::Exact(UaId::SIP_DIGEST),
+            UaGrant::Exact(UaId::SHARED_KEY_TLS13),
+            UaGrant::TlsSuites,
+        ],
         sees_impi: true,
         sees_identities: true,
     };
@@ -494,13 +507,17 @@ fn plan(bsf: Arc<Bsf>, core: SocketAddr, tls: Arc<ServerTls>) -> Result<Plan, Tr
         tls,
         psk: None,
         dtls: None,
+        ws: None,
     };
-    let with_certificate = listen(1, Side::Ue, &[Transport::Tls], EDGE, Some(tls));
+    let sessions = shared::sessions()?;
+    let secure: &[Transport] =
+        if sessions.is_some() { &[Transport::Tls, Transport::Dtls] } else { &[Transport::Tls] };
+    let with_certificate = listen(1, Side::Ue, secure, EDGE, Some(tls));
     let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
     Ok(Plan {
         listeners: vec![
             listen(0, Side::Ue, &[Transport::Udp, Transport::Tcp], EDGE, None),
-            ListenSpec { psk: shared::handshakes()?, ..with_certificate },
+            ListenSpec { psk: shared::handshakes()?, dtls: sessions, ..with_certificate },
             listen(2, Side::Core, &[Transport::Udp], "127.0.0.1", None),
         ],
         groups: vec![Group {

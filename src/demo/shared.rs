@@ -1,7 +1,8 @@
-//! The demonstration's scene with a shared key.
+//! The demonstration's scenes with a shared key.
 //!
 //! Takes:   bob's bootstrapped keys.
-//! Gives:   a connection that they make, on which nothing is asked; and one that another key does not make.
+//! Gives:   a connection and a session that they make, on which nothing is asked; and a connection that another key
+//!          does not make.
 //! Keeps:   nothing.
 //! Refuses: to go on if it went wrong.
 //! Sources: TS 33.222 clause 5.4; TS 33.220 annex B.3.
@@ -9,12 +10,13 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::scene::{Demo, EDGE, Trouble, expect};
+use super::scene::{Demo, EDGE, Trouble, expect, received};
 use crate::client::bootstrap::Bootstrapped;
-use crate::client::ue::UeError;
+use crate::client::ue::{Ue, UeError};
 use crate::keys::NafId;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::transport::Transport;
+use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
 use crate::transport::psk_tls::PskServer;
 
 /// The handshakes of the listener with certificates.
@@ -28,6 +30,15 @@ pub(super) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
 #[cfg(not(feature = "openssl"))]
 pub(super) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
     Ok(None)
+}
+
+/// The same over datagrams, by the library that this build has.
+pub(super) fn sessions() -> Result<Option<Arc<DtlsServer>>, Trouble> {
+    if cfg!(not(any(feature = "openssl", feature = "webrtc-dtls"))) {
+        return Ok(None);
+    }
+    let spec = DtlsSpec { engine: Library::usual(), certificates: None, shared_keys: true };
+    Ok(Some(Arc::new(DtlsServer::new(&spec).map_err(io::Error::other)?)))
 }
 
 impl Demo {
@@ -44,11 +55,12 @@ impl Demo {
             out,
             "Bob comes again by PSK-TLS: his key makes the connection, nothing is asked",
         )?;
-        let bob = self.ue_with("bob", Transport::Tls, Vec::new(), Some(key(keys)?)).await?;
+        let shared = key(keys, PskUse::Tls13)?;
+        let bob = self.ue_with("bob", Transport::Tls, Vec::new(), Some(shared)).await?;
         expect("bob's REGISTER", &bob.register(600).await?, 200)?;
         self.show(out)?;
         self.refused("registering with a shared key", &[])?;
-        let stolen = PskClient { key: wrong()?, ..key(keys)? };
+        let stolen = PskClient { key: wrong()?, ..key(keys, PskUse::Tls13)? };
         match self.ue_with("rogue", Transport::Tls, Vec::new(), Some(stolen)).await {
             Err(UeError::SharedKey(_)) => {
                 writeln!(
@@ -61,10 +73,32 @@ impl Demo {
             Ok(_) => Err(Trouble::Scene("a wrong key made a connection".into())),
         }
     }
+
+    /// The same without a connection: DTLS, with a key for its cipher suite.
+    pub(super) async fn datagrams(
+        &self,
+        out: &mut (dyn Write + Send),
+        alice: &Ue,
+        keys: &Bootstrapped,
+    ) -> Result<(), Trouble> {
+        if cfg!(not(feature = "webrtc-dtls")) {
+            return Ok(());
+        }
+        self.scene(out, "Bob comes a third time, by DTLS: the same over datagrams")?;
+        let shared = key(keys, PskUse::Suite(PSK_AES128_GCM_SHA256))?;
+        let bob = self.ue_with("bob", Transport::Dtls, Vec::new(), Some(shared)).await?;
+        expect("bob's REGISTER", &bob.register(600).await?, 200)?;
+        expect("MESSAGE to bob", &alice.message("sip:bob@example.net", "Over DTLS").await?, 200)?;
+        received("the text", &bob, "MESSAGE", b"Over DTLS").await?;
+        self.show(out)?;
+        self.refused("registering over DTLS", &[])
+    }
 }
 
-fn key(keys: &Bootstrapped) -> Result<PskClient, Trouble> {
-    let of = PskUse::Tls13;
+/// The suite that every stack with DTLS and shared keys has.
+const PSK_AES128_GCM_SHA256: u16 = 0x00a8;
+
+fn key(keys: &Bootstrapped, of: PskUse) -> Result<PskClient, Trouble> {
     let key = keys.naf_key(&NafId::new(EDGE, of.ua(Scheme::ThreeGpp))).map_err(io::Error::other)?;
     let key = PskKey::new(key.expose()).ok_or(Trouble::Scene("no key".into()))?;
     Ok(PskClient { identity: PskName::identity_of(&keys.btid), key, of })

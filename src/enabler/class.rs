@@ -1,7 +1,7 @@
 //! Stage 6, classes: the kinds of service that a request can be part of.
 //!
 //! Takes:   nothing.
-//! Gives:   [`Class`] and [`Family`]: their names, their order, the methods that fit them.
+//! Gives:   [`Class`] and [`Family`]: their names, their order, the methods that fit them; [`ClassSet`].
 //! Keeps:   nothing.
 //! Refuses: nothing.
 //! Sources: OMA CPM, LOCSIP and SIP Push as their identifiers are registered; RFC 6050 section 4.4.
@@ -62,7 +62,70 @@ impl Family {
     pub const COUNT: usize = 5;
 }
 
+/// A set of classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassSet(u32);
+
+impl ClassSet {
+    /// The classes that a name stands for: one class, or all of CPM. Push is no caller's, and any other SIP asks for no
+    /// right; classes of the operator's own have names of his own.
+    pub fn named(name: &str) -> Option<Self> {
+        let fits = |class: &&Class| {
+            let own = class.as_str();
+            own == name || own.split_once('.').is_some_and(|(family, _)| family == name)
+        };
+        let set = NAMED.iter().filter(fits).fold(Self::default(), |set, class| set.with(*class));
+        (set != Self::default()).then_some(set)
+    }
+
+    /// The same, and that class too.
+    pub fn with(self, class: Class) -> Self {
+        Self(self.0 | class.bit())
+    }
+
+    /// What is in either.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it holds that class.
+    pub fn has(self, class: Class) -> bool {
+        self.0 & class.bit() != 0
+    }
+}
+
+/// The classes that a caller may be given a right to by name.
+pub const NAMED: [Class; 8] = [
+    Class::CpmPager,
+    Class::CpmSystem,
+    Class::CpmSession,
+    Class::CpmLarge,
+    Class::CpmFile,
+    Class::CpmDeferred,
+    Class::CpmGroup,
+    Class::Locsip,
+];
+
 impl Class {
+    /// A bit of its own.
+    fn bit(self) -> u32 {
+        let place = match self {
+            Self::Sip => 0,
+            Self::Reg => 1,
+            Self::CpmPager => 2,
+            Self::CpmSystem => 3,
+            Self::CpmSession => 4,
+            Self::CpmLarge => 5,
+            Self::CpmFile => 6,
+            Self::CpmDeferred => 7,
+            Self::CpmGroup => 8,
+            Self::Locsip => 9,
+            Self::Push => 10,
+            Self::Own(place) => u32::from(place).saturating_add(16),
+        };
+        1_u32.checked_shl(place).unwrap_or(0)
+    }
+
     /// Its name in configuration, counters and spans; a class of the operator's own has a number there, so that
     /// sets of labels stay closed.
     pub fn as_str(self) -> &'static str {
@@ -133,6 +196,21 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_stands_for_a_class_or_for_all_of_cpm() {
+        let locsip = ClassSet::named("locsip").expect("a class");
+        assert!(locsip.has(Class::Locsip) && !locsip.has(Class::CpmPager));
+        let cpm = ClassSet::named("cpm").expect("classes");
+        for class in NAMED {
+            let alone = ClassSet::named(class.as_str()).expect("a class");
+            assert_eq!(alone, ClassSet::default().with(class), "{class:?}");
+            assert_eq!(cpm.has(class), class.family() == Family::Cpm, "{class:?}");
+        }
+        for none in ["push", "sip", "reg", "own-1", "", "cpm.", "CPM"] {
+            assert_eq!(ClassSet::named(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn families_decide_before_order_does() {

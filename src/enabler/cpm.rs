@@ -135,7 +135,7 @@ impl Cpm {
         body::leaves(message, &mut |leaf| {
             let listed = leaf.is_recipient_list() || leaf.is(LIST_TYPE);
             let known = types.iter().any(|kind| leaf.is(kind));
-            if !known && !(listed && multipart.is_some()) {
+            if !(known || listed && multipart.is_some()) {
                 return Err(Refusal::BodyTypeForbidden(accept));
             }
             if listed {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
-pub use class::{Class, Family};
+pub use class::{Class, ClassSet, Family};
 pub use demands::{Demands, Entitlement, Integrity};
 pub use hint::{Recognisers, Unfit};
 pub use rates::{Meter, Payer, Toll, Tolls};
@@ -310,10 +310,8 @@ impl Enablers {
             return Err(Refusal::RateExceeded);
         }
         self.pay(policy, bound, now)?;
-        match policy.once(bound) {
-            Some(thing) if !self.counts.first(thing, now) => Err(Refusal::PushReplayed),
-            _ => Ok(()),
-        }
+        let first = policy.once(bound).is_none_or(|thing| self.counts.first(thing, now));
+        if first { Ok(()) } else { Err(Refusal::PushReplayed) }
     }
 
     fn pay(&self, policy: &dyn EnablerPolicy, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {

@@ -7,6 +7,8 @@
 //! Sources: RFC 6050 section 4.4 (compared without case, label by label); TS 24.229 section 7.2A.8.
 
 use super::Class;
+use crate::association::Bound;
+use crate::transport::Side;
 
 /// What all service identifiers of CPM begin with.
 const ICSI: &[u8] = b"urn:urn-7:3gpp-service.ims.icsi.oma.cpm.";
@@ -71,6 +73,14 @@ pub fn service_of_class(class: Class) -> Option<&'static str> {
     }
 }
 
+/// The service to be asserted: that of a class which a caller was held to, where a request begins something.
+///
+/// Source: RFC 6050 section 4.1.
+pub fn service_of(bound: &Bound<'_>) -> Option<&'static str> {
+    let begins = bound.arrival().side == Side::Ue && !bound.in_dialog();
+    begins.then(|| service_of_class(bound.class())).flatten()
+}
+
 /// What follows `prefix`, compared without case.
 fn after<'u>(urn: &'u [u8], prefix: &[u8]) -> Option<&'u [u8]> {
     let (head, rest) = urn.split_at_checked(prefix.len())?;
@@ -96,7 +106,9 @@ mod tests {
             for spelt in [name.to_owned(), name.to_uppercase(), format!("{name}.more")] {
                 assert_eq!(class_of_service(spelt.as_bytes()), Some(class), "{spelt}");
             }
-            assert_eq!(class_of_service(format!("{name}x").as_bytes()), None, "{name}x");
+            // A longer label is another one; what is left names a chat still.
+            let other = (class == Class::CpmGroup).then_some(Class::CpmSession);
+            assert_eq!(class_of_service(format!("{name}x").as_bytes()), other, "{name}x");
         }
     }
 

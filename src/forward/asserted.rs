@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use crate::association::Bound;
 use crate::authentication::Caller;
-use crate::enabler::service::service_of_class;
+use crate::authentication::sec_agree::TAG;
+use crate::enabler::service::service_of;
 use crate::gate::Gate;
 use crate::identity::Impu;
 use crate::refusal::Refusal;
-use crate::transport::Side;
+use crate::transport::{ListenerId, Side};
 use crate::wire::auth;
 use crate::wire::scan::{Field, is_space, trim};
 use crate::wire::split;
@@ -71,8 +72,6 @@ pub struct Settings {
     pub keep_history: bool,
     /// Of Alert-Info, Call-Info, Answer-Mode, Priv-Answer-Mode and Resource-Priority, those that UEs may send.
     pub allowed: Vec<Name>,
-    /// Whether RFC 3329 is in use: then its three headers are ours to consume, else they pass.
-    pub sec_agree: bool,
     /// Further names not taken from a UE nor given to one; a `*` at the end stands for anything. The names that
     /// a message cannot do without are never stripped.
     pub strip_from_ue: Vec<String>,
@@ -86,7 +85,6 @@ impl Default for Settings {
             pai_to_ue: true,
             keep_history: false,
             allowed: Vec::new(),
-            sec_agree: false,
             strip_from_ue: Vec::new(),
         }
     }
@@ -106,6 +104,9 @@ pub struct Asserted<'a> {
     pub is_own_realm: &'a dyn Fn(&[u8]) -> bool,
     /// The values of credentials that are consumed here, where stage 4 has searched for them.
     pub own_rows: Option<&'a [Span]>,
+    /// Whether the listener for UEs makes security agreements: then the three headers of RFC 3329 are ours to consume
+    /// and its option tag goes no further, else they pass.
+    pub sec_agree: bool,
 }
 
 impl std::fmt::Debug for Asserted<'_> {
@@ -114,12 +115,17 @@ impl std::fmt::Debug for Asserted<'_> {
     }
 }
 
-/// What a request loses and gains when it goes to the other side.
+/// What a request loses and gains when it goes to the other side; `ue` is the listener for UEs on its way.
 ///
 /// # Errors
 ///
 /// [`Refusal::IdentityForeign`], as [`Asserted::dress`].
-pub fn edit_request(bound: &Bound<'_>, gate: &Gate, settings: &Settings) -> Result<Edits, Refusal> {
+pub fn edit_request(
+    bound: &Bound<'_>,
+    gate: &Gate,
+    settings: &Settings,
+    ue: Option<ListenerId>,
+) -> Result<Edits, Refusal> {
     let message = bound.message();
     let identities = speaker(bound).map(|caller| &*caller.identities).unwrap_or_default();
     let mut edits = Edits::new();
@@ -129,21 +135,20 @@ pub fn edit_request(bound: &Bound<'_>, gate: &Gate, settings: &Settings) -> Resu
         service: service_of(bound),
         is_own_realm: &|realm| gate.authentication.is_own_realm(realm),
         own_rows: bound.authenticated().own_rows(),
+        sec_agree: ue.is_some_and(|listener| gate.authentication.agrees(listener)),
     };
     asserted.dress(message, Passage::from(bound.arrival().side), &mut edits)?;
     Ok(edits)
 }
 
-/// The service to be asserted: that of a class which a caller was held to, where a request begins something.
-///
-/// Source: RFC 6050 section 4.1.
-fn service_of(bound: &Bound<'_>) -> Option<&'static str> {
-    let begins = bound.arrival().side == Side::Ue && !bound.in_dialog();
-    begins.then(|| service_of_class(bound.class())).flatten()
-}
-
-/// What a response loses when it goes back to side `to`.
-pub fn edit_response(response: &Message, to: Side, gate: &Gate, settings: &Settings) -> Edits {
+/// What a response loses when it goes back to side `to`; `ue` is the listener for UEs on its way.
+pub fn edit_response(
+    response: &Message,
+    to: Side,
+    gate: &Gate,
+    settings: &Settings,
+    ue: ListenerId,
+) -> Edits {
     let passage = match to {
         Side::Ue => Passage::OUTWARD,
         Side::Core => Passage::INWARD,
@@ -156,6 +161,7 @@ pub fn edit_response(response: &Message, to: Side, gate: &Gate, settings: &Setti
         service: None,
         is_own_realm: &is_own_realm,
         own_rows: None,
+        sec_agree: gate.authentication.agrees(ue),
     };
     // Only requests are refused; one that came here as a response would lose the same headers.
     let _ = asserted.dress(response, passage, &mut edits);
@@ -292,6 +298,9 @@ impl Asserted<'_> {
             Name::PPreferredService => self.service.is_some(),
             Name::PAccessNetworkInfo => return Fate::Pick(is_of_the_ue),
             Name::HistoryInfo | Name::Diversion => !self.settings.keep_history,
+            Name::Require | Name::ProxyRequire if self.sec_agree => {
+                return Fate::Pick(is_no_agreement);
+            }
             Name::Path | Name::ServiceRoute => message.is_request(),
             Name::AlertInfo
             | Name::CallInfo
@@ -333,9 +342,7 @@ impl Asserted<'_> {
                 Some(own) => own.contains(&field.value()),
                 None => self.is_own_row(field.value().of(message.octets())),
             },
-            Name::SecurityClient | Name::SecurityVerify | Name::SecurityServer => {
-                self.settings.sec_agree
-            }
+            Name::SecurityClient | Name::SecurityVerify | Name::SecurityServer => self.sec_agree,
             _ => false,
         }
     }
@@ -490,6 +497,11 @@ fn is_public_diversion(value: &[u8]) -> bool {
     })
 }
 
+/// Whether an option tag is not that of RFC 3329: its section 2.3.1 has the proxy that agreed take it away.
+fn is_no_agreement(tag: &[u8]) -> bool {
+    !tag.eq_ignore_ascii_case(TAG.as_bytes())
+}
+
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }
@@ -555,6 +567,8 @@ const TOUCHED: u128 = Name::PAssertedIdentity.bit()
     | Name::SecurityClient.bit()
     | Name::SecurityVerify.bit()
     | Name::SecurityServer.bit()
+    | Name::Require.bit()
+    | Name::ProxyRequire.bit()
     | Name::PVisitedNetworkId.bit()
     | Name::PChargingVector.bit()
     | Name::PChargingFunctionAddresses.bit()

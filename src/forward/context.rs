@@ -49,6 +49,8 @@ pub(super) struct Context {
     /// Whether the last flow that was tried is gone.
     pub(super) unreachable: bool,
     pub(super) timer: Option<(TimerKey, Instant)>,
+    /// Under what it is found by where its requests went.
+    pub(super) ways: SmallVec<[u64; 1]>,
 }
 
 impl Context {

@@ -87,6 +87,8 @@ pub struct Listener {
     pub transports: Vec<Transport>,
     /// Whether UDP is answered to the source port even without `rport` (`VIA-04`).
     pub force_rport: bool,
+    /// Whether security agreements are made here, so that `sec-agree` is an extension we have.
+    pub sec_agree: bool,
 }
 
 /// What stage 7 is told. A reload puts another one in its place.
@@ -209,6 +211,11 @@ impl Settings {
         self.listeners
             .iter()
             .find(|listener| listener.side == side && listener.transports.contains(&transport))
+    }
+
+    /// Whether a listener makes security agreements.
+    pub fn agrees(&self, id: ListenerId) -> bool {
+        self.listener(id).is_some_and(|listener| listener.sec_agree)
     }
 
     /// Whether a URI names this edge: a listener's name or address, and its port.

@@ -6,9 +6,8 @@
 //! Keeps:   nothing.
 //! Refuses: what `asserted` refuses; new text with a line end in it.
 //! Sources: RFC 3261 sections 16.6 and 18.2.1; RFC 3581; RFC 5658 section 5; RFC 3327 section 5.2; RFC 5393
-//!          section 5.3.3; `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`.
-
-use std::net::SocketAddr;
+//!          section 5.3.3; `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`,
+//!          `VIA-10`.
 
 use bytes::Bytes;
 
@@ -17,7 +16,7 @@ use super::{Destination, Listener, Settings};
 use crate::association::Bound;
 use crate::transport::{Flow, Side, Transport};
 use crate::wire::edit::Unprintable;
-use crate::wire::respond::put_top_via;
+use crate::wire::respond::put_seen_via;
 use crate::wire::{Edits, Message, Method, Name, Span, Text, Uri, split};
 
 /// Breadth that a request without Max-Breadth gets, and the most it keeps.
@@ -73,9 +72,12 @@ pub fn print(bound: &Bound<'_>, mut edits: Edits, plan: &Plan<'_>) -> Result<Pri
             text.put(uri);
         });
     }
-    stamp_top_via(&mut edits, message, arrival.flow.remote);
+    stamp_top_via(&mut edits, message, &arrival.flow);
     remove_routes(&mut edits, message, plan.route);
     count_hops(&mut edits, message);
+    if plan.route.destinations.iter().any(|to| to.transport().is_reliable()) {
+        put_length(&mut edits, message);
+    }
     let octets = Bytes::from(edits.apply(message)?);
     Ok(Printed { octets, via: via_span })
 }
@@ -164,6 +166,7 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
                     Transport::Tcp => ";transport=tcp;lr",
                     Transport::Tls if !by_name && !sips => ";transport=tls;lr",
                     Transport::Dtls => ";transport=dtls-udp;lr",
+                    Transport::Ws | Transport::Wss => ";transport=ws;lr",
                     Transport::Udp | Transport::Tls => ";lr",
                 });
                 value.put(">");
@@ -215,18 +218,19 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
                 Transport::Tcp => ";transport=tcp;lr",
                 Transport::Tls => ";transport=tls;lr",
                 Transport::Dtls => ";transport=dtls-udp;lr",
+                Transport::Ws | Transport::Wss => ";transport=ws;lr",
             });
             value.put(if first_hop { ";ob>" } else { ">" });
         });
     });
 }
 
-/// `received` and `rport` in the Via that came, whatever its sender wrote there.
-fn stamp_top_via(edits: &mut Edits, message: &Message, source: SocketAddr) {
+/// `received` and `rport` in the Via that came, whatever its sender wrote there; neither on WebSocket.
+fn stamp_top_via(edits: &mut Edits, message: &Message, flow: &Flow) {
     if let Some(value) = message.values(Name::Via).next() {
         let via = message.top_via();
         edits.replace(message.span_of(value), |text| {
-            put_top_via(text, value, via.as_ref(), Some(source));
+            put_seen_via(text, value, via.as_ref(), flow.source_to_tell());
         });
     }
 }
@@ -257,6 +261,19 @@ fn remove_routes(edits: &mut Edits, message: &Message, route: &Route) {
             }),
             _ => {}
         }
+    }
+}
+
+/// Content-Length, which a stream needs and a WebSocket or a datagram may have been without.
+///
+/// Source: RFC 3261 section 18.3.
+pub(super) fn put_length(edits: &mut Edits, message: &Message) {
+    if !message.has(Name::ContentLength) {
+        edits.insert(message.head_end(), |text| {
+            text.field(Name::ContentLength.as_str(), |value| {
+                value.put_number(message.body().len() as u64);
+            });
+        });
     }
 }
 

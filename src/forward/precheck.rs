@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher13;
 
 use super::Settings;
 use super::transaction::ServerKey;
+use crate::authentication::sec_agree::TAG;
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Side};
 use crate::wire::octets::hex_digits;
@@ -76,7 +77,9 @@ pub fn precheck(
         return Err(Refusal::LoopDetected);
     }
     let ours_alone = matches!(message.method(), Some(Method::Ack | Method::Cancel));
-    if message.values(Name::ProxyRequire).next().is_some() && !ours_alone {
+    let agrees = settings.agrees(arrival.flow.listener);
+    let unknown = |tag: &[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
+    if message.values(Name::ProxyRequire).any(unknown) && !ours_alone {
         return Err(Refusal::ExtensionUnsupported);
     }
     Ok(Check::GoOn(part))

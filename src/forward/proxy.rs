@@ -13,7 +13,7 @@
 //!          than fit.
 //! Sources: RFC 3261 sections 9, 16.6 to 16.10 and 17; RFC 6026; RFC 3263 section 4.3; `PX`, `TX`, `DNS-03`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub struct Proxy {
     pub(super) rng: ChaCha12Rng,
     pub(super) wheel: Wheel<u64>,
     pub(super) contexts: HashMap<u64, Box<Context>, Hashed>,
+    /// Those that wait for an answer, under a hash of where their requests went.
+    pub(super) on_the_way: BTreeSet<(u64, u64)>,
     /// Those that are answered, until their copies cannot come any more.
     pub(super) lingering: Lingering,
     pub(super) servers: Table<ServerKey, Place>,
@@ -106,6 +108,7 @@ impl Proxy {
             rng,
             wheel: Wheel::new(),
             contexts: HashMap::default(),
+            on_the_way: BTreeSet::new(),
             lingering: Lingering::default(),
             servers: Table::default(),
             clients: Table::default(),
@@ -180,14 +183,13 @@ impl Proxy {
         if message.method() != Some(Method::Cancel) {
             return Pending::None;
         }
-        if let Some(context) = self.cancelled_by(message, flow) {
-            let fits = context.request.as_ref().is_some_and(|request| {
-                let (invite, _) = request;
-                invite.call_id() == message.call_id()
-                    && invite.from_tag().eq_ignore_ascii_case(message.from_tag())
-                    && invite.cseq().map(|c| c.number) == message.cseq().map(|c| c.number)
-            });
-            return if fits { Pending::Invite } else { Pending::None };
+        let invite = self.keys.target_any(message, b"INVITE", flow);
+        let invite = invite.map(|key| key.on(self.flow_hash.hash_one(flow)));
+        match invite.and_then(|key| self.servers.get(&key)) {
+            Some(Place::Live(id)) => return self.cancels(*id, message),
+            // It crosses the final answer, and has no effect (RFC 3261 section 9.2).
+            Some(Place::Lingering(_)) => return Pending::Other,
+            None => {}
         }
         let other = OTHERS.iter().any(|method| {
             let key = self.keys.target_any(message, method.as_bytes(), flow);
@@ -196,9 +198,14 @@ impl Proxy {
         if other { Pending::Other } else { Pending::None }
     }
 
-    pub(super) fn cancelled_by(&self, message: &Message, flow: &Flow) -> Option<&Context> {
-        let id = self.server_of(message, b"INVITE", flow)?;
-        self.contexts.get(&id).map(|context| &**context)
+    /// How a CANCEL stands to an INVITE of the same branch, sent-by and flow.
+    fn cancels(&self, id: u64, cancel: &Message) -> Pending {
+        let Some(context) = self.contexts.get(&id) else { return Pending::None };
+        let Some((invite, _)) = &context.request else { return Pending::Other };
+        let fits = invite.call_id() == cancel.call_id()
+            && invite.from_tag().eq_ignore_ascii_case(cancel.from_tag())
+            && invite.cseq().map(|c| c.number) == cancel.cseq().map(|c| c.number);
+        if fits { Pending::Invite } else { Pending::None }
     }
 
     /// The context of the request with that method which a message is about.
@@ -374,6 +381,7 @@ impl Proxy {
     /// Keeps a context that has live transactions, with one timer for the earliest of them.
     pub(super) fn put_back(&mut self, id: u64, mut context: Box<Context>) {
         self.fold_up(&mut context);
+        self.note_ways(id, &mut context);
         if context.server.is_none() && context.clients.is_empty() {
             if let Some((key, _)) = context.timer {
                 self.wheel.cancel(key);
@@ -399,6 +407,35 @@ impl Proxy {
             context.timer = earliest.map(|at| (self.wheel.insert(at, id), at));
         }
         self.contexts.insert(id, context);
+    }
+
+    /// Keeps the index of those that wait by where their requests went.
+    fn note_ways(&mut self, id: u64, context: &mut Context) {
+        let mut ways: SmallVec<[u64; 1]> = SmallVec::new();
+        if context.request.is_some() {
+            ways.extend(context.clients.iter().map(|branch| self.way(&branch.to)));
+            ways.sort_unstable();
+            ways.dedup();
+        }
+        if ways == context.ways {
+            return;
+        }
+        for way in context.ways.iter().filter(|way| !ways.contains(way)) {
+            self.on_the_way.remove(&(*way, id));
+        }
+        for way in ways.iter().filter(|way| !context.ways.contains(way)) {
+            self.on_the_way.insert((*way, id));
+        }
+        context.ways = ways;
+    }
+
+    /// A hash of a destination: the same for a server on UDP and for a flow to its address.
+    pub(super) fn way(&self, to: &Destination) -> u64 {
+        let (remote, connection) = match to {
+            Destination::Flow(flow) => (flow.remote, flow.connection),
+            Destination::Target(target) => (target.address, None),
+        };
+        self.flow_hash.hash_one((to.transport(), remote, connection))
     }
 
     /// Lets what is answered linger: of a context nothing is kept then but what a copy of the request needs. A

@@ -22,7 +22,7 @@ use crate::association::{Bound, Ruling, Sent};
 use crate::enabler::Permitted;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Pending, Side};
+use crate::transport::{Flow, ListenerId, Pending, Side};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
@@ -63,7 +63,8 @@ impl Proxy {
         }
         let mut route = route::route(bound, &self.shared, &settings, now)?;
         self.keep_to_class(bound, &mut route, now)?;
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
+        let ue = listener_for_ues(bound, &route);
+        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
         let plan = Plan {
@@ -99,6 +100,7 @@ impl Proxy {
             unavailable: false,
             unreachable: false,
             timer: None,
+            ways: SmallVec::new(),
         });
         self.servers.insert(ticket.key, Place::Live(id));
         *self.unanswered.entry(flow).or_default() = held.saturating_add(1);
@@ -168,7 +170,8 @@ impl Proxy {
         }
         let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers)?;
+        let ue = listener_for_ues(bound, &route);
+        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
         let branch = self.branch(&ticket.loop_part);
         let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
@@ -206,6 +209,7 @@ impl Proxy {
             unavailable: false,
             unreachable: false,
             timer: None,
+            ways: SmallVec::new(),
         });
         self.servers.insert(ticket.key, Place::Live(id));
         let held = self.unanswered.entry(flow).or_default();
@@ -227,5 +231,13 @@ impl Proxy {
         }
         self.put_back(id, context);
         Ok(())
+    }
+}
+
+/// The listener for UEs on the way of a request.
+fn listener_for_ues(bound: &Bound<'_>, route: &Route) -> Option<ListenerId> {
+    match bound.arrival().side {
+        Side::Ue => Some(bound.arrival().flow.listener),
+        Side::Core => route.destinations.first().and_then(route::flow_of).map(|flow| flow.listener),
     }
 }

@@ -10,14 +10,14 @@
 
 use bytes::Bytes;
 
-use super::context::{Context, Register, fits};
+use super::context::{Branch, Context, Register, fits};
 use super::outgoing::{self};
 use super::transaction::{ClientInput, ClientKey, ServerInput};
-use super::{Destination, Output, asserted, precheck, returning};
+use super::{Destination, Output, Settings, asserted, precheck, returning};
 use crate::association::Responder;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Side};
+use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::{Message, Name};
 
 use super::proxy::{Event, Place, Proxy};
@@ -63,7 +63,8 @@ impl Proxy {
             self.shared.gate.associations.respond(track, response, now)?;
         }
         let (settings, gate) = (self.settings(), &self.shared.gate);
-        let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers);
+        let ue = if accepted.side == Side::Ue { reply_to } else { from.flow }.listener;
+        let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers, ue);
         if let Some(octets) = returning::print(response, edits, None, reply_to.transport) {
             self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
         }
@@ -100,7 +101,10 @@ impl Proxy {
         }
         for event in events {
             match event {
-                Event::Answer(status) => self.answered(id, context, response, status, now)?,
+                Event::Answer(status) => {
+                    let ue = if context.side == Side::Ue { context.reply_to } else { from.flow };
+                    self.answered(id, context, response, status, ue.listener, now)?;
+                }
                 Event::Gone { .. } => {}
             }
         }
@@ -114,6 +118,7 @@ impl Proxy {
         context: &mut Context,
         response: &Message,
         status: u16,
+        ue: ListenerId,
         now: Now,
     ) -> Result<(), Refusal> {
         if status == 100 {
@@ -134,8 +139,8 @@ impl Proxy {
             self.note_registration(context, response, now);
         }
         let settings = self.settings();
-        let edits =
-            asserted::edit_response(response, context.side, &self.shared.gate, &settings.headers);
+        let (side, gate) = (context.side, &self.shared.gate);
+        let edits = asserted::edit_response(response, side, gate, &settings.headers, ue);
         let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
         if let Some(octets) = returning::print(response, edits, proof, context.reply_to.transport) {
             self.send_back(context, status, octets, now);
@@ -203,7 +208,7 @@ impl Proxy {
         let (message, arrival) = request;
         let octets = if status == 100 {
             crate::wire::Reply::to(message, 100)
-                .source(arrival.flow.remote)
+                .seen_from(arrival.flow.source_to_tell())
                 .octets()
                 .map(Bytes::from)
         } else {
@@ -239,15 +244,16 @@ impl Proxy {
 
     /// The destination cannot be reached: whatever waits for it goes elsewhere, or is given up.
     pub fn transport_failed(&mut self, failed: &Destination, now: Now) {
-        let waits = |context: &Context| {
-            context.request.is_some()
-                && context.clients.iter().any(|branch| leads_to(&branch.to, failed))
-        };
+        let settings = self.settings();
+        let fails = |branch: &Branch| leads_to(&branch.to, failed, &settings);
+        let way = self.way(failed);
         let ids: Vec<u64> =
-            self.contexts.iter().filter(|(_, context)| waits(context)).map(|(id, _)| *id).collect();
+            self.on_the_way.range((way, 0)..=(way, u64::MAX)).map(|(_, id)| *id).collect();
         for id in ids {
+            #[cfg(test)]
+            tests::LOOKED.set(tests::LOOKED.get() + 1);
             let Some(mut context) = self.contexts.remove(&id) else { continue };
-            let place = context.clients.iter().position(|branch| leads_to(&branch.to, failed));
+            let place = context.clients.iter().position(fails);
             if let Some(place) = place {
                 let cancel = context.clients.get(place).is_some_and(|branch| branch.cancel);
                 let events =
@@ -278,14 +284,79 @@ fn goes_on(response: &Message) -> bool {
     response.values(Name::Via).nth(1).is_some()
 }
 
-/// Whether what is sent to `to` goes to the destination that failed: a server on UDP is known by its address alone.
-fn leads_to(to: &Destination, failed: &Destination) -> bool {
+/// Whether what is sent to `to` goes to the destination that failed: a server on UDP is known by its address, and by
+/// the side of the socket that it was sent from.
+fn leads_to(to: &Destination, failed: &Destination, settings: &Settings) -> bool {
+    let on_core = |flow: &Flow| {
+        settings.listener(flow.listener).is_some_and(|listener| listener.side == Side::Core)
+    };
     match (to, failed) {
         (Destination::Target(target), Destination::Flow(flow)) => {
             flow.connection.is_none()
+                && on_core(flow)
                 && target.transport == flow.transport
                 && target.address == flow.remote
         }
         (to, failed) => to == failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::admission::Rate;
+    use crate::testing::{Lab, LabSettings, Peer, Sent};
+
+    std::thread_local! {
+        /// Contexts that were looked at because something cannot be reached.
+        pub(super) static LOOKED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Sends so many MESSAGEs to the core, and gives what went there.
+    fn messages(lab: &mut Lab, many: u32) -> Vec<Sent> {
+        let mut key = lab.ue1();
+        let mut sent = Vec::new();
+        for number in 0..many {
+            let credentials = key.credentials("MESSAGE", "sip:bob@example.net", b"");
+            let text = format!(
+                "MESSAGE sip:bob@example.net SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK{number};rport
+Max-Forwards: 70
+From: <sip:alice@example.net>;tag=a
+To: <sip:bob@example.net>
+Call-ID: {number}
+CSeq: 1 MESSAGE
+Proxy-Authorization: {credentials}
+Content-Length: 0
+"
+            );
+            let peer = Peer::udp(&format!("192.0.2.10:{}", 1024 + number % 10));
+            sent.extend(lab.receive(&peer, &text));
+        }
+        sent
+    }
+
+    #[test]
+    fn a_flow_that_ends_costs_what_waits_for_it_and_not_what_waits() {
+        let mut settings = LabSettings::default();
+        let rate = Rate::per_second(10_000);
+        (settings.sip.demands.rate, settings.sip.demands.dialogs) = (rate, None);
+        let mut lab = Lab::new(settings);
+        let sent = messages(&mut lab, 2000);
+        assert_eq!((sent.len(), lab.journey().proxy().on_the_way.len()), (2000, 2000));
+        LOOKED.set(0);
+        lab.close(&Peer::tcp("192.0.2.99:4000", 7));
+        assert_eq!(LOOKED.get(), 0, "nothing waits for that flow");
+        for one in &sent[..1500] {
+            let text = one.text().replace("MESSAGE sip:bob@example.net SIP/2.0", "SIP/2.0 200 OK");
+            lab.receive_octets(&Peer::core(), text.into_bytes());
+        }
+        assert_eq!(lab.journey().proxy().on_the_way.len(), 500, "what is answered waits no more");
+        let now = lab.now;
+        lab.journey().unreachable(&Destination::Flow(Peer::core().flow()), now);
+        assert_eq!(LOOKED.get(), 500);
+        assert_eq!(lab.journey().proxy().on_the_way.len(), 0);
     }
 }

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 
+use super::outgoing::put_length;
 use crate::authentication::ServerProof;
 use crate::transport::Transport;
 use crate::wire::{Edits, Message, Method, Name, split};
@@ -54,6 +55,9 @@ pub fn print(
                 value.put(proof.value(response.body()));
             });
         });
+    }
+    if back_on.is_reliable() {
+        put_length(&mut edits, response);
     }
     edits.apply(response).ok().map(Bytes::from)
 }

@@ -19,14 +19,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::Signer;
+use super::{LOCATION, SLP, Signer};
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
+use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
+use crate::enabler::Enablers;
 use crate::enabler::own::{Line, Own};
-use crate::enabler::{Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
@@ -114,10 +115,6 @@ pub const UE1_BTID: &str = "I1U8vpY3qJ0hiuZNrke/NQ==@bsf.example.net";
 pub const UE1_PASSWORD: &str = "VQasbdqJHgDh9gYmzPYQw9oPwUKXr5WJMjSP7gcILMc=";
 /// The digest password of `ue1` for location: base64 of its Ks_NAF for LOCSIP.
 pub const UE1_LOCSIP_PASSWORD: &str = "mGvVRti/TrzchgK9KB/e0dNucPe4qN4aP+7WgMOwnqU=";
-/// The peer group of the location service, at 203.0.113.30:5061, known by its certificate.
-pub const LOCATION: GroupId = GroupId(1);
-/// The peer group that pushes for `ulp.ua`, at 203.0.113.40:5061, known by its certificate.
-pub const SLP: GroupId = GroupId(2);
 /// The B-TID of `ue2`.
 pub const UE2_BTID: &str = "wAB9ooJB8+dPyHpn1r2nHg==@bsf.example.net";
 /// The digest password of `ue2`.
@@ -132,6 +129,7 @@ impl Default for LabSettings {
             address: address.parse().expect("an address"),
             transports: transports.to_vec(),
             force_rport: true,
+            sec_agree: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -148,6 +146,7 @@ impl Default for LabSettings {
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
                 aka: None,
                 served: ["example.net".into(), EDGE.into()].into(),
+                agreements: HashMap::new(),
                 uri_strict: false,
                 algorithm_lock: true,
                 secure_flow_anchor: true,
@@ -167,6 +166,7 @@ impl Default for LabSettings {
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
                     listener(1, Side::Ue, "198.51.100.1:5061", &[Transport::Tls, Transport::Dtls]),
                     listener(2, Side::Core, "198.51.100.2:5060", &[Transport::Udp, Transport::Tcp]),
+                    listener(3, Side::Ue, "198.51.100.1:443", &[Transport::Wss]),
                 ],
                 routes: vec![("example.net".into(), GroupId(0))],
                 default_route: Some(GroupId(0)),
@@ -188,7 +188,7 @@ impl Default for LabSettings {
 /// Somebody who sends and receives.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    arrival: Arrival,
+    pub(super) arrival: Arrival,
 }
 
 impl Peer {
@@ -212,6 +212,11 @@ impl Peer {
         Self::new(Transport::Dtls, from, Side::Ue, 1, Some(session))
     }
 
+    /// A UE on a WebSocket connection of that number, under TLS.
+    pub fn wss(from: &str, connection: u32) -> Self {
+        Self::new(Transport::Wss, from, Side::Ue, 3, Some(connection))
+    }
+
     /// The same, if its handshake proved who it is.
     pub fn proved(mut self, caller: Arc<Caller>) -> Self {
         self.arrival.channel = Some(caller);
@@ -230,29 +235,18 @@ impl Peer {
         core
     }
 
-    /// The location service.
-    pub fn location() -> Self {
-        Self::certified("203.0.113.30:5061", LOCATION)
-    }
-
-    /// The server that pushes for `ulp.ua`.
-    pub fn slp() -> Self {
-        Self::certified("203.0.113.40:5061", SLP)
-    }
-
-    /// Somebody on the core side whose certificate is of that group.
-    pub fn certified(from: &str, group: GroupId) -> Self {
-        let mut peer = Self::new(Transport::Tls, from, Side::Core, 2, Some(u32::from(group.0)));
-        peer.arrival.group = Some(Group { id: group, by_certificate: true });
-        peer
-    }
-
     /// Somebody on the core side who is in no group.
     pub fn stray(from: &str) -> Self {
         Self::new(Transport::Udp, from, Side::Core, 2, None)
     }
 
-    fn new(transport: Transport, from: &str, side: Side, listener: u16, slot: Option<u32>) -> Self {
+    pub(super) fn new(
+        transport: Transport,
+        from: &str,
+        side: Side,
+        listener: u16,
+        slot: Option<u32>,
+    ) -> Self {
         let local = if side == Side::Ue { "198.51.100.1:5060" } else { "198.51.100.2:5060" };
         let flow = Flow {
             transport,
@@ -350,6 +344,20 @@ impl Default for Lab {
     }
 }
 
+impl LabSettings {
+    /// With security agreements on every listener for UEs.
+    pub fn agreeing(mut self, mode: Mode) -> Self {
+        let (tls, digest) = (true, self.authentication.offer.algorithms.contains(&Hash::Md5));
+        let agreement = Agreement::new(mode, tls, digest);
+        for listener in self.forward.listeners.iter_mut().filter(|one| one.side == Side::Ue) {
+            listener.sec_agree = agreement.is_some();
+            let of_listener = agreement.clone().map(|agreement| (listener.id, agreement));
+            self.authentication.agreements.extend(of_listener);
+        }
+        self
+    }
+}
+
 impl Lab {
     /// An edge with these settings. Its secrets and its numbers are the same each time.
     pub fn new(settings: LabSettings) -> Self {
@@ -389,24 +397,7 @@ impl Lab {
         let key = lab_key(UE1_LOCSIP_PASSWORD, "ue1@ims.example.net", &identities, ends);
         let naf = NafId::new(EDGE, UaId::LOCSIP);
         keys.put(Btid::new(UE1_BTID).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
-        let mut policies = Policies {
-            observe: settings.observe,
-            recognisers: Recognisers {
-                locsip_groups: vec![LOCATION],
-                routes: settings.forward.routes.clone(),
-                default_route: settings.forward.default_route,
-                ..Recognisers::default()
-            },
-            reg: Arc::new(settings.reg),
-            sip: Arc::new(settings.sip),
-            cpm: Arc::new(settings.cpm),
-            locsip: Arc::new(settings.locsip),
-            push: Arc::new(settings.push),
-            own: Vec::new(),
-        };
-        for (lines, own) in settings.own {
-            policies.add(lines, Arc::new(own));
-        }
+        let policies = settings.policies();
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
         let gate = Gate {
             admission: Admission::new(settings.admission),

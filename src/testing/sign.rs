@@ -82,13 +82,24 @@ impl Signer {
         String::from_utf8_lossy(Response::compute(&ha1, &inputs).as_hex()).into_owned()
     }
 
-    /// As [`Signer::credentials`], with that count.
-    pub fn credentials_with(&self, method: &str, uri: &str, body: &[u8], count: u32) -> String {
+    /// The value of `d-ver` beside credentials with that count: it covers `list` (RFC 3329 section 2.2).
+    pub fn verifier(&self, method: &str, uri: &str, body: &[u8], count: u32, list: &str) -> String {
+        self.compute(method, uri, body, count, |ha1, inputs| {
+            Response::vouching(ha1, inputs, list.as_bytes())
+        })
+    }
+
+    fn compute(
+        &self,
+        method: &str,
+        uri: &str,
+        body: &[u8],
+        count: u32,
+        how: impl Fn(&Ha1, &Inputs<'_>) -> Response,
+    ) -> String {
         let Self { username, password, realm, hash, nonce, .. } = self;
         let nc = format!("{count:08x}");
         let ha1 = Ha1::new(*hash, username.as_bytes(), realm.as_bytes(), password.as_bytes());
-        let (qop, name) =
-            if self.auth_int { (Qop::AuthInt(body), "auth-int") } else { (Qop::Auth, "auth") };
         let inputs = Inputs {
             hash: *hash,
             session: false,
@@ -97,10 +108,17 @@ impl Signer {
             nonce: nonce.as_bytes(),
             cnonce: b"0a4f113b",
             nc: nc.as_bytes(),
-            qop,
+            qop: if self.auth_int { Qop::AuthInt(body) } else { Qop::Auth },
         };
-        let response = Response::compute(&ha1, &inputs);
-        let response = String::from_utf8_lossy(response.as_hex());
+        String::from_utf8_lossy(how(&ha1, &inputs).as_hex()).into_owned()
+    }
+
+    /// As [`Signer::credentials`], with that count.
+    pub fn credentials_with(&self, method: &str, uri: &str, body: &[u8], count: u32) -> String {
+        let Self { username, realm, hash, nonce, .. } = self;
+        let response = self.compute(method, uri, body, count, Response::compute);
+        let nc = format!("{count:08x}");
+        let name = if self.auth_int { "auth-int" } else { "auth" };
         format!(
             "Digest username=\"{username}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
              algorithm={}, qop={name}, nc={nc}, cnonce=\"0a4f113b\", response=\"{response}\"",

@@ -473,12 +473,18 @@ impl Pipe {
     }
 
     /// Moves what is queued into `outgoing` while that has fewer than `enough` octets; says whether, and why, it ends.
-    pub(super) fn pull(&self, outgoing: &mut BytesMut, enough: usize) -> Option<Closed> {
+    /// Each message is put there by `put`.
+    pub(super) fn pull_as(
+        &self,
+        outgoing: &mut BytesMut,
+        enough: usize,
+        put: impl Fn(&Bytes, &mut BytesMut),
+    ) -> Option<Closed> {
         let mut queue = lock(&self.queue);
         while outgoing.len() < enough {
             let Some(octets) = queue.messages.pop_front() else { break };
             queue.octets = queue.octets.saturating_sub(octets.len());
-            outgoing.extend_from_slice(&octets);
+            put(&octets, outgoing);
         }
         queue.end.filter(|_| queue.messages.is_empty())
     }
@@ -491,7 +497,7 @@ impl Pipe {
         Ok(octets)
     }
 
-    /// Notes that the task sleeps from now on, to be woken by `waker`; not if [`Pipe::pull`] would give it something,
+    /// Notes that the task sleeps from now on, to be woken by `waker`; not if [`Pipe::pull_as`] would give it something,
     /// which it does not for a task that is `full`.
     pub(super) fn rest(&self, waker: &Waker, full: bool) -> bool {
         let mut queue = lock(&self.queue);
@@ -549,6 +555,10 @@ mod tests {
         assert_eq!((flows.open_count(), flows.unauthenticated_count()), (0, 0));
     }
 
+    fn pull(pipe: &Pipe, outgoing: &mut BytesMut, enough: usize) -> Option<Closed> {
+        pipe.pull_as(outgoing, enough, |octets, out| out.extend_from_slice(octets))
+    }
+
     #[test]
     fn an_address_has_so_many_unauthenticated_connections_and_no_more() {
         let flows = table(Limits::default());
@@ -604,7 +614,7 @@ mod tests {
             );
             assert_eq!(flows.send(&slow.flow(), octets.clone()), Err(SendError::Gone), "{name}");
             let mut outgoing = BytesMut::new();
-            assert_eq!(slow.pipe().pull(&mut outgoing, 1), Some(Closed::Overflow), "{name}");
+            assert_eq!(pull(slow.pipe(), &mut outgoing, 1), Some(Closed::Overflow), "{name}");
             assert!(outgoing.is_empty(), "{name}: what was queued is gone");
             assert_eq!(flows.send(&other.flow(), octets), Ok(()), "{name}");
         }
@@ -629,8 +639,8 @@ mod tests {
         flows.close(&lease.flow());
         assert_eq!(flows.send(&lease.flow(), Bytes::new()), Err(SendError::Gone));
         let mut outgoing = BytesMut::new();
-        assert_eq!(lease.pipe().pull(&mut outgoing, 1), None, "the second still waits");
-        assert_eq!(lease.pipe().pull(&mut outgoing, 9), Some(Closed::Asked));
+        assert_eq!(pull(lease.pipe(), &mut outgoing, 1), None, "the second still waits");
+        assert_eq!(pull(lease.pipe(), &mut outgoing, 9), Some(Closed::Asked));
         assert_eq!(&outgoing[..], b"onetwo");
     }
 }

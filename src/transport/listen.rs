@@ -3,7 +3,8 @@
 //! Takes:   [`ListenSpec`]s as the configuration states them; port 0 asks for any.
 //! Gives:   [`Bound`], what a listener turned out to be; [`Sockets`], one set to carry to each worker's thread.
 //! Keeps:   nothing; the sockets are open until they are dropped.
-//! Refuses: an address that another process holds, TLS without certificates, TLS and cleartext on one port.
+//! Refuses: an address that another process holds, TLS without certificates, TLS and cleartext on one port, WebSocket beside
+//!          anything else, or without rules.
 //! Sources: RFC 3261 section 18.2.1 (UDP and TCP on one port); `TR-01`, `TR-14`.
 
 use std::fmt;
@@ -17,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::dtls::server::DtlsServer;
 use super::psk_tls::PskServer;
 use super::tls::ServerTls;
+use super::ws::Rules;
 use super::{ListenerId, Side, Transport};
 
 /// A listener as it is asked for.
@@ -28,7 +30,7 @@ pub struct ListenSpec {
     pub side: Side,
     /// Where.
     pub address: SocketAddr,
-    /// `[Udp]`, `[Tcp]` or both; or `[Tls]`, `[Dtls]` or both.
+    /// `[Udp]`, `[Tcp]` or both; or `[Tls]`, `[Dtls]` or both; or `[Ws]` or `[Wss]`.
     pub transports: Vec<Transport>,
     /// The host by which others reach it, as it stands in Via and Record-Route.
     pub name: Arc<str>,
@@ -38,6 +40,8 @@ pub struct ListenSpec {
     pub psk: Option<Arc<PskServer>>,
     /// Its end of DTLS, where it speaks that.
     pub dtls: Option<Arc<DtlsServer>>,
+    /// Whom it lets in, where it speaks WebSocket.
+    pub ws: Option<Arc<Rules>>,
 }
 
 /// A listener as it is.
@@ -53,6 +57,11 @@ impl Bound {
     /// Whether it speaks `transport`.
     pub fn speaks(&self, transport: Transport) -> bool {
         self.spec.transports.contains(&transport)
+    }
+
+    /// What its connections are; `None` if it has none.
+    pub(super) fn stream_transport(&self) -> Option<Transport> {
+        self.spec.transports.iter().copied().find(|transport| transport.is_reliable())
     }
 }
 
@@ -118,11 +127,18 @@ pub fn bind(specs: Vec<ListenSpec>, workers: NonZeroUsize) -> Result<Vec<Sockets
 
 fn bind_one(spec: ListenSpec, sets: &mut [Sockets]) -> io::Result<()> {
     let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    let tls = spec.transports.contains(&Transport::Tls);
+    let websocket = spec.transports.iter().any(|transport| transport.is_websocket());
+    let tls = spec.transports.iter().any(|it| matches!(it, Transport::Tls | Transport::Wss));
     let dtls = spec.transports.contains(&Transport::Dtls);
     let clear = spec.transports.iter().any(|transport| !transport.is_secure());
     if spec.transports.is_empty() {
         return wrong("no transport is named");
+    }
+    if websocket && spec.transports.len() > 1 {
+        return wrong("WebSocket needs a port of its own");
+    }
+    if websocket && spec.ws.is_none() {
+        return wrong("WebSocket needs rules whom to let in");
     }
     if (tls || dtls) && clear {
         return wrong("TLS needs a port of its own");
@@ -134,7 +150,7 @@ fn bind_one(spec: ListenSpec, sets: &mut [Sockets]) -> io::Result<()> {
         return wrong("TLS needs a certificate");
     }
     let udp = dtls || spec.transports.contains(&Transport::Udp);
-    let tcp = tls || spec.transports.contains(&Transport::Tcp);
+    let tcp = tls || websocket || spec.transports.contains(&Transport::Tcp);
     let local = vacant(spec.address, udp, tcp)?;
     let bound = Arc::new(Bound { spec, local });
     for set in sets {
@@ -219,6 +235,7 @@ mod tests {
             tls: None,
             psk: None,
             dtls: None,
+            ws: None,
         }
     }
 
@@ -258,6 +275,9 @@ mod tests {
             (&[Transport::Tls, Transport::Tcp], "TLS needs a port of its own"),
             (&[Transport::Dtls, Transport::Udp], "TLS needs a port of its own"),
             (&[Transport::Dtls], "DTLS needs a certificate or shared keys"),
+            (&[Transport::Ws, Transport::Udp], "WebSocket needs a port of its own"),
+            (&[Transport::Wss, Transport::Tls], "WebSocket needs a port of its own"),
+            (&[Transport::Ws], "WebSocket needs rules whom to let in"),
         ] {
             let why =
                 bind(vec![spec("127.0.0.1:0", transports)], workers(1)).map(|_| ()).unwrap_err();

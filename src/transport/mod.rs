@@ -4,7 +4,7 @@
 //! Gives:   [`Arrival`], the facts about one message that no header can claim.
 //! Keeps:   nothing here; flows keep what was proved on them.
 //! Refuses: see `demux` (first octet) and `limits` of each transport.
-//! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); `TR-01` to `TR-17`.
+//! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); RFC 7118 section 5; `TR-01` to `TR-17`.
 
 #[cfg(feature = "edge")]
 mod batch;
@@ -48,6 +48,7 @@ pub mod tls;
 mod transports;
 #[cfg(feature = "edge")]
 pub mod udp;
+pub mod ws;
 
 #[cfg(feature = "edge")]
 pub use flows::{Flows, Limits, SendError};
@@ -76,17 +77,26 @@ pub enum Transport {
     Tls,
     /// Datagrams under DTLS.
     Dtls,
+    /// WebSocket messages, in the clear.
+    Ws,
+    /// WebSocket messages under TLS.
+    Wss,
 }
 
 impl Transport {
     /// Whether the transport itself repeats what is lost.
     pub fn is_reliable(self) -> bool {
-        matches!(self, Self::Tcp | Self::Tls)
+        matches!(self, Self::Tcp | Self::Tls | Self::Ws | Self::Wss)
     }
 
     /// Whether it gives confidentiality and integrity.
     pub fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Dtls)
+        matches!(self, Self::Tls | Self::Dtls | Self::Wss)
+    }
+
+    /// Whether each message lies in a WebSocket message of its own.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
     }
 
     /// The token in a Via.
@@ -96,22 +106,30 @@ impl Transport {
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
             Self::Dtls => "DTLS-UDP",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
         }
     }
 
-    /// The value of a URI's transport parameter.
+    /// The value of a URI's transport parameter; one for both kinds of WebSocket (RFC 7118 section 5.2).
     pub fn uri_token(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Dtls => "dtls-udp",
+            Self::Ws | Self::Wss => "ws",
         }
     }
 
     /// The port where none is written.
     pub fn default_port(self) -> u16 {
-        if self.is_secure() { 5061 } else { 5060 }
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls | Self::Dtls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
     }
 }
 
@@ -152,6 +170,16 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The connection; `None` for UDP.
     pub connection: Option<ConnectionId>,
+}
+
+impl Flow {
+    /// The address that its own messages may be told they came from: on WebSocket it may be that of something in between,
+    /// and is not told.
+    ///
+    /// Source: RFC 7118 section 5.3; `VIA-10`.
+    pub fn source_to_tell(&self) -> Option<SocketAddr> {
+        (!self.transport.is_websocket()).then_some(self.remote)
+    }
 }
 
 /// What transport knows about one message, whatever its headers say.

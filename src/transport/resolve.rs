@@ -254,7 +254,10 @@ impl Planning<'_> {
     fn hosts(&mut self, transport: Transport) -> Result<Vec<Host>, Step> {
         let host = self.member.host.clone();
         if let Some(written) = self.member.transport {
-            let found = self.service(&srv_name(&host, written), written)?;
+            let found = match srv_name(&host, written) {
+                Some(name) => self.service(&name, written)?,
+                None => None,
+            };
             return Ok(found.unwrap_or_else(|| vec![self.bare(transport)]));
         }
         let naptr = Question::Naptr(host.to_string());
@@ -272,7 +275,8 @@ impl Planning<'_> {
             if self.member.secure && transport != Transport::Tls {
                 continue;
             }
-            if let Some(hosts) = self.service(&srv_name(&host, transport), transport)? {
+            let Some(name) = srv_name(&host, transport) else { continue };
+            if let Some(hosts) = self.service(&name, transport)? {
                 return Ok(hosts);
             }
         }
@@ -388,15 +392,16 @@ impl Planning<'_> {
     }
 }
 
-/// The name of a service of `host` (RFC 3263 section 4.2).
-fn srv_name(host: &str, transport: Transport) -> String {
+/// The name of a service of `host` (RFC 3263 section 4.2); RFC 7118 registers none for WebSocket.
+fn srv_name(host: &str, transport: Transport) -> Option<String> {
     let service = match transport {
         Transport::Udp => "_sip._udp",
         Transport::Tcp => "_sip._tcp",
         Transport::Tls => "_sips._tcp",
         Transport::Dtls => "_sips._udp",
+        Transport::Ws | Transport::Wss => return None,
     };
-    format!("{service}.{host}")
+    Some(format!("{service}.{host}"))
 }
 
 /// Orders SRV records: by priority, then drawn by weight (RFC 2782, "Weight").

@@ -1,6 +1,6 @@
 //! Stage 1, streams: the life of one connection, from its first octet to its end.
 //!
-//! Takes:   anything that reads and writes octets, TCP or TLS, and the queue that others fill.
+//! Takes:   anything that reads and writes octets, TCP or TLS, WebSocket frames in them or not, and the queue that others fill.
 //! Gives:   each message, whole, to the [`Receiver`]; one CRLF for each ping; in the end, a reason.
 //! Keeps:   what was read of the message under way, at most its bound and one read more; 16 KiB under way
 //!          out, or one message if that is longer.
@@ -8,10 +8,14 @@
 //!          no first octet in 30 s, no whole head within 10 s of its first octet, no whole message within 60 s,
 //!          who is idle for 60 s without having authenticated, who takes no octet for 30 s.
 //! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 sections 4.4.1 and 5.4; `TR-04` to `TR-08`, `TR-10`, `TR-17`,
-//!          `KA-01`, `V-09`, `V-10`, `V-75`, `V-77`.
+//!          `KA-01`, `KA-05`, `V-09`, `V-10`, `V-75`, `V-77`.
+
+mod framing;
+mod incoming;
+mod outgoing;
 
 use std::cell::RefCell;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -20,18 +24,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::demux::{self, Opening};
 use super::flows::Pipe;
 use super::tally::Tally;
 use super::{Flow, Side, Target};
 use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::wire::message::{MESSAGE_MAX, MESSAGE_MAX_KNOWN};
-use crate::wire::{Framed, Framer, Malformed, Message};
+use crate::wire::{Malformed, Message};
+use framing::{Framing, Taken};
+use incoming::{Alarm, Incoming};
+use outgoing::Outgoing;
 
 /// What is known about a connection, whatever its messages say.
 #[derive(Clone, Debug)]
@@ -152,10 +158,12 @@ pub struct Patience {
     pub stalled: Duration,
     /// For the last octets before a close.
     pub farewell: Duration,
-    /// For a TLS handshake as a server.
+    /// For the handshakes of TLS and WebSocket as a server.
     pub handshake: Duration,
     /// For dialling, its TLS handshake included.
     pub dial: Duration,
+    /// Silence after which a WebSocket is pinged, each time.
+    pub ping: Duration,
 }
 
 impl Default for Patience {
@@ -170,6 +178,7 @@ impl Default for Patience {
             farewell: seconds(5),
             handshake: seconds(10),
             dial: seconds(5),
+            ping: seconds(30),
         }
     }
 }
@@ -199,14 +208,14 @@ impl Stream<'_> {
     /// Serves `io` until it ends; nothing of it is left then but the reason.
     pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut io: S) -> Closed {
         let mut outgoing = Outgoing::default();
+        let mut incoming = Incoming::new(self.facts.flow.transport, Instant::now());
         let why = {
-            let mut incoming = Incoming::new(Instant::now());
             let mut alarm = Alarm { sleep: pin!(sleep_until(Instant::now())), armed: None };
             poll_fn(|context| self.poll(&mut incoming, &mut outgoing, &mut io, &mut alarm, context))
                 .await
         };
         // On the heap, so that no connection has room for it while it lives.
-        Box::pin(self.part(why, &mut io, outgoing.octets)).await;
+        Box::pin(self.part(why, &mut io, &incoming.framing, outgoing)).await;
         why
     }
 
@@ -221,7 +230,7 @@ impl Stream<'_> {
     ) -> Poll<Closed> {
         let mut left = BATCH;
         loop {
-            if let Some(why) = self.pipe.pull(&mut outgoing.octets, OUTGOING_ENOUGH) {
+            if let Some(why) = self.pull(outgoing) {
                 return self.leave(left, Poll::Ready(why));
             }
             if incoming.ready && !outgoing.is_full() {
@@ -253,6 +262,10 @@ impl Stream<'_> {
             {
                 continue;
             }
+            if self.must_ping(incoming, alarm, context) {
+                incoming.ping(Instant::now(), &mut outgoing.octets);
+                continue;
+            }
             if let Some(why) = self.overdue(incoming, outgoing, alarm, context) {
                 return self.leave(left, Poll::Ready(why));
             }
@@ -260,6 +273,13 @@ impl Stream<'_> {
                 return self.leave(left, Poll::Pending);
             }
         }
+    }
+
+    /// Takes what others queued; says whether, and why, it ends.
+    fn pull(&self, outgoing: &mut Outgoing) -> Option<Closed> {
+        let transport = self.facts.flow.transport;
+        let put = |message: &Bytes, out: &mut _| framing::put(transport, message, out);
+        self.pipe.pull_as(&mut outgoing.octets, OUTGOING_ENOUGH, put)
     }
 
     /// Ends a turn: what came of the messages handled in it is to go out.
@@ -295,6 +315,23 @@ impl Stream<'_> {
             incoming.held.extend_from_slice(fresh);
             Poll::Ready(())
         })
+    }
+
+    /// Whether the peer is to be asked if it is there; if not, it is woken when it is.
+    fn must_ping(
+        &self,
+        incoming: &Incoming,
+        alarm: &mut Alarm<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        loop {
+            let at = incoming.ping_at(self.patience).filter(|_| incoming.open);
+            let Some(at) = at.filter(|at| alarm.rings(*at, context)) else { return false };
+            // If it goes off early, nothing is due.
+            if at <= Instant::now() {
+                return true;
+            }
+        }
     }
 
     /// Whether its patience with the peer has ended; if not, it is woken when it may.
@@ -333,36 +370,39 @@ impl Stream<'_> {
             *left = left.saturating_sub(1);
             self.take_one(incoming, outgoing, octets);
             // The answers to what is handled here bound how much of it there is.
-            if self.pipe.pull(&mut outgoing.octets, OUTGOING_ENOUGH).is_some() {
+            if self.pull(outgoing).is_some() {
                 return;
             }
         }
     }
 
     fn take_one(&self, incoming: &mut Incoming, outgoing: &mut Outgoing, octets: &mut impl Buf) {
-        let between = !incoming.framer.awaits_body();
-        if between && matches!(demux::opening(octets.chunk()), Opening::Close(_)) {
-            self.tally.strangers.add(1);
-            incoming.stop();
-            return self.pipe.end(Closed::Stranger);
-        }
         let bound = if self.pipe.is_authenticated() { MESSAGE_MAX_KNOWN } else { MESSAGE_MAX };
-        match incoming.framer.next(octets, bound) {
-            Framed::More => incoming.settle(octets.chunk()),
-            Framed::Ping => {
-                self.tally.pings.add(1);
-                outgoing.octets.extend_from_slice(b"\r\n");
-            }
-            Framed::Message(message) => {
+        match incoming.framing.next(octets, bound, &mut outgoing.octets) {
+            Taken::More => incoming.settle(octets.chunk()),
+            Taken::Ping => self.tally.pings.add(1),
+            Taken::Pong => {}
+            Taken::Message(message) => {
                 self.tally.messages.add(1);
                 incoming.begin_anew();
                 self.receiver.message(self.facts, message);
             }
-            Framed::Broken(malformed) => {
-                self.tally.broken.add(1);
+            Taken::Broken(malformed) => {
                 incoming.stop();
+                self.tally.broken.add(1);
                 self.receiver.broken(self.facts, malformed);
                 self.pipe.end(Closed::Broken);
+            }
+            Taken::Stranger => {
+                self.tally.strangers.add(1);
+                incoming.stop();
+                self.pipe.end(Closed::Stranger);
+            }
+            Taken::Over(why) => {
+                let broken = u64::from(why == Closed::Broken);
+                self.tally.broken.add(broken);
+                incoming.stop();
+                self.pipe.end(why);
             }
         }
     }
@@ -372,7 +412,8 @@ impl Stream<'_> {
         &self,
         why: Closed,
         writer: &mut (impl AsyncWrite + Unpin),
-        mut outgoing: BytesMut,
+        framing: &Framing,
+        mut outgoing: Outgoing,
     ) {
         match why {
             Closed::Slow | Closed::Idle => self.tally.slow.add(1),
@@ -385,8 +426,11 @@ impl Stream<'_> {
         }
         let farewell = async {
             loop {
-                let done = self.pipe.pull(&mut outgoing, OUTGOING_ENOUGH).is_some();
-                writer.write_all_buf(&mut outgoing).await?;
+                let done = self.pull(&mut outgoing).is_some();
+                if done {
+                    framing.put_farewell(why, &mut outgoing.octets);
+                }
+                writer.write_all_buf(&mut outgoing.octets).await?;
                 if done {
                     return writer.shutdown().await;
                 }
@@ -394,158 +438,6 @@ impl Stream<'_> {
         };
         // Whether the peer took them or not, it is over.
         let _ = timeout(self.patience.farewell, farewell).await;
-    }
-}
-
-/// What is under way out, and since when it is stuck.
-#[derive(Default)]
-struct Outgoing {
-    octets: BytesMut,
-    /// Whether octets were written that may still lie in a buffer below.
-    unflushed: bool,
-    /// Since when the peer takes nothing.
-    blocked: Option<Instant>,
-}
-
-impl Outgoing {
-    fn is_full(&self) -> bool {
-        self.octets.len() >= OUTGOING_ENOUGH
-    }
-
-    fn waits(&self) -> bool {
-        self.unflushed || !self.octets.is_empty()
-    }
-
-    /// Writes, then flushes.
-    fn poll_write(
-        &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while !self.octets.is_empty() {
-            self.unflushed = true;
-            match Pin::new(&mut *io).poll_write(context, &self.octets) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    self.octets.advance(written);
-                    self.blocked = None;
-                }
-                Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
-                Poll::Pending => return self.stuck(),
-            }
-        }
-        // An idle connection holds no buffer.
-        self.octets = BytesMut::new();
-        let Poll::Ready(flushed) = Pin::new(io).poll_flush(context) else { return self.stuck() };
-        (self.unflushed, self.blocked) = (false, None);
-        Poll::Ready(flushed)
-    }
-
-    fn stuck<T>(&mut self) -> Poll<T> {
-        self.blocked.get_or_insert_with(Instant::now);
-        Poll::Pending
-    }
-}
-
-/// A timer that may go off early, but never late: it is set anew only when it would be late.
-struct Alarm<'a> {
-    sleep: Pin<&'a mut Sleep>,
-    armed: Option<Instant>,
-}
-
-impl Alarm<'_> {
-    /// Whether it goes off now. It will at `at`, or before.
-    fn rings(&mut self, at: Instant, context: &mut Context<'_>) -> bool {
-        if self.armed.is_none_or(|armed| at < armed) {
-            self.armed = Some(at);
-            self.sleep.as_mut().reset(at);
-        }
-        let rings = self.sleep.as_mut().poll(context).is_ready();
-        if rings {
-            self.armed = None;
-        }
-        rings
-    }
-}
-
-/// What was read, and since when.
-struct Incoming {
-    framer: Framer,
-    /// What is not whole yet.
-    held: BytesMut,
-    /// Whether more is to be read.
-    open: bool,
-    /// Whether there may be something whole in what was read.
-    ready: bool,
-    /// Whether any octet came.
-    touched: bool,
-    accepted: Instant,
-    /// When something was read last.
-    now: Instant,
-    /// When the message under way showed its first octet.
-    begun: Option<Instant>,
-    /// When the last message was whole.
-    last: Instant,
-}
-
-impl Incoming {
-    fn new(now: Instant) -> Self {
-        Self {
-            framer: Framer::new(),
-            held: BytesMut::new(),
-            open: true,
-            ready: false,
-            touched: false,
-            accepted: now,
-            now,
-            begun: None,
-            last: now,
-        }
-    }
-
-    /// Puts back what was held and is not handled; nothing, if that is nothing.
-    fn hold(&mut self, held: BytesMut) {
-        if !held.is_empty() {
-            self.held = held;
-        }
-    }
-
-    /// Nothing more is read, nor looked at.
-    fn stop(&mut self) {
-        (self.open, self.ready) = (false, false);
-    }
-
-    /// Notes where the message under way stands, after all whole ones were taken.
-    fn settle(&mut self, held: &[u8]) {
-        (self.ready, self.touched) = (false, true);
-        // Half of a ping is no message: it may stay.
-        if b"\r\n\r\n".starts_with(held) {
-            self.begun = None;
-        } else {
-            self.begun.get_or_insert(self.now);
-        }
-    }
-
-    /// Notes that a message was whole.
-    fn begin_anew(&mut self) {
-        (self.touched, self.begun, self.last) = (true, None, self.now);
-    }
-
-    /// When its patience ends, and what for.
-    fn due(&self, patience: &Patience, authenticated: bool) -> Option<(Instant, Closed)> {
-        let after = |since: Instant, length| since.checked_add(length);
-        let idle = after(self.last, patience.idle).filter(|_| !authenticated);
-        let first = after(self.accepted, patience.first_octet);
-        let first = first.filter(|_| !self.touched && !authenticated);
-        let message = self.begun.and_then(|begun| {
-            let headed = self.framer.awaits_body();
-            after(begun, if headed { patience.message } else { patience.head })
-        });
-        let idle = idle.filter(|_| self.begun.is_none());
-        [(idle, Closed::Idle), (first, Closed::Slow), (message, Closed::Slow)]
-            .into_iter()
-            .filter_map(|(at, why)| Some((at?, why)))
-            .min_by_key(|(at, _)| *at)
     }
 }
 

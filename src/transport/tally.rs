@@ -54,11 +54,11 @@ tally! {
     dialled
     /// Connections dialled in vain.
     dial_failed
-    /// TLS handshakes refused because too many were under way.
+    /// Handshakes of TLS or WebSocket refused because too many were under way.
     handshakes_crowded
-    /// TLS handshakes that a client did not bring to an end in time.
+    /// Handshakes of TLS or WebSocket that a client did not bring to an end in time.
     handshakes_slow
-    /// TLS handshakes with clients that failed.
+    /// Handshakes of TLS or WebSocket with clients that failed.
     handshakes_failed
     /// Hellos of DTLS answered without keeping anything.
     hellos_answered

@@ -1,4 +1,4 @@
-//! Stage 1, TCP: connections accepted and dialled, with TLS on top where it belongs.
+//! Stage 1, TCP: connections accepted and dialled, with TLS and WebSocket on top where they belong.
 //!
 //! Takes:   a listening socket of one worker; targets to dial.
 //! Gives:   a task for each connection, which serves its stream and tells the receiver when it stands and ends.
@@ -7,7 +7,7 @@
 //!          10 s; a dialled peer that does not stand within 5 s, or whose certificate is not its domain's.
 //!          What was to be TLS is never sent in the clear. What stands on a shared key ends with the key.
 //! Sources: RFC 3261 section 18; RFC 5922 sections 7.3 and 7.4; `TR-01`, `TR-08`, `TR-13`, `CR-01` to `CR-04`, `V-40`,
-//!          `V-45`, `V-47`, `V-80`.
+//!          `V-45`, `V-47`, `V-79`, `V-80`.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -32,6 +32,7 @@ use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, TlsRefusal, Vouched};
 use super::transports::Shop;
+use super::ws::{Rules, door};
 use super::{Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
 #[cfg(feature = "openssl")]
@@ -80,7 +81,11 @@ async fn welcome(
         false => bound.local,
     };
     let place = Place { remote, local, seat };
-    let secure = bound.speaks(Transport::Tls);
+    let transport = bound.stream_transport().unwrap_or(Transport::Tcp);
+    if let Some(rules) = bound.spec.ws.as_ref().filter(|_| transport.is_websocket()) {
+        return welcome_websocket(tcp, place, rules, &bound, &shop).await;
+    }
+    let secure = transport.is_secure();
     let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
         let greeted = Greeted { names: None, asked_for: None };
         return enter(tcp, place, greeted, None, &bound, &shop);
@@ -103,6 +108,35 @@ async fn welcome(
     if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
         let vouched = Vouched::client(tls, &stream);
         enter(Box::new(stream), place, greeted, vouched, &bound, &shop);
+    }
+}
+
+/// The same where WebSocket is spoken: TLS if it is to be under it, then the opening handshake, both in one time.
+async fn welcome_websocket(
+    tcp: TcpStream,
+    place: Place,
+    rules: &Rules,
+    bound: &Bound,
+    shop: &Rc<Shop>,
+) {
+    if bound.speaks(Transport::Ws) {
+        if let Some(io) = in_time(door::open(rules, tcp), shop).await {
+            let greeted = Greeted { names: None, asked_for: None };
+            enter(io, place, greeted, None, bound, shop);
+        }
+        return;
+    }
+    let Some(tls) = &bound.spec.tls else { return };
+    let handshakes = async {
+        let accepted = tls::accept(tls, tcp).await;
+        let (stream, greeted) = accepted.map_err(|why| why.to_string())?;
+        let vouched = Vouched::client(tls, &stream);
+        let opened = door::open(rules, Box::new(stream)).await;
+        let io = opened.map_err(|why| why.to_string())?;
+        Ok::<_, String>((io, greeted, vouched))
+    };
+    if let Some((io, greeted, vouched)) = in_time(Box::pin(handshakes), shop).await {
+        enter(io, place, greeted, vouched, bound, shop);
     }
 }
 
@@ -159,7 +193,7 @@ fn take_seat(
     shop: &Shop,
 ) -> Option<(Lease, StreamFacts)> {
     let Place { remote, local, seat } = place;
-    let transport = if bound.speaks(Transport::Tls) { Transport::Tls } else { Transport::Tcp };
+    let transport = bound.stream_transport()?;
     let lease = shop.flows.open(transport, bound.spec.id, remote, Some(seat)).ok()?;
     let facts = StreamFacts {
         flow: lease.flow(),
@@ -271,7 +305,8 @@ async fn reach(
             let (stream, names) = tls.connect(&target.domain, tcp).await.map_err(DialError::Tls)?;
             Ok((Reached::Tls(Box::new(stream)), Some(names), local))
         }
-        Transport::Tcp | Transport::Udp | Transport::Dtls => Ok((Reached::Clear(tcp), None, local)),
+        // Others are not dialled: `Transports::connect` sees to it.
+        _ => Ok((Reached::Clear(tcp), None, local)),
     }
 }
 

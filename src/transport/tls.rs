@@ -33,6 +33,8 @@ const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 /// The name of SIP in the ALPN registry: whoever offers only other names speaks another protocol.
 const ALPN: &[u8] = b"sip/2";
+/// The name of what carries the opening handshake of WebSocket (RFC 6455 section 4.1, item 5).
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// Why TLS cannot be set up as asked. The text is for whoever wrote the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +157,7 @@ pub struct ServerSpec {
 
 /// The TLS of a listener: replaceable while it serves.
 pub struct ServerTls {
+    alpn: &'static [u8],
     config: ArcSwap<ServerConfig>,
     standing: Standing,
 }
@@ -166,8 +169,21 @@ impl ServerTls {
     ///
     /// No certificate, a key of another certificate, clients to be asked with nobody to vouch for them.
     pub fn new(spec: &ServerSpec) -> Result<Self, TlsProblem> {
-        let config = ArcSwap::from(server_config(spec)?);
-        Ok(Self { config, standing: Standing::of_clients(spec.trust.clone()) })
+        Self::with_alpn(spec, ALPN)
+    }
+
+    /// The same for WebSocket, which begins with HTTP.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_websocket(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::with_alpn(spec, ALPN_HTTP)
+    }
+
+    fn with_alpn(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Self, TlsProblem> {
+        let config = ArcSwap::from(server_config(spec, alpn)?);
+        Ok(Self { alpn, config, standing: Standing::of_clients(spec.trust.clone()) })
     }
 
     /// Replaces it for handshakes that begin from now on. Established connections stay as they are, but for those
@@ -177,7 +193,7 @@ impl ServerTls {
     ///
     /// As [`ServerTls::new`]; the old one stays in force.
     pub fn replace(&self, spec: &ServerSpec) -> Result<(), TlsProblem> {
-        self.config.store(server_config(spec)?);
+        self.config.store(server_config(spec, self.alpn)?);
         self.standing.replace(spec.trust.clone());
         Ok(())
     }
@@ -223,7 +239,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn server_config(spec: &ServerSpec) -> Result<Arc<ServerConfig>, TlsProblem> {
+fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerConfig>, TlsProblem> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     if spec.certificates.is_empty() {
         return Err(TlsProblem::new("a TLS listener needs a certificate"));
@@ -248,7 +264,7 @@ fn server_config(spec: &ServerSpec) -> Result<Arc<ServerConfig>, TlsProblem> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
 }
 

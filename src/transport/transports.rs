@@ -215,7 +215,7 @@ impl Transports {
     pub fn connect(&self, target: &Target) -> Result<Flow, SendError> {
         let bound = self.outlet(target).ok_or(SendError::NoListener)?;
         let listener = bound.spec.id;
-        if target.transport == Transport::Dtls {
+        if target.transport == Transport::Dtls || target.transport.is_websocket() {
             return Err(SendError::NoListener);
         }
         if target.transport == Transport::Udp {

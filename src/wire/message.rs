@@ -1,6 +1,6 @@
 //! Stage 2, the message: octets as they came, and an index over them.
 //!
-//! Takes:   one datagram, or what the framer cut out of a stream.
+//! Takes:   one datagram, one WebSocket message, or what the framer cut out of a stream.
 //! Gives:   [`Message`], from which later stages read one header at a time, borrowed.
 //! Keeps:   the octets, by reference count; nothing is copied or allocated for a header.
 //! Refuses: what the scanner refuses, more than 256 KiB, and a Content-Length that is wrong or not alone. The refusal carries
@@ -74,6 +74,32 @@ impl Message {
                 Err(wrong) => fault = Some(wrong),
             }
         }
+        match (Self::index(octets, scan), fault) {
+            (Some(message), None) => Ok(message),
+            (rest, fault) => {
+                let fault = fault.unwrap_or(Fault::StartLine);
+                Err(Malformed { fault, rest: rest.map(Box::new) })
+            }
+        }
+    }
+
+    /// Parses what one WebSocket message holds: one SIP message, whole, and nothing else. Content-Length may be absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] with the first fault of the scanner, or of a Content-Length that is not the length of the body.
+    ///
+    /// Source: RFC 7118 section 5; V-13.
+    pub fn from_websocket(octets: Bytes) -> Result<Self, Malformed> {
+        let scan = scan::scan(&octets);
+        let body = octets.len().saturating_sub(scan.body);
+        let length = || match scan.content_length(&octets) {
+            Ok(None) => None,
+            Ok(Some(length)) if length == body => None,
+            Ok(Some(length)) if length > body => Some(Fault::BodyShort),
+            _ => Some(Fault::ContentLength),
+        };
+        let fault = scan.fault.or_else(length);
         match (Self::index(octets, scan), fault) {
             (Some(message), None) => Ok(message),
             (rest, fault) => {

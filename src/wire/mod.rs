@@ -24,6 +24,7 @@ pub mod params;
 pub mod respond;
 mod sameness;
 pub mod scan;
+pub mod sec_agree;
 mod span;
 pub mod split;
 mod steps;
@@ -41,6 +42,7 @@ pub use message::{Malformed, Message};
 pub use names::{Method, Name};
 pub use respond::Reply;
 pub use scan::{Field, Start};
+pub use sec_agree::Mechanism;
 pub use span::Span;
 pub use uri::Uri;
 pub use via::Via;
@@ -68,9 +70,9 @@ pub enum Fault {
     HeadTooLong,
     /// A message over the bound of its flow.
     MessageTooLong,
-    /// Content-Length missing on a stream, not one number, or there twice.
+    /// Content-Length missing on a stream, not one number, there twice, or less than what a WebSocket message holds.
     ContentLength,
-    /// A datagram that ends before its body does.
+    /// A datagram or WebSocket message that ends before its body does.
     BodyShort,
     /// Via, From, To, Call-ID or CSeq missing.
     HeaderMissing,

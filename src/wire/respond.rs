@@ -12,20 +12,31 @@ use std::net::SocketAddr;
 use super::uri::host_address;
 use super::{Address, Message, Method, Name, Text, Via};
 
+/// What the topmost Via of a response says of where the request came from.
+#[derive(Clone, Copy, Debug)]
+enum Seen {
+    /// What stands there already.
+    Unsaid,
+    /// Nothing.
+    Hidden,
+    /// This.
+    From(SocketAddr),
+}
+
 /// A response being made.
 #[derive(Debug)]
 pub struct Reply<'m> {
     request: &'m Message,
     status: u16,
     to_tag: &'m [u8],
-    source: Option<SocketAddr>,
+    source: Seen,
     fields: Text,
 }
 
 impl<'m> Reply<'m> {
     /// A response with `status` to `request`; the reason phrase is the registered one.
     pub fn to(request: &'m Message, status: u16) -> Self {
-        Self { request, status, to_tag: b"", source: None, fields: Text::new() }
+        Self { request, status, to_tag: b"", source: Seen::Unsaid, fields: Text::new() }
     }
 
     /// Adds this tag to To if the request has none there.
@@ -35,8 +46,13 @@ impl<'m> Reply<'m> {
     }
 
     /// Where the request came from: goes into the topmost Via as `received` and `rport`.
-    pub fn source(mut self, source: SocketAddr) -> Self {
-        self.source = Some(source);
+    pub fn source(self, source: SocketAddr) -> Self {
+        self.seen_from(Some(source))
+    }
+
+    /// The same; `None` keeps it a secret, and so takes away what the sender wrote of it.
+    pub fn seen_from(mut self, source: Option<SocketAddr>) -> Self {
+        self.source = source.map_or(Seen::Hidden, Seen::From);
         self
     }
 
@@ -66,7 +82,11 @@ impl<'m> Reply<'m> {
         let mut vias = self.request.values(Name::Via);
         let top = vias.next()?;
         let via = self.request.top_via();
-        text.field("Via", |value| put_top_via(value, top, via.as_ref(), self.source));
+        text.field("Via", |value| match self.source {
+            Seen::Unsaid => put_top_via(value, top, via.as_ref(), None),
+            Seen::Hidden => put_seen_via(value, top, via.as_ref(), None),
+            Seen::From(source) => put_seen_via(value, top, via.as_ref(), Some(source)),
+        });
         for via in vias {
             text.field("Via", |value| {
                 value.put_unfolded(via);
@@ -170,6 +190,22 @@ pub fn put_top_via(
     }
     if asks {
         text.put(";rport=").put_number(u64::from(source.port()));
+    }
+}
+
+/// Prints a Via value as its receiver hands it on: as [`put_top_via`] with a source; without one, `received` and a filled
+/// `rport` of its sender are gone.
+///
+/// Source: RFC 7118 section 5.3 (the address may be that of something in between, and is nobody's business); `VIA-10`.
+pub fn put_seen_via(
+    text: &mut Text,
+    value: &[u8],
+    via: Option<&Via<'_>>,
+    source: Option<SocketAddr>,
+) {
+    match via.filter(|via| source.is_none() && (via.received.is_some() || via.rport().is_some())) {
+        Some(via) => put_via_anew(text, via),
+        None => put_top_via(text, value, via, source),
     }
 }
 

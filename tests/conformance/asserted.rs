@@ -48,8 +48,14 @@ fn dressed(
     service: Option<&str>,
 ) -> Result<Message, Refusal> {
     let is_own_realm = |realm: &[u8]| realm == b"example.net";
-    let asserted =
-        Asserted { settings, identities, service, is_own_realm: &is_own_realm, own_rows: None };
+    let asserted = Asserted {
+        settings,
+        identities,
+        service,
+        is_own_realm: &is_own_realm,
+        own_rows: None,
+        sec_agree: false,
+    };
     let mut edits = Edits::new();
     asserted.dress(message, passage, &mut edits)?;
     let octets = edits.apply(message).expect("printable");
@@ -163,12 +169,43 @@ fn preferred_identity_goes_no_further() {
     }
 }
 
+/// Where a listener makes security agreements (RFC 3329 section 2.3.1), they end at the edge.
+#[test]
+fn agreements_are_between_a_ue_and_the_edge() {
+    let (inward, outward) = (Passage::INWARD, Passage::OUTWARD);
+    for (passage, row, left) in [
+        (inward, "Security-Client: tls\r\n", ""),
+        (inward, "Security-Verify: tls\r\n", ""),
+        (inward, "Security-Server: tls\r\n", ""),
+        (outward, "Security-Server: tls\r\n", ""),
+        (inward, "Require: sec-agree\r\n", ""),
+        (inward, "Require: 100rel, Sec-Agree, x\r\n", "Require: 100rel, x\r\n"),
+        (inward, "Proxy-Require: sec-agree\r\nRequire: y\r\n", "Require: y\r\n"),
+        (inward, "Supported: sec-agree\r\n", "Supported: sec-agree\r\n"),
+        (outward, "Require: sec-agree\r\n", "Require: sec-agree\r\n"),
+    ] {
+        let asserted = Asserted {
+            settings: &Settings::default(),
+            identities: Some(&identities()),
+            service: None,
+            is_own_realm: &|_| false,
+            own_rows: None,
+            sec_agree: true,
+        };
+        let mut edits = Edits::new();
+        let message = request(row);
+        asserted.dress(&message, passage, &mut edits).expect("no refusal");
+        let octets = edits.apply(&message).expect("printable");
+        let after = Message::from_datagram(octets.into()).expect("still a message");
+        assert_eq!(rows(&after).0, left, "{passage:?} {row}");
+    }
+}
+
 /// What settings turn on or off.
 #[test]
 fn settings_change_their_rows_alone() {
     let quiet = Settings { pai_to_ue: false, ..Settings::default() };
     let history = Settings { keep_history: true, ..Settings::default() };
-    let agreed = Settings { sec_agree: true, ..Settings::default() };
     let paged =
         Settings { allowed: vec![Name::AnswerMode, Name::ResourcePriority], ..Settings::default() };
     let strip = Settings {
@@ -182,10 +219,6 @@ fn settings_change_their_rows_alone() {
         ("pai_to_ue", &quiet, OURS, "P-Asserted-Identity: <sip:x@y>", true),
         ("history", &history, inward, "History-Info: <sip:x@y>;index=1", true),
         ("history", &history, inward, "Diversion: <sip:x@y>", true),
-        ("sec_agree", &agreed, inward, "Security-Client: tls", false),
-        ("sec_agree", &agreed, inward, "Security-Verify: tls", false),
-        ("sec_agree", &agreed, inward, "Security-Server: tls", false),
-        ("sec_agree", &agreed, outward, "Security-Server: tls", false),
         ("allowed", &paged, inward, "Answer-Mode: Auto", true),
         ("allowed", &paged, inward, "Resource-Priority: dsn.flash", true),
         ("allowed", &paged, inward, "Priv-Answer-Mode: Auto", false),
@@ -205,6 +238,7 @@ fn settings_change_their_rows_alone() {
             service: None,
             is_own_realm: &|_| false,
             own_rows: None,
+            sec_agree: false,
         };
         let mut edits = Edits::new();
         asserted.dress(&message, passage, &mut edits).expect("no refusal");

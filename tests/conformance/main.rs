@@ -7,6 +7,7 @@ mod authority;
 mod rfc3261_17;
 mod rfc3261_7;
 mod rfc3310;
+mod rfc3329;
 mod rfc4320;
 mod rfc4475;
 mod rfc5118;

@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "src/keys/subscribers/mod.rs",
     "src/client/mod.rs",
     "src/client/agent.rs",
+    "src/client/agreement.rs",
     "src/client/answer.rs",
     "src/client/bootstrap.rs",
     "src/client/info.rs",
@@ -34,6 +35,7 @@ const PURE: &[&str] = &[
     "src/transport/demux.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
+    "src/transport/ws/",
 ];
 
 /// Files and folders that may: the shells. The longer entry of the two lists decides.
@@ -57,6 +59,8 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/store.rs",
     "src/client/ue.rs",
     "src/client/dtls.rs",
+    "src/transport/dtls/buffers.rs",
+    "src/client/ws.rs",
     "src/transport/dtls/openssl.rs",
     "src/transport/dtls/port.rs",
     "src/transport/dtls/server.rs",
@@ -71,12 +75,14 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/resolve.rs",
     "src/transport/standing.rs",
     "src/transport/stream.rs",
+    "src/transport/stream/",
     "src/transport/tally.rs",
     "src/transport/batch.rs",
     "src/transport/tcp.rs",
     "src/transport/tls.rs",
     "src/transport/transports.rs",
     "src/transport/udp.rs",
+    "src/transport/ws/door.rs",
 ];
 
 /// The files that start tasks or threads: none of them does so for a transaction.
@@ -92,7 +98,7 @@ pub(crate) const SPAWNS: &[&str] = &[
 ];
 
 /// The files with `unsafe`, each for a C library without a binding.
-pub(crate) const UNSAFE: &[&str] = &["src/transport/psk_tls.rs"];
+pub(crate) const UNSAFE: &[&str] = &["src/transport/dtls/buffers.rs", "src/transport/psk_tls.rs"];
 
 /// Folders whose code may be started by nobody: stages and machines are called, and return.
 const CALLED_ONLY: &[&str] = &[

@@ -1,16 +1,16 @@
 //! SIP over DTLS, spoken by the command-line clients of OpenSSL and GnuTLS and by our own UE, to both engines.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
+use crate::client::{Client, is_answer};
 use crate::kamailio::Kamailio;
 use crate::loopback;
 use crate::peer::{Folder, Peer, find};
@@ -180,63 +180,6 @@ fn proves(request: &str, user: &str) {
     assert!(request.contains(&asserted) && !request.contains("uthorization:"), "{request}");
 }
 
-/// A client that runs until it is dropped.
-struct Client {
-    child: Child,
-    pieces: mpsc::Receiver<Vec<u8>>,
-    heard: Vec<u8>,
-}
-
-impl Client {
-    fn start(mut command: Command) -> Self {
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = pipes.spawn().expect("it starts");
-        let (tell, pieces) = mpsc::sync_channel(1024);
-        let out = child.stdout.take().expect("piped");
-        let errors = child.stderr.take().expect("piped");
-        let copy = tell.clone();
-        std::thread::spawn(move || pass_on(out, &tell));
-        std::thread::spawn(move || pass_on(errors, &copy));
-        Self { child, pieces, heard: Vec::new() }
-    }
-
-    /// Says `text`, in one piece; it goes out when the handshake is over.
-    fn say(&mut self, text: &str) {
-        // A client whose handshake failed has gone.
-        let _ = self.child.stdin.as_mut().expect("piped").write_all(text.as_bytes());
-    }
-
-    /// All that it printed, up to an answer of SIP, or to its end, or for so long.
-    fn hear(&mut self, limit: Duration) -> String {
-        loop {
-            let heard = String::from_utf8_lossy(&self.heard).into_owned();
-            let answer = heard.split_once("SIP/2.0 ");
-            if answer.is_some_and(|(_, rest)| rest.contains("\r\n\r\n")) {
-                return heard;
-            }
-            match self.pieces.recv_timeout(limit) {
-                Ok(piece) => self.heard.extend(piece),
-                Err(_) => return heard,
-            }
-        }
-    }
-}
-
-fn pass_on(mut from: impl std::io::Read, tell: &mpsc::SyncSender<Vec<u8>>) {
-    let mut room = [0; 4096];
-    while let Ok(length) = from.read(&mut room)
-        && length > 0
-        && tell.send(room[..length].to_vec()).is_ok()
-    {}
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ended_already = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
 const PATIENCE: Duration = Duration::from_secs(30);
 const PSK_OF_GNUTLS: &str = "NORMAL:-VERS-ALL:+VERS-DTLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:+AES-128-GCM";
 const CERTIFICATES_OF_GNUTLS: &str = "NORMAL:-VERS-ALL:+VERS-DTLS1.2";
@@ -301,7 +244,7 @@ fn openssl_and_gnutls_register_over_dtls() {
             let call = format!("{name}-{engine}");
             let mut client = Client::start(command);
             client.say(&register(user, &call, token));
-            let heard = client.hear(PATIENCE);
+            let heard = client.hear(PATIENCE, is_answer);
             assert!(heard.contains("SIP/2.0 200 "), "{call}: {heard}\n{}", edge.peer.said());
             let via = format!("SIP/2.0/{token} 127.0.0.1:9;");
             assert!(heard.contains(&via), "{call}: the Via comes back as it was: {heard}");
@@ -319,7 +262,7 @@ fn kamailio_takes_a_registration_that_came_over_dtls() {
     let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", suite]);
     let mut client = Client::start(command);
     client.say(&register("carol", "kamailio", "TLS"));
-    let heard = client.hear(PATIENCE);
+    let heard = client.hear(PATIENCE, is_answer);
     assert!(heard.contains("SIP/2.0 200 "), "{heard}\n{}", edge.peer.said());
     let seen = core.await_request(|seen| seen.call_id == "kamailio");
     assert_eq!(seen.asserted.as_deref(), Some("sip:carol@ims.example"));
@@ -347,7 +290,7 @@ fn what_proves_nothing_carries_nothing_over_dtls() {
         ] {
             let mut client = Client::start(command);
             client.say(&register("carol", &format!("none-{engine}"), "DTLS-UDP"));
-            let heard = client.hear(Duration::from_secs(7));
+            let heard = client.hear(Duration::from_secs(7), is_answer);
             assert!(!heard.contains("SIP/2.0 "), "{name}, {engine}: {heard}");
         }
     }
@@ -363,9 +306,9 @@ fn a_session_ends_with_the_key_that_it_stands_on() {
         let command = edge.openssl(&["-psk_identity", IDENTITY, "-psk", KEY, "-cipher", suite]);
         let mut client = Client::start(command);
         client.say(&register("carol", &format!("before-{engine}"), "DTLS-UDP"));
-        let heard = client.hear(PATIENCE);
+        let heard = client.hear(PATIENCE, is_answer);
         assert!(heard.contains("SIP/2.0 200 "), "{engine}: {heard}");
-        client.heard.clear();
+        client.forget();
         let text = fs::read_to_string(edge.folder.path().join("psk.toml")).expect("it is there");
         secret(&edge.folder, "psk.toml", &text.replace(KEY, &KEY.replace('2', "3")));
         edge.peer.signal("HUP");
@@ -374,7 +317,7 @@ fn a_session_ends_with_the_key_that_it_stands_on() {
         });
         assert!(reloaded.is_some(), "{engine}: {}", edge.peer.said());
         client.say(&register("carol", &format!("after-{engine}"), "DTLS-UDP"));
-        let heard = client.hear(Duration::from_secs(3));
+        let heard = client.hear(Duration::from_secs(3), is_answer);
         assert!(!heard.contains("SIP/2.0 "), "{engine}: {heard}");
         let seen = core.seen.lock().expect("nobody panics with it");
         assert!(!seen.iter().any(|text| text.contains("after-")), "{engine}");

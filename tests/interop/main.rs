@@ -2,6 +2,7 @@
 //!
 //! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
 
+mod client;
 mod dtls;
 mod edge;
 mod kamailio;

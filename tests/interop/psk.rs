@@ -1,12 +1,11 @@
 //! Shared keys over TLS, spoken by the command-line clients of OpenSSL and GnuTLS.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sipward::client::bootstrap::{Bootstrapped, UbPlan};
@@ -17,12 +16,14 @@ use sipward::keys::sqn::SqnWindow;
 use sipward::keys::subscribers::file;
 use sipward::keys::usim::Usim;
 
+use crate::client::{Client, is_answer};
 use crate::kamailio::Kamailio;
 use crate::loopback;
 use crate::peer::{Folder, Peer, find};
 
 const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
 const NAF: &str = "edge.example.net";
+const MINUTE: Duration = Duration::from_secs(60);
 /// A key that was carried by hand, in hex.
 const CARRIED: &str = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f";
 
@@ -239,71 +240,7 @@ impl Knock<'_> {
     fn say(&self, edge: &Edge, text: &str) -> String {
         let mut client = Client::start(self.command(edge));
         client.say(text);
-        client.hear(is_answer)
-    }
-}
-
-fn is_answer(heard: &str) -> bool {
-    heard.split_once("SIP/2.0 ").is_some_and(|(_, rest)| rest.contains("\r\n\r\n"))
-}
-
-/// A client that runs until it is dropped.
-struct Client {
-    child: Child,
-    pieces: mpsc::Receiver<Vec<u8>>,
-    heard: Vec<u8>,
-}
-
-impl Client {
-    fn start(mut command: Command) -> Self {
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = pipes.spawn().expect("it starts");
-        let (tell, pieces) = mpsc::sync_channel(1024);
-        let (mut out, mut errors) =
-            (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let copy = tell.clone();
-        std::thread::spawn(move || {
-            let mut room = [0; 4096];
-            while let Ok(length) = out.read(&mut room)
-                && length > 0
-                && tell.send(room[..length].to_vec()).is_ok()
-            {}
-        });
-        std::thread::spawn(move || {
-            let mut room = [0; 4096];
-            while let Ok(length) = errors.read(&mut room)
-                && length > 0
-                && copy.send(room[..length].to_vec()).is_ok()
-            {}
-        });
-        Self { child, pieces, heard: Vec::new() }
-    }
-
-    fn say(&mut self, text: &str) {
-        // A client whose handshake failed has gone.
-        let _ = self.child.stdin.as_mut().expect("piped").write_all(text.as_bytes());
-    }
-
-    /// All that it printed, up to where `enough` holds or to its end.
-    fn hear(&mut self, enough: impl Fn(&str) -> bool) -> String {
-        loop {
-            let heard = String::from_utf8_lossy(&self.heard).into_owned();
-            if enough(&heard) {
-                return heard;
-            }
-            match self.pieces.recv_timeout(Duration::from_secs(60)) {
-                Ok(piece) => self.heard.extend(piece),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return heard,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("nothing for a minute: {heard}"),
-            }
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ended_already = self.child.kill();
-        let _status = self.child.wait();
+        client.hear(MINUTE, is_answer)
     }
 }
 
@@ -487,14 +424,14 @@ fn a_key_that_is_taken_back_ends_its_connection() {
         let knock = |key| Knock { program, handshake, identity, key, asked_for: NAF };
         let mut client = Client::start(knock(CARRIED).command(&edge));
         client.say(&register("carol", "first"));
-        let heard = client.hear(is_answer);
+        let heard = client.hear(MINUTE, is_answer);
         assert!(heard.contains("SIP/2.0 200 "), "{heard}");
         let seen = core.await_request(|seen| seen.call_id == "first");
         assert_eq!(seen.asserted.as_deref(), Some("sip:carol@ims.example"));
 
         let other = "55".repeat(32);
         edge.carry(&format!("{}# {}\n", carried(&other), handshake.name));
-        let heard = client.hear(|_| false);
+        let heard = client.hear(MINUTE, |_| false);
         assert!(heard.contains("close_notify"), "closed, and said so: {heard}");
         let heard = knock(CARRIED).say(&edge, &register("carol", "old"));
         assert!(!heard.contains("SIP/2.0 "), "{heard}");
@@ -516,7 +453,7 @@ fn certificates_are_shown_on_the_same_port() {
         command.arg("-CAfile").arg(&authority);
         let mut client = Client::start(command);
         client.say(&register("ue1", "certificate"));
-        let heard = client.hear(is_answer);
+        let heard = client.hear(MINUTE, is_answer);
         assert!(heard.contains("SIP/2.0 407 "), "{version}: {heard}");
         assert!(heard.contains("realm=\"3GPP-bootstrapping@edge.example.net\""), "{heard}");
     }
@@ -592,7 +529,7 @@ fn nothing_is_resumed_or_renegotiated() {
         Client::start(command)
     };
     let mut again = s_client(&["-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256", "-reconnect"]);
-    let heard = again.hear(|heard| heard.matches("Cipher is").count() == 6);
+    let heard = again.hear(MINUTE, |heard| heard.matches("Cipher is").count() == 6);
     assert_eq!(
         heard.matches("New, TLSv1.2, Cipher is PSK-AES128-GCM-SHA256").count(),
         6,
@@ -602,13 +539,13 @@ fn nothing_is_resumed_or_renegotiated() {
 
     let mut once = s_client(&["-tls1_3", "-ign_eof", "-msg", "-nocommands"]);
     once.say(&register("carol", "once"));
-    let heard = once.hear(is_answer);
+    let heard = once.hear(MINUTE, is_answer);
     assert!(heard.contains("SIP/2.0 200 ") && !heard.contains("NewSessionTicket"), "{heard}");
 
     let mut anew = s_client(&["-tls1_2", "-cipher", "PSK-AES128-GCM-SHA256", "-msg"]);
-    anew.hear(|heard| heard.contains("Verify return code"));
+    anew.hear(MINUTE, |heard| heard.contains("Verify return code"));
     anew.say("R\n");
-    let heard = anew.hear(|heard| heard.contains("no_renegotiation"));
+    let heard = anew.hear(MINUTE, |heard| heard.contains("no_renegotiation"));
     assert!(
         heard.contains("<<< TLS 1.2, Alert [length 0002], warning no_renegotiation"),
         "{heard}"

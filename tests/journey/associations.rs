@@ -223,6 +223,31 @@ fn cancel_fits_in_every_part_or_not_at_all() {
 }
 
 #[test]
+fn a_cancel_that_crosses_the_final_answer_is_answered_and_has_no_effect() {
+    for (status, acknowledged) in [(200, false), (486, false), (486, true)] {
+        let mut lab = Lab::default();
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+        let invite = to_core(&lab.receive(&alice, &text)).clone();
+        let contact = "Contact: <sip:bob@203.0.113.20:5060>\n";
+        lab.receive(&Peer::core(), &respond(&invite, status, "b", contact));
+        if acknowledged {
+            let ack = request("ACK", "sip:bob@example.net", "alice", "call", 1, None)
+                .replace("z9hG4bKcallACK1", "z9hG4bKcallINVITE1");
+            lab.receive(&alice, &ack);
+        }
+        let cancel = request("CANCEL", "sip:bob@example.net", "alice", "call", 1, None)
+            .replace("z9hG4bKcallCANCEL1", "z9hG4bKcallINVITE1");
+        let sent = lab.receive(&alice, &cancel);
+        assert_eq!(status_to(&sent, &alice), Some(200), "RFC 3261 section 9.2, after {status}");
+        assert_eq!(sent.len(), 1, "nothing goes on to the core after {status}");
+        let elsewhere = Peer::udp("192.0.2.66:5060");
+        let sent = lab.receive(&elsewhere, &cancel);
+        assert_eq!(status_to(&sent, &elsewhere), Some(481), "on another flow: rule 15");
+    }
+}
+
+#[test]
 fn an_unknown_dialog_is_481_and_its_ack_is_dropped() {
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());

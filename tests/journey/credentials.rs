@@ -192,6 +192,34 @@ fn a_key_that_is_not_here_is_asked_for_once_and_the_request_goes_on() {
 }
 
 #[test]
+fn an_old_deadline_does_not_end_a_younger_wait_for_the_same_key() {
+    let mut lab = Lab::default();
+    let (alice, naf) = (Peer::udp(ALICE), NafId::new(EDGE, UaId::SIP_DIGEST));
+    let btid = Btid::new("QUJDREVGR0hJSktMTU5PUA==@bsf.example.net").expect("a B-TID");
+    lab.keys.put(btid.clone(), naf.clone(), KeyAnswer::Ask);
+    let mut key = lab.signer(btid.as_str(), UE1_PASSWORD);
+    let mut send = |lab: &mut Lab, call: &str| {
+        let text = request("MESSAGE", "sip:bob@example.net", "alice", call, 1, Some(&mut key));
+        lab.receive(&alice, &text)
+    };
+    assert!(send(&mut lab, "first").is_empty());
+    let lookup = lab.asked[0].clone();
+    let end = lab.now + Duration::from_secs(600);
+    let known = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.put(btid.clone(), naf.clone(), KeyAnswer::Known(Arc::new(known)));
+    let first = to_core(&lab.answered(&lookup)).clone();
+    lab.receive(&Peer::core(), &respond(&first, 200, "b", ""));
+    lab.advance(Duration::from_millis(1500));
+    // The cache has let go of it meanwhile.
+    lab.keys.put(btid, naf, KeyAnswer::Ask);
+    assert!(send(&mut lab, "second").is_empty());
+    let sent = lab.advance(Duration::from_millis(1900));
+    assert_eq!(status_to(&sent, &alice), None, "its own two seconds are not over");
+    let sent = lab.advance(Duration::from_millis(200));
+    assert_eq!(status_to(&sent, &alice), Some(503), "rule 20");
+}
+
+#[test]
 fn a_key_server_that_is_silent_ends_in_503_not_in_a_pass() {
     let mut lab = Lab::default();
     let alice = Peer::udp(ALICE);

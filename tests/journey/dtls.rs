@@ -8,11 +8,7 @@ use sipward::testing::{Lab, Peer};
 use sipward::transport::Transport;
 use sipward::wire::Via;
 
-use crate::scene::{register, request, respond, status_to, to_core};
-
-fn lines<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
-    text.lines().filter_map(|line| line.strip_prefix(name)).collect()
-}
+use crate::scene::{lines, register, request, respond, status_to, to_core};
 
 /// DT-01 to DT-03: tokens of whoever speaks it are read in any case, and one is written.
 #[test]

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
+use sipward::forward::Destination;
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Sent};
+use sipward::transport::{Flow, ListenerId};
 
-use crate::scene::{call, in_dialog, register, request, respond, status_to, to_core};
+use crate::scene::{call, in_dialog, lines, register, request, respond, status_to, to_core};
 
 const ALICE: &str = "192.0.2.10:5060";
-
-fn lines<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
-    text.lines().filter_map(|line| line.strip_prefix(name)).collect()
-}
 
 fn options(more: &str, hops: &str) -> String {
     format!(
@@ -210,6 +208,22 @@ fn a_server_that_is_not_ready_becomes_500_and_silence_408() {
         of_the_message.clone().all(|sent| sent.message.status() != Some(408)),
         "TX-05: no 408 but to INVITE"
     );
+}
+
+#[test]
+fn a_datagram_that_fails_counts_for_a_server_on_its_own_side_alone() {
+    for (listener, failed) in [(0, false), (2, true)] {
+        let mut lab = Lab::default();
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        let text = request("INVITE", "sip:bob@example.net", "alice", "c1", 1, Some(&mut key));
+        lab.receive(&alice, &text);
+        // The address of the core's server, as a UE socket or a core socket would have it.
+        let flow = Flow { listener: ListenerId(listener), ..Peer::core().flow() };
+        let now = lab.now;
+        lab.journey().unreachable(&Destination::Flow(flow), now);
+        let sent = lab.advance(Duration::ZERO);
+        assert_eq!(status_to(&sent, &alice), failed.then_some(500), "from listener {listener}");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Journeys in virtual time, each a sentence: what happens to whom, without sockets.
 
 mod adversary;
+mod agreement;
 mod associations;
 mod channel;
 mod credentials;
 mod dtls;
 mod forwarding;
 mod growth;
+mod phone;
 mod policy;
 mod scene;
+mod ws;

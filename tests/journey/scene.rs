@@ -74,6 +74,11 @@ pub(crate) fn respond(to: &Sent, status: u16, tag: &str, more: &str) -> String {
     )
 }
 
+/// The values of the fields of that name, written as `Name: `.
+pub(crate) fn lines<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    text.lines().filter_map(|line| line.strip_prefix(name)).collect()
+}
+
 /// The only message sent to the core.
 pub(crate) fn to_core(sent: &[Sent]) -> &Sent {
     let mut found = sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060");

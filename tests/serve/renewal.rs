@@ -125,6 +125,8 @@ fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
         tls: Some(Arc::clone(trust)),
         psk: None,
         trust: None,
+        ws: Default::default(),
+        sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }

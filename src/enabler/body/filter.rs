@@ -126,7 +126,7 @@ fn metres(text: &str) -> Option<u64> {
 fn is_region(shape: &Element<'_>) -> bool {
     let circle = shape.name == "Circle";
     let points = count_points(shape);
-    (circle || shape.name == "Polygon") && points >= 1 && points <= POINTS_MAX
+    (circle || shape.name == "Polygon") && (1..=POINTS_MAX).contains(&points)
 }
 
 /// Positions in a shape: each `pos` one, each `posList` half of its numbers.

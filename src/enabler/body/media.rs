@@ -59,10 +59,9 @@ pub fn msrp(sdp: &[u8]) -> Result<Vec<Msrp>, Refusal> {
             open = kind_of(line).map(|line| (line, false));
         } else if let (Some(path), Some((line, pathed))) =
             (line.strip_prefix(b"a=path:"), &mut open)
+            && (std::mem::replace(pathed, true) || !is_path(path, line.secure))
         {
-            if std::mem::replace(pathed, true) || !is_path(path, line.secure) {
-                return Err(Refusal::MsrpRefused);
-            }
+            return Err(Refusal::MsrpRefused);
         }
     }
     close(&mut open)?;

@@ -175,8 +175,11 @@ pub(super) fn split_head(part: &[u8]) -> Option<(&[u8], &[u8])> {
     (head.len() <= HEAD_MAX).then_some((head, part.get(end.checked_add(4)?..)?))
 }
 
+/// Names and values of headers.
+pub(super) type Fields<'h> = SmallVec<[(&'h [u8], &'h [u8]); 8]>;
+
 /// Names and values of MIME headers, folds included.
-pub(super) fn fields(head: &[u8]) -> Option<SmallVec<[(&[u8], &[u8]); 8]>> {
+pub(super) fn fields(head: &[u8]) -> Option<Fields<'_>> {
     let mut found = SmallVec::new();
     let mut rest = head;
     while !rest.is_empty() {

@@ -74,6 +74,9 @@ pub fn read(octets: &[u8]) -> Result<Element<'_>, Refusal> {
     document(octets).ok_or(Refusal::XmlRefused)
 }
 
+/// Attributes as they are written: names with their prefixes, and values.
+type Written<'x> = Vec<(&'x str, Cow<'x, str>)>;
+
 struct Reader<'x> {
     rest: &'x str,
     /// Prefixes in scope and what they stand for, the innermost last.
@@ -182,8 +185,8 @@ impl<'x> Reader<'x> {
     }
 
     /// Up to the end of the tag: attributes, and whether the element ends with it. Declarations go into scope.
-    fn attributes(&mut self) -> Option<(Vec<(&'x str, Cow<'x, str>)>, bool)> {
-        let mut found: Vec<(&str, Cow<'_, str>)> = Vec::new();
+    fn attributes(&mut self) -> Option<(Written<'x>, bool)> {
+        let mut found = Written::new();
         let mut names: Vec<&str> = Vec::new();
         loop {
             let rest = self.rest.trim_start_matches(is_white);

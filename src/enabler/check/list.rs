@@ -53,7 +53,7 @@ pub fn check_any(message: &Message, method: Method, max: usize) -> Result<(), Re
     let names_one = || {
         let head = message.fields_named(Name::ContentType);
         let head = head.chain(message.fields_named(Name::ContentDisposition));
-        head.chain([message.body()]).any(|text| mentions_list(text))
+        head.chain([message.body()]).any(mentions_list)
     };
     if !may_carry(method) || !names_one() {
         return Ok(());

@@ -20,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::{Card, Subscriber};
+use crate::authentication::Uss;
 use crate::identity::{Impi, Impu};
 use crate::keys::milenage::Milenage;
 use crate::keys::sqn::{Sqn, SqnGenerator};
@@ -698,7 +699,7 @@ res_octets = 32
         assert!(problems[0].what.contains("is there twice"), "{}", problems[0]);
         let broken = GOOD.replace("barred = true", "barred = ");
         let problems = parse("s.toml", &broken).expect_err("broken");
-        assert!(problems.iter().any(|p| p.what.starts_with("is not TOML") && p.line == 19));
+        assert!(problems.iter().any(|p| p.what.starts_with("is not TOML") && p.line == 20));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! Refuses: see each file.
 //! Sources: RFC 6347; RFC 4279; TS 33.222 clause 5.4; `DT-01` to `DT-12`.
 
+#[cfg(feature = "openssl")]
+mod buffers;
 pub mod cookie;
 #[cfg(feature = "edge")]
 pub mod doors;

@@ -34,6 +34,7 @@ use rustls::server::danger::ClientCertVerifier as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use zeroize::Zeroizing;
 
+use super::buffers;
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
 use super::exchange::Exchange;
 use super::filter;
@@ -379,6 +380,9 @@ impl Engine {
     /// Hands a datagram to the library, and sees what comes of it.
     fn feed(&mut self, datagram: Vec<u8>, now: Instant) {
         self.stream.get_mut().inbox.push_back(datagram);
+        if !buffers::lend(&mut self.stream) {
+            return self.end(Ended::Failed);
+        }
         if self.state == State::ShakesHands {
             match self.stream.accept() {
                 Ok(()) => self.established(),
@@ -390,11 +394,13 @@ impl Engine {
         if self.state == State::Stands {
             self.read();
             self.collect();
+            buffers::take_back(&mut self.stream);
         }
     }
 
     fn established(&mut self) {
         (self.state, self.repeat, self.held) = (State::Stands, None, VecDeque::new());
+        self.exchange = Exchange::default();
         let cipher = self.stream.ssl().current_cipher().map(|cipher| cipher.name());
         if cipher.is_some_and(|name| name.contains("CHACHA20")) {
             self.shortest = CHACHA_ADDS;
@@ -558,13 +564,17 @@ impl DtlsEngine for Engine {
         if message.len() > MESSAGE_MAX {
             return Err(Unsent::TooLong);
         }
+        if !buffers::lend(&mut self.stream) {
+            return Err(Unsent::Full);
+        }
         let sent = self.stream.ssl_write(message);
         self.collect();
+        buffers::take_back(&mut self.stream);
         sent.map(|_| ()).map_err(|_| Unsent::Gone)
     }
 
     fn close(&mut self, _now: Instant) -> bool {
-        if self.state == State::Stands {
+        if self.state == State::Stands && buffers::lend(&mut self.stream) {
             // The alert is in the outbox, or the peer will find out by itself.
             let _ = self.stream.shutdown();
             self.collect();

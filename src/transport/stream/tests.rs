@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 use tokio::time::sleep;
 
 use super::super::flows::{Flows, Lease, Limits, SendError};
+use super::super::ws::{CloseCode, Opcode, frame};
 use super::super::{ListenerId, Transport};
 use super::*;
 
@@ -49,10 +51,14 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::over(Transport::Tcp)
+    }
+
+    fn over(transport: Transport) -> Self {
         let flows = Flows::new(Limits::default(), 0);
         let remote: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let seat = flows.seat(remote.ip());
-        let lease = flows.open(Transport::Tcp, ListenerId(0), remote, seat).unwrap();
+        let lease = flows.open(transport, ListenerId(0), remote, seat).unwrap();
         let facts = StreamFacts {
             flow: lease.flow(),
             side: Side::Ue,
@@ -366,4 +372,154 @@ async fn who_takes_no_octet_for_half_a_minute_is_closed() {
     rig.desk.flows.send(&rig.facts.flow, Bytes::from(vec![b'x'; 500])).unwrap();
     assert_eq!(rig.serve(ours).await, (Closed::Stalled, 30));
     drop(theirs);
+}
+
+/// One frame of a client, masked.
+fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, opcode, payload, Some([0x37, 0xfa, 0x21, 0x3d]));
+    out.to_vec()
+}
+
+/// One frame of ours.
+fn ours(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame::put(&mut out, opcode, payload, None);
+    out.to_vec()
+}
+
+fn over(code: CloseCode) -> Vec<u8> {
+    ours(Opcode::Close, &code.number().to_be_bytes())
+}
+
+/// V-09, V-13, KA-01, KA-05: messages, pings of both kinds and pieces, however they are cut.
+#[tokio::test(start_paused = true)]
+async fn websocket_messages_and_pings_whatever_the_segmentation() {
+    let mut piece = masked(Opcode::Text, &REQUEST[..7]);
+    piece[0] &= 0x7F;
+    let octets = [
+        masked(Opcode::Text, REQUEST),
+        masked(Opcode::Text, b"\r\n\r\n"),
+        masked(Opcode::Ping, b"there?"),
+        masked(Opcode::Binary, b"OPTIONS sip:a@b SIP/2.0\r\n\r\nno length"),
+        piece,
+        masked(Opcode::Pong, b""),
+        masked(Opcode::Continuation, &REQUEST[7..]),
+        masked(Opcode::Text, b"\r\n"),
+        masked(Opcode::Close, &[0x03, 0xE9]),
+    ]
+    .concat();
+    let expected = [
+        ours(Opcode::Text, ANSWER),
+        ours(Opcode::Text, b"\r\n"),
+        ours(Opcode::Pong, b"there?"),
+        ours(Opcode::Text, ANSWER),
+        ours(Opcode::Text, ANSWER),
+        over(CloseCode::GOING_AWAY),
+    ]
+    .concat();
+    for step in [1, 7, octets.len()] {
+        let (rig, (near, far)) = (Rig::over(Transport::Wss), duplex(4096));
+        let ((why, _), answers) = tokio::join!(rig.serve(near), talk(far, &octets, step));
+        assert_eq!(rig.desk.seen.borrow().len(), 3, "{step} at a time");
+        assert_eq!(answers, expected, "{step} at a time");
+        assert_eq!(why, Closed::Peer, "{step} at a time");
+    }
+}
+
+/// V-13: the length is that of the WebSocket message, and what is wrong ends the connection.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_one_sip_message_in_one_websocket_message_is_refused() {
+    let long = |length| [REQUEST.to_vec(), vec![b'x'; length]].concat();
+    let told = |status| {
+        let answer = ours(Opcode::Text, format!("SIP/2.0 {status} No\r\n\r\n").as_bytes());
+        [answer, over(CloseCode::PAYLOAD)].concat()
+    };
+    let mut announced = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0xA0, 0, 0];
+    announced.extend_from_slice(&[0; 4]);
+    for (about, octets, expected, why) in [
+        ("two in one", masked(Opcode::Text, &REQUEST.repeat(2)), told(400), Closed::Broken),
+        ("the first half of one", masked(Opcode::Text, &REQUEST[..40]), told(400), Closed::Broken),
+        (
+            "its body cut off",
+            masked(Opcode::Text, &REQUEST[..REQUEST.len() - 1]),
+            told(400),
+            Closed::Broken,
+        ),
+        ("a body too long", masked(Opcode::Text, &long(1)), told(400), Closed::Broken),
+        ("10 MiB announced", announced, over(CloseCode::TOO_BIG), Closed::Broken),
+        (
+            "64 KiB and more",
+            masked(Opcode::Text, &long(65_536)),
+            over(CloseCode::TOO_BIG),
+            Closed::Broken,
+        ),
+        ("without a mask", ours(Opcode::Text, REQUEST), over(CloseCode::PROTOCOL), Closed::Broken),
+        ("SIP without frames", REQUEST.to_vec(), over(CloseCode::PROTOCOL), Closed::Broken),
+        (
+            "text that is none",
+            masked(Opcode::Text, b"\xFF"),
+            over(CloseCode::PAYLOAD),
+            Closed::Broken,
+        ),
+        (
+            "HTTP (V-75)",
+            masked(Opcode::Text, b"GET / HTTP/1.1\r\n\r\n"),
+            Vec::new(),
+            Closed::Stranger,
+        ),
+        ("SigComp", masked(Opcode::Binary, b"\xF8abc"), Vec::new(), Closed::Stranger),
+    ] {
+        let (rig, (near, far)) = (Rig::over(Transport::Ws), duplex(256 * 1024));
+        let ((ended, _), answers) = tokio::join!(rig.serve(near), talk(far, &octets, 100_000));
+        assert_eq!(answers, expected, "{about}: {}", answers.escape_ascii());
+        assert_eq!((ended, rig.desk.seen.borrow().len()), (why, 0), "{about}");
+    }
+}
+
+/// KA-05.
+#[tokio::test(start_paused = true)]
+async fn an_idle_websocket_is_pinged_each_thirty_seconds() {
+    let (rig, (near, mut far)) = (Rig::over(Transport::Wss), duplex(4096));
+    rig.desk.flows.mark_authenticated(&rig.facts.flow);
+    let peer = async {
+        let begun = Instant::now();
+        let mut heard = Vec::new();
+        for round in 0..3 {
+            let mut ping = [0; 2];
+            far.read_exact(&mut ping).await.unwrap();
+            assert_eq!(&ping[..], ours(Opcode::Ping, b""), "round {round}");
+            heard.push(begun.elapsed().as_secs());
+            far.write_all(&masked(Opcode::Pong, b"")).await.unwrap();
+        }
+        drop(far);
+        heard
+    };
+    let ((why, _), heard) = tokio::join!(rig.serve(near), peer);
+    assert_eq!((why, heard), (Closed::Peer, vec![30, 60, 90]));
+}
+
+/// TR-08: whoever shows too little in time, or nothing and has not authenticated, is closed; a ping is no message.
+#[tokio::test(start_paused = true)]
+async fn patience_is_that_of_any_stream() {
+    let mut begun = masked(Opcode::Text, &REQUEST[..30]);
+    begun[0] &= 0x7F;
+    let mut headed = masked(Opcode::Text, &REQUEST[..REQUEST.len() - 1]);
+    headed[0] &= 0x7F;
+    let idle = masked(Opcode::Ping, b"");
+    for (about, octets, why, seconds) in [
+        ("nothing", Vec::new(), Closed::Slow, 30),
+        ("half a frame's header", vec![0x81], Closed::Slow, 10),
+        ("half a head", begun, Closed::Slow, 10),
+        ("a head and half a body", headed, Closed::Slow, 60),
+        ("a ping alone", idle, Closed::Idle, 60),
+    ] {
+        let (rig, (near, mut far)) = (Rig::over(Transport::Wss), duplex(4096));
+        far.write_all(&octets).await.unwrap();
+        let mut answers = Vec::new();
+        let (ended, read) = tokio::join!(rig.serve(near), far.read_to_end(&mut answers));
+        read.unwrap();
+        assert_eq!(ended, (why, seconds), "{about}");
+        assert!(answers.ends_with(&over(CloseCode::POLICY)), "{about}: {}", answers.escape_ascii());
+    }
 }
