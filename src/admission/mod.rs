@@ -78,6 +78,7 @@ pub struct Admitted<'m> {
     message: &'m Message,
     arrival: &'m Arrival,
     class: Class,
+    claimed: Class,
     unfit: Option<Refusal>,
     doubtful: bool,
     noted: bool,
@@ -97,6 +98,11 @@ impl<'m> Admitted<'m> {
     /// The class that its headers claim.
     pub fn class(&self) -> Class {
         self.class
+    }
+
+    /// What its own headers claim, whatever dialog it is inside of.
+    pub fn claimed(&self) -> Class {
+        self.claimed
     }
 
     /// Why it cannot be of that class, where that is only observed.
@@ -130,14 +136,15 @@ impl Admitted<'_> {
     /// Reads the class that the headers claim.
     fn classify(&mut self, policies: &Policies) -> Result<(), Refusal> {
         match policies.recognisers.hint(self.message, self.arrival) {
-            Ok(class) => self.class = class,
+            Ok(class) => (self.class, self.claimed) = (class, class),
             Err(unfit) => {
                 let known =
                     matches!(unfit.refusal, Refusal::ClassConflict | Refusal::ClassMethodUnfit);
                 if !policies.observe || !known {
                     return Err(unfit.refusal);
                 }
-                (self.class, self.unfit) = (unfit.class, Some(unfit.refusal));
+                (self.class, self.claimed) = (unfit.class, unfit.class);
+                self.unfit = Some(unfit.refusal);
             }
         }
         Ok(())
@@ -178,9 +185,15 @@ impl Admission {
         policies: &Policies,
         now: Now,
     ) -> Result<Admitted<'m>, Halt> {
-        let (class, unfit) = (Class::Sip, None);
-        let mut admitted =
-            Admitted { message, arrival, class, unfit, doubtful: false, noted: false };
+        let mut admitted = Admitted {
+            message,
+            arrival,
+            class: Class::Sip,
+            claimed: Class::Sip,
+            unfit: None,
+            doubtful: false,
+            noted: false,
+        };
         if arrival.side == Side::Core {
             admitted.classify(policies)?;
             return Ok(admitted);

@@ -125,34 +125,39 @@ impl State {
     }
 }
 
-/// How many dialogs of one caller there are.
+/// How many dialogs of one caller there are: requests that may form some included, and of each family those that are
+/// open or are waited for.
 #[derive(Debug, Default)]
-pub(super) struct Tally([AtomicU32; Family::COUNT]);
+pub(super) struct Tally {
+    all: AtomicU32,
+    open: [AtomicU32; Family::COUNT],
+}
 
 impl Tally {
     /// How many.
     pub(super) fn get(&self) -> u32 {
-        self.0.iter().fold(0, |sum, count| sum.saturating_add(count.load(Ordering::Acquire)))
+        self.all.load(Ordering::Acquire)
     }
 
     /// How many of a family of classes.
     pub(super) fn of(&self, family: Family) -> u32 {
-        self.0.get(family as usize).map_or(0, |count| count.load(Ordering::Acquire))
+        self.open.get(family as usize).map_or(0, |count| count.load(Ordering::Acquire))
     }
 
-    /// One more.
-    pub(super) fn up(&self, family: Family) {
-        if let Some(count) = self.0.get(family as usize) {
+    /// One more; `opens` unless it takes the place of the request that it came of.
+    pub(super) fn up(&self, family: Family, opens: bool) {
+        self.all.fetch_add(1, Ordering::AcqRel);
+        if let Some(count) = self.open.get(family as usize).filter(|_| opens) {
             count.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// One less; whether it was the last of all.
-    pub(super) fn down(&self, family: Family) -> bool {
-        if let Some(count) = self.0.get(family as usize) {
+    /// One less; `closes` unless something of it goes on. Whether it was the last of all.
+    pub(super) fn down(&self, family: Family, closes: bool) -> bool {
+        if let Some(count) = self.open.get(family as usize).filter(|_| closes) {
             count.fetch_sub(1, Ordering::AcqRel);
         }
-        self.get() == 0
+        self.all.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 

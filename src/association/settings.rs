@@ -19,6 +19,8 @@ pub struct Settings {
     pub early_max: usize,
     /// A dialog without a verified request for so long is over.
     pub max_idle: Duration,
+    /// The longest subscription to a location: longer ones end by then.
+    pub location_max: Duration,
     /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
     pub observe: bool,
     /// Rules that are enforced although others are observed.
@@ -32,6 +34,7 @@ impl Default for Settings {
             max_per_caller: 64,
             early_max: 16,
             max_idle: Duration::from_secs(12 * 3600),
+            location_max: Duration::from_secs(24 * 3600),
             observe: false,
             enforce: Vec::new(),
         }

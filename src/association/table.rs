@@ -321,18 +321,23 @@ impl Associations {
                 std::mem::replace(known, forming)
             }
         };
-        self.one_less(&old.origin);
+        self.one_less(&old.origin, old.children.is_empty());
     }
 
-    /// Makes the dialog of a fork, unless it is there. `forming` is held, so that its owner is counted.
-    fn bear(&self, child: DialogKey, forming: &Forming) {
-        if let Entry::Vacant(place) = self.dialogs.entry(child) {
-            let mut association = forming.fork(State::Early);
-            association.origin.tally.up(association.origin.class.family());
-            self.held.fetch_add(1, Ordering::AcqRel);
-            self.look(child, &mut association);
-            place.insert(association);
-        }
+    /// Makes the dialog of a fork, the last child of `forming`; one that is there already is none of its children.
+    /// `forming` is held, so that its owner is counted.
+    fn bear(&self, child: DialogKey, forming: &mut Forming) {
+        let Entry::Vacant(place) = self.dialogs.entry(child) else {
+            forming.children.pop();
+            return;
+        };
+        let mut association = forming.fork(State::Early);
+        // The first one takes the place of its request.
+        let opens = forming.children.len() > 1;
+        association.origin.tally.up(association.origin.class.family(), opens);
+        self.held.fetch_add(1, Ordering::AcqRel);
+        self.look(child, &mut association);
+        place.insert(association);
     }
 
     /// Notes a response to a tracked request.
@@ -390,7 +395,7 @@ impl Associations {
         }
         forming.deadline = now.mono + FORMING;
         forming.bears(child);
-        self.bear(child, &forming);
+        self.bear(child, &mut forming);
         drop(forming);
         if confirms {
             self.confirm(track.key, child, now);
@@ -430,7 +435,7 @@ impl Associations {
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }
-        self.one_less(&forming.origin);
+        self.one_less(&forming.origin, forming.children.is_empty());
     }
 
     /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
@@ -500,17 +505,25 @@ impl Associations {
     /// on one that is not in the table.
     fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
-            tally.up(family);
+            tally.up(family, true);
             return Arc::clone(&tally);
         }
         let tally = self.of_caller.entry(owner.clone()).or_default();
-        tally.up(family);
+        tally.up(family, true);
         Arc::clone(&tally)
     }
 
-    /// Counts one dialog less.
-    pub(super) fn one_less(&self, origin: &Origin) {
-        if origin.tally.down(origin.class.family()) {
+    /// How long a subscription of that class may be granted for: what is granted beyond that is not held.
+    pub(super) fn longest_subscription(&self, class: Class) -> Duration {
+        match class.family() {
+            Family::Locsip => self.settings.load().location_max,
+            _ => Duration::MAX,
+        }
+    }
+
+    /// Counts one dialog less, or one request; `closes` unless a dialog came of that.
+    pub(super) fn one_less(&self, origin: &Origin, closes: bool) {
+        if origin.tally.down(origin.class.family(), closes) {
             self.of_caller.remove_if(&origin.owner, |_, tally| tally.get() == 0);
         }
     }

@@ -62,7 +62,8 @@ impl Associations {
     pub(super) fn grant(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
         let Some(seconds) = seconds else { return };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
+        let longest = self.longest_subscription(entry.class);
+        let until = now.mono + Duration::from_secs(seconds.into()).min(longest) + LINGER;
         if entry.grant(event, until) {
             self.look(key, &mut entry);
         }
@@ -89,7 +90,7 @@ impl Associations {
         if entry.state == State::Released || !if_so(&entry) {
             return;
         }
-        self.one_less(&entry.origin);
+        self.one_less(&entry.origin, true);
         entry.release(now.mono);
         self.look(key, &mut entry);
     }
@@ -117,7 +118,7 @@ impl Associations {
         });
         if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
-            self.one_less(&entry.origin);
+            self.one_less(&entry.origin, entry.children.is_empty());
         }
     }
 
@@ -132,7 +133,7 @@ impl Associations {
                 return true;
             }
             if due || lapsed {
-                self.one_less(&entry.origin);
+                self.one_less(&entry.origin, true);
                 entry.release(now.mono);
             }
             self.look(key, entry);

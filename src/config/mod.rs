@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod aka;
 pub mod dtls;
+pub mod enabler;
 pub mod field;
 pub mod files;
 pub mod listen;
@@ -31,9 +32,10 @@ use std::time::Duration;
 
 pub use aka::Aka;
 pub use dtls::Dtls;
+pub use enabler::Enablers;
 pub use listen::{Listener, ListenerTls};
 pub use peer::{Dialling, Member, Peer, Routes};
-pub use policy::{Admission, Association, Danger, Enablers, Forward, Telemetry};
+pub use policy::{Admission, Association, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
@@ -194,7 +196,10 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
     let domain = domains.first().map_or("invalid", |domain| &**domain);
-    let home = accounts::Home { realm: &realm, domain, own: &[] };
+    let danger = policy::danger(&mut root);
+    let enablers = enabler::enablers(&mut root, &peers, danger);
+    let own = enablers.own_names();
+    let home = accounts::Home { realm: &realm, domain, own: &own };
     let required = naf.as_ref().is_some_and(|naf| naf.required);
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
@@ -205,11 +210,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     fit_proofs(&root, &authentication, wants_edge && !shared, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
-    let danger = policy::danger(&mut root);
     let telemetry = policy::telemetry(&mut root, danger);
     let register = proof::register(&mut root);
     let association = policy::association(&mut root);
-    let enablers = policy::enablers(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);

@@ -13,7 +13,7 @@
 //! Sources: RFC 3840 section 9; RFC 3841 section 7.2; RFC 6050 sections 4.4 and 5.1.2; RFC 6809 section 4.2.1;
 //!          TS 24.229 section 7.2A.8; V-118, V-119, V-122.
 
-use super::body::{filter, media, multipart};
+use super::body::{cpim, filter, media, multipart};
 use super::service::{class_of_application, class_of_service, class_of_tag};
 use super::{Class, own};
 use crate::refusal::Refusal;
@@ -294,10 +294,7 @@ fn is_true(features: Features<'_>, tag: &'static str) -> bool {
 fn read_body(message: &Message, claims: &mut Claims) -> Result<(), Refusal> {
     let Some(raw) = message.first(Name::ContentType) else { return Ok(()) };
     let Some(media) = MediaType::parse(raw) else {
-        if PUSH_TYPES
-            .iter()
-            .any(|kind| kind.split_once('/').is_some_and(|(_, it)| contains(raw, it)))
-        {
+        if names_push(raw) {
             claims.mean(Class::Push);
         }
         return Ok(());
@@ -310,13 +307,8 @@ fn read_body(message: &Message, claims: &mut Claims) -> Result<(), Refusal> {
         claims.body(&leaf.media, leaf.content);
         Ok(())
     });
-    let suspect = || {
-        PUSH_TYPES.iter().any(|kind| {
-            kind.split_once('/').is_some_and(|(_, subtype)| contains(message.body(), subtype))
-        })
-    };
     match read {
-        Err(refusal) if suspect() => {
+        Err(refusal) if names_push(message.body()) => {
             claims.mean(Class::Push);
             Err(refusal)
         }
@@ -330,8 +322,14 @@ impl Claims {
         let is = |wanted: &str| super::body::is(media, wanted);
         if PUSH_TYPES.iter().any(|kind| is(kind)) {
             self.mean(Class::Push);
-        } else if self.method == Method::Message && is("message/cpim") {
-            self.mean(Class::CpmPager);
+        } else if is("message/cpim") {
+            // Wrapped or not, a push is one.
+            if names_push(content) && cpim::read(content).is_ok_and(|cpim| wraps_push(&cpim)) {
+                self.mean(Class::Push);
+            }
+            if self.method == Method::Message {
+                self.mean(Class::CpmPager);
+            }
         } else if matches!(self.method, Method::Invite | Method::Update)
             && is("application/sdp")
             && media::has_msrp(content)
@@ -341,6 +339,17 @@ impl Claims {
             self.locsip_tag |= memchr::memmem::find(content, filter::LOCATION.as_bytes()).is_some();
         }
     }
+}
+
+/// Whether the subtype of a push stands in `text`, whatever it means there.
+fn names_push(text: &[u8]) -> bool {
+    let subtypes = PUSH_TYPES.iter().filter_map(|kind| kind.split_once('/'));
+    let mut subtypes = subtypes.map(|(_, subtype)| subtype);
+    subtypes.any(|subtype| contains(text, subtype))
+}
+
+fn wraps_push(cpim: &cpim::Cpim<'_>) -> bool {
+    cpim.media().is_some_and(|media| PUSH_TYPES.iter().any(|kind| super::body::is(&media, kind)))
 }
 
 /// Whether `text` holds `part`, compared without case.

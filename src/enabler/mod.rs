@@ -82,13 +82,14 @@ pub trait EnablerPolicy: Send + Sync {
         None
     }
 
-    /// Whether a request from the core may go to its UE on `flow`.
+    /// Whether a request from the core may go to its UE on `flow`: where the class asks for a secure flow, on one.
     ///
     /// # Errors
     ///
     /// The refusal that the request earns if no other flow will do.
-    fn deliver(&self, _bound: &Bound<'_>, _flow: &Flow) -> Result<(), Refusal> {
-        Ok(())
+    fn deliver(&self, bound: &Bound<'_>, flow: &Flow) -> Result<(), Refusal> {
+        let secure = self.demands(bound.class()).secure;
+        if secure && !flow.transport.is_secure() { Err(Refusal::Unreachable) } else { Ok(()) }
     }
 
     /// How much one UE may be sent of the class.
@@ -212,14 +213,19 @@ impl<'m> Permitted<'m> {
         &self.bound
     }
 
+    /// The service to be asserted to the core; none where the request only passes because that is observed.
+    pub fn service(&self) -> Option<&'static str> {
+        if self.would.is_some() { None } else { service::service_of(&self.bound) }
+    }
+
     /// Gives up the evidence for what stage 5 found.
     pub fn into_bound(self) -> Bound<'m> {
         self.bound
     }
 
-    /// The refusal that enforcing everything would have given, in stage 5 or here.
+    /// The refusal that enforcing the class would have given.
     pub fn would(&self) -> Option<Refusal> {
-        self.bound.would().or(self.would)
+        self.would
     }
 }
 
@@ -251,7 +257,7 @@ impl Enablers {
         associations: &Associations,
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
-        let class = bound.class();
+        let class = judged_class(&bound);
         let policy = policies.of(class);
         let observe = policies.observe && class != Class::Reg;
         let mut would = bound.authenticated().admitted().unfit();
@@ -283,7 +289,7 @@ impl Enablers {
         associations: &Associations,
         now: Now,
     ) -> Result<(), Refusal> {
-        let class = bound.class();
+        let class = judged_class(bound);
         let demands = policy.demands(class);
         let from_ue = bound.arrival().side == Side::Ue;
         if from_ue {
@@ -366,6 +372,17 @@ impl Enablers {
     }
 }
 
+/// The class that a request is judged by. Where a server began a session with a push, its UE has to be able to answer
+/// and to end it: what brings no push of its own there is any other SIP.
+fn judged_class(bound: &Bound<'_>) -> Class {
+    let claimed = bound.authenticated().admitted().claimed();
+    let answers = bound.class() == Class::Push
+        && claimed != Class::Push
+        && bound.in_dialog()
+        && bound.arrival().side == Side::Ue;
+    if answers { claimed } else { bound.class() }
+}
+
 /// Line 2. Inside a dialog, rule 14 has asked already for what the dialog began with; a class of a family of its own
 /// may ask for more.
 fn judge_level(demands: &Demands, bound: &Bound<'_>) -> Result<(), Refusal> {
@@ -375,7 +392,7 @@ fn judge_level(demands: &Demands, bound: &Bound<'_>) -> Result<(), Refusal> {
         return if short { Err(Refusal::LevelTooLow) } else { Ok(()) };
     }
     let level = match bound.ruling() {
-        Ruling::Inside(_) if bound.class().family() == Family::Sip => return Ok(()),
+        Ruling::Inside(_) if judged_class(bound).family() == Family::Sip => return Ok(()),
         Ruling::Inside(_) if bound.would().is_some() => demands.level,
         Ruling::Inside(inside) => evidence.of(&inside.origin.owner).1,
         Ruling::Alone | Ruling::Forms => evidence.level(),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use crate::association::Bound;
 use crate::authentication::Caller;
 use crate::authentication::sec_agree::TAG;
-use crate::enabler::service::service_of;
 use crate::gate::Gate;
 use crate::identity::Impu;
 use crate::refusal::Refusal;
@@ -115,7 +114,8 @@ impl std::fmt::Debug for Asserted<'_> {
     }
 }
 
-/// What a request loses and gains when it goes to the other side; `ue` is the listener for UEs on its way.
+/// What a request loses and gains when it goes to the other side; `service` is what is asserted of it, `ue` the
+/// listener for UEs on its way.
 ///
 /// # Errors
 ///
@@ -124,6 +124,7 @@ pub fn edit_request(
     bound: &Bound<'_>,
     gate: &Gate,
     settings: &Settings,
+    service: Option<&str>,
     ue: Option<ListenerId>,
 ) -> Result<Edits, Refusal> {
     let message = bound.message();
@@ -132,7 +133,7 @@ pub fn edit_request(
     let asserted = Asserted {
         settings,
         identities: Some(identities),
-        service: service_of(bound),
+        service,
         is_own_realm: &|realm| gate.authentication.is_own_realm(realm),
         own_rows: bound.authenticated().own_rows(),
         sec_agree: ue.is_some_and(|listener| gate.authentication.agrees(listener)),

@@ -39,17 +39,19 @@ impl Proxy {
         ticket: &Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
+        let service = permitted.service();
         let bound = permitted.into_bound();
         match bound.method() {
             Method::Cancel => self.cancel(&bound, ticket, now),
             Method::Ack => self.forward_ack(&bound, ticket, now),
-            _ => self.forward_request(&bound, ticket, now),
+            _ => self.forward_request(&bound, service, ticket, now),
         }
     }
 
     pub(super) fn forward_request(
         &mut self,
         bound: &Bound<'_>,
+        service: Option<&str>,
         ticket: &Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
@@ -64,7 +66,8 @@ impl Proxy {
         let mut route = route::route(bound, &self.shared, &settings, now)?;
         self.keep_to_class(bound, &mut route, now)?;
         let ue = listener_for_ues(bound, &route);
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let headers = &settings.headers;
+        let edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
         let plan = Plan {
@@ -171,7 +174,8 @@ impl Proxy {
         let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let headers = &settings.headers;
+        let edits = asserted::edit_request(bound, &self.shared.gate, headers, None, ue)?;
         let branch = self.branch(&ticket.loop_part);
         let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;

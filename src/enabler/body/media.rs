@@ -3,7 +3,7 @@
 //! Takes:   the octets of an SDP body.
 //! Gives:   [`Msrp`], one for each `m=message` line of MSRP; whether there is any.
 //! Keeps:   nothing. Bounds: 16 media lines, 8 path URIs of a line.
-//! Refuses: a line without its one path; a path whose scheme is not that of its line, or that leads to an address
+//! Refuses: a bare CR in a line; a line without its one path; a path whose scheme is not that of its line, or that leads to an address
 //!          at which no peer can be.
 //! Sources: RFC 4975 sections 8.1 to 8.3 and 9; RFC 8866 section 5; V-124.
 
@@ -26,9 +26,15 @@ pub struct Msrp {
     pub off: bool,
 }
 
-/// Whether a description has an MSRP line.
+/// Whether a description has an MSRP line, for anybody: a bare CR ends a line for some.
 pub fn has_msrp(sdp: &[u8]) -> bool {
-    memchr::memmem::find(sdp, b"MSRP").is_some() && lines(sdp).any(|line| kind_of(line).is_some())
+    memchr::memmem::find_iter(sdp, b"m=").any(|at| {
+        let begins = at.checked_sub(1).and_then(|before| sdp.get(before));
+        let line = sdp.get(at..).unwrap_or_default();
+        let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+        let begins = begins.is_none_or(|octet| matches!(octet, b'\r' | b'\n'));
+        begins && line.get(..end).is_some_and(|line| kind_of(line).is_some())
+    })
 }
 
 /// The MSRP lines, each with a path that fits.
@@ -50,6 +56,9 @@ pub fn msrp(sdp: &[u8]) -> Result<Vec<Msrp>, Refusal> {
         None => Ok(()),
     };
     for line in lines(sdp) {
+        if memchr::memchr(b'\r', line).is_some() {
+            return Err(Refusal::MsrpRefused);
+        }
         if line.starts_with(b"m=") {
             count = count.saturating_add(1);
             if count > LINES_MAX {
@@ -147,7 +156,8 @@ mod tests {
             ),
         ] {
             let text = sdp(protocol, path);
-            assert!(has_msrp(text.as_bytes()) || protocol == "tcp/msrp");
+            assert!(has_msrp(text.as_bytes()), "{text}");
+            assert!(has_msrp(text.replace("\r\n", "\r").as_bytes()), "{text}");
             assert_eq!(msrp(text.as_bytes()), Ok(vec![Msrp { secure, off: false }]), "{path}");
         }
         let audio = "v=0\r\nm=audio 9 RTP/AVP 0\r\na=path:x\r\n";
@@ -172,6 +182,7 @@ mod tests {
             ("TCP/MSRP", "a=path:msrp://2130706433/s;tcp\r\n"),
             ("TCP/MSRP", "a=path:msrp://192.0.2.1/a;tcp msrp://127.0.0.1/s;tcp\r\n"),
             ("TCP/MSRP", "a=path: \r\n"),
+            ("TCP/MSRP", "a=x\ra=path:msrp://127.0.0.1/s;tcp\r\na=path:msrp://192.0.2.1/a;tcp\r\n"),
         ] {
             let text = sdp(protocol, path);
             assert_eq!(msrp(text.as_bytes()), Err(Refusal::MsrpRefused), "{path}");
