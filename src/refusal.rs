@@ -116,8 +116,8 @@ refusals! {
     DirectionForbidden = None;
     /// The class asks for a secure flow.
     SecureRequired = None;
-    /// The flow to the UE is not as secure as what would go over it.
-    AnchorInsecure = None;
+    /// No secure flow leads to the UE now, and its dialog waits for one.
+    AnchorMissing = None;
     /// The response is right but covers no body, and the class asks for that.
     IntegrityRequired = None;
     /// A body whose parts no two readers would cut alike, or one without a type.
@@ -244,7 +244,7 @@ impl Refusal {
             Self::MsrpRefused => Answer::Status(488),
             Self::EventRefused => Answer::Status(489),
             Self::SequenceLow => Answer::Status(500),
-            Self::RateExceeded | Self::AnchorInsecure => Answer::Later(500),
+            Self::RateExceeded | Self::AnchorMissing => Answer::Later(500),
             Self::NoTime
             | Self::KeySourceUnavailable
             | Self::TableFull

@@ -1,11 +1,14 @@
-//! Walks `sip-fixtures/gate`: a `.sip` file and the `.toml` beside it are a test.
+//! Walks `sip-fixtures/gate` and `sip-fixtures/enabler`: a `.sip` file and the `.toml` beside it are a test.
 //!
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
 //! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
 //! Path it saw last, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
 //! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
-//! list being written `_`).
+//! list being written `_`); `over=altered` signs another body than is sent.
+
+#[path = "fixtures/enabler.rs"]
+mod enabler;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +22,7 @@ use sipward::authentication::sec_agree::Mode;
 use sipward::journey::Outcome;
 use sipward::keys::KeyAnswer;
 use sipward::refusal::Refusal;
+use sipward::testing::lab::{UE1_BTID, UE1_LOCSIP_PASSWORD};
 use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
 
 #[derive(Deserialize)]
@@ -73,6 +77,9 @@ struct Given {
     /// Flows that are closed before, by the address of the peer.
     #[serde(default)]
     closed: Vec<String>,
+    /// Of the classes of enablers.
+    #[serde(default)]
+    classes: enabler::Classes,
 }
 
 #[derive(Deserialize)]
@@ -103,12 +110,14 @@ struct Run {
     path: Option<String>,
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/gate")
+fn folders() -> [PathBuf; 2] {
+    ["gate", "enabler"]
+        .map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures").join(name))
 }
 
 fn case(name: &str) -> (Case, String) {
-    let file = folder().join(name);
+    let mut files = folders().into_iter().map(|folder| folder.join(name));
+    let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no fixture {name}"));
     let read = |file: &Path| {
         fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
     };
@@ -129,6 +138,8 @@ fn peer(arrival: &Arrival) -> Peer {
         "tcp" => Peer::tcp(&arrival.from, slot),
         "tls" => Peer::tls(&arrival.from, slot),
         "core" => Peer::core(),
+        "location" => Peer::location(),
+        "slp" => Peer::slp(),
         "stray" => Peer::stray(&arrival.from),
         other => panic!("no transport {other:?}"),
     }
@@ -160,7 +171,9 @@ impl Run {
                 other => panic!("no mode {other:?}"),
             });
         }
+        given.classes.configure(&mut settings);
         let lab = Lab::new(settings);
+        given.classes.furnish(&lab);
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
                 "forbidden" => KeyAnswer::Forbidden,
@@ -180,6 +193,7 @@ impl Run {
         let signers = BTreeMap::from([
             ("ue1".to_owned(), lab.ue1()),
             ("ue2".to_owned(), lab.ue2()),
+            ("ue1-locsip".to_owned(), lab.signer(UE1_BTID, UE1_LOCSIP_PASSWORD)),
             ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
         ]);
         Self { lab, start: Duration::ZERO, signers, last_core: None, path: None }
@@ -195,7 +209,8 @@ impl Run {
         let octets = self.fill(text);
         for _ in 0..case.arrival.copies.unwrap_or(1) {
             sent = self.lab.receive_octets(&peer(&case.arrival), octets.clone());
-            for message in sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060") {
+            for message in sent.iter().filter(|sent| sent.to.to_string().starts_with("203.0.113."))
+            {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
@@ -244,6 +259,7 @@ impl Run {
         let mut signer =
             self.signers.get(who).unwrap_or_else(|| panic!("no signer {who:?}")).clone();
         let (mut count, mut list, mut verifier) = (None, LIST.to_owned(), None);
+        let mut altered = false;
         if agreed {
             (signer.hash, signer.auth_int) = (Hash::Md5, true);
         }
@@ -257,6 +273,7 @@ impl Run {
                 "list" => list = value.replace('_', " "),
                 "ver" => verifier = Some(value.to_owned()),
                 "qop" => signer.auth_int = value == "auth-int",
+                "over" => altered = value == "altered",
                 other => panic!("no word {other:?}"),
             }
         }
@@ -267,7 +284,9 @@ impl Run {
             signer.count += 1;
             signer.count
         });
-        let credentials = signer.credentials_with(method, uri, body.as_bytes(), count);
+        // As if somebody on the way had taken its last octet.
+        let signed = if altered { format!("{body}!") } else { body.to_owned() };
+        let credentials = signer.credentials_with(method, uri, signed.as_bytes(), count);
         if !agreed {
             return vec![format!("{name}: {credentials}")];
         }
@@ -283,8 +302,9 @@ impl Run {
 
 #[test]
 fn every_fixture_gets_what_stands_beside_it() {
-    let mut names: Vec<String> = fs::read_dir(folder())
-        .expect("the folder of fixtures")
+    let mut names: Vec<String> = folders()
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("the folder of fixtures"))
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".sip"))
         .collect();
@@ -303,7 +323,7 @@ fn check(name: &str) -> Result<(), String> {
         run.send(&case, &text);
     }
     for address in &case.given.closed {
-        run.lab.close(&Peer::udp(address));
+        run.lab.close(&enabler::closed(address));
     }
     let sent = run.send(&case, &text);
     let decision = run.lab.decisions.last().ok_or(format!("{name}: nothing was decided"))?;

@@ -128,6 +128,6 @@ impl EnablerPolicy for Locsip {
 
     fn deliver(&self, _bound: &Bound<'_>, flow: &Flow) -> Result<(), Refusal> {
         let fits = !self.demands.secure || flow.transport.is_secure();
-        if fits { Ok(()) } else { Err(Refusal::AnchorInsecure) }
+        if fits { Ok(()) } else { Err(Refusal::AnchorMissing) }
     }
 }

@@ -19,7 +19,7 @@ use super::route::{self, Route};
 use super::transaction::ClientInput;
 use super::{Destination, Output, Settings, asserted};
 use crate::association::{Bound, Ruling, Sent};
-use crate::enabler::Permitted;
+use crate::enabler::{Class, Permitted};
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Pending, Side};
@@ -63,7 +63,8 @@ impl Proxy {
         if self.footprint() >= settings.transactions_max || flow_full {
             return Err(Refusal::TransactionsFull);
         }
-        let mut route = route::route(bound, &self.shared, &settings, now)?;
+        let found = route::route(bound, &self.shared, &settings, now);
+        let mut route = found.map_err(|refusal| awaited(bound, refusal))?;
         self.keep_to_class(bound, &mut route, now)?;
         let ue = listener_for_ues(bound, &route);
         let headers = &settings.headers;
@@ -236,6 +237,12 @@ impl Proxy {
         self.put_back(id, context);
         Ok(())
     }
+}
+
+/// Of a location the watcher's next flow is waited for: his server is asked to come again.
+fn awaited(bound: &Bound<'_>, refusal: Refusal) -> Refusal {
+    let waits = bound.in_dialog() && bound.class() == Class::Locsip;
+    if waits && refusal == Refusal::FlowGone { Refusal::AnchorMissing } else { refusal }
 }
 
 /// The listener for UEs on the way of a request.
