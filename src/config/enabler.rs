@@ -506,7 +506,7 @@ impl Enablers {
         for (name, demands) in self.demands() {
             match short.last_mut() {
                 Some((names, before)) if *before == demands && name.contains('.') => {
-                    names.push_str(" ");
+                    names.push(' ');
                     names.push_str(name.rsplit('.').next().unwrap_or_default());
                 }
                 _ => short.push((name, demands)),
