@@ -11,6 +11,8 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::digest::Hash;
@@ -24,7 +26,7 @@ use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Btid, Principal, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -71,6 +73,8 @@ pub struct Plan {
     pub default_route: Option<GroupId>,
     /// Groups that may speak as RFC 2543 did.
     pub rfc2543: HashSet<GroupId>,
+    /// Groups that may use the connections that we open to them.
+    pub aliased: HashSet<GroupId>,
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
@@ -89,6 +93,8 @@ pub struct Plan {
     pub algorithms_of: HashMap<ListenerId, Vec<Hash>>,
     /// What single listeners do about security agreements; nothing where nothing is said.
     pub sec_agree: HashMap<ListenerId, Mode>,
+    /// Listeners that refuse who asks for outbound through another hop.
+    pub outbound_required: HashSet<ListenerId>,
     /// Whether REGISTER is challenged with 401.
     pub register_with_401: bool,
     /// Whether digest-uris must equal the Request-URI.
@@ -105,6 +111,8 @@ pub struct Plan {
     pub nonces: nonce::Settings,
     /// Stage 5.
     pub association: association::Settings,
+    /// What route tokens are sealed under, if they are to outlive the process.
+    pub secret: Option<Zeroizing<[u8; 32]>>,
     /// Stage 6, registration.
     pub reg: Reg,
     /// Stage 6, plain SIP.
@@ -159,6 +167,7 @@ impl Plan {
             routes: Vec::new(),
             default_route: None,
             rfc2543: HashSet::new(),
+            aliased: HashSet::new(),
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
@@ -168,6 +177,7 @@ impl Plan {
             algorithms: vec![Hash::Sha256, Hash::Md5],
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
+            outbound_required: HashSet::new(),
             register_with_401: false,
             uri_strict: false,
             algorithm_lock: true,
@@ -176,6 +186,7 @@ impl Plan {
             admission: admission::Settings::default(),
             nonces: nonce::Settings::default(),
             association: association::Settings::default(),
+            secret: None,
             reg: Reg::default(),
             sip: Sip::default(),
             cpm: Cpm::default(),
@@ -269,6 +280,7 @@ impl Plan {
             transports: bound.spec.transports.clone(),
             force_rport: self.force_rport.get(&bound.spec.id).copied().unwrap_or(true),
             sec_agree: agreements.contains_key(&bound.spec.id),
+            outbound_required: self.outbound_required.contains(&bound.spec.id),
         };
         forward::Settings {
             listeners: bound.iter().map(listener).collect(),
@@ -276,6 +288,7 @@ impl Plan {
             default_route: self.default_route,
             domains: self.domains.iter().cloned().collect(),
             rfc2543: self.rfc2543.clone(),
+            aliased: self.aliased.clone(),
             timings: self.timings,
             path_strict: self.path_strict,
             headers: self.headers.clone(),
@@ -323,6 +336,8 @@ impl Plan {
         let number = || u64::from_be_bytes(clock::random());
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
+        let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
             authentication: Authentication::new(
@@ -332,7 +347,7 @@ impl Plan {
                 nonces,
                 clock::random(),
             ),
-            associations: Arc::new(Associations::new(self.association, clock::random(), number())),
+            associations: Arc::new(associations.sealed_with(secret)),
             enablers: Enablers::new(policies, 1_000_000),
             tag_key: clock::random(),
         };
@@ -423,13 +438,14 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, and connections that
-    /// stand on it are closed. How many keys there were.
+    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
+    /// on it are closed, and dialogs can only be torn down. How many keys there were.
     pub fn revoke(&self, btid: &Btid) -> usize {
         let count = self.keys.revoke(btid, clock::now());
         self.shared.gate.authentication.flows().take_back(|caller| {
             caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
         });
+        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
         self.edge.keys_taken_back();
         count
     }
@@ -446,6 +462,10 @@ impl Running {
             gate.authentication.flows().take_back(|caller| {
                 caller.principal.proof == Proof::Account && !accounts.has(caller)
             });
+            let gone = |owner: &Principal, _| {
+                owner.proof == Proof::Account && !accounts.has_principal(owner)
+            };
+            gate.associations.revoke(gone, clock::now());
         }
         if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
             psk.replace(shared.provisioned.clone());

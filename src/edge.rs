@@ -14,11 +14,12 @@
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
+mod groups;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use tokio::task::LocalSet;
 
 use crate::admission::{Load, Strain};
 use crate::clock;
-use crate::forward::{Destination, Proxy, Shared};
+use crate::forward::{Destination, Proxy, Shared, proxy::Hold};
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
@@ -43,12 +44,13 @@ use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, Group, GroupId, ListenSpec,
-    ListenerId, Parts, Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target,
-    Transport, Transports,
+    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, ListenSpec, ListenerId, Parts,
+    Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport,
+    Transports,
 };
 use crate::wire::{Malformed, Message};
 
+pub use groups::GroupSpec;
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -60,15 +62,6 @@ pub const LOOKUPS_MAX: usize = 1024;
 
 /// How often a worker that has work looks how far behind it is.
 pub const PULSE: Duration = Duration::from_millis(100);
-
-/// How members of a peer group are known.
-#[derive(Clone, Debug, Default)]
-pub struct GroupSpec {
-    /// Addresses that are trusted by themselves (level 1).
-    pub addresses: Vec<IpAddr>,
-    /// SIP domain identities of their certificates (level 3).
-    pub identities: Vec<String>,
-}
 
 /// Everything an edge is made of.
 pub struct EdgeSpec {
@@ -118,6 +111,8 @@ impl std::fmt::Debug for Edge {
 enum Mail {
     Message(Box<(Message, Arrival)>),
     Answered(Lookup),
+    /// A connection is gone that was used for it.
+    Gone(Box<Target>),
     Stop,
 }
 
@@ -344,6 +339,10 @@ impl Worker {
                     self.with(|journey, now| journey.message(message, arrival, now));
                 }
                 Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
+                Mail::Gone(target) => {
+                    let gone = Destination::Target(*target);
+                    self.with(|journey, now| journey.unreachable(&gone, now));
+                }
                 Mail::Stop => {}
             }
         }
@@ -426,6 +425,9 @@ impl Worker {
             Action::Close(flow) => {
                 self.transports.flows().close(&flow);
             }
+            Action::Hold(Hold { flow, silence }) => {
+                self.transports.flows().hold(&flow, silence, clock::mono());
+            }
             Action::Decided(decision) => {
                 if decision.side == Side::Ue && decision.outcome == Outcome::Forwarded {
                     self.transports.flows().mark_authenticated(&decision.flow);
@@ -462,27 +464,10 @@ impl Worker {
         local: SocketAddr,
         names: Option<&[Arc<str>]>,
     ) -> Arrival {
-        let group = (side == Side::Core).then(|| self.group(flow, names)).flatten();
+        let group = (side == Side::Core)
+            .then(|| groups::of(&self.seat.spec.groups, &flow, names))
+            .flatten();
         Arrival { flow, side, local, channel: None, group, pending: Pending::None }
-    }
-
-    /// The peer group of a sender on the core side: by its certificate, else by its address.
-    fn group(&self, flow: Flow, names: Option<&[Arc<str>]>) -> Option<Group> {
-        let groups = &self.seat.spec.groups;
-        let ids = (0_u16..).map(GroupId);
-        let is_member = |spec: &GroupSpec| {
-            names.is_some_and(|names| {
-                names
-                    .iter()
-                    .any(|name| spec.identities.iter().any(|id| id.eq_ignore_ascii_case(name)))
-            })
-        };
-        if let Some((_, id)) = groups.iter().zip(ids.clone()).find(|(spec, _)| is_member(spec)) {
-            return Some(Group { id, by_certificate: true });
-        }
-        let address = flow.remote.ip().to_canonical();
-        let found = groups.iter().zip(ids).find(|(spec, _)| spec.addresses.contains(&address));
-        found.map(|(_, id)| Group { id, by_certificate: false })
     }
 
     fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
@@ -528,6 +513,12 @@ impl Receiver for Worker {
         }
     }
 
+    fn pinged(&self, flow: &Flow) {
+        if self.side_of(flow.listener) == Side::Ue {
+            self.with(|journey, now| journey.pinged(flow, now));
+        }
+    }
+
     fn opened(&self, stream: &Arc<StreamFacts>) {
         if stream.channel.is_some() || self.arrival_of(stream).group.is_some() {
             self.transports.flows().mark_authenticated(&stream.flow);
@@ -535,7 +526,9 @@ impl Receiver for Worker {
     }
 
     fn message(&self, stream: &Arc<StreamFacts>, message: Message) {
-        self.take(message, self.arrival_of(stream));
+        let arrival = self.arrival_of(stream);
+        self.transports.flows().aliases().form(stream, arrival.group, &message);
+        self.take(message, arrival);
     }
 
     fn broken(&self, stream: &Arc<StreamFacts>, malformed: Malformed) {
@@ -545,10 +538,19 @@ impl Receiver for Worker {
     }
 
     fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
+        let used_for = self.transports.flows().aliases().end(&stream.flow);
+        // Any worker may have used it.
+        for (number, other) in (0_u8..).zip(&self.seat.others) {
+            for target in used_for.iter().filter(|_| number != self.seat.number) {
+                if other.try_send(Mail::Gone(Box::new(target.clone()))).is_err() {
+                    self.seat.spec.watch.fault(Fault::MailFull);
+                }
+            }
+        }
         self.with(|journey, now| {
             journey.closed(&stream.flow, now);
-            if let Some(target) = &stream.target {
-                journey.unreachable(&Destination::Target(target.clone()), now);
+            for target in stream.target.iter().cloned().chain(used_for) {
+                journey.unreachable(&Destination::Target(target), now);
             }
         });
         self.turn();

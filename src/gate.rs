@@ -238,6 +238,8 @@ impl Gate {
                     Some(nonce) => self.authentication.challenge_aka(message, nonce),
                     None => self.authentication.challenge(message, arrival, stale, now),
                 };
+                let another = refusal.asks_for_another_key();
+                let challenge = if another { challenge.for_another_key() } else { challenge };
                 let integral = refusal == Refusal::IntegrityRequired
                     || self.enablers.policies().wants_integrity(message, arrival);
                 let challenge = if integral { challenge.integral() } else { challenge };

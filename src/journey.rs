@@ -22,6 +22,7 @@ use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
+use crate::forward::proxy::Hold;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
 use crate::gate::{Lookup, Paused, Stop};
@@ -44,6 +45,8 @@ pub enum Action {
     Ask(Lookup),
     /// Close the flow once what is queued for it has gone: framing is lost, or it failed too often.
     Close(Flow),
+    /// Hold a connection to its pings, or no longer.
+    Hold(Hold),
     /// Note what was decided.
     Decided(Decision),
 }
@@ -191,7 +194,7 @@ impl Journey {
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
-            Ruling::Alone | Ruling::Forms => (0, None),
+            Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
             evidence: bound.evidence().kind(),
@@ -202,7 +205,10 @@ impl Journey {
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
         };
         match self.proxy.forward(permitted, ticket, now) {
-            Ok(()) => self.actions.push_back(Action::Decided(decision)),
+            Ok(would) => {
+                let would = decision.would.or(would);
+                self.actions.push_back(Action::Decided(Decision { would, ..decision }));
+            }
             Err(refusal) => self.refuse(message, arrival, refusal, now),
         }
     }
@@ -320,6 +326,7 @@ impl Journey {
     pub fn closed(&mut self, flow: &Flow, now: Now) {
         self.shared.gate.authentication.flows().forget(flow);
         self.shared.bindings.close(flow);
+        self.shared.gate.associations.lose(flow, now);
         self.unreachable(&Destination::Flow(*flow), now);
     }
 
@@ -367,6 +374,14 @@ impl Journey {
         while let Some(output) = self.proxy.poll_output() {
             self.actions.push_back(Action::Send(output));
         }
+        while let Some(hold) = self.proxy.poll_hold() {
+            self.actions.push_back(Action::Hold(hold));
+        }
+    }
+
+    /// A ping came on a flow of datagrams.
+    pub fn pinged(&mut self, flow: &Flow, now: Now) {
+        self.shared.bindings.heard(flow, now);
     }
 }
 

@@ -76,6 +76,18 @@ refusals! {
     FlowMismatch = Some(5);
     /// No such dialog.
     DialogUnknown = Some(6);
+    /// The key that the dialog stands on has ended, and its owner has to make another.
+    KeyExpired = Some(17);
+    /// The key that was shown ends soon, and this is the moment to make another.
+    KeyAgeing = None;
+    /// What the dialog stood on was taken back.
+    Revoked = Some(19);
+    /// The request does not lead where its dialog does.
+    RouteMismatch = Some(9);
+    /// It names a dialog that its sender has no part in.
+    ForeignDialogNamed = Some(29);
+    /// A challenge for a realm of ours, from where none of ours is made.
+    ChallengeReflected = Some(32);
     /// CSeq is lower than one already accepted.
     SequenceLow = Some(7);
     /// A token that we made was altered, or belongs elsewhere.
@@ -88,6 +100,8 @@ refusals! {
     AgreementRequired = None;
     /// An agreement is between neighbours, and the request came through another hop (RFC 3329 section 2.3.2).
     NotFirstHop = None;
+    /// A UE asks for outbound through a hop that has none (RFC 5626 section 11.6): rule 13.
+    OutboundLacking = Some(13);
     /// The owner's evidence is right, but less than the dialog or the class asks.
     LevelTooLow = Some(14);
     /// An ACK that fits no dialog and no transaction.
@@ -96,6 +110,8 @@ refusals! {
     CancelUnmatched = Some(15);
     /// A response from where its request did not go.
     ResponseAstray = Some(16);
+    /// Nothing is known of the dialog any more but what our own token says, and the sender has not proved who he is.
+    AssociationLost = Some(23);
     /// A request inside a dialog from the wrong side of it.
     WrongSide = Some(26);
     /// More early dialogs of one INVITE than are kept.
@@ -106,16 +122,18 @@ refusals! {
     MethodUnfit = Some(30);
     /// The dialog ended less than 32 seconds ago.
     DialogEnded = Some(31);
+    /// The class may not be sent in that direction.
+    DirectionForbidden = None;
     /// Claims of two families of classes in one request: two readers would judge it as two things.
     ClassConflict = None;
     /// A class on a method that it has no use for.
     ClassMethodUnfit = None;
     /// The caller has no right to the class.
     ClassNotAllowed = None;
-    /// The class may not be sent in that direction.
-    DirectionForbidden = None;
     /// The class asks for a secure flow.
     SecureRequired = None;
+    /// The key of a watcher has run out, and no location is told of before there is another.
+    KeyAwaited = Some(20);
     /// No secure flow leads to the UE now, and its dialog waits for one.
     AnchorMissing = None;
     /// The response is right but covers no body, and the class asks for that.
@@ -164,7 +182,8 @@ refusals! {
     DomainForeign = None;
     /// No UE and no server to send it to.
     NoRoute = None;
-    /// More Contacts than are taken, or `*` beside others (RFC 3261 section 10.3).
+    /// More Contacts than are taken, `*` beside others (RFC 3261 section 10.3), or one flow for two of them (RFC 5626
+    /// section 6).
     ContactsRefused = None;
     /// The UE does not support Path, and `path.strict` asks it to (RFC 3327 section 5.2).
     PathUnsupported = None;
@@ -197,9 +216,12 @@ impl Refusal {
     pub fn answer(self) -> Answer {
         match self {
             Self::Malformed(fault) => Answer::Status(fault.status()),
-            Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown => {
-                Answer::Challenge { stale: false }
-            }
+            Self::CredentialsMissing
+            | Self::BadCredentials
+            | Self::NonceUnknown
+            | Self::KeyExpired
+            | Self::KeyAgeing
+            | Self::AssociationLost => Answer::Challenge { stale: false },
             Self::NonceStale | Self::IntegrityRequired => Answer::Challenge { stale: true },
             Self::ContactsRefused
             | Self::BodyMalformed
@@ -215,6 +237,10 @@ impl Refusal {
             | Self::FlowMismatch
             | Self::TokenForged
             | Self::LevelTooLow
+            | Self::Revoked
+            | Self::RouteMismatch
+            | Self::ForeignDialogNamed
+            | Self::ChallengeReflected
             | Self::WrongSide
             | Self::ClassConflict
             | Self::ClassMethodUnfit
@@ -235,6 +261,7 @@ impl Refusal {
             Self::ExtensionUnsupported => Answer::Status(420),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
+            Self::OutboundLacking => Answer::Status(439),
             Self::SipsImpossible | Self::Unreachable => Answer::Status(480),
             Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
                 Answer::Status(481)
@@ -244,7 +271,7 @@ impl Refusal {
             Self::MsrpRefused => Answer::Status(488),
             Self::EventRefused => Answer::Status(489),
             Self::SequenceLow => Answer::Status(500),
-            Self::RateExceeded | Self::AnchorMissing => Answer::Later(500),
+            Self::RateExceeded | Self::AnchorMissing | Self::KeyAwaited => Answer::Later(500),
             Self::NoTime
             | Self::KeySourceUnavailable
             | Self::TableFull
@@ -255,6 +282,23 @@ impl Refusal {
             | Self::AckUnmatched
             | Self::ResponseAstray
             | Self::TooManyEarlyDialogs => Answer::Silence,
+        }
+    }
+
+    /// Whether its answer asks for a key that is not there yet.
+    pub fn asks_for_another_key(self) -> bool {
+        matches!(self, Self::KeyExpired | Self::KeyAgeing)
+    }
+
+    /// The alarm that it raises, if it does: somebody reaches for what is another's.
+    pub fn alarm(self) -> Option<&'static str> {
+        match self {
+            Self::AssociationMismatch => Some("foreign_identity"),
+            Self::FlowMismatch => Some("foreign_flow"),
+            Self::WrongSide => Some("wrong_side"),
+            Self::ForeignDialogNamed => Some("foreign_dialog"),
+            Self::ChallengeReflected => Some("challenge_reflected"),
+            _ => None,
         }
     }
 

@@ -441,6 +441,38 @@ fn a_reload_takes_what_may_change_and_tells_what_may_not() {
     assert_eq!(*applied.lock().unwrap(), 2);
 }
 
+/// SEC-001: the secret of a cluster is for its owner alone, long enough, and told nowhere.
+#[test]
+fn the_secret_of_a_cluster_is_read_and_what_is_wrong_with_it_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new("cluster");
+    let old = Config::load(&lab.path("sipward.toml")).expect("good").0;
+    let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
+    lab.write("sipward.toml", &format!("{text}\n[cluster]\nsecret = \"cluster.key\"\n"));
+    let write = |octets: &str, mode| {
+        lab.write("cluster.key", octets);
+        fs::set_permissions(lab.path("cluster.key"), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let secret = "00112233445566778899aabbccddeeff";
+    for (octets, mode, expected) in [
+        (secret, 0o644, "can be read by others"),
+        (&secret[1..], 0o600, "cluster.secret = \"cluster.key\" is too short"),
+        ("", 0o600, "is too short"),
+    ] {
+        write(octets, mode);
+        let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+        assert!(code == 2 && errors.contains(expected), "{octets}: {errors}");
+        assert!(octets.is_empty() || !errors.contains(octets), "{errors}");
+    }
+    write(&format!("{secret}\n"), 0o600);
+    let load = || Config::load(&lab.path("sipward.toml")).expect("good").0;
+    let new = load();
+    assert_eq!(diff(&old, &new).restart, ["cluster.secret"]);
+    assert!(!format!("{new:?}").contains("0011") && new.cluster.secret.is_some());
+    write(secret, 0o600);
+    assert_eq!(diff(&new, &load()), Default::default(), "a line end is no part of it");
+}
+
 #[test]
 fn a_reload_that_cannot_be_applied_leaves_the_old_one() {
     let lab = Lab::new("reload-unapplied");
@@ -477,6 +509,12 @@ fn every_part_is_compared() {
             "identity = \"edge.example.net\"",
             "identity = \"edge.example.net\"\nsec_agree = \"accept\"",
             &["listen[0].sec_agree"],
+            None,
+        ),
+        (
+            "identity = \"edge.example.net\"",
+            "identity = \"edge.example.net\"\noutbound = \"required\"",
+            &["listen[0].outbound"],
             None,
         ),
         (":5070;", ":5071;", &[], Some("peer[0].members")),

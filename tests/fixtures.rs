@@ -3,8 +3,9 @@
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
 //! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of an
-//! agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
+//! Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
+//! `-swapped` vary it), `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
+//! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
 //! list being written `_`); `over=altered` signs another body than is sent.
 
 #[path = "fixtures/enabler.rs"]
@@ -22,8 +23,8 @@ use sipward::authentication::sec_agree::Mode;
 use sipward::journey::Outcome;
 use sipward::keys::KeyAnswer;
 use sipward::refusal::Refusal;
-use sipward::testing::lab::{UE1_BTID, UE1_LOCSIP_PASSWORD};
-use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
+use sipward::testing::lab::UE1_BTID;
+use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,12 +67,18 @@ struct Given {
     /// A UE must list `path`.
     #[serde(default)]
     path_strict: bool,
+    /// Who asks for outbound must be the hop before.
+    #[serde(default)]
+    outbound_required: bool,
     /// Requests a second of one flow.
     flow_rate: Option<u32>,
     /// "high" or "severe".
     load: Option<String>,
     /// Least level of class sip.
     level: Option<u8>,
+    /// The edge is another process since.
+    #[serde(default)]
+    restarted: bool,
     /// What listeners for UEs do about security agreements: "accept" or "require".
     sec_agree: Option<String>,
     /// Flows that are closed before, by the address of the peer.
@@ -108,6 +115,16 @@ struct Run {
     signers: BTreeMap<String, Signer>,
     last_core: Option<Sent>,
     path: Option<String>,
+    route: Option<String>,
+}
+
+fn signers(lab: &Lab) -> BTreeMap<String, Signer> {
+    BTreeMap::from([
+        ("ue1".to_owned(), lab.ue1()),
+        ("ue2".to_owned(), lab.ue2()),
+        ("ue1-locsip".to_owned(), lab.signer(UE1_BTID, UE1_LOCSIP_PASSWORD)),
+        ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
+    ])
 }
 
 fn folders() -> [PathBuf; 2] {
@@ -147,6 +164,22 @@ fn peer(arrival: &Arrival) -> Peer {
 
 impl Run {
     fn new(given: &Given) -> Self {
+        let lab = Lab::new(Self::settings(given));
+        let signers = signers(&lab);
+        let mut run =
+            Self { lab, start: Duration::ZERO, signers, last_core: None, path: None, route: None };
+        run.arrange(given);
+        run
+    }
+
+    /// Another process, with the same secrets.
+    fn restart(&mut self, given: &Given) {
+        self.lab.restart(Self::settings(given));
+        self.signers = signers(&self.lab);
+        self.arrange(given);
+    }
+
+    fn settings(given: &Given) -> LabSettings {
         let mut settings = LabSettings::default();
         if let Some(max) = given.dialogs_max {
             settings.association.max = max;
@@ -158,6 +191,9 @@ impl Run {
             settings.forward.default_route = None;
         }
         settings.forward.path_strict = given.path_strict;
+        for listener in &mut settings.forward.listeners {
+            listener.outbound_required = given.outbound_required;
+        }
         if let Some(count) = given.flow_rate {
             settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
         }
@@ -172,8 +208,12 @@ impl Run {
             });
         }
         given.classes.configure(&mut settings);
-        let lab = Lab::new(settings);
-        given.classes.furnish(&lab);
+        settings
+    }
+
+    fn arrange(&mut self, given: &Given) {
+        let lab = &mut self.lab;
+        given.classes.furnish(lab);
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
                 "forbidden" => KeyAnswer::Forbidden,
@@ -190,13 +230,6 @@ impl Run {
             };
             lab.shared.gate.admission.overload().change(Load::Normal, load);
         }
-        let signers = BTreeMap::from([
-            ("ue1".to_owned(), lab.ue1()),
-            ("ue2".to_owned(), lab.ue2()),
-            ("ue1-locsip".to_owned(), lab.signer(UE1_BTID, UE1_LOCSIP_PASSWORD)),
-            ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
-        ]);
-        Self { lab, start: Duration::ZERO, signers, last_core: None, path: None }
     }
 
     fn send(&mut self, case: &Case, text: &str) -> Vec<Sent> {
@@ -214,6 +247,10 @@ impl Run {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
+                let recorded: Vec<&str> =
+                    text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect();
+                let reversed = recorded.iter().rev().copied().collect::<Vec<_>>().join(", ");
+                self.route = Some(reversed).filter(|route| !route.is_empty()).or(self.route.take());
                 self.last_core = Some(message.clone());
             }
         }
@@ -242,6 +279,20 @@ impl Run {
                 let at = path.find('@').expect("a host") - 4;
                 let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
                 return vec![format!("{name}: {}{flipped}{}", &path[..at], &path[at + 1..])];
+            }
+            "route" | "route-altered" | "route-swapped" => {
+                let route = self.route.as_deref().expect("a Record-Route");
+                let (first, second) = route.split_once(", ").expect("a pair");
+                let changed = match word {
+                    "route-altered" => {
+                        let at = route.find('@').expect("a token") - 4;
+                        let flipped = if route[at..].starts_with('A') { "B" } else { "A" };
+                        format!("{}{flipped}{}", &route[..at], &route[at + 1..])
+                    }
+                    "route-swapped" => format!("{second}, {first}"),
+                    _ => route.to_owned(),
+                };
+                return vec![format!("{name}: {changed}")];
             }
             "vias" => {
                 let text = self.last_core.as_ref().expect("a request at the core").text();
@@ -321,6 +372,9 @@ fn check(name: &str) -> Result<(), String> {
     for before in &case.given.before {
         let (case, text) = self::case(before);
         run.send(&case, &text);
+    }
+    if case.given.restarted {
+        run.restart(&case.given);
     }
     for address in &case.given.closed {
         run.lab.close(&enabler::closed(address));

@@ -245,3 +245,45 @@ fn a_certificate_of_ours_that_ends_soon_is_told_of() {
     assert!(labels.contains("shown_by=\"ue-tls\"") && labels.contains("at=\"0\""), "{labels}");
     assert_eq!(left.parse::<u64>().unwrap() / 86_400, 10, "{left}");
 }
+
+#[test]
+fn the_metric_follows_certificates_that_a_reload_adds_or_drops() {
+    let authority = Authority::new();
+    let lab = Lab::new("rows", &authority);
+    let metrics = lab.on_free_ports();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sipward"));
+    child.arg("serve").arg("-c").arg(lab.config());
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut serving = Serving(child);
+    let out = BufReader::new(serving.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    out.take_while(|line| !line.starts_with("listening: core")).for_each(drop);
+    let said = BufReader::new(serving.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut reloaded = said.filter(|line| line.contains("reloaded"));
+    let rows = || -> Vec<String> {
+        let page = page(metrics);
+        let rows =
+            page.lines().filter_map(|row| row.strip_prefix("sipward_certificate_seconds_left"));
+        rows.map(|row| row.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    let first = "{shown_by=\"ue-tls\",at=\"0\"}";
+    assert_eq!(rows(), [first]);
+
+    let more = ", certificates = [{ certificate = \"edge.pem\", key = \"edge.key\" }]";
+    let shown = "key = \"edge.key\", client_auth";
+    let to_peers = "tls = { ca = \"ca.pem\", crl = \"crl.pem\" }";
+    let shown_to_peers = "tls = { ca = \"ca.pem\", crl = \"crl.pem\", certificate = \"edge.pem\", key = \"edge.key\" }";
+    lab.edit(shown, &format!("key = \"edge.key\"{more}, client_auth"));
+    lab.edit(to_peers, shown_to_peers);
+    let pid = serving.0.id().to_string();
+    let mut reload = || {
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        reloaded.next().unwrap()
+    };
+    let told = reload();
+    let second = "{shown_by=\"ue-tls\",at=\"1\"}";
+    assert_eq!(rows(), [first, second, "{shown_by=\"peers\",at=\"0\"}"], "{told}");
+    lab.edit(more, "");
+    lab.edit(shown_to_peers, to_peers);
+    let told = reload();
+    assert_eq!(rows(), [first], "{told}");
+}

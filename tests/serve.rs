@@ -2,14 +2,20 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/admin.rs"]
+mod admin;
+#[path = "serve/crowd.rs"]
+mod crowd;
+#[path = "serve/outbound.rs"]
+mod outbound;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/websocket.rs"]
 mod websocket;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -22,7 +28,7 @@ use sipward::identity::Impi;
 use sipward::keys::sqn::SqnWindow;
 use sipward::keys::subscribers::file;
 use sipward::keys::usim::Usim;
-use sipward::transport::Transport;
+use sipward::transport::{Transport, tls};
 
 /// A running edge on ports of its own.
 struct Edge {
@@ -33,6 +39,8 @@ struct Edge {
     ue: SocketAddr,
     /// Where they reach it over TLS.
     tls: Option<SocketAddr>,
+    /// Where its page of metrics is.
+    page: SocketAddr,
 }
 
 impl Edge {
@@ -59,7 +67,7 @@ impl Edge {
             .replace("address = \"127.0.0.1:5061\"", "address = \"127.0.0.1:0\"")
             .replace("address = \"127.0.0.1:5080\"", "address = \"127.0.0.1:0\"")
             .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
-            .replace("metrics = \"127.0.0.1:9090\"", "");
+            .replace("metrics = \"127.0.0.1:9090\"", "metrics = \"127.0.0.1:0\"");
         fs::write(&config, change(text)).unwrap();
         command.arg("serve").arg("-c").arg(&config);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -69,7 +77,10 @@ impl Edge {
         let ue = ue.strip_prefix("listening: ue on ").expect(&ue).parse().unwrap();
         let tls = said.next().expect("a line").unwrap();
         let tls = tls.strip_prefix("listening: ue-tls on ").map(|at| at.parse().unwrap());
-        Self { child, errors, folder, ue, tls }
+        let page = said.map(Result::unwrap).find_map(|line| {
+            line.strip_prefix("listening: page of metrics on ").map(|at| at.parse().unwrap())
+        });
+        Self { child, errors, folder, ue, tls, page: page.expect("a page") }
     }
 
     /// Reads what it says on the standard error up to a line that holds `mark`.
@@ -80,6 +91,19 @@ impl Edge {
             assert_ne!(read, 0, "it ended before it said {mark:?}: {heard}");
         }
         heard
+    }
+
+    /// What its page says of each of `names` now.
+    fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
+        let mut page = TcpStream::connect(self.page).unwrap();
+        page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        page.read_to_string(&mut text).unwrap();
+        names.map(|name| {
+            let mut values =
+                text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            values.next().unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+        })
     }
 
     fn signal(&self, name: &str) {
@@ -182,11 +206,10 @@ impl Core {
     }
 }
 
-/// Registers the first subscriber of `folder` with its card.
-fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Result<u16, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// A UE with that card.
+fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings {
     let credential = Credential::Card { impi: impi.clone(), realm: None, card: Arc::clone(card) };
-    let settings = UeSettings {
+    UeSettings {
         edge,
         edge_name: "edge.example.net".into(),
         transport: Transport::Udp,
@@ -200,12 +223,46 @@ fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Resu
         sec_agree: false,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
-    };
+    }
+}
+
+/// Registers the subscriber with its card.
+fn register_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> Result<u16, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let ue = Ue::connect(settings).await.map_err(|why| why.to_string())?;
+        let ue = Ue::connect(ue_with(card, impi, edge)).await.map_err(|why| why.to_string())?;
         let answer = ue.register(600).await.map_err(|why| why.to_string())?;
         Ok(answer.status().unwrap())
     })
+}
+
+/// A figure for whoever runs the tests by hand; nothing depends on it.
+fn say(figure: &str) {
+    writeln!(std::io::stdout(), "{figure}").unwrap();
+}
+
+/// The UE of the account that `init` wrote, over that transport.
+fn alice(edge: &Edge, transport: Transport) -> UeSettings {
+    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
+    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    let password = password.trim_matches('"').to_owned().into();
+    let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
+    let clear = matches!(transport, Transport::Udp | Transport::Tcp);
+    UeSettings {
+        edge: if clear { edge.ue } else { edge.tls.expect("another listener") },
+        edge_name: "edge.example.net".into(),
+        transport,
+        identity: "sip:alice@example.net".into(),
+        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
+        floor: Hash::Sha256,
+        tls: Some(tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap()),
+        psk: None,
+        trust: None,
+        ws: Default::default(),
+        sec_agree: false,
+        local: Some("127.0.0.1:0".parse().unwrap()),
+        trace: None,
+    }
 }
 
 #[test]

@@ -145,6 +145,7 @@ struct Setup {
     /// An address of its own, so that no other test takes a port that it gives up.
     host: Option<&'static str>,
     limits: Limits,
+    patience: Patience,
     tls: Option<Arc<ServerTls>>,
     client_tls: Option<Arc<ClientTls>>,
 }
@@ -171,7 +172,7 @@ impl Lab {
         let transports = Transports::new(Parts {
             sockets,
             flows: Flows::new(setup.limits, 0xFFFF_FFFF),
-            patience: Patience::default(),
+            patience: setup.patience,
             client_tls: setup.client_tls,
             desk: None,
             seed: [3; 16],
@@ -380,16 +381,72 @@ fn tr_08_one_address_has_so_many_connections_and_no_more() {
     });
 }
 
+/// A listener that shakes hands.
+fn shaking() -> Option<Arc<ServerTls>> {
+    let certificate = Authority::new().issue(&["sip:example.net"]);
+    Some(Arc::new(ServerTls::new(&shows(certificate)).unwrap()))
+}
+
+/// V-42, V-45: of one address and in all; whoever says nothing shakes no hands and takes nobody's place.
 #[test]
 fn handshakes_under_way_are_bounded() {
     run(async {
-        let authority = Authority::new();
-        let tls = ServerTls::new(&shows(authority.issue(&["sip:example.net"]))).unwrap();
-        let limits = Limits { half_open: 2, ..Limits::default() };
-        let lab = Lab::new(Setup { limits, tls: Some(Arc::new(tls)), ..Setup::default() });
-        let (_one, _two, mut third) = (lab.dial().await, lab.dial().await, lab.dial().await);
-        assert_eq!(third.read(&mut [0; 10]).await.unwrap_or(0), 0, "closed without an octet");
-        assert_eq!(lab.transports.flows().tally().handshakes_crowded.get(), 1);
+        let limits = Limits { handshakes_per_address: 3, handshakes: 5, ..Limits::default() };
+        let lab = Lab::new(Setup { limits, tls: shaking(), ..Setup::default() });
+        let dial = |from: &str| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+            socket.connect(lab.address(0))
+        };
+        let tally = lab.transports.flows().tally();
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            held.push(dial("127.0.0.84").await.unwrap());
+        }
+        let mut refused = 0;
+        for (from, begun, more) in
+            [("127.0.0.84", 10, 7), ("127.0.0.85", 3, 1), ("127.0.0.86", 1, 1)]
+        {
+            for _ in 0..begun {
+                let mut ue = dial(from).await.unwrap();
+                ue.write_all(b"\x16").await.unwrap();
+                held.push(ue);
+            }
+            refused += more;
+            while tally.handshakes_crowded.get() < refused {
+                tokio::task::yield_now().await;
+            }
+        }
+        let last = held.last_mut().unwrap();
+        assert_eq!(last.read(&mut [0; 10]).await.unwrap_or(0), 0, "closed without an octet");
+        assert_eq!((tally.handshakes_crowded.get(), tally.handshakes_failed.get()), (refused, 0));
+        drop(held);
+        while lab.transports.flows().unauthenticated_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut ue = dial("127.0.0.84").await.unwrap();
+        ue.write_all(b"no TLS").await.unwrap();
+        assert_ne!(ue.read(&mut [0; 10]).await.unwrap(), 0, "an alert: there is room again");
+        assert_eq!(tally.handshakes_crowded.get(), refused);
+    });
+}
+
+/// TR-08: before the first octet one patience, behind it another.
+#[test]
+fn who_says_nothing_and_who_says_too_little_are_told_apart() {
+    run(async {
+        let (soon, never) = (Duration::from_millis(50), Duration::from_secs(3600));
+        for (said, first_octet, handshake, slow) in
+            [(&b""[..], soon, never, [1, 0]), (b"\x16\x03", never, soon, [0, 1])]
+        {
+            let patience = Patience { first_octet, handshake, ..Patience::default() };
+            let lab = Lab::new(Setup { patience, tls: shaking(), ..Setup::default() });
+            let mut ue = lab.dial().await;
+            ue.write_all(said).await.unwrap();
+            assert_eq!(ue.read(&mut [0; 10]).await.unwrap_or(0), 0, "closed without an octet");
+            let tally = lab.transports.flows().tally();
+            assert_eq!([tally.slow.get(), tally.handshakes_slow.get()], slow, "{said:?}");
+        }
     });
 }
 
@@ -568,7 +625,7 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
             lab.transports.send(&flow, Bytes::from_static(ANSWER)).unwrap();
             assert_eq!(read_exactly(stream, ANSWER.len()).await, ANSWER);
         }
-        // There is no session to resume: it has to show the certificate again.
+        // Nor is it let in again.
         let refused = match dial(Some(&taken_back)).await {
             Ok((mut again, _)) => again.read(&mut [0; 1]).await.is_err(),
             Err(_) => true,
@@ -623,7 +680,7 @@ fn other_client(trust: Trust, alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
 }
 
 #[test]
-fn v_46_no_session_is_resumed_and_no_early_data_taken() {
+fn v_46_a_session_is_resumed_and_no_early_data_taken() {
     run(async {
         let authority = Authority::new();
         let (lab, _) = tls_lab(&authority, "sip:example.net");
@@ -637,7 +694,11 @@ fn v_46_no_session_is_resumed_and_no_early_data_taken() {
             lab.transports.send(&flow, Bytes::from_static(ANSWER)).unwrap();
             read_exactly(&mut stream, ANSWER.len()).await;
             let client = stream.get_ref().1;
-            assert_eq!(client.handshake_kind(), Some(rustls::HandshakeKind::Full), "turn {turn}");
+            let kind = match turn {
+                0 => rustls::HandshakeKind::Full,
+                _ => rustls::HandshakeKind::Resumed,
+            };
+            assert_eq!(client.handshake_kind(), Some(kind), "turn {turn}");
             assert!(!client.is_early_data_accepted(), "turn {turn}");
             drop(stream);
             lab.desk.closed().await;

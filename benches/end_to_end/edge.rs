@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::digest::Algorithm;
-use super::lab::{self, Anchor, BOTH, Certificate, Folder, ONE, Plan, write_secret};
+use super::lab::{self, Anchor, BOTH, Certificate, Folder, ONE, Plan, Transport, write_secret};
 use super::population::{self, Credentials};
 use super::{BSF_NAME, DOMAIN, EDGE_NAME};
 
@@ -55,6 +55,9 @@ pub(crate) fn start(
         write_secret(path, text).map_err(|error| format!("{}: {error}", path.display()))
     };
     write(&folder.join(name), &text)?;
+    if plan.transport.has_keys() {
+        write(&folder.join("psk.toml"), &population::keys(ues))?;
+    }
     write(&file, &configuration(plan, setup, certificate))?;
     let mut command = Command::new(SIPWARD);
     command.arg("serve").arg("-c").arg(&file);
@@ -72,6 +75,11 @@ pub(crate) fn start(
 
 fn configuration(plan: &Plan, setup: Setup, certificate: &Certificate) -> String {
     let Setup { keys, algorithm, wary, workers } = setup;
+    let (secure, psk) = match plan.transport {
+        Transport::PskTls => ("\"tls\"", ", psk = true"),
+        Transport::Dtls => ("\"tls\", \"dtls\"", ", psk = true"),
+        Transport::Udp | Transport::Tcp | Transport::Tls => ("\"tls\"", ""),
+    };
     let (ip, backend) = (plan.ip, plan.backend);
     let digest = format!("digest = {{ algorithms = [\"{}\"] }}", algorithm.as_str());
     let mut text = format!(
@@ -89,9 +97,9 @@ identity = "{EDGE_NAME}"
 name = "ue-tls"
 side = "ue"
 address = "{ip}:5061"
-transports = ["tls"]
+transports = [{secure}]
 identity = "{EDGE_NAME}"
-tls = {{ certificate = "{}", key = "{}" }}
+tls = {{ certificate = "{}", key = "{}"{psk} }}
 {digest}
 [[listen]]
 name = "core"
@@ -128,6 +136,9 @@ log = "warn"
     if !wary {
         let row = "flow_rate = \"100000/s\"\n";
         text = text.replace(row, &format!("{row}answer_rate = \"1000000/s\"\n"));
+    }
+    if plan.transport.has_keys() {
+        text.push_str("[psk]\nkeys = \"psk.toml\"\n");
     }
     let keys = match keys {
         Keys::Bootstrapped(_) => format!(

@@ -1,11 +1,12 @@
 //! The floor: a relay that moves octets and nothing else, so that what remains is what the kernel asks for.
 //!
-//! Over UDP two sockets and recvmmsg/sendmmsg; over TCP and TLS an epoll loop with rustls on the UEs' side. OPTIONS and
-//! a REGISTER without credentials come back with another first line, so as many datagrams travel as with a real
+//! Over UDP two sockets and recvmmsg/sendmmsg; over TCP and TLS an epoll loop with rustls on the UEs' side; with shared
+//! keys OpenSSL in the place of rustls, over DTLS behind one socket as over UDP. OPTIONS and, but for shared keys, a REGISTER without credentials come back with another first line, so as many datagrams travel as with a real
 //! proxy. It reads nothing else, keeps nothing, and cannot tell good from bad.
 //!
 //! The bench starts itself once more to be the floor, as a process of its own.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::{memchr, memmem};
+use openssl::ssl::SslContext;
 use rustls::ServerConfig;
 
-use super::lab::{Anchor, Certificate, Folder, ONE, Plan};
+use super::keyed::{self, Keyed};
+use super::lab::{Anchor, Certificate, Folder, ONE, Plan, Transport};
 use super::net::{BATCH, Epoll, Inbox, Port, READABLE};
-use super::stream::{self, Conn};
+use super::stream::{self, Conn, Line};
 use super::wire;
 
 /// The first argument of a process that is to be the floor.
@@ -54,21 +57,39 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let certificate = Certificate { chain: PathBuf::from(chain), key: PathBuf::from(key) };
     match transport.as_str() {
         "UDP" => datagrams(door, backend).map_err(|error| error.to_string()),
-        "TCP" => streams(door, backend, None).map_err(|error| error.to_string()),
+        "TCP" => streams(door, backend, &Cover::None).map_err(|error| error.to_string()),
+        "PSK-TLS" => {
+            let context = keyed::server(Transport::PskTls).map_err(|error| error.to_string())?;
+            streams(door, backend, &Cover::Key(context)).map_err(|error| error.to_string())
+        }
+        "DTLS" => {
+            let context = keyed::server(Transport::Dtls).map_err(|error| error.to_string())?;
+            secure_datagrams(door, backend, &context).map_err(|error| error.to_string())
+        }
         _ => {
             let tls = stream::server(&certificate)?;
-            streams(door, backend, Some(tls)).map_err(|error| error.to_string())
+            streams(door, backend, &Cover::Certificate(tls)).map_err(|error| error.to_string())
         }
     }
 }
 
+/// What lies over a connection.
+enum Cover {
+    None,
+    Certificate(Arc<ServerConfig>),
+    Key(SslContext),
+}
+
 /// The first line that a request comes back with; `None` for one that travels on.
-fn reflects(message: &[u8]) -> Option<&'static [u8]> {
+///
+/// Who has shown a key is not challenged.
+fn reflects(message: &[u8], shared: bool) -> Option<&'static [u8]> {
     if message.starts_with(b"OPTIONS ") {
         return Some(b"SIP/2.0 200 OK\r\n");
     }
-    let asks =
-        message.starts_with(b"REGISTER ") && memmem::find(message, b"\nAuthorization:").is_none();
+    let asks = !shared
+        && message.starts_with(b"REGISTER ")
+        && memmem::find(message, b"\nAuthorization:").is_none();
     asks.then_some(CHALLENGE)
 }
 
@@ -91,7 +112,7 @@ fn datagrams(door: SocketAddrV4, backend: SocketAddrV4) -> io::Result<()> {
             let received = inbox.fill(if from_ue { &front } else { &back });
             for index in 0..received {
                 let (message, from, _) = inbox.get(index);
-                match (from_ue, reflects(message)) {
+                match (from_ue, reflects(message, false)) {
                     (true, Some(line)) => {
                         let out = front.next(from, None);
                         wire::join(out, &[line, without_line(message)]);
@@ -109,22 +130,83 @@ fn datagrams(door: SocketAddrV4, backend: SocketAddrV4) -> io::Result<()> {
     }
 }
 
+fn secure_datagrams(
+    door: SocketAddrV4,
+    backend: SocketAddrV4,
+    context: &SslContext,
+) -> io::Result<()> {
+    // It shows that it is up, whatever it speaks.
+    let _listener = TcpListener::bind(SocketAddr::V4(door))?;
+    let mut front = Port::bind(door)?;
+    let mut back = Port::bind(SocketAddrV4::new(*door.ip(), 0))?;
+    let (mut epoll, mut inbox, mut message) = (Epoll::new()?, Inbox::new(), Vec::new());
+    epoll.add(&front, READABLE, 0);
+    epoll.add(&back, READABLE, 1);
+    let mut peers: HashMap<SocketAddrV4, Keyed> = HashMap::new();
+    // The address of each UE, by the number in its Call-ID.
+    let mut flows: Vec<SocketAddrV4> = Vec::new();
+    loop {
+        let events = epoll.wait(Duration::from_secs(1));
+        for index in 0..events {
+            let from_ue = epoll.event(index).0 == 0;
+            let received = inbox.fill(if from_ue { &front } else { &back });
+            for index in 0..received {
+                let (datagram, from, _) = inbox.get(index);
+                let to = if from_ue {
+                    from
+                } else {
+                    let Some(to) = ue(datagram).and_then(|ue| flows.get(ue)) else { continue };
+                    *to
+                };
+                if from_ue && !peers.contains_key(&from) {
+                    peers.insert(from, Keyed::share(context)?);
+                }
+                let Some(peer) = peers.get_mut(&to) else { continue };
+                let alive = if from_ue {
+                    peer.came(datagram)
+                } else {
+                    peer.put(datagram);
+                    true
+                };
+                while from_ue && peer.take_message(&mut message) {
+                    if let Some(line) = reflects(&message, true) {
+                        peer.put(&[line, without_line(&message)].concat());
+                        continue;
+                    }
+                    if let Some(ue) = ue(&message) {
+                        if flows.len() <= ue {
+                            flows.resize(ue + 1, door);
+                        }
+                        flows[ue] = from;
+                    }
+                    back.next(backend, None).extend_from_slice(&message);
+                }
+                for datagram in peer.goes() {
+                    front.next(to, None).extend_from_slice(&datagram);
+                }
+                if !alive {
+                    peers.remove(&to);
+                }
+            }
+            front.flush();
+            back.flush();
+        }
+    }
+}
+
 const LISTENER: u64 = 0;
 const BACK: u64 = 1;
 const FIRST_CONN: u64 = 16;
 
-fn streams(
-    door: SocketAddrV4,
-    backend: SocketAddrV4,
-    tls: Option<Arc<ServerConfig>>,
-) -> io::Result<()> {
+fn streams(door: SocketAddrV4, backend: SocketAddrV4, cover: &Cover) -> io::Result<()> {
+    let shared = matches!(cover, Cover::Key(_));
     let listener = TcpListener::bind(SocketAddr::V4(door))?;
     listener.set_nonblocking(true)?;
     let mut back = Port::bind(SocketAddrV4::new(*door.ip(), 0))?;
     let (mut epoll, mut inbox, mut message) = (Epoll::new()?, Inbox::new(), Vec::new());
     epoll.add(&listener, READABLE, LISTENER);
     epoll.add(&back, READABLE, BACK);
-    let mut conns: Vec<Option<Conn>> = Vec::new();
+    let mut conns: Vec<Option<Box<dyn Line>>> = Vec::new();
     let mut vacant: Vec<usize> = Vec::new();
     // The flow of each UE, by the number in its Call-ID.
     let mut flows: Vec<usize> = Vec::new();
@@ -139,7 +221,13 @@ fn streams(
                             conns.len() - 1
                         });
                         let tag = FIRST_CONN + at as u64;
-                        conns[at] = Some(Conn::accept(socket, tls.as_ref(), &epoll, tag)?);
+                        conns[at] = Some(match cover {
+                            Cover::None => Box::new(Conn::accept(socket, None, &epoll, tag)?),
+                            Cover::Certificate(tls) => {
+                                Box::new(Conn::accept(socket, Some(tls), &epoll, tag)?)
+                            }
+                            Cover::Key(key) => Box::new(Keyed::accept(socket, key, &epoll, tag)?),
+                        });
                     }
                 }
                 (BACK, _) => loop {
@@ -160,7 +248,7 @@ fn streams(
                     let Some(Some(conn)) = conns.get_mut(at) else { continue };
                     let alive = conn.handle(event, &epoll);
                     while conn.take_message(&mut message) {
-                        if let Some(line) = reflects(&message) {
+                        if let Some(line) = reflects(&message, shared) {
                             let answer = [line, without_line(&message)].concat();
                             conn.send(&answer, &epoll);
                             continue;

@@ -29,6 +29,10 @@ pub(crate) enum Transport {
     Udp,
     Tcp,
     Tls,
+    /// TLS with a shared key
+    PskTls,
+    /// DTLS with a shared key
+    Dtls,
 }
 
 impl Transport {
@@ -37,7 +41,28 @@ impl Transport {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
+            Self::PskTls => "PSK-TLS",
+            Self::Dtls => "DTLS",
         }
+    }
+
+    /// As it stands in a Via.
+    pub(crate) fn via(self) -> &'static str {
+        match self {
+            Self::PskTls => "TLS",
+            Self::Dtls => "DTLS-UDP",
+            other => other.as_str(),
+        }
+    }
+
+    /// Whether both ends have a key.
+    pub(crate) fn has_keys(self) -> bool {
+        matches!(self, Self::PskTls | Self::Dtls)
+    }
+
+    /// Whether requests have to be sent again.
+    pub(crate) fn loses(self) -> bool {
+        matches!(self, Self::Udp | Self::Dtls)
     }
 }
 
@@ -65,7 +90,7 @@ impl Plan {
     pub(crate) fn door(&self) -> SocketAddrV4 {
         match self.transport {
             Transport::Udp | Transport::Tcp => self.at(5060),
-            Transport::Tls => self.at(5061),
+            Transport::Tls | Transport::PskTls | Transport::Dtls => self.at(5061),
         }
     }
 

@@ -9,14 +9,16 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openssl::ssl::SslContext;
 use rustls::ClientConfig;
 
 use super::backend::{Backend, NOTIFIES, Seen};
 use super::flood::Flood;
+use super::keyed::{self, Keyed};
 use super::lab::{Plan, Transport};
 use super::measure::{Latencies, Meter, Reading};
 use super::net::{BATCH, Epoll, Inbox, Port, READABLE};
-use super::stream::{self, Conn, Stage};
+use super::stream::{self, Conn, Line, Stage};
 use super::ue::{Busy, Method, Ue};
 use super::wire;
 
@@ -109,8 +111,9 @@ pub(crate) struct Load {
     under_way: usize,
     timers: [VecDeque<Timer>; RETRANSMIT.len()],
     port: Port,
-    conns: Vec<Option<Conn>>,
+    conns: Vec<Option<Box<dyn Line>>>,
     tls: Option<Arc<ClientConfig>>,
+    keyed: Option<SslContext>,
     opening: usize,
     closed: VecDeque<usize>,
     epoll: Epoll,
@@ -160,6 +163,7 @@ impl Load {
             port,
             conns: Vec::new(),
             tls: (transport == Transport::Tls).then(stream::client),
+            keyed: transport.has_keys().then(|| keyed::client(transport)).transpose()?,
             opening: 0,
             closed: VecDeque::new(),
             epoll,
@@ -175,10 +179,10 @@ impl Load {
             Transport::Udp => {
                 let port = load.port.local().port();
                 for ue in &mut load.ues {
-                    ue.is_at(SocketAddrV4::new(ue.address, port), transport.as_str());
+                    ue.is_at(SocketAddrV4::new(ue.address, port), transport.via());
                 }
             }
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::PskTls | Transport::Dtls => {
                 load.conns = load.ues.iter().map(|_| None).collect();
                 load.closed = (0..load.ues.len()).collect();
             }
@@ -503,7 +507,7 @@ impl Load {
                     continue;
                 };
                 self.timers[level + 1].push_back(Timer { at: now + *next, ..timer });
-                if self.transport == Transport::Udp && !busy.provisional {
+                if self.transport.loses() && !busy.provisional {
                     busy.sent_again = true;
                     self.tally.sent_again += 1;
                     self.send_request(timer.ue);
@@ -517,7 +521,7 @@ impl Load {
             let Some(number) = self.closed.pop_front() else { return };
             let from = self.ues[number].address;
             let tag = FIRST_CONN + number as u64;
-            match Conn::connect(from, self.anchor, self.tls.as_ref(), &self.epoll, tag) {
+            match self.connect(from, number, tag) {
                 Ok(conn) => {
                     self.conns[number] = Some(conn);
                     self.opening += 1;
@@ -530,6 +534,18 @@ impl Load {
         }
     }
 
+    fn connect(&self, from: Ipv4Addr, number: usize, tag: u64) -> io::Result<Box<dyn Line>> {
+        let (to, epoll) = (self.anchor, &self.epoll);
+        match &self.keyed {
+            Some(context) => {
+                let ends = (from, to);
+                let conn = Keyed::connect(ends, self.transport, context, number, epoll, tag)?;
+                Ok(Box::new(conn))
+            }
+            None => Ok(Box::new(Conn::connect(from, to, self.tls.as_ref(), epoll, tag)?)),
+        }
+    }
+
     fn read_conn(&mut self, number: usize, event: u32) {
         let Some(conn) = &mut self.conns[number] else { return };
         let before = conn.stage();
@@ -537,7 +553,7 @@ impl Load {
         if before != Stage::Open && conn.stage() == Stage::Open {
             self.opening -= 1;
             if let Some(local) = conn.local() {
-                self.ues[number].is_at(local, self.transport.as_str());
+                self.ues[number].is_at(local, self.transport.via());
             }
         }
         let mut message = std::mem::take(&mut self.message);

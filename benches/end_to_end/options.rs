@@ -24,7 +24,7 @@ pub(crate) struct Options {
     )]
     pub(crate) workloads: Vec<Workload>,
     /// What UEs speak over, for the first five workloads; flood and scale are UDP, handshake and idle TLS
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,tcp,tls")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "udp,tcp,tls,psk-tls,dtls")]
     pub(crate) transports: Vec<Transport>,
     /// Who is measured
     #[arg(long, value_enum, value_delimiter = ',', default_value = "floor,kamailio,sipward")]

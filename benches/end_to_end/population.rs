@@ -29,6 +29,34 @@ pub(crate) fn identity(number: usize) -> String {
     format!("sip:ue{number:07}@{DOMAIN}")
 }
 
+/// The name of a UE's shared key.
+pub(crate) fn key_name(number: usize) -> String {
+    format!("psk;ue{number:07}@{BSF_NAME}")
+}
+
+/// The number in it.
+pub(crate) fn number_in(key_name: &str) -> Option<usize> {
+    key_name.strip_prefix("psk;ue")?.split('@').next()?.parse().ok()
+}
+
+/// That key.
+pub(crate) fn key(number: usize) -> [u8; 32] {
+    Sha256::digest(format!("shared key {number}")).into()
+}
+
+/// A file of so many shared keys.
+pub(crate) fn keys(count: usize) -> String {
+    let one = |number: usize| {
+        let hex: String = key(number).iter().map(|octet| format!("{octet:02x}")).collect();
+        format!(
+            "[[key]]\nidentity = \"{}\"\nkey = \"{hex}\"\nidentities = [\"{}\"]\n",
+            key_name(number),
+            identity(number)
+        )
+    };
+    (0..count).map(one).collect()
+}
+
 /// UEs with these credentials; each is number and credentials of its account.
 pub(crate) fn ues(credentials: &[(usize, Credentials)]) -> Vec<Ue> {
     let ue = |(place, (account, one)): (usize, &(usize, Credentials))| {

@@ -60,7 +60,8 @@ impl Bench {
     /// One kind of transaction over one transport.
     fn traffic(&mut self, errand: Errand, transport: Transport) {
         let (name, over) = (errand.as_str(), transport.as_str());
-        let anchors = self.options.anchors.clone();
+        let mut anchors = self.options.anchors.clone();
+        anchors.retain(|who| *who != Who::Kamailio || !transport.has_keys());
         let mut bays = self.bays(name, transport, &anchors, |bench, who, plan, certificate| {
             bench.bay(who, errand, plan, certificate, false)
         });

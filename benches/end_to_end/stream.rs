@@ -28,6 +28,26 @@ pub(crate) enum Stage {
     Open,
 }
 
+/// What is done with a connection, whatever it is under.
+pub(crate) trait Line {
+    fn stage(&self) -> Stage;
+
+    /// Our end of it.
+    fn local(&self) -> Option<SocketAddrV4>;
+
+    /// Sends octets; `false` if it is over.
+    fn send(&mut self, octets: &[u8], epoll: &Epoll) -> bool;
+
+    /// Does what an event calls for; `false` if it is over. [`Line::take_message`] has what arrived.
+    fn handle(&mut self, event: u32, epoll: &Epoll) -> bool;
+
+    /// The next whole message, copied into `into`.
+    fn take_message(&mut self, into: &mut Vec<u8>) -> bool;
+
+    /// Says goodbye; the socket closes when this is dropped.
+    fn close(&mut self);
+}
+
 /// One connection.
 pub(crate) struct Conn {
     socket: TcpStream,
@@ -94,21 +114,21 @@ impl Conn {
         let (incoming, outgoing) = (Vec::new(), Vec::new());
         Self { socket, tls, stage, waits_to_write, tag, incoming, outgoing }
     }
+}
 
-    pub(crate) fn stage(&self) -> Stage {
+impl Line for Conn {
+    fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// Our end of it.
-    pub(crate) fn local(&self) -> Option<SocketAddrV4> {
+    fn local(&self) -> Option<SocketAddrV4> {
         match self.socket.local_addr() {
             Ok(SocketAddr::V4(local)) => Some(local),
             _ => None,
         }
     }
 
-    /// Sends octets; `false` if it is over.
-    pub(crate) fn send(&mut self, octets: &[u8], epoll: &Epoll) -> bool {
+    fn send(&mut self, octets: &[u8], epoll: &Epoll) -> bool {
         match &mut self.tls {
             Some(tls) => {
                 if tls.writer().write_all(octets).is_err() {
@@ -122,8 +142,7 @@ impl Conn {
         alive
     }
 
-    /// Does what an event calls for; `false` if it is over. [`Conn::take_message`] has what arrived.
-    pub(crate) fn handle(&mut self, event: u32, epoll: &Epoll) -> bool {
+    fn handle(&mut self, event: u32, epoll: &Epoll) -> bool {
         if self.stage == Stage::Connecting && event & (WRITABLE | OVER) != 0 {
             if !matches!(self.socket.take_error(), Ok(None)) {
                 return false;
@@ -136,24 +155,19 @@ impl Conn {
         alive
     }
 
-    /// The next whole message, copied into `into`.
-    pub(crate) fn take_message(&mut self, into: &mut Vec<u8>) -> bool {
-        let blank = self.incoming.iter().take_while(|octet| b"\r\n".contains(octet)).count();
-        self.incoming.drain(..blank);
-        let Some(length) = wire::frame(&self.incoming) else { return false };
-        into.clear();
-        into.extend(self.incoming.drain(..length));
-        true
+    fn take_message(&mut self, into: &mut Vec<u8>) -> bool {
+        wire::take_message(&mut self.incoming, into)
     }
 
-    /// Says goodbye; the socket closes when this is dropped.
-    pub(crate) fn close(&mut self) {
+    fn close(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _peer_is_gone = tls.write_tls(&mut self.socket);
         }
     }
+}
 
+impl Conn {
     fn read(&mut self) -> bool {
         let Some(tls) = &mut self.tls else { return read_plain(&self.socket, &mut self.incoming) };
         loop {

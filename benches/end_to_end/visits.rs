@@ -13,7 +13,7 @@ use super::lab::{self, Plan};
 use super::load::{Course, Outcome, Tally};
 use super::measure::Meter;
 use super::net::Epoll;
-use super::stream::{self, Conn, Stage};
+use super::stream::{self, Conn, Line as _, Stage};
 use super::wire;
 
 /// Visitors at the door of one anchor.

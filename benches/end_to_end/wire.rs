@@ -125,6 +125,16 @@ pub(crate) fn routes(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     split.map(<[u8]>::trim_ascii)
 }
 
+/// The first whole message of what arrived, copied into `into`.
+pub(crate) fn take_message(incoming: &mut Vec<u8>, into: &mut Vec<u8>) -> bool {
+    let blank = incoming.iter().take_while(|octet| b"\r\n".contains(octet)).count();
+    incoming.drain(..blank);
+    let Some(length) = frame(incoming) else { return false };
+    into.clear();
+    into.extend(incoming.drain(..length));
+    true
+}
+
 /// The length of the first whole message of a stream.
 pub(crate) fn frame(octets: &[u8]) -> Option<usize> {
     let head = memmem::find(octets, b"\r\n\r\n")? + 4;

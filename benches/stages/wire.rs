@@ -150,7 +150,7 @@ fn print() -> Run {
             .expect("its caller's");
             let branch = b"z9hG4bK00f81d4fae7dec11d0a76500a0c91e6bf6c0ffee01";
             let (settings, route) = (&*settings, &route);
-            let plan = outgoing::Plan { settings, route, path_token: None, branch };
+            let plan = outgoing::Plan { settings, route, path_token: None, recorded: None, branch };
             black_box(outgoing::print(&bound, edits, &plan).expect("it is printed"));
         });
         1

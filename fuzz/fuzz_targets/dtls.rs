@@ -21,6 +21,7 @@ fuzz_target!(|octets: &[u8]| {
     let kept = [
         Filter::default().shaking_hands(octets),
         filter::established(octets),
+        filter::of_handshake(octets),
         filter::at_least(octets, 24),
     ];
     for kept in kept.into_iter().flatten() {

@@ -15,6 +15,10 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use smallvec::SmallVec;
 
+use super::anchors::Moved;
+use super::owner::{OwnerKey, Shown};
+use super::state::State;
+use super::target::Way;
 use crate::enabler::{Class, Family};
 use crate::expiry::Timer;
 use crate::identity::Principal;
@@ -22,16 +26,19 @@ use crate::instant::Instant;
 use crate::transport::{Flow, GroupId, Side, Target};
 use crate::wire::{Message, Method};
 
-/// Flows on which the owner of a leg may be reached, at most.
-pub const ANCHORS_MAX: usize = 4;
 /// Subscriptions in one dialog, at most.
 pub const SUBSCRIPTIONS_MAX: usize = 8;
 
 /// Call-ID and both tags, UE side first, as a keyed hash: no peer can choose where it falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DialogKey {
     high: u64,
     low: u64,
+}
+
+impl DialogKey {
+    /// Before all others.
+    pub(super) const FIRST: Self = Self { high: 0, low: 0 };
 }
 
 impl Hash for DialogKey {
@@ -92,7 +99,14 @@ impl Keyer {
         }
     }
 
-    /// A keyed hash of anything else that is compared and not kept, an event package above all.
+    /// A keyed hash of what is compared as it stands and not kept, the name of a key above all; never 0.
+    pub fn mark(&self, octets: &[u8]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(octets);
+        hasher.finish128().h1.max(1)
+    }
+
+    /// A keyed hash of anything else that is compared without case, an event package above all.
     pub fn short(&self, octets: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(&octets.to_ascii_lowercase());
@@ -100,64 +114,65 @@ impl Keyer {
     }
 }
 
-/// Where a dialog stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// The request that may form it was forwarded; no far tag is known.
-    Forming,
-    /// A tag was seen in a 101 to 199.
-    Early,
-    /// Confirmed.
-    Bound,
-    /// Over; what comes is answered 481 for 32 seconds.
-    Released,
-}
-
-impl State {
-    /// Its name in counters and traces.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Forming => "forming",
-            Self::Early => "early",
-            Self::Bound => "bound",
-            Self::Released => "released",
-        }
-    }
-}
-
-/// How many dialogs of one caller there are: requests that may form some included, and of each family those that are
-/// open or are waited for.
+/// How many dialogs of one caller there are, and requests that may form some.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    all: AtomicU32,
-    open: [AtomicU32; Family::COUNT],
+    held: AtomicU32,
+    /// Requests among them that formed one: it counts in their place, though other forks may still answer.
+    borne: AtomicU32,
+    /// The same of each family of classes: held, and borne.
+    of: [[AtomicU32; 2]; Family::COUNT],
 }
 
 impl Tally {
-    /// How many.
-    pub(super) fn get(&self) -> u32 {
-        self.all.load(Ordering::Acquire)
+    /// How many count as dialogs of the caller.
+    pub(super) fn dialogs(&self) -> u32 {
+        let borne = self.borne.load(Ordering::Acquire);
+        self.held.load(Ordering::Acquire).saturating_sub(borne)
     }
 
-    /// How many of a family of classes.
+    /// How many count as dialogs of a family of classes.
     pub(super) fn of(&self, family: Family) -> u32 {
-        self.open.get(family as usize).map_or(0, |count| count.load(Ordering::Acquire))
+        let Some([held, borne]) = self.of.get(family as usize) else { return 0 };
+        let borne = borne.load(Ordering::Acquire);
+        held.load(Ordering::Acquire).saturating_sub(borne)
     }
 
-    /// One more; `opens` unless it takes the place of the request that it came of.
-    pub(super) fn up(&self, family: Family, opens: bool) {
-        self.all.fetch_add(1, Ordering::AcqRel);
-        if let Some(count) = self.open.get(family as usize).filter(|_| opens) {
-            count.fetch_add(1, Ordering::AcqRel);
-        }
+    /// Whether there is none left, nor a request.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.load(Ordering::Acquire) == 0
     }
 
-    /// One less; `closes` unless something of it goes on. Whether it was the last of all.
-    pub(super) fn down(&self, family: Family, closes: bool) -> bool {
-        if let Some(count) = self.open.get(family as usize).filter(|_| closes) {
-            count.fetch_sub(1, Ordering::AcqRel);
+    /// One more.
+    pub(super) fn up(&self, family: Family) {
+        if let Some([held, _]) = self.of.get(family as usize) {
+            held.fetch_add(1, Ordering::AcqRel);
         }
-        self.all.fetch_sub(1, Ordering::AcqRel) == 1
+        self.held.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One less; whether it was the last.
+    pub(super) fn down(&self, family: Family) -> bool {
+        if let Some([held, _]) = self.of.get(family as usize) {
+            held.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.held.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A request formed its first dialog.
+    pub(super) fn bear(&self, family: Family) {
+        if let Some([_, borne]) = self.of.get(family as usize) {
+            borne.fetch_add(1, Ordering::AcqRel);
+        }
+        self.borne.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Such a request is gone.
+    fn forget(&self, family: Family) {
+        if let Some([_, borne]) = self.of.get(family as usize) {
+            borne.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.borne.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -170,6 +185,8 @@ pub struct Origin {
     pub owner: Principal,
     /// The flow to the UE on which it began.
     pub flow: Flow,
+    /// The key that its owner showed then.
+    pub key: Shown,
     /// The server that the forming request went to; `None` if it came from one.
     pub server: Option<Target>,
     /// Its event package, by keyed hash; 0 if it subscribes to none.
@@ -180,14 +197,20 @@ pub struct Origin {
     pub group: GroupId,
     /// The side that sent it.
     pub caller_side: Side,
-    /// The class it was formed with.
+    /// Its class; it never falls.
     pub class: Class,
     /// Least level of evidence for requests from the UE.
     pub level: u8,
     /// Whether requests from the UE must come on secure flows.
     pub secure: bool,
+    /// Whether its Request-URI is a SIPS URI.
+    pub sips: bool,
     /// Whether it is an INVITE.
     pub invite: bool,
+    /// Record-Route values that it had already: of hops between its sender and us.
+    pub below: u8,
+    /// What requests from the UE have to name, where the request itself told it.
+    pub way: Way,
     /// The dialogs of its owner.
     pub(super) tally: Arc<Tally>,
 }
@@ -199,30 +222,6 @@ pub struct Counts {
     pub cseq: Option<u32>,
     /// Of INVITEs: what an ACK must repeat.
     pub invite: Option<u32>,
-}
-
-/// Flows on which the owner gave evidence, kept only once there is another than the first, the newest last.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Moved(Option<Arc<[Flow]>>);
-
-impl Moved {
-    /// All of them. `first` is where the dialog began.
-    pub(super) fn anchors<'a>(&'a self, first: &'a Flow) -> &'a [Flow] {
-        self.0.as_deref().unwrap_or(std::slice::from_ref(first))
-    }
-
-    /// Makes `flow` the newest.
-    fn add(&mut self, first: &Flow, flow: Flow) {
-        let known = self.anchors(first);
-        if known.last() == Some(&flow) {
-            return;
-        }
-        let others = known.iter().filter(|known| **known != flow);
-        let over = others.clone().count().saturating_sub(ANCHORS_MAX.saturating_sub(1));
-        let flows: SmallVec<[Flow; ANCHORS_MAX]> =
-            others.skip(over).copied().chain([flow]).collect();
-        self.0 = Some(flows.as_slice().into());
-    }
 }
 
 /// A subscription of a dialog.
@@ -246,6 +245,14 @@ pub struct Association {
     pub core: Counts,
     /// Subscriptions, one for each event package.
     pub subscriptions: SmallVec<[Subscription; 1]>,
+    /// The key of its owner that it stands on.
+    pub key: OwnerKey,
+    /// What requests from the UE have to name.
+    pub way: Way,
+    /// Credentials of the newest INVITE from the UE on a secure flow, by keyed hash; 0 if there were none.
+    pub credentials: u64,
+    /// When it is over, if nothing prolongs it: the session's end, or so long without a verified request.
+    pub ends: Instant,
     /// When the state ends by itself.
     pub deadline: Instant,
     pub(super) timer: Timer,
@@ -253,6 +260,12 @@ pub struct Association {
     pub state: State,
     /// Whether there is an INVITE usage.
     pub invite: bool,
+    /// Whether `ends` is what both ends of the session agreed on.
+    pub timed: bool,
+    /// Whether the last flow to its owner is lost.
+    pub adrift: bool,
+    /// Whether it was made of a token: which subscriptions it has is not known then.
+    pub rebuilt: bool,
     /// Its class: that of the strictest request of its owner. It never falls.
     pub class: Class,
 }
@@ -262,6 +275,8 @@ pub struct Association {
 pub(super) struct Forming {
     /// What it brought.
     pub(super) origin: Arc<Origin>,
+    /// Its credentials, if it is an INVITE from a UE on a secure flow, by keyed hash; else 0.
+    pub(super) credentials: u64,
     /// Dialogs that it made, by key.
     pub(super) children: SmallVec<[DialogKey; 1]>,
     /// When it is waited for no longer.
@@ -285,10 +300,17 @@ impl Forming {
             ue,
             core,
             subscriptions: subscription.into_iter().collect(),
+            key: OwnerKey::of(origin.key),
+            way: origin.way,
+            credentials: self.credentials,
+            ends: NEVER,
             deadline: self.deadline,
             timer: Timer::default(),
             state,
             invite: origin.invite,
+            timed: false,
+            adrift: false,
+            rebuilt: false,
             class: origin.class,
             origin,
         }
@@ -298,9 +320,20 @@ impl Forming {
     pub(super) fn bears(&mut self, child: DialogKey) -> bool {
         let fresh = !self.children.contains(&child);
         if fresh {
+            if self.children.is_empty() {
+                self.origin.tally.bear(self.origin.class.family());
+            }
             self.children.push(child);
         }
         fresh
+    }
+}
+
+impl Drop for Forming {
+    fn drop(&mut self) {
+        if !self.children.is_empty() {
+            self.origin.tally.forget(self.origin.class.family());
+        }
     }
 }
 
@@ -310,9 +343,14 @@ impl Association {
         self.moved.anchors(&self.origin.flow)
     }
 
-    /// Makes `flow` the newest anchor.
-    pub(super) fn anchor(&mut self, flow: Flow) {
-        self.moved.add(&self.origin.flow, flow);
+    /// Makes `flow` the newest anchor; the only one, if all others are lost. What that changed: the flow if it is
+    /// new, and the one that had to go.
+    pub(super) fn anchor(&mut self, flow: Flow) -> (Option<Flow>, Option<Flow>) {
+        if self.adrift {
+            self.moved = Moved::only(flow);
+            return (Some(flow), None);
+        }
+        self.moved.add(&self.origin.flow, flow)
     }
 
     /// The counts of `side`.
@@ -341,7 +379,7 @@ impl Association {
                 self.invite && !callee_early
             }
             Method::Prack | Method::Update | Method::Info => self.invite,
-            Method::Notify => self.subscribes(event) || self.invite && event == 0,
+            Method::Notify => self.subscribes(event) || self.rebuilt,
             _ => true,
         }
     }
@@ -357,29 +395,9 @@ impl Association {
         known.map(|known| known.until = until).is_some()
     }
 
-    /// Takes away the subscriptions that were over by `now`; whether any was.
-    pub fn lapse(&mut self, now: Instant) -> bool {
-        let before = self.subscriptions.len();
-        self.subscriptions.retain(|known| known.until > now);
-        self.subscriptions.len() < before
-    }
-
-    /// When something of it ends next. Subscriptions end by themselves in confirmed dialogs alone.
-    pub fn next_end(&self) -> Instant {
-        let ends = self.subscriptions.iter().map(|known| known.until);
-        let ends = ends.filter(|_| self.state == State::Bound);
-        ends.fold(self.deadline, Instant::min)
-    }
-
     /// Whether anything keeps it alive.
     pub fn has_usage(&self) -> bool {
         self.invite || !self.subscriptions.is_empty()
-    }
-
-    /// Ends it: for 32 seconds what still comes is told so.
-    pub fn release(&mut self, now: Instant) {
-        self.state = State::Released;
-        self.deadline = now + LINGER;
     }
 }
 
@@ -390,6 +408,7 @@ pub const LINGER: Duration = Duration::from_secs(32);
 
 #[cfg(test)]
 mod tests {
+    use super::super::anchors::ANCHORS_MAX;
     use super::*;
 
     /// Everything that one dialog can make us keep: its record, its request's and what spills out of them, and a
@@ -400,38 +419,13 @@ mod tests {
         let record = size_of::<DialogKey>() + size_of::<Association>();
         let forming = size_of::<DialogKey>() + size_of::<Forming>();
         let origin = size_of::<Origin>() + 2 * size_of::<usize>();
-        let plain = 2 * (record + forming + 2 + timer) + origin;
-        assert!(plain <= 800, "2 * ({record} + {forming} + {timer}) + {origin} = {plain}");
-        let anchors = ANCHORS_MAX * size_of::<Flow>() + 2 * size_of::<usize>();
+        // A tree's pages are two thirds full.
+        let indexed = 36;
+        let plain = 2 * (record + 2 + timer) + (forming + 2 + timer) + origin + indexed;
+        assert!(plain <= 1024, "2 * ({record} + {timer}) + {forming} + {origin} = {plain}");
+        let anchors = ANCHORS_MAX * (size_of::<Flow>() + indexed) + 2 * size_of::<usize>();
         let subscriptions = SUBSCRIPTIONS_MAX * size_of::<Subscription>();
         let all = record + origin + anchors + subscriptions + timer;
         assert!(all <= 1024, "{record} + {origin} + {anchors} + {subscriptions} = {all}");
-    }
-
-    #[test]
-    fn anchors_are_four_the_newest_last_and_none_of_them_twice() {
-        let flow = |port| Flow {
-            transport: crate::transport::Transport::Udp,
-            listener: crate::transport::ListenerId(0),
-            remote: ([192, 0, 2, 1], port).into(),
-            connection: None,
-        };
-        let (first, mut moved) = (flow(1), Moved::default());
-        for (port, expected) in [
-            (1, &[1][..]),
-            (2, &[1, 2]),
-            (1, &[2, 1]),
-            (3, &[2, 1, 3]),
-            (3, &[2, 1, 3]),
-            (4, &[2, 1, 3, 4]),
-            (5, &[1, 3, 4, 5]),
-            (3, &[1, 4, 5, 3]),
-            (6, &[4, 5, 3, 6]),
-        ] {
-            moved.add(&first, flow(port));
-            let ports: Vec<u16> =
-                moved.anchors(&first).iter().map(|flow| flow.remote.port()).collect();
-            assert_eq!(ports, expected, "after {port}");
-        }
     }
 }

@@ -7,19 +7,31 @@
 //! Refuses: by the numbered rules; inside a dialog the owner of the leg may speak, nobody else.
 //! Sources: RFC 3261 sections 12.2, 9.2, 17.2.3 and 22.1; RFC 5057; RFC 6665; SEC_CF 1.1 AUTH-003, AUTH-004.
 
+pub mod anchors;
 pub mod dialog;
+mod forming;
 pub mod judge;
+pub mod named;
+pub mod owner;
+mod restore;
 pub mod settings;
+pub mod state;
 pub mod table;
+pub mod target;
+pub mod token;
 mod usages;
 
 use std::sync::Arc;
 
-pub use dialog::{Association, DialogKey, Origin, State};
+pub use dialog::{Association, DialogKey, Origin};
 pub use settings::Settings;
+pub use state::State;
 pub use table::{Associations, Responder, Sent, Track};
+pub use token::{RouteToken, RouteTokens};
 
-use dialog::Moved;
+use anchors::Moved;
+use owner::Shown;
+use target::Way;
 
 use crate::authentication::{Authenticated, Caller, Evidence};
 use crate::enabler::Class;
@@ -41,25 +53,47 @@ pub enum Ruling {
     /// Outside any dialog, and makes none.
     Alone,
     /// Makes a dialog once it is forwarded.
-    Forms,
+    Forms(Proposal),
     /// Inside a dialog.
     Inside(Inside),
+}
+
+/// What a request that may form a dialog will make.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Its number, in traces and tokens.
+    pub id: u64,
+}
+
+/// How a dialog is known.
+#[derive(Clone, Copy, Debug)]
+pub enum Known {
+    /// It is in the table.
+    Held,
+    /// The NOTIFY itself makes it, of this entry (rule 25).
+    Notified(DialogKey),
+    /// The request brought our own token (rule 23).
+    Told(RouteToken),
 }
 
 /// A request inside a dialog.
 #[derive(Clone, Debug)]
 pub struct Inside {
-    /// The rule that let it pass: 1, 2, 15 or 25.
+    /// The rule that let it pass: 1, 2, 15, 18, 23, 24 or 25; 0 if it would not have passed.
     pub rule: u8,
     /// The dialog.
     pub key: DialogKey,
-    /// The entry it was formed from, for a NOTIFY that makes the dialog (rule 25).
-    pub forming: Option<DialogKey>,
+    /// How the dialog is known.
+    pub known: Known,
     /// What the dialog came of.
     pub origin: Arc<Origin>,
     /// The class that it had before this request.
     pub class: Class,
     moved: Moved,
+    /// The key that the owner of the UE's leg showed.
+    shown: Option<Shown>,
+    /// What a request from the UE has to name.
+    way: Way,
     /// Whether the sender was proved, so that the request may move anchors and counts.
     pub verified: bool,
 }
@@ -97,7 +131,7 @@ impl<'m> Bound<'m> {
         let claimed = self.authenticated.admitted().class();
         match &self.ruling {
             Ruling::Inside(inside) => inside.class.stricter(claimed),
-            Ruling::Alone | Ruling::Forms => claimed,
+            Ruling::Alone | Ruling::Forms(_) => claimed,
         }
     }
 

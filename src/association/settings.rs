@@ -4,8 +4,9 @@
 //! Gives:   [`Settings`], each with its default.
 //! Keeps:   nothing.
 //! Refuses: nothing.
-//! Sources: rules 25 to 28.
+//! Sources: rules 17, 23, 25 to 28 and 30; `dialog-association` sections 8.5, 10 and 11.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What stage 5 is told.
@@ -21,10 +22,22 @@ pub struct Settings {
     pub max_idle: Duration,
     /// The longest subscription to a location: longer ones end by then.
     pub location_max: Duration,
+    /// Whether no location is told of while its watcher's key has to be made anew.
+    pub location_strict: bool,
+    /// How long an owner to whom no flow leads may be away.
+    pub grace: Duration,
+    /// How long before its end a key is asked to be made anew, at least.
+    pub rekey_window: Duration,
+    /// How long a dialog waits for a new key of its owner, at most.
+    pub rekey_deadline: Duration,
+    /// Event packages that the core may notify of without a subscription, in small letters.
+    pub unsolicited: Vec<String>,
     /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
     pub observe: bool,
     /// Rules that are enforced although others are observed.
     pub enforce: Vec<u8>,
+    /// Names of peer groups, by place: what tokens know them by. One without a name is known by its place.
+    pub groups: Vec<Arc<str>>,
 }
 
 impl Default for Settings {
@@ -35,8 +48,14 @@ impl Default for Settings {
             early_max: 16,
             max_idle: Duration::from_secs(12 * 3600),
             location_max: Duration::from_secs(24 * 3600),
+            location_strict: true,
+            grace: Duration::from_secs(32),
+            rekey_window: Duration::from_secs(60),
+            rekey_deadline: Duration::from_secs(1800),
+            unsolicited: vec!["message-summary".into()],
             observe: false,
             enforce: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -3,13 +3,15 @@
 //! Takes:   requests to judge, forwarded requests to commit, responses to note, the time.
 //! Gives:   [`Bound`], and a [`Track`] by which stage 7 reports responses.
 //! Keeps:   `max` dialogs, `max_per_caller` of one caller, `early_max` of one INVITE; ended ones for 32 s; one timer
-//!          for each. Requests that may form dialogs count as dialogs, and are kept apart from them.
-//! Refuses: what `judge` refuses; dialogs that nothing is known of (rule 6); new ones when full (rule 28).
+//!          for each. Requests that may form dialogs are kept apart from them. They count as dialogs, but for their
+//!          caller only until they formed one.
+//! Refuses: what `judge` and `named` refuse; NOTIFYs that nobody asked for (rule 30); dialogs that nothing is known of
+//!          (rule 6); new ones when full (rule 28).
 //!          Only a verified message or our own observation changes a field.
 //! Sources: RFC 3261 sections 12.1, 13.2.2.4 and 15; RFC 6665 sections 4.1.2.4 and 4.4.1; rules 1 to 8, 15, 25
 //!          to 28, 30 and 31.
 //!
-//! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `expiry`, each only while none of those after it is
+//! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
 //! held, and no two of one table.
 
 use std::sync::Arc;
@@ -17,34 +19,37 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::{DashMap, Entry};
-use smallvec::SmallVec;
+use dashmap::DashMap;
+use sha2::{Digest as _, Sha256};
 
-use super::dialog::{
-    Association, DialogKey, Forming, Keyer, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, State,
-    Subscription, Tally,
-};
-use super::judge::judge;
+use super::anchors::Anchored;
+use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
+use super::judge::{Passed, judge};
+use super::named::{Grants, Used};
+use super::state::State;
+use super::token::{RouteToken, RouteTokens};
 use super::usages::Ending;
-use super::{Bound, Inside, Ruling, Settings};
-use crate::authentication::{Authenticated, Caller, Kind};
+use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
+use crate::authentication::{Authenticated, Caller};
 use crate::enabler::{Class, Family};
-use crate::expiry::{Expiry, Timer};
+use crate::expiry::Expiry;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
-use crate::wire::{Message, Method};
+use crate::wire::{Message, Method, Uri};
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
 pub enum Sent {
     /// To a server.
     Core(Target),
-    /// To a UE that registered on this flow.
-    Ue(Flow, Principal),
+    /// To the UE of that caller, on a flow that he registered from.
+    Ue(Flow, Arc<Caller>),
+    /// To the UE, inside a dialog: its leg has an owner.
+    Inside,
 }
 
 /// Who sent a response.
@@ -60,26 +65,45 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
-    forms: bool,
-    sender: Side,
+    pub(super) forms: bool,
+    pub(super) sender: Side,
     pub(super) method: Method,
     pub(super) event: u64,
     /// Whether its sender was proved, so that what it says of a subscription counts.
     pub(super) verified: bool,
     /// Whether the request itself brought the subscription of `event` to a dialog that had none.
     pub(super) subscribes: bool,
+    /// The target that the request asks for, where the core sent it; 0 if it asks for none.
+    pub(super) target: u64,
+    /// The grant that it stands on.
+    pub(super) used: Option<Used>,
+}
+
+/// What happened to dialogs so far.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Owners who showed another key in time.
+    pub rekeyed: AtomicU64,
+    /// Dialogs whose owners did not.
+    pub not_rekeyed: AtomicU64,
+    /// Dialogs made again of their tokens.
+    pub restored: AtomicU64,
 }
 
 /// All dialogs.
 #[derive(Debug)]
 pub struct Associations {
-    settings: ArcSwap<Settings>,
-    keyer: Keyer,
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) keyer: Keyer,
+    pub(super) tokens: RouteTokens,
     pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
     pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
     /// How many there are in both.
     pub(super) held: AtomicUsize,
     of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) anchored: Anchored,
+    pub(super) grants: Grants,
+    pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
     next_id: AtomicU64,
 }
@@ -90,13 +114,25 @@ impl Associations {
         Self {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
+            tokens: RouteTokens::new(secret_of(key)),
             forming: DashMap::with_hasher(Hashed::default()),
             dialogs: DashMap::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
             of_caller: DashMap::with_hasher(seeded()),
+            anchored: Anchored::default(),
+            grants: Grants::default(),
+            noted: Noted::default(),
             expiry: Expiry::default(),
             next_id: AtomicU64::new(first_id),
         }
+    }
+
+    /// The same, with route tokens under `secret`, which outlives this process and which all nodes of a deployment
+    /// share: dialogs survive them then (rule 23).
+    #[must_use]
+    pub fn sealed_with(mut self, secret: [u8; 32]) -> Self {
+        self.tokens = RouteTokens::new(secret);
+        self
     }
 
     /// Puts other settings in the place of the present ones; dialogs stay, more of them than now may be too.
@@ -109,7 +145,7 @@ impl Associations {
     /// # Errors
     ///
     /// The refusal of the rule that decides.
-    pub fn bind<'m>(&self, found: Authenticated<'m>, _now: Now) -> Result<Bound<'m>, Halt> {
+    pub fn bind<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let method = admitted.method();
         if method == Method::Cancel {
@@ -119,25 +155,54 @@ impl Associations {
             };
         }
         if admitted.in_dialog() {
-            return self.bind_inside(found);
+            return self.bind_inside(found, now);
         }
         if method == Method::Ack {
             return Err(Refusal::AckUnmatched.into());
         }
+        let would = self.judge_outside(&found, now)?;
         if !forms_dialog(method) {
-            return Ok(alone(found, None));
+            return Ok(alone(found, would));
         }
         self.judge_forming(&found)?;
         let settings = self.settings.load();
         let room = self.footprint() < settings.max
             && found.evidence().caller().is_none_or(|caller| {
                 let tally = self.of_caller.get(&caller.principal);
-                tally.map_or(0, |tally| tally.get()) < settings.max_per_caller
+                tally.map_or(0, |tally| tally.dialogs()) < settings.max_per_caller
             });
         if !room {
             return Err(Refusal::TableFull.into());
         }
-        Ok(Bound { authenticated: found, ruling: Ruling::Forms, would: None })
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Ok(Bound { authenticated: found, ruling: Ruling::Forms(Proposal { id }), would })
+    }
+
+    /// What a request outside dialogs must not do to others: rules 29 and 30. Its caller's key may have to be made anew.
+    fn judge_outside(
+        &self,
+        found: &Authenticated<'_>,
+        now: Now,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let (method, side) = (found.admitted().method(), found.admitted().arrival().side);
+        let settings = self.settings.load();
+        let caller = found.evidence().caller();
+        if method == Method::Register
+            && caller.is_some_and(|caller| caller.is_to_renew(now.wall, settings.rekey_window))
+        {
+            return Err(Refusal::KeyAgeing);
+        }
+        let event = found.admitted().message().event();
+        let asked_for = |known: &String| known.as_bytes().eq_ignore_ascii_case(event);
+        let unasked = method == Method::Notify
+            && (side == Side::Ue || !settings.unsolicited.iter().any(asked_for));
+        let judged =
+            if unasked { Err(Refusal::MethodUnfit) } else { self.judge_named(found, None, now) };
+        match judged {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
@@ -150,25 +215,65 @@ impl Associations {
         if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
-    fn bind_inside<'m>(&self, found: Authenticated<'m>) -> Result<Bound<'m>, Halt> {
+    fn bind_inside<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
+        let token = self.token_of(message, side, now)?;
         let key = self.keyer.of(message, side);
         let event = self.event(message);
-        let Some(association) = self.dialogs.get(&key) else {
-            return self.bind_unknown(found, key, event);
+        let mut known = self.dialogs.get(&key);
+        if known.as_ref().is_some_and(|association| association.next_end() <= now.mono) {
+            drop(known);
+            self.pass_time(key, now);
+            known = self.dialogs.get(&key);
+        }
+        let Some(association) = known else {
+            return self.bind_unknown(found, key, event, token.as_ref(), now);
         };
+        if token.is_some_and(|token| token.id != association.origin.id) {
+            return Err(Refusal::TokenForged.into());
+        }
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
-        let (rule, would) = match judge(&association, &found, event) {
-            Ok(rule) => (rule, None),
-            Err(refusal) if self.only_observed(refusal) => (1, Some(refusal)),
+        if side == Side::Core && self.waits_for_key(&association, message) {
+            return Err(Refusal::KeyAwaited.into());
+        }
+        let (passed, would) = match judge(&association, &found, event, &self.keyer, now) {
+            Ok(passed) => (passed, None),
+            Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
             Err(refusal) => return Err(refusal.into()),
         };
-        let inside = Inside::of(&association, key, None, rule, would.is_none());
+        let inside = Inside::of(&association, key, Known::Held, passed);
         drop(association);
+        let would = match self.judge_named(&found, Some(&inside.origin.owner), now) {
+            Ok(()) => would,
+            Err(refusal) if self.only_observed(refusal) => would.or(Some(refusal)),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if passed.shown.is_some() && self.is_to_renew(&found, &inside, now) {
+            return Err(Refusal::KeyAgeing.into());
+        }
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
+    }
+
+    /// Rule 20, for a class that is strict: whether the key of its owner has to be made anew before he is told anything.
+    fn waits_for_key(&self, association: &Association, notify: &Message) -> bool {
+        association.state == State::Rekeying
+            && association.class == Class::Locsip
+            && !notify.body().is_empty()
+            && self.settings.load().location_strict
+    }
+
+    /// Whether a request that refreshes something is the moment to ask for another key.
+    fn is_to_renew(&self, found: &Authenticated<'_>, inside: &Inside, now: Now) -> bool {
+        let window = self.settings.load().rekey_window;
+        let refreshes = matches!(
+            found.admitted().method(),
+            Method::Invite | Method::Update | Method::Subscribe
+        );
+        let (_, _, caller) = found.evidence().shown(&inside.origin.owner, |_| true);
+        refreshes && caller.is_some_and(|caller| caller.is_to_renew(now.wall, window))
     }
 
     /// No dialog of that key: the wrong side of one, a first NOTIFY, or nothing.
@@ -177,6 +282,8 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         event: u64,
+        token: Option<&RouteToken>,
+        now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
@@ -184,8 +291,18 @@ impl Associations {
             Method::Ack => Refusal::AckUnmatched,
             _ => Refusal::DialogUnknown,
         };
-        if self.dialogs.contains_key(&self.keyer.of(message, other(side))) {
-            return Err(Refusal::WrongSide.into());
+        let turned = self.keyer.of(message, other(side));
+        if let Some(association) = self.dialogs.get(&turned) {
+            let over = association.state == State::Released;
+            if over || !self.only_observed(Refusal::WrongSide) {
+                return Err(Refusal::WrongSide.into());
+            }
+            let inside = Inside::of(&association, turned, Known::Held, Passed::unproved());
+            let (ruling, would) = (Ruling::Inside(inside), Some(Refusal::WrongSide));
+            return Ok(Bound { authenticated: found, ruling, would });
+        }
+        if let Some(token) = token.filter(|_| admitted.method() != Method::Ack) {
+            return self.restore(found, key, token, now);
         }
         if admitted.method() != Method::Notify {
             return Err(unknown.into());
@@ -203,281 +320,63 @@ impl Associations {
         if !fork.subscribes(event) {
             return Err(unknown.into());
         }
-        judge(&fork, &found, event)?;
+        // From elsewhere than the SUBSCRIBE went to, it is as if there were none.
+        judge(&fork, &found, event, &self.keyer, now).map_err(|_| unknown)?;
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
-        let inside = Inside::of(&fork, key, Some(forming), 25, true);
+        let passed = Passed { rule: 25, shown: None, verified: true };
+        let inside = Inside::of(&fork, key, Known::Notified(forming), passed);
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
-    fn only_observed(&self, refusal: Refusal) -> bool {
+    /// Whether `refusal` is of a rule that is observed, not enforced.
+    pub fn only_observed(&self, refusal: Refusal) -> bool {
         const OBSERVABLE: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
         let rule = refusal.rule().unwrap_or(0);
         let settings = self.settings.load();
         settings.observe && OBSERVABLE.contains(&rule) && !settings.enforce.contains(&rule)
     }
 
-    /// Notes that a request was forwarded: the dialog it may form, or the anchor, count and NOTIFY of the
-    /// dialog it is inside of.
-    pub fn commit(&self, bound: &Bound<'_>, sent: &Sent, now: Now) -> Option<Track> {
-        let (message, arrival) = (bound.message(), bound.arrival());
-        let (method, sender) = (bound.method(), arrival.side);
-        let event = self.event(message);
-        match bound.ruling() {
-            Ruling::Alone => None,
-            Ruling::Forms => {
-                let origin = Arc::new(self.origin(bound, sent, event)?);
-                // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
-                let key = match method {
-                    Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
-                    _ => self.keyer.numbered(origin.id),
-                };
-                self.form(key, origin, now);
-                let (forms, verified, subscribes) = (true, true, false);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
-            }
-            Ruling::Inside(inside) => {
-                if let Some(forming) = inside.forming {
-                    self.confirm(forming, inside.key, now);
-                }
-                let mut entry = self.dialogs.get_mut(&inside.key)?;
-                let entry = &mut *entry;
-                if inside.verified {
-                    let number = message.cseq().map(|cseq| cseq.number);
-                    let counts = entry.counts_mut(sender);
-                    counts.cseq = counts.cseq.max(number);
-                    if method == Method::Invite {
-                        counts.invite = number;
-                    }
-                    if sender == Side::Ue && method != Method::Ack {
-                        entry.anchor(arrival.flow);
-                    }
-                    if sender == Side::Ue {
-                        entry.class = bound.class();
-                    }
-                    entry.deadline = now.mono + self.settings.load().max_idle;
-                    self.look(inside.key, entry);
-                }
-                let subscribes = matches!(method, Method::Subscribe | Method::Refer);
-                let room = entry.subscriptions.len() < SUBSCRIPTIONS_MAX;
-                let subscribes = subscribes && room && !entry.subscribes(event);
-                if subscribes {
-                    entry.subscriptions.push(Subscription { event, until: NEVER });
-                }
-                let (key, forms, verified) = (inside.key, false, inside.verified);
-                Some(Track { key, forms, sender, method, event, verified, subscribes })
-            }
-        }
-    }
-
-    fn origin(&self, bound: &Bound<'_>, sent: &Sent, event: u64) -> Option<Origin> {
-        let (message, arrival) = (bound.message(), bound.arrival());
-        let evidence = bound.evidence();
-        let (owner, flow, group, server) = match (arrival.side, sent) {
-            (Side::Ue, Sent::Core(target)) => {
-                let owner = &bound.caller()?.principal;
-                (owner, arrival.flow, target.group, Some(target.clone()))
-            }
-            (Side::Core, Sent::Ue(to, owner)) => (owner, *to, evidence.peer?.id, None),
-            _ => return None,
-        };
-        let of_owner = |caller: &Arc<Caller>| evidence.of(&caller.principal).0;
-        let by_channel = arrival.side == Side::Ue
-            && bound.caller().is_some_and(|caller| of_owner(caller) == Kind::Channel);
-        Some(Origin {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            tally: self.one_more(owner, bound.class().family()),
-            owner: owner.clone(),
-            flow,
-            server,
-            event,
-            cseq: message.cseq().map(|cseq| cseq.number),
-            group,
-            caller_side: arrival.side,
-            class: bound.class(),
-            level: if by_channel { 3 } else { 2 },
-            secure: flow.transport.is_secure(),
-            invite: bound.method() == Method::Invite,
-        })
-    }
-
-    /// Notes a request that may form dialogs; `origin` is counted already.
-    fn form(&self, key: DialogKey, origin: Arc<Origin>, now: Now) {
-        let deadline = now.mono + FORMING;
-        let (children, timer) = (SmallVec::new(), Timer::default());
-        let mut forming = Forming { origin, children, deadline, timer };
-        let old = match self.forming.entry(key) {
-            Entry::Vacant(place) => {
-                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
-                place.insert(forming);
-                self.held.fetch_add(1, Ordering::AcqRel);
-                return;
-            }
-            Entry::Occupied(mut place) => {
-                let known = place.get_mut();
-                forming.timer = known.timer;
-                self.expiry.set(&mut forming.timer, deadline, Ending::Forming(key));
-                std::mem::replace(known, forming)
-            }
-        };
-        self.one_less(&old.origin, old.children.is_empty());
-    }
-
-    /// Makes the dialog of a fork, the last child of `forming`; one that is there already is none of its children.
-    /// `forming` is held, so that its owner is counted.
-    fn bear(&self, child: DialogKey, forming: &mut Forming) {
-        let Entry::Vacant(place) = self.dialogs.entry(child) else {
-            forming.children.pop();
-            return;
-        };
-        let mut association = forming.fork(State::Early);
-        // The first one takes the place of its request.
-        let opens = forming.children.len() > 1;
-        association.origin.tally.up(association.origin.class.family(), opens);
-        self.held.fetch_add(1, Ordering::AcqRel);
-        self.look(child, &mut association);
-        place.insert(association);
-    }
-
-    /// Notes a response to a tracked request.
+    /// Rule 9: whether a request inside a dialog, from the UE, names what its dialog leads to. `routes` are the Route
+    /// values beyond ours. Gives what an observed rule would have refused.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyEarlyDialogs`]: the response is to be dropped, the request goes on.
-    pub fn respond(&self, track: &Track, response: &Message, now: Now) -> Result<(), Refusal> {
-        let status = response.status().unwrap_or(0);
-        if track.forms {
-            return self.respond_forming(track, response, status, now);
-        }
-        let ends_invite = track.method == Method::Bye
-            && (matches!(status, 200..=299) || matches!(status, 408 | 481));
-        let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
-        if ends_invite || ends_all {
-            self.end_invite(track.key, now);
-        }
-        self.note_refresh(track, response, status, now);
-        Ok(())
-    }
-
-    fn respond_forming(
+    /// [`Refusal::RouteMismatch`].
+    pub fn check_way<'v>(
         &self,
-        track: &Track,
-        response: &Message,
-        status: u16,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let confirms = matches!(status, 200..=299);
-        if status >= 300 {
-            self.fail(track, now);
-            return Ok(());
-        }
-        if status == 100 || response.to_tag().is_empty() {
-            return Ok(());
-        }
-        let child = self.keyer.of(response, track.sender);
-        let known = self.dialogs.get(&child).map(|entry| entry.state);
-        if let Some(state) = known {
-            // A 2xx comes again until it is acknowledged: only the first one moves anything.
-            match state {
-                State::Early if confirms => self.confirm(track.key, child, now),
-                State::Early => self.rings_on(track.key, child, now),
-                State::Forming | State::Bound | State::Released => {}
-            }
-            if confirms && track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
-            }
-            return Ok(());
-        }
-        let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
-        if forming.children.len() >= self.settings.load().early_max {
-            return Err(Refusal::TooManyEarlyDialogs);
-        }
-        forming.deadline = now.mono + FORMING;
-        forming.bears(child);
-        self.bear(child, &mut forming);
-        drop(forming);
-        if confirms {
-            self.confirm(track.key, child, now);
-            if track.method == Method::Subscribe {
-                self.grant(child, track.event, response.expires(), now);
-            }
-        }
-        Ok(())
-    }
-
-    /// It rings still: the dialog that may come of it is waited for again.
-    fn rings_on(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + FORMING;
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
-            entry.deadline = entry.deadline.max(end);
-        }
-        if let Some(mut entry) = self.dialogs.get_mut(&child) {
-            entry.deadline = entry.deadline.max(end);
+        inside: &Inside,
+        uri: &Uri<'_>,
+        routes: impl Iterator<Item = &'v [u8]>,
+    ) -> Result<Option<Refusal>, Refusal> {
+        match self.keyer.check(inside, uri, routes) {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
+            Err(refusal) => Err(refusal),
         }
     }
 
-    /// A final answer other than 2xx, or none: nothing is formed. A BYE that nobody answers ends its usage all the
-    /// same (RFC 3261 section 15.1.1).
-    pub fn fail(&self, track: &Track, now: Now) {
-        if !track.forms {
-            if track.method == Method::Bye {
-                self.end_invite(track.key, now);
+    /// Dialogs in each state, those that may come to be included.
+    pub fn by_state(&self) -> [usize; State::ALL.len()] {
+        let mut counts = [0_usize; State::ALL.len()];
+        let forming = self.forming.iter().map(|_| State::Forming);
+        for state in forming.chain(self.dialogs.iter().map(|entry| entry.state)) {
+            if let Some(count) = counts.get_mut(state as usize) {
+                *count = count.saturating_add(1);
             }
-            if track.subscribes {
-                self.unsubscribe(track, now);
-            }
-            return;
         }
-        let Some((_, mut forming)) = self.forming.remove(&track.key) else { return };
-        self.expiry.cancel(&mut forming.timer);
-        self.held.fetch_sub(1, Ordering::AcqRel);
-        for child in &forming.children {
-            self.release(*child, now, |child| child.state == State::Early);
-        }
-        self.one_less(&forming.origin, forming.children.is_empty());
+        counts
     }
 
-    /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
-    fn confirm(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + LINGER;
-        let mut siblings = SmallVec::<[DialogKey; 1]>::new();
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
-            let entry = &mut *entry;
-            entry.deadline = end;
-            self.expiry.set(&mut entry.timer, end, Ending::Forming(forming));
-            let room = entry.children.len() < self.settings.load().early_max;
-            if room && entry.bears(child) {
-                self.bear(child, entry);
-            }
-            siblings.extend(entry.children.iter().copied().filter(|known| *known != child));
-        }
-        if let Some(mut entry) = self.dialogs.get_mut(&child)
-            && entry.state != State::Released
-        {
-            entry.state = State::Bound;
-            entry.deadline = now.mono + self.settings.load().max_idle;
-            self.look(child, &mut entry);
-        }
-        for sibling in siblings {
-            if let Some(mut entry) = self.dialogs.get_mut(&sibling)
-                && entry.state == State::Early
-            {
-                entry.deadline = end;
-                self.look(sibling, &mut entry);
-            }
-        }
+    /// What happened so far.
+    pub fn noted(&self) -> &Noted {
+        &self.noted
     }
 
-    /// Dialogs of one caller that are open, of a family of classes; those included that may come to be.
-    pub fn open_of(&self, caller: &Principal, family: Family) -> u32 {
-        self.of_caller.get(caller).map_or(0, |tally| tally.of(family))
-    }
-
-    /// The class of the dialog that a request from the UE side claims to be inside of.
-    pub fn class_of(&self, message: &Message) -> Option<Class> {
-        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
-        Some(association.class)
+    /// Anchors of dialogs that are not over, and dialogs that may be named by grant.
+    pub fn kept(&self) -> (usize, usize) {
+        (self.anchored.len(), self.grants.len())
     }
 
     /// Dialogs held, ended ones and those that may come to be included.
@@ -503,13 +402,13 @@ impl Associations {
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
     /// on one that is not in the table.
-    fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
+    pub(super) fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
-            tally.up(family, true);
+            tally.up(family);
             return Arc::clone(&tally);
         }
         let tally = self.of_caller.entry(owner.clone()).or_default();
-        tally.up(family, true);
+        tally.up(family);
         Arc::clone(&tally)
     }
 
@@ -521,15 +420,26 @@ impl Associations {
         }
     }
 
-    /// Counts one dialog less, or one request; `closes` unless a dialog came of that.
-    pub(super) fn one_less(&self, origin: &Origin, closes: bool) {
-        if origin.tally.down(origin.class.family(), closes) {
-            self.of_caller.remove_if(&origin.owner, |_, tally| tally.get() == 0);
+    /// Dialogs of one caller that are open, of a family of classes; those included that may come to be.
+    pub fn open_of(&self, caller: &Principal, family: Family) -> u32 {
+        self.of_caller.get(caller).map_or(0, |tally| tally.of(family))
+    }
+
+    /// The class of the dialog that a request from the UE side claims to be inside of.
+    pub fn class_of(&self, message: &Message) -> Option<Class> {
+        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        Some(association.class)
+    }
+
+    /// Counts one dialog less.
+    pub(super) fn one_less(&self, origin: &Origin) {
+        if origin.tally.down(origin.class.family()) {
+            self.of_caller.remove_if(&origin.owner, |_, tally| tally.is_empty());
         }
     }
 
     /// The event of a SUBSCRIBE, NOTIFY or REFER, by keyed hash; 0 for other methods.
-    fn event(&self, message: &Message) -> u64 {
+    pub(super) fn event(&self, message: &Message) -> u64 {
         match message.method() {
             Some(Method::Subscribe | Method::Notify) => self.keyer.short(message.event()).max(1),
             Some(Method::Refer) => self.keyer.short(b"refer").max(1),
@@ -539,15 +449,11 @@ impl Associations {
 }
 
 impl Inside {
-    fn of(
-        association: &Association,
-        key: DialogKey,
-        forming: Option<DialogKey>,
-        rule: u8,
-        verified: bool,
-    ) -> Self {
+    fn of(association: &Association, key: DialogKey, known: Known, passed: Passed) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
-        Self { rule, key, forming, origin, class: association.class, moved, verified }
+        let (way, Passed { rule, shown, verified }) = (association.way, passed);
+        let class = association.class;
+        Self { rule, key, known, origin, class, moved, shown, way, verified }
     }
 }
 
@@ -568,5 +474,10 @@ fn other(side: Side) -> Side {
     }
 }
 
-/// How long a request that may form a dialog is waited for.
-const FORMING: Duration = Duration::from_secs(600);
+/// How long an INVITE that may form a dialog is waited for.
+pub(super) const FORMING: Duration = Duration::from_secs(600);
+
+/// Octets for what is given no secret of its own: they are lost with the process.
+fn secret_of(key: [u8; 16]) -> [u8; 32] {
+    Sha256::new().chain_update(b"sipward association").chain_update(key).finalize().into()
+}

@@ -9,9 +9,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::dialog::{Association, DialogKey, LINGER, State};
+use super::dialog::{Association, DialogKey, LINGER};
+use super::state::State;
 use super::table::{Associations, Track};
+use crate::identity::{Principal, Proof};
 use crate::instant::{Instant, Now};
+use crate::transport::Flow;
 use crate::wire::{Message, Method, Name, SubscriptionState};
 
 /// What ends, by name.
@@ -30,9 +33,51 @@ impl Associations {
         if refreshes || track.subscribes && status >= 300 {
             self.unsubscribe(track, now);
         }
-        if track.method == Method::Subscribe && matches!(status, 200..=299) {
-            self.grant(track.key, track.event, response.expires(), now);
+        let unasked = track.subscribes && makes_no_subscription(response, status);
+        if track.method == Method::Refer && unasked {
+            self.unsubscribe(track, now);
         }
+        if track.method == Method::Subscribe && matches!(status, 200..=299) {
+            self.prolong(track.key, track.event, response.expires(), now);
+        }
+    }
+
+    /// Notes what a response says of the subscription that its request forms.
+    pub(super) fn note_grant(
+        &self,
+        track: &Track,
+        child: DialogKey,
+        response: &Message,
+        status: u16,
+        now: Now,
+    ) {
+        if track.method == Method::Refer && makes_no_subscription(response, status) {
+            self.release(child, now, |entry| !entry.invite);
+        }
+        if track.method == Method::Subscribe && matches!(status, 200..=299) {
+            self.prolong(child, track.event, response.expires(), now);
+        }
+    }
+
+    /// Notes how long a session is, as a 2xx to what refreshes it says; `None` if its ends have no timer.
+    ///
+    /// Source: RFC 4028 sections 8.2 and 8.3.
+    pub fn note_session(
+        &self,
+        track: &Track,
+        response: &Message,
+        interval: Option<Duration>,
+        now: Now,
+    ) {
+        let key = if track.forms { self.keyer.of(response, track.sender) } else { track.key };
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        if !track.verified || !entry.invite || !entry.state.is_confirmed() {
+            return;
+        }
+        let idle = self.settings.load().max_idle;
+        entry.timed = interval.is_some();
+        entry.ends = now.mono + interval.map_or(idle, |interval| interval.saturating_add(LINGER));
+        self.look(key, &mut entry);
     }
 
     pub(super) fn end_invite(&self, key: DialogKey, now: Now) {
@@ -53,13 +98,13 @@ impl Associations {
         let state = notify.first(Name::SubscriptionState).and_then(SubscriptionState::parse);
         match state {
             Some(state) if state.is_terminated() => self.unsubscribe(track, now),
-            Some(state) => self.grant(track.key, track.event, state.expires(), now),
+            Some(state) => self.prolong(track.key, track.event, state.expires(), now),
             None => {}
         }
     }
 
     /// A subscription was granted for so many seconds from now (RFC 6665 sections 4.1.2.1 and 4.2.1.4).
-    pub(super) fn grant(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
+    pub(super) fn prolong(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
         let Some(seconds) = seconds else { return };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
         let longest = self.longest_subscription(entry.class);
@@ -90,9 +135,100 @@ impl Associations {
         if entry.state == State::Released || !if_so(&entry) {
             return;
         }
-        self.one_less(&entry.origin, true);
+        self.retire(key, &mut entry, now);
+    }
+
+    /// It is over, and nothing leads to it any more.
+    fn retire(&self, key: DialogKey, entry: &mut Association, now: Now) {
+        self.one_less(&entry.origin);
         entry.release(now.mono);
-        self.look(key, &mut entry);
+        for flow in entry.anchors() {
+            self.anchored.remove(flow, key);
+        }
+        self.grants.forget(key);
+        self.look(key, entry);
+    }
+
+    /// Lets what is due of a dialog happen; whether it is to be forgotten.
+    fn let_lapse(&self, key: DialogKey, entry: &mut Association, now: Now) -> bool {
+        let (before, lives) = (entry.state, entry.lapse(now.mono, &self.settings.load()));
+        if before == State::Released {
+            return !lives;
+        }
+        let broke = before != State::Broken && entry.state == State::Broken;
+        if broke && entry.key.ends() <= now.mono {
+            self.noted.not_rekeyed.fetch_add(1, Ordering::Relaxed);
+        }
+        if lives {
+            self.look(key, entry);
+        } else {
+            self.retire(key, entry, now);
+        }
+        false
+    }
+
+    /// Lets what is due of a dialog happen before it is judged by.
+    pub(super) fn pass_time(&self, key: DialogKey, now: Now) {
+        if let Some(mut entry) = self.dialogs.get_mut(&key)
+            && entry.next_end() <= now.mono
+        {
+            self.let_lapse(key, &mut entry, now);
+        }
+    }
+
+    /// A flow is lost: dialogs that it led to have one way less to their owner, those without another none.
+    pub fn lose(&self, flow: &Flow, now: Now) {
+        for key in self.anchored.of(flow) {
+            let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
+            let entry = &mut *entry;
+            if !entry.anchors().contains(flow) {
+                continue;
+            }
+            self.anchored.remove(flow, key);
+            if !entry.moved.lose(&entry.origin.flow, flow) {
+                entry.suspect(now.mono, &self.settings.load());
+            }
+            self.look(key, entry);
+        }
+    }
+
+    /// Takes back what some dialogs stand on, `gone` being told the owner and his key's mark: those that may come to be
+    /// do not, and the others can only be torn down. How many there were.
+    ///
+    /// Looks at every dialog.
+    pub fn revoke(&self, gone: impl Fn(&Principal, u64) -> bool, now: Now) -> usize {
+        let forming =
+            self.forming.iter().filter(|entry| gone(&entry.origin.owner, entry.origin.key.mark));
+        let forming: Vec<DialogKey> = forming.map(|entry| *entry.key()).collect();
+        for key in &forming {
+            self.end_forming(*key, now);
+        }
+        let stands = |entry: &Association| {
+            let live = entry.state.is_confirmed() && entry.state != State::Broken;
+            live && gone(&entry.origin.owner, entry.key.mark())
+        };
+        let dialogs = self.dialogs.iter().filter(|entry| stands(entry));
+        let dialogs: Vec<DialogKey> = dialogs.map(|entry| *entry.key()).collect();
+        for key in &dialogs {
+            if let Some(mut entry) = self.dialogs.get_mut(key)
+                && stands(&entry)
+            {
+                entry.break_off(now.mono);
+                self.look(*key, &mut entry);
+            }
+        }
+        forming.len().saturating_add(dialogs.len())
+    }
+
+    /// Takes back what dialogs of one principal stand on.
+    pub fn revoke_owner(&self, owner: &Principal, now: Now) -> usize {
+        self.revoke(|of, _| of == owner, now)
+    }
+
+    /// Takes back a key: dialogs that stand on it.
+    pub fn revoke_key(&self, proof: Proof, name: &str, now: Now) -> usize {
+        let mark = self.keyer.mark(name.as_bytes());
+        self.revoke(|owner, key| owner.proof == proof && key == mark, now)
     }
 
     /// Ends what is due, so many at a time: while there are more, [`Associations::next_expiry`] is past.
@@ -118,7 +254,7 @@ impl Associations {
         });
         if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
-            self.one_less(&entry.origin, entry.children.is_empty());
+            self.one_less(&entry.origin);
         }
     }
 
@@ -127,17 +263,7 @@ impl Associations {
             if !entry.timer.fired(now.mono) {
                 return false;
             }
-            let lapsed = entry.state == State::Bound && entry.lapse(now.mono) && !entry.has_usage();
-            let due = entry.deadline <= now.mono;
-            if due && entry.state == State::Released {
-                return true;
-            }
-            if due || lapsed {
-                self.one_less(&entry.origin, true);
-                entry.release(now.mono);
-            }
-            self.look(key, entry);
-            false
+            self.let_lapse(key, entry, now)
         });
         if gone.is_some() {
             self.held.fetch_sub(1, Ordering::AcqRel);
@@ -148,6 +274,15 @@ impl Associations {
     pub fn next_expiry(&self) -> Option<Instant> {
         self.expiry.next()
     }
+}
+
+/// Whether a 2xx to a REFER says that nobody will be notified (RFC 4488 section 4).
+fn makes_no_subscription(response: &Message, status: u16) -> bool {
+    let refers = response.fields_called("Refer-Sub").any(|value| {
+        let value = value.split(|octet| *octet == b';').next().unwrap_or_default();
+        value.trim_ascii().eq_ignore_ascii_case(b"false")
+    });
+    matches!(status, 200..=299) && refers
 }
 
 /// How many end in one turn of a worker, at most.

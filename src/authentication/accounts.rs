@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::caller::{Caller, Rights};
+use super::caller::{Caller, Renewal, Rights};
 use super::digest::{Ha1, Hash};
 use super::ready::Ready;
 use crate::enabler::ClassSet;
@@ -66,6 +66,7 @@ impl Entry {
     fn caller(&self, realm: &str, username: &str) -> Arc<Caller> {
         self.ready.caller(|| Caller {
             principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
+            renewal: Renewal::default(),
             identities: Arc::clone(&self.account.identities),
             key_name: username.into(),
             expires: None,
@@ -150,7 +151,12 @@ impl Accounts {
 
     /// Whether the account that a caller proved is still here, and not disabled.
     pub fn has(&self, caller: &Caller) -> bool {
-        let named = caller.principal.name.split_once('\t');
+        self.has_principal(&caller.principal)
+    }
+
+    /// The same, by the name that was proved.
+    pub fn has_principal(&self, principal: &Principal) -> bool {
+        let named = principal.name.split_once('\t');
         named.is_some_and(|(realm, username)| self.identities(realm, username).is_some())
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::aka::{AkaAlgorithm, AkaNonce, parse_auts};
-use super::caller::Caller;
+use super::caller::{Caller, Renewal};
 use super::challenge::{EITHER, Row};
 use super::digest::{Ha1, Inputs, Qop, Response};
 use crate::admission::Recent;
@@ -179,6 +179,7 @@ impl AkaRealm {
         let identities = identities.filter(|_| right(&ha1)).ok_or_else(bad)?;
         let caller = Caller {
             principal: Principal::new(Proof::Aka, impi.as_str()),
+            renewal: Renewal::default(),
             identities,
             key_name: impi.as_str().into(),
             expires: None,

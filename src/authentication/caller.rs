@@ -7,7 +7,8 @@
 //! Sources: SEC_CF 1.1 AUTH-001; RFC 5922 section 8.1 (one request's digest proves nothing about the next).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -21,6 +22,8 @@ use crate::transport::Group;
 pub struct Caller {
     /// Whom.
     pub principal: Principal,
+    /// When the key is to be made anew.
+    pub renewal: Renewal,
     /// Public identities, the default one first.
     pub identities: Arc<[Impu]>,
     /// The key's own name: B-TID, username or certificate. Another key of one principal has another.
@@ -68,7 +71,35 @@ impl Rights {
     }
 }
 
+/// When a key that its peer can make anew is to be, while there is still time for it.
+#[derive(Debug, Default)]
+pub struct Renewal {
+    /// When the key was made, 0 if that was not told; `None` for what no peer can make anew.
+    pub born: Option<WallTime>,
+    asked: AtomicBool,
+}
+
+impl Renewal {
+    /// That of a key made then.
+    pub fn of(born: WallTime) -> Self {
+        Self { born: Some(born), asked: AtomicBool::new(false) }
+    }
+}
+
 impl Caller {
+    /// Whether the peer is to be asked for another key: once, in the last fifth of the key's life, or in its last
+    /// `window` if that is longer. Whoever asks this has asked.
+    pub fn is_to_renew(&self, wall: WallTime, window: Duration) -> bool {
+        let (Some(born), Some(ends)) = (self.renewal.born, self.expires) else { return false };
+        let known = born != WallTime::default();
+        let last = if known {
+            window.max(Duration::from_secs(ends.since(born).as_secs() / 5))
+        } else {
+            window
+        };
+        ends.since(wall) <= last && !self.renewal.asked.swap(true, Ordering::AcqRel)
+    }
+
     /// Whether `identity`, in the form of [`crate::wire::Uri::identity`], is one of the caller's.
     pub fn owns(&self, identity: &[u8]) -> bool {
         self.identities.iter().any(|own| own.key() == identity)
@@ -153,19 +184,30 @@ impl Evidence {
 
     /// What there is of `principal` for a request inside a dialog, and its level.
     pub fn of(&self, principal: &Principal) -> (Kind, u8) {
-        let is = |caller: &&Arc<Caller>| caller.principal == *principal;
+        let (kind, level, _) = self.shown(principal, |_| true);
+        (kind, level)
+    }
+
+    /// The same, of those of his keys that `counts` takes, and the key's caller.
+    pub fn shown(
+        &self,
+        principal: &Principal,
+        counts: impl Fn(&Caller) -> bool,
+    ) -> (Kind, u8, Option<&Arc<Caller>>) {
+        let is = |caller: &&Arc<Caller>| caller.principal == *principal && counts(caller);
         let (digest, channel) = (self.digest.as_ref().filter(is), self.channel.as_ref().filter(is));
         match (digest, channel) {
-            (Some(_), Some(_)) => (Kind::Digest, 4),
-            (None, Some(_)) => (Kind::Channel, 3),
-            (Some(_), None) => (Kind::Digest, 2),
-            (None, None) if self.secure_flow.iter().any(|caller| is(&caller)) => {
-                (Kind::SecureFlow, 2)
-            }
-            (None, None) if self.registered.iter().any(|caller| is(&caller)) => {
-                (Kind::Registered, 1)
-            }
-            (None, None) => (Kind::None, 0),
+            (Some(caller), Some(_)) => return (Kind::Digest, 4, Some(caller)),
+            (None, Some(caller)) => return (Kind::Channel, 3, Some(caller)),
+            (Some(caller), None) => return (Kind::Digest, 2, Some(caller)),
+            (None, None) => {}
+        }
+        if let Some(caller) = self.secure_flow.iter().find(is) {
+            return (Kind::SecureFlow, 2, Some(caller));
+        }
+        match self.registered.iter().find(is) {
+            Some(caller) => (Kind::Registered, 1, Some(caller)),
+            None => (Kind::None, 0, None),
         }
     }
 

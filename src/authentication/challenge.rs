@@ -52,9 +52,20 @@ impl Challenge {
     }
 
     /// The same challenge, to be answered by a response that covers the body.
+    #[must_use]
     pub fn integral(mut self) -> Self {
         for row in &mut self.rows {
             row.value = row.value.replace(EITHER, "qop=\"auth-int\"");
+        }
+        self
+    }
+
+    /// The same for a peer who is to make another key first: of the realm of bootstrapping alone, where there is one.
+    #[must_use]
+    pub fn for_another_key(mut self) -> Self {
+        let bootstraps = |row: &Row| row.value.contains(super::gba::PREFIX);
+        if self.rows.iter().any(bootstraps) {
+            self.rows.retain(bootstraps);
         }
         self
     }

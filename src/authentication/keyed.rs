@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use super::caller::{Caller, Rights};
+use super::caller::{Caller, Renewal, Rights};
 use super::digest::{Ha1, Hash, Inputs, Response};
 use super::{Authentication, Naf, Settings};
 use crate::enabler::Family;
@@ -100,6 +100,7 @@ pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
     let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
     Caller {
         principal: Principal::new(Proof::Gba, name),
+        renewal: Renewal::of(key.created),
         identities: Arc::clone(&key.identities),
         key_name: btid.as_str().into(),
         expires: Some(key.expires),

@@ -13,6 +13,8 @@ pub mod accounts;
 pub mod aka;
 pub mod aka_realm;
 pub mod caller;
+#[cfg(feature = "edge")]
+pub mod certificate_users;
 pub mod challenge;
 pub mod digest;
 pub mod flows;
@@ -35,7 +37,7 @@ use smallvec::SmallVec;
 
 pub use accounts::Accounts;
 pub use aka_realm::AkaRealm;
-pub use caller::{Caller, Evidence, Kind, Rights, Uss};
+pub use caller::{Caller, Evidence, Kind, Renewal, Rights, Uss};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;

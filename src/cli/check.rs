@@ -16,7 +16,7 @@ use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
-use crate::transport::peer::ClientCertificate;
+use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
@@ -143,7 +143,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
                 listener.address.to_string(),
                 tokens(&listener.transports).join(" "),
                 listener.identity.to_string(),
-                asks(listener).into(),
+                asks(listener),
             ]);
         }
         table.print(out)?;
@@ -158,7 +158,7 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             }
             table.row([
                 peer.name.to_string(),
-                believed_by(peer, config).into(),
+                believed_by(peer, config),
                 peer.members.iter().map(member).collect::<Vec<_>>().join(" "),
                 domains.join(", "),
             ]);
@@ -225,10 +225,14 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
             config.naf.as_ref().map(|naf| format!(", {} (Ua {suites}, 0100000007)", naf.fqdn));
         schemes.push(("psk", format!("on {on}{}, {own} provisioned", gba.unwrap_or_default())));
     }
-    let asking = config.listeners_of(Side::Ue).filter(|listener| asks(listener) != "not asked for");
+    let asking = config.listeners_of(Side::Ue).filter(|listener| asks(listener) != NOT_ASKED);
     let asking: Vec<&str> = asking.map(|listener| &*listener.name).collect();
     if !asking.is_empty() {
-        schemes.push(("certificate", format!("on {}", asking.join(", "))));
+        let known = match config.ue_certificates {
+            0 => String::new(),
+            known => format!(", {known} of them known beforehand"),
+        };
+        schemes.push(("certificate", format!("on {}{known}", asking.join(", "))));
     }
     schemes
 }
@@ -283,25 +287,36 @@ fn tokens(transports: &[Transport]) -> Vec<&'static str> {
     transports.iter().map(word).collect()
 }
 
-fn asks(listener: &Listener) -> &'static str {
+fn asks(listener: &Listener) -> String {
     let spec = listener.tls.as_ref().map(|tls| &tls.spec);
-    match spec.map(|spec| (spec.asks, spec.trust.has_lists())) {
-        None | Some((ClientCertificate::None, _)) => "not asked for",
-        Some((ClientCertificate::Optional, false)) => "asked for",
-        Some((ClientCertificate::Optional, true)) => "asked for, with lists",
-        Some((ClientCertificate::Required, false)) => "required",
-        Some((ClientCertificate::Required, true)) => "required, with lists",
+    match spec.map(|spec| (spec.asks, with(&spec.trust))) {
+        None | Some((ClientCertificate::None, _)) => NOT_ASKED.into(),
+        Some((ClientCertificate::Optional, with)) => format!("asked for{with}"),
+        Some((ClientCertificate::Required, with)) => format!("required{with}"),
     }
 }
 
-/// What makes us believe a peer; with lists of what was taken back, where there are any.
-fn believed_by(peer: &Peer, config: &Config) -> &'static str {
-    let with_lists = config.dialling.as_ref().is_some_and(|dialling| dialling.trust.has_lists());
-    match (peer.by_certificate, with_lists) {
-        (false, _) => "address",
-        (true, false) => "certificate",
-        (true, true) => "certificate, with lists",
+const NOT_ASKED: &str = "not asked for";
+
+/// How it is learnt what was taken back.
+fn with(trust: &Trust) -> &'static str {
+    match (trust.has_lists(), trust.status().map(|desk| desk.settings().soft)) {
+        (false, None) => "",
+        (true, None) => ", with lists",
+        (false, Some(false)) => ", with OCSP",
+        (true, Some(false)) => ", with lists and OCSP",
+        (false, Some(true)) => ", with OCSP that may fail",
+        (true, Some(true)) => ", with lists, and OCSP that may fail",
     }
+}
+
+/// What makes us believe a peer, and how it is learnt what was taken back.
+fn believed_by(peer: &Peer, config: &Config) -> String {
+    if !peer.by_certificate {
+        return "address".into();
+    }
+    let with = config.dialling.as_ref().map_or("", |dialling| with(&dialling.trust));
+    format!("certificate{with}")
 }
 
 fn member(member: &Member) -> String {

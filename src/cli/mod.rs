@@ -6,6 +6,7 @@
 //! Refuses: what `clap` does not know. A reader that went away ends a command quietly: nobody is left to be told.
 //! Sources: none.
 
+pub mod admin;
 mod auc;
 pub mod check;
 pub mod demo;
@@ -55,6 +56,10 @@ enum Command {
     Ue(Box<ue::Args>),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
+    /// How the running edge stands
+    Status(admin::Edge),
+    /// Dialogs of the running edge: who owns them, and on which flows
+    Sa(admin::Associations),
 }
 
 /// Runs the command that the process was given.
@@ -76,6 +81,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Check(args) => check::run(args, out, errors),
         Command::Ue(args) => ue::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
+        Command::Status(edge) => admin::status(edge, out, errors),
+        Command::Sa(args) => admin::associations(args, out, errors),
     };
     console.ended(result)
 }

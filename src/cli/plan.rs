@@ -35,6 +35,14 @@ fn rfc2543(config: &Config) -> HashSet<GroupId> {
     groups.filter(|(_, peer)| peer.rfc2543).map(|(group, _)| group).collect()
 }
 
+/// Groups whose servers are known by certificate and see one of ours: on a connection to them, requests from them are
+/// theirs, and they may know that it is ours.
+fn aliased(config: &Config) -> HashSet<GroupId> {
+    let shows = config.dialling.as_ref().is_some_and(|dialling| dialling.shows.is_some());
+    let groups = (0..).map(GroupId).zip(&config.peers);
+    groups.filter(|(_, peer)| shows && peer.by_certificate).map(|(group, _)| group).collect()
+}
+
 fn headers(forward: &config::Forward) -> asserted::Settings {
     let mut settings = asserted::Settings {
         pai_to_ue: forward.pai_to_ue,
@@ -127,6 +135,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         routes: routes(config),
         default_route: config.routes.default,
         rfc2543: rfc2543(config),
+        aliased: aliased(config),
         accounts: config
             .authentication
             .digest
@@ -141,6 +150,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter_map(|(id, listener)| Some((id, listener.algorithms.clone()?)))
             .collect(),
         sec_agree: of_listener.clone().map(|(id, listener)| (id, listener.sec_agree)).collect(),
+        outbound_required: of_listener
+            .clone()
+            .filter_map(|(id, listener)| listener.outbound_required.then_some(id))
+            .collect(),
         register_with_401: config.register.with_401,
         uri_strict: config.digest.uri_strict,
         algorithm_lock: config.digest.lock,
@@ -158,9 +171,16 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             early_max: config.association.early_max,
             max_idle: config.association.max_idle,
             location_max: config.enablers.locsip_longest,
+            location_strict: config.enablers.locsip_strict,
+            grace: config.association.grace,
+            rekey_window: config.association.rekey_window,
+            rekey_deadline: config.association.rekey_deadline,
+            unsolicited: unsolicited(&config.enablers),
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),
+            groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),
         },
+        secret: config.cluster.secret.clone(),
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
         sip: config.enablers.sip.clone(),
         cpm: config.enablers.cpm.clone(),
@@ -183,12 +203,19 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         limits: Limits {
             unauthenticated_per_address: config.admission.connections_of_address,
             unauthenticated: config.admission.connections,
+            handshakes_per_address: config.admission.handshakes_of_address,
+            handshakes: config.admission.handshakes,
             connections: config.admission.flows,
             ..Limits::default()
         },
         client_tls,
         ..Plan::new()
     })
+}
+
+/// What the core may notify of unasked: rule 30 knows these names in small letters.
+fn unsolicited(enablers: &config::Enablers) -> Vec<String> {
+    enablers.sip_unsolicited.iter().map(|event| event.to_ascii_lowercase()).collect()
 }
 
 /// Classes of the operator's own, each with its one line.

@@ -14,6 +14,7 @@
 //! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ use crate::config::renewal::Renewal;
 use crate::config::{self, Config, Problem};
 use crate::edge::Watch;
 use crate::forward::Resolved;
+use crate::http::admin;
+use crate::instant::Now;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::subscribers::{file, state::SqnState};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
@@ -158,6 +161,9 @@ pub struct Service {
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
+    admin: Option<admin::Door>,
+    /// Where the page of metrics is, once it is.
+    page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
     reloader: Reloader,
 }
@@ -205,6 +211,7 @@ impl Service {
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
+        let admin = config.admin.as_deref().map(admin::Door::open).transpose()?;
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
@@ -220,6 +227,8 @@ impl Service {
             door,
             groups,
             metrics: None,
+            admin,
+            page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
         })
@@ -243,6 +252,9 @@ impl Service {
             metrics.gauge("sipward_connections", "Connections open", &[], move || {
                 flows.open_count() as u64
             });
+            let (flows, name) = (Arc::clone(&running.flows), "sipward_connections_unauthenticated");
+            let about = "Connections accepted on which nobody authenticated, silent ones included";
+            metrics.gauge(name, about, &[], move || flows.unauthenticated_count() as u64);
             for (event, _) in running.flows.tally().each() {
                 let flows = Arc::clone(&running.flows);
                 let about = "What happened below the messages";
@@ -256,27 +268,49 @@ impl Service {
                 shared.bindings.len() as u64
             });
         }
-        for endings::Ending { shown_by, at, .. } in endings::of(&self.reloader.current()) {
-            let (config, place) = (self.reloader.shared(), at.to_string());
-            let labels = [("shown_by", &*Arc::clone(&shown_by)), ("at", place.as_str())];
-            let about = "Seconds until this certificate of ours ends; 0 if it has, or is gone";
-            metrics.gauge("sipward_certificate_seconds_left", about, &labels, move || {
-                let mut found = endings::of(&config.load()).into_iter();
-                let ending = found.find(|it| it.shown_by == shown_by && it.at == at);
-                ending.map_or(0, |ending| ending.left(clock::now().wall))
-            });
-        }
+        let config = self.reloader.shared();
+        let about = "Seconds until this certificate of ours ends; 0 if it has";
+        metrics.gauges("sipward_certificate_seconds_left", about, move || {
+            let now = clock::now().wall;
+            let row = |ending: endings::Ending| {
+                let (shown_by, at) = (ending.shown_by.to_string(), ending.at.to_string());
+                (vec![("shown_by", shown_by), ("at", at)], ending.left(now))
+            };
+            endings::of(&config.load()).into_iter().map(row).collect()
+        });
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
             let listener = TcpListener::bind(address).await?;
+            self.page = Some(listener.local_addr()?);
             tokio::spawn(page.serve(listener, std::future::pending()));
         }
         self.metrics = Some(metrics);
         Ok(())
     }
 
+    /// What is asked at the admin socket.
+    fn desk(&self) -> admin::Desk {
+        let config = self.reloader.shared();
+        let certificates = move |now: Now| {
+            let ended = |ending: endings::Ending| admin::views::Certificate {
+                seconds_left: ending.left(now.wall),
+                shown_by: ending.shown_by.to_string(),
+                at: ending.at,
+            };
+            endings::of(&config.load()).into_iter().map(ended).collect()
+        };
+        admin::Desk {
+            shared: self.running.as_ref().map(|running| Arc::clone(&running.shared)),
+            flows: self.running.as_ref().map(|running| Arc::clone(&running.flows)),
+            addresses: self.addresses(),
+            config: self.reloader.shared(),
+            certificates: Box::new(certificates),
+            began: clock::now(),
+        }
+    }
+
     /// The bound addresses of the edge's listeners, in order.
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.running.as_ref().map(|running| running.edge.addresses()).unwrap_or_default()
     }
 
@@ -287,6 +321,9 @@ impl Service {
         }
         if let Some(door) = &self.door {
             writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
+        }
+        if let Some(page) = self.page {
+            writeln!(out, "listening: page of metrics on {page}")?;
         }
         out.flush()
     }
@@ -301,6 +338,9 @@ impl Service {
             let bsf = Arc::clone(bsf);
             let bounds = http::Bounds::default();
             tokio::spawn(http::ub::serve(door, bsf, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(admin) = self.admin.take() {
+            tokio::spawn(admin.serve(Arc::new(self.desk()), std::future::pending()));
         }
         if self.groups.iter().any(|group| !group.is_literal()) {
             let dns = Arc::new(SystemDns::new().map_err(io::Error::other)?);

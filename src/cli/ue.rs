@@ -6,6 +6,8 @@
 //! Refuses: secrets on the command line; an edge that does not prove its name.
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
+mod stay;
+
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use clap::{Args as Clap, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zeroize::Zeroizing;
 
+use self::stay::FlowArgs;
 use super::{GOOD, NO, USAGE};
 use crate::authentication::digest::Hash;
 use crate::client::agreement::Protection;
@@ -58,6 +61,8 @@ enum Command {
         /// Seconds; 0 ends the registration
         #[arg(long, default_value_t = 600)]
         expires: u32,
+        #[command(flatten)]
+        flows: FlowArgs,
     },
     /// Ask what somebody can do
     Options {
@@ -202,6 +207,14 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             Command::Bootstrap(bootstrap) => {
                 return make_keys(bootstrap, args.json, out, errors).await;
             }
+            Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
+                let more = (*expires, who.keys.as_deref(), args.json);
+                let done = match settings_of(who) {
+                    Ok(settings) => stay::run(settings, flows, more, out).await,
+                    Err(why) => Err(why),
+                };
+                return done.or_else(|why| writeln!(errors, "sipward ue: {why}").map(|()| NO));
+            }
             command => ask(command).await,
         };
         match done {
@@ -273,6 +286,11 @@ async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
 }
 
 async fn connect(who: &Who) -> Result<Ue, Fault> {
+    Ok(Ue::connect(settings_of(who)?).await?)
+}
+
+/// What a UE is made of.
+fn settings_of(who: &Who) -> Result<UeSettings, Fault> {
     let mut credentials = Vec::new();
     let mut bootstrapped = None;
     if let Some(file) = &who.keys {
@@ -307,7 +325,7 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
             None
         }
     };
-    let settings = UeSettings {
+    Ok(UeSettings {
         edge: who.edge,
         edge_name: who.name.clone(),
         transport: match who.transport {
@@ -328,8 +346,7 @@ async fn connect(who: &Who) -> Result<Ue, Fault> {
         sec_agree: who.sec_agree,
         local: None,
         trace: None,
-    };
-    Ok(Ue::connect(settings).await?)
+    })
 }
 
 /// The one suite that our end of DTLS has for shared keys: PSK-AES128-GCM-SHA256.

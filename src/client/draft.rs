@@ -4,7 +4,8 @@
 //! Gives:   a [`Draft`], printed once for each try; a [`Dialog`] from the answer to one.
 //! Keeps:   nothing.
 //! Refuses: nothing; text that would end a line is not printed.
-//! Sources: RFC 3261 sections 8.1.1, 12.1.2, 12.2.1 and 13.2.1; RFC 3327; RFC 3428; RFC 6665.
+//! Sources: RFC 3261 sections 8.1.1, 12.1.2, 12.2.1 and 13.2.1; RFC 3327; RFC 3428; RFC 5626 section 4.2; RFC 6223
+//!          section 4.3; RFC 6665.
 
 use bytes::Bytes;
 
@@ -49,6 +50,10 @@ pub struct Draft {
     pub fields: Vec<(&'static str, String)>,
     /// Body.
     pub body: Vec<u8>,
+    /// What stands behind the URI in Contact.
+    pub contact_params: String,
+    /// Whether it offers to send keep-alives (RFC 6223).
+    pub keep: bool,
 }
 
 impl Draft {
@@ -66,6 +71,8 @@ impl Draft {
             routes: Vec::new(),
             fields: Vec::new(),
             body: Vec::new(),
+            contact_params: String::new(),
+            keep: false,
         }
     }
 
@@ -92,6 +99,9 @@ impl Draft {
         text.put(self.method).put(" ").put(&self.uri).put(" SIP/2.0").end_line();
         text.field("Via", |value| {
             value.put(&voice.via).put(";branch=").put(branch).put(";rport");
+            if self.keep {
+                value.put(";keep");
+            }
         });
         for route in &self.routes {
             text.field("Route", |value| {
@@ -119,7 +129,7 @@ impl Draft {
         });
         if !matches!(self.method, "MESSAGE" | "OPTIONS" | "BYE" | "CANCEL") {
             text.field("Contact", |value| {
-                value.put("<").put(&voice.contact).put(">");
+                value.put("<").put(&voice.contact).put(">").put(&self.contact_params);
             });
         }
         text.field("User-Agent", |value| {

@@ -1,7 +1,8 @@
 //! The UE's side: a phone for laboratories, and the honest peer of this crate's own tests.
 //!
 //! Takes:   a user's credentials, or a card for the bootstrapping server.
-//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), agreements (`agreement`), a phone (`agent`), with a socket (`ue`).
+//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), agreements (`agreement`), a phone (`agent`), with a
+//!          socket (`ue`), and with several that stay (`keeping`, `flows`).
 //! Keeps:   see each file; keys on disk are sealed (`store`).
 //! Refuses: servers that do not prove to be who was dialled.
 //! Sources: RFC 3261; RFC 7616; TS 33.220; TS 24.109; RFC 5922.
@@ -15,7 +16,14 @@ pub mod bootstrap_http;
 pub mod draft;
 #[cfg(feature = "webrtc-dtls")]
 mod dtls;
+#[cfg(feature = "edge")]
+pub mod flows;
 pub mod info;
+#[cfg(feature = "edge")]
+pub mod instance;
+pub mod keeping;
+#[cfg(feature = "edge")]
+mod phone;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]

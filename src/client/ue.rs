@@ -1,38 +1,34 @@
-//! The UE, with a socket: one task that moves an [`Agent`], and a handle to it.
+//! The UE, with a socket: a handle to the task that has it.
 //!
 //! Takes:   the edge's address, a transport, an identity and credentials.
 //! Gives:   [`Ue`]: register, options, message, subscribe, call; what came in, as events.
 //! Keeps:   one flow; at most `QUEUE` commands and `QUEUE` events.
 //! Refuses: a TLS server whose certificate is not for the name that was dialled (RFC 5922 section 7.3).
-//! Sources: RFC 3261 section 18; RFC 5626 section 4.4.1; RFC 5922.
+//! Sources: RFC 3261 section 18; RFC 5626 section 4.2; RFC 5922.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::agent::{Agent, Event, Failure};
+use super::agent::Failure;
 use super::agreement::Protection;
-use super::answer::{Answerer, Credential};
-use super::draft::{Draft, Voice};
-#[cfg(feature = "webrtc-dtls")]
-use super::dtls::Line;
+use super::answer::Credential;
+use super::draft::Draft;
+use super::keeping::Kept;
+use super::phone::{Phone, shared};
 use super::ws::{self, Line as WsLine};
 use crate::authentication::digest::Hash;
-use crate::clock;
 use crate::keys::psk::PskClient;
 use crate::transport::peer::Trust;
 use crate::transport::ws::Offer;
-use crate::transport::{Flow, ListenerId, Transport, tls};
-use crate::wire::message::MESSAGE_MAX_KNOWN;
-use crate::wire::{Framed, Framer, Message, Name};
+use crate::transport::{Transport, tls};
+use crate::wire::Message;
 
 /// Most commands and most events that wait.
 const QUEUE: usize = 256;
@@ -108,8 +104,8 @@ impl std::fmt::Display for UeError {
 
 impl std::error::Error for UeError {}
 
-enum Command {
-    Send(Draft, oneshot::Sender<Result<Message, Failure>>),
+pub(super) enum Command {
+    Send(Box<Draft>, oneshot::Sender<Result<Message, Failure>>),
     Draft(&'static str, String, oneshot::Sender<Draft>),
     Inside(String, &'static str, oneshot::Sender<Option<Draft>>),
     Agreed(oneshot::Sender<Option<Protection>>),
@@ -123,6 +119,7 @@ pub struct Ue {
     events: Mutex<mpsc::Receiver<Message>>,
     local: SocketAddr,
     identity: String,
+    kept: Arc<Kept>,
 }
 
 /// A call that was answered.
@@ -146,12 +143,13 @@ impl Ue {
         let bind = settings.local.unwrap_or(any);
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (tell, events) = mpsc::channel(QUEUE);
+        let kept = Arc::<Kept>::default();
         let local = match settings.transport {
             Transport::Udp => {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell);
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
                 tokio::spawn(phone.run_datagrams(socket, inbox));
                 local
             }
@@ -159,7 +157,7 @@ impl Ue {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell);
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
                 phone.start_dtls(socket, inbox, &settings).await?;
                 local
             }
@@ -167,7 +165,7 @@ impl Ue {
                 let stream = TcpStream::connect(settings.edge).await.map_err(UeError::Connect)?;
                 stream.set_nodelay(true).map_err(UeError::Connect)?;
                 let local = stream.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell);
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
                 if settings.transport == Transport::Tcp {
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else if settings.transport == Transport::Ws {
@@ -194,7 +192,8 @@ impl Ue {
                 local
             }
         };
-        Ok(Self { commands, events: Mutex::new(events), local, identity: settings.identity })
+        let (events, identity) = (Mutex::new(events), settings.identity);
+        Ok(Self { commands, events, local, identity, kept })
     }
 
     /// Our end of the flow.
@@ -208,10 +207,42 @@ impl Ue {
     ///
     /// [`UeError`].
     pub async fn register(&self, expires: u32) -> Result<Message, UeError> {
+        let draft = self.registration(expires).await?;
+        self.send(draft.with("Supported", "path")).await
+    }
+
+    /// Registers this flow as one of several of an instance, `urn:uuid:...`; zero seconds end it.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError`].
+    pub async fn register_flow(
+        &self,
+        instance: &str,
+        reg_id: u32,
+        expires: u32,
+    ) -> Result<Message, UeError> {
+        let mut draft = self.registration(expires).await?;
+        draft.contact_params = format!(";reg-id={reg_id};+sip.instance=\"<{instance}>\"");
+        self.send(draft.with("Supported", "path, outbound")).await
+    }
+
+    async fn registration(&self, expires: u32) -> Result<Draft, UeError> {
         let domain = self.identity.split_once('@').map_or("", |(_, domain)| domain);
         let mut draft = self.draft("REGISTER", &format!("sip:{domain}")).await?;
         draft.to.clone_from(&self.identity);
-        self.send(draft.with("Supported", "path").with("Expires", expires.to_string())).await
+        draft.keep = true;
+        Ok(draft.with("Expires", expires.to_string()))
+    }
+
+    /// Waits until the flow is over: it was closed, or its pings were not answered.
+    pub async fn over(&self) {
+        self.commands.closed().await;
+    }
+
+    /// Whether the flow has served: nothing was asked of it, or a ping was answered.
+    pub fn has_served(&self) -> bool {
+        self.kept.has_served()
     }
 
     /// Asks what `uri` can do.
@@ -306,7 +337,7 @@ impl Ue {
     /// [`UeError::Failed`], [`UeError::Gone`].
     pub async fn send(&self, draft: Draft) -> Result<Message, UeError> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Send(draft, reply)).await?;
+        self.command(Command::Send(Box::new(draft), reply)).await?;
         answer.await.map_err(|_| UeError::Gone)?.map_err(UeError::Failed)
     }
 
@@ -339,262 +370,5 @@ impl Ue {
     pub async fn incoming(&self, within: Duration) -> Option<Message> {
         let mut events = self.events.lock().await;
         tokio::time::timeout(within, events.recv()).await.ok().flatten()
-    }
-}
-
-/// The task's side.
-struct Phone {
-    agent: Agent,
-    flow: Flow,
-    waiting: HashMap<u64, oneshot::Sender<Result<Message, Failure>>>,
-    tell: mpsc::Sender<Message>,
-    trace: Option<Trace>,
-}
-
-impl Phone {
-    fn new(settings: &UeSettings, local: SocketAddr, tell: mpsc::Sender<Message>) -> Self {
-        let transport = settings.transport;
-        let user = settings.identity.split_once(':').map_or("", |(_, rest)| rest);
-        let user = user.split('@').next().unwrap_or_default();
-        let parameter = if transport == Transport::Udp {
-            String::new()
-        } else {
-            format!(";transport={}", transport.uri_token())
-        };
-        let bootstrapped = settings.credentials.iter().any(|c| matches!(c, Credential::Gba { .. }));
-        let token = if bootstrapped { " 3gpp-gba" } else { "" };
-        let host = if transport.is_websocket() { ws::nowhere() } else { local.to_string() };
-        let voice = Voice {
-            identity: settings.identity.clone(),
-            via: format!("SIP/2.0/{} {host}", transport.via_token()),
-            contact: format!("sip:{user}@{host}{parameter}"),
-            agent: format!("sipward-ue/{}{token}", env!("CARGO_PKG_VERSION")),
-        };
-        let seed = u64::from_be_bytes(clock::random());
-        let cnonce = format!("{:016x}", u64::from_be_bytes(clock::random()));
-        let mut answerer = Answerer::new(
-            settings.credentials.clone(),
-            &settings.edge_name,
-            settings.floor,
-            cnonce,
-        );
-        if settings.sec_agree {
-            answerer = answerer.agreeing(transport == Transport::Tls);
-        }
-        let flow =
-            Flow { transport, listener: ListenerId(0), remote: settings.edge, connection: None };
-        Self {
-            agent: Agent::new(voice, answerer, transport, format!("{seed:016x}"), clock::random()),
-            flow,
-            waiting: HashMap::new(),
-            tell,
-            trace: settings.trace.clone(),
-        }
-    }
-
-    async fn run_datagrams(mut self, socket: UdpSocket, mut inbox: mpsc::Receiver<Command>) {
-        let mut buffer = vec![0; 65_536];
-        loop {
-            for octets in self.drain() {
-                if socket.send(&octets).await.is_err() {
-                    continue; // a refused port: the transaction's timer tells
-                }
-            }
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return,
-                },
-                read = socket.recv(&mut buffer) => if let Ok(length) = read {
-                    let octets = Bytes::copy_from_slice(&buffer[..length]);
-                    if let Ok(message) = Message::from_datagram(octets) {
-                        self.take(message);
-                    }
-                },
-                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
-            }
-        }
-    }
-
-    #[cfg(feature = "webrtc-dtls")]
-    async fn start_dtls(
-        self,
-        socket: UdpSocket,
-        inbox: mpsc::Receiver<Command>,
-        settings: &UeSettings,
-    ) -> Result<(), UeError> {
-        let line = Line::connect(socket, settings).await?;
-        tokio::spawn(self.run_dtls(line, inbox));
-        Ok(())
-    }
-
-    #[cfg(not(feature = "webrtc-dtls"))]
-    async fn start_dtls(
-        self,
-        _: UdpSocket,
-        _: mpsc::Receiver<Command>,
-        _: &UeSettings,
-    ) -> Result<(), UeError> {
-        Err(UeError::Tls("this program was built without the feature webrtc-dtls".into()))
-    }
-
-    #[cfg(feature = "webrtc-dtls")]
-    async fn run_dtls(mut self, mut line: Line, mut inbox: mpsc::Receiver<Command>) {
-        loop {
-            for octets in self.drain() {
-                line.send(&octets);
-            }
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return line.close().await,
-                },
-                read = line.recv() => match read {
-                    Some(octets) => if let Ok(message) = Message::from_datagram(octets) {
-                        self.take(message);
-                    },
-                    None => return self.end(),
-                },
-                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
-            }
-        }
-    }
-
-    async fn run_ws<S>(mut self, mut line: WsLine<S>, mut inbox: mpsc::Receiver<Command>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        loop {
-            for octets in self.drain() {
-                if !line.send(&octets).await {
-                    return self.end();
-                }
-            }
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return line.close().await,
-                },
-                read = line.recv() => match read {
-                    Some(message) => self.take(message),
-                    None => return self.end(),
-                },
-                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
-            }
-        }
-    }
-
-    async fn run_stream<S>(mut self, stream: S, mut inbox: mpsc::Receiver<Command>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let (mut held, mut framer) = (BytesMut::with_capacity(16 * 1024), Framer::new());
-        loop {
-            for octets in self.drain() {
-                if writer.write_all(&octets).await.is_err() {
-                    return self.end();
-                }
-            }
-            tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => self.obey(command),
-                    None => return,
-                },
-                read = reader.read_buf(&mut held) => match read {
-                    Ok(0) | Err(_) => return self.end(),
-                    Ok(_) => loop {
-                        match framer.next(&mut held, MESSAGE_MAX_KNOWN) {
-                            Framed::Message(message) => self.take(message),
-                            Framed::Ping => self.agent.send_raw(&b"\r\n"[..]),
-                            Framed::More => break,
-                            Framed::Broken(_) => return self.end(),
-                        }
-                    },
-                },
-                () = until(self.agent.poll_timeout()) => self.agent.expire(clock::now()),
-            }
-        }
-    }
-
-    fn take(&mut self, message: Message) {
-        if let Some(trace) = &self.trace {
-            trace(false, message.octets());
-        }
-        let flow = self.flow;
-        if message.status().is_some() && message.first(Name::Via).is_none() {
-            return;
-        }
-        self.agent.receive(message, &flow, clock::now());
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Send(draft, reply) => {
-                let id = self.agent.send(draft, clock::now());
-                self.waiting.insert(id, reply);
-            }
-            Command::Draft(method, uri, reply) => drop(reply.send(self.agent.draft(method, &uri))),
-            Command::Inside(call, method, reply) => {
-                drop(reply.send(self.agent.draft_in(&call, method)));
-            }
-            Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
-            Command::Raw(octets) => self.agent.send_raw(octets),
-        }
-    }
-
-    /// What is to be sent, after everything that happened was told.
-    fn drain(&mut self) -> Vec<Bytes> {
-        while let Some(event) = self.agent.poll_event() {
-            match event {
-                Event::Final { id, response } => {
-                    if let Some(reply) = self.waiting.remove(&id) {
-                        drop(reply.send(Ok(*response)));
-                    }
-                }
-                Event::Failed { id, why } => {
-                    if let Some(reply) = self.waiting.remove(&id) {
-                        drop(reply.send(Err(why)));
-                    }
-                }
-                // Who does not look at what comes in loses it when the queue is full.
-                Event::Incoming(message) => drop(self.tell.try_send(*message)),
-                Event::Provisional { .. } => {}
-            }
-        }
-        let sent: Vec<Bytes> = std::iter::from_fn(|| self.agent.poll_output()).collect();
-        if let Some(trace) = &self.trace {
-            sent.iter().for_each(|octets| trace(true, octets));
-        }
-        sent
-    }
-
-    fn end(mut self) {
-        self.agent.lost(clock::now());
-        self.drain();
-    }
-}
-
-/// Shakes hands with a shared key.
-#[cfg(feature = "openssl")]
-async fn shared(
-    psk: &PskClient,
-    edge_name: &str,
-    stream: TcpStream,
-) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, UeError> {
-    let shaken = crate::transport::psk_tls::connect(psk, edge_name, stream).await;
-    shaken.map_err(|why| UeError::SharedKey(why.to_string()))
-}
-
-#[cfg(not(feature = "openssl"))]
-async fn shared(_: &PskClient, _: &str, stream: TcpStream) -> Result<TcpStream, UeError> {
-    drop(stream);
-    Err(UeError::SharedKey("this program was built without the feature openssl".into()))
-}
-
-async fn until(deadline: Option<crate::instant::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep(at.since(clock::mono())).await,
-        None => std::future::pending().await,
     }
 }

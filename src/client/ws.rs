@@ -21,6 +21,14 @@ use crate::wire::message::MESSAGE_MAX_KNOWN;
 /// How long the handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// What came.
+pub(super) enum Heard {
+    /// A message.
+    Message(Message),
+    /// The answer to a ping.
+    Pong,
+}
+
 /// A connection on which the handshake was made.
 pub(super) struct Line<S> {
     io: S,
@@ -76,8 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.io.flush().await.is_ok()
     }
 
-    /// The next message; `None` once the connection is over. It may be asked again after it was not waited for.
-    pub(super) async fn recv(&mut self) -> Option<Message> {
+    /// What comes next; `None` once the connection is over. It may be asked again after it was not waited for.
+    pub(super) async fn recv(&mut self) -> Option<Heard> {
         loop {
             match self.reader.next(&mut self.held, MESSAGE_MAX_KNOWN) {
                 Item::More => {
@@ -89,9 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
                     }
                 }
                 Item::Message(octets) => match Message::from_websocket(octets.clone()) {
-                    Ok(message) => return Some(message),
-                    // The answer to a ping of ours is none.
-                    Err(_) if &octets[..] == b"\r\n" => {}
+                    Ok(message) => return Some(Heard::Message(message)),
+                    Err(_) if &octets[..] == b"\r\n" => return Some(Heard::Pong),
                     Err(_) => return self.end(CloseCode::PAYLOAD).await,
                 },
                 Item::Ping(payload) => {
@@ -104,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    async fn end(&mut self, code: CloseCode) -> Option<Message> {
+    async fn end(&mut self, code: CloseCode) -> Option<Heard> {
         frame::put_close(&mut self.out, code, Some(clock::random()));
         // Heard or not, it is over.
         let _ = self.write().await;

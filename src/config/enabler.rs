@@ -34,6 +34,8 @@ pub struct Enablers {
     pub reg: Demands,
     /// Of everything that claims no other class.
     pub sip: Sip,
+    /// Event packages that the core may notify of without a subscription.
+    pub sip_unsolicited: Vec<String>,
     /// Of messaging.
     pub cpm: Cpm,
     /// Whose keys open messaging; those of `[naf]` if nothing is said.
@@ -48,6 +50,8 @@ pub struct Enablers {
     pub locsip_domains: Vec<String>,
     /// The longest subscription to a location.
     pub locsip_longest: Duration,
+    /// Whether no location is told of while its watcher's key has to be made anew.
+    pub locsip_strict: bool,
     /// Of push.
     pub push: Push,
     /// Of classes of the operator's own.
@@ -77,7 +81,7 @@ pub(super) fn enablers(root: &mut Section<'_>, peers: &[Peer], danger: Danger) -
     let mut reg = section.table("reg");
     let demands = demands(&mut reg, reg::Reg::default().demands);
     reg.finish();
-    let sip = sip(section.table("sip"));
+    let (sip, sip_unsolicited) = sip(section.table("sip"));
     let (cpm, cpm_ids) = cpm(section.table("cpm"), danger);
     let location = locsip(section.table("locsip"), peers);
     let push = push(section.table("push"), peers);
@@ -87,6 +91,7 @@ pub(super) fn enablers(root: &mut Section<'_>, peers: &[Peer], danger: Danger) -
         observe,
         reg: demands,
         sip,
+        sip_unsolicited,
         cpm,
         cpm_ids,
         locsip: location.policy,
@@ -94,6 +99,7 @@ pub(super) fn enablers(root: &mut Section<'_>, peers: &[Peer], danger: Danger) -
         locsip_groups: location.groups,
         locsip_domains: location.domains,
         locsip_longest: location.longest,
+        locsip_strict: location.strict,
         push,
         own,
     }
@@ -155,7 +161,7 @@ fn entitlement(section: &mut Section<'_>) -> Entitlement {
     }
 }
 
-fn sip(mut section: Section<'_>) -> Sip {
+fn sip(mut section: Section<'_>) -> (Sip, Vec<String>) {
     let default = Sip::default();
     let own = demands(&mut section, default.demands);
     let events = |section: &mut Section<'_>, key, default| {
@@ -167,10 +173,10 @@ fn sip(mut section: Section<'_>) -> Sip {
         demands: Demands { integrity, dialogs: Some(dialogs), ..own },
         list_max: section.within("list_max", default.list_max, 0..=1000),
         events_denied: events(&mut section, "events_denied", default.events_denied),
-        unsolicited_events: events(&mut section, "unsolicited_events", default.unsolicited_events),
     };
+    let unsolicited = events(&mut section, "unsolicited_events", vec!["message-summary".into()]);
     section.finish();
-    policy
+    (policy, unsolicited)
 }
 
 /// The words by which the classes of messaging are named in `secure`, in the order of their demands.
@@ -278,6 +284,7 @@ struct Location {
     groups: Vec<GroupId>,
     domains: Vec<String>,
     longest: Duration,
+    strict: bool,
 }
 
 fn locsip(mut section: Section<'_>, peers: &[Peer]) -> Location {
@@ -312,6 +319,7 @@ fn locsip(mut section: Section<'_>, peers: &[Peer]) -> Location {
     });
     let hour = Duration::from_secs(3600);
     let longest = section.within("expires_max", hour * 24, hour / 60..=hour * 24);
+    let strict = section.word("rekey", &[("strict", true), ("soft", false)]);
     policy.fetch_rate = section.or("fetch_rate", policy.fetch_rate);
     policy.notify_rate = section.or("notify_rate", policy.notify_rate);
     policy.filters.filters = section.within("filters_max", policy.filters.filters, 1..=64);
@@ -329,7 +337,7 @@ fn locsip(mut section: Section<'_>, peers: &[Peer]) -> Location {
         notes.warn(&place, "takes keys of SIP", why, "ua_ids = [\"0300000002\"]");
     }
     section.finish();
-    Location { policy, ids, groups, domains: domains.unwrap_or_default(), longest }
+    Location { policy, ids, groups, domains: domains.unwrap_or_default(), longest, strict }
 }
 
 /// The groups of those names.

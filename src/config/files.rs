@@ -68,6 +68,25 @@ impl Folder {
         self.read(spot, secrecy, PEM_MAX, notes)
     }
 
+    /// As [`Folder::read_pem`], of a file that may not be there yet: `None` after a warning.
+    pub fn read_renewed(&self, spot: &Spot<PathBuf>, notes: &Notes) -> Option<Zeroizing<Vec<u8>>> {
+        let path = self.resolve(&spot.value);
+        self.certificates.borrow_mut().push(Stamped::new(path.clone()));
+        let why = match read(&path, Secrecy::Open, PEM_MAX) {
+            Ok(octets) => return Some(octets),
+            Err(Unread::System(why)) => why.to_string(),
+            Err(Unread::Unfit(what)) => format!("it {what}"),
+            Err(Unread::Exposed(_)) => String::new(),
+        };
+        notes.warn(
+            &spot.place,
+            "cannot be read, and is not shown",
+            format!("{}: {why}", path.display()),
+            "",
+        );
+        None
+    }
+
     /// Certificates, keys and revocation lists that were read.
     pub fn into_certificates(self) -> Vec<Stamped> {
         self.certificates.into_inner()
@@ -153,6 +172,16 @@ fn mode(_facts: &std::fs::Metadata) -> u32 {
 /// Tells whether files changed between two loads of one process; it says nothing of what is in them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Of both.
+    pub fn with(self, other: Self) -> Self {
+        let mut sum = Sum::new();
+        sum.add(&self.0);
+        sum.add(&other.0);
+        sum.fingerprint()
+    }
+}
 
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

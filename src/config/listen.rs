@@ -4,7 +4,8 @@
 //! Gives:   [`Listener`]s that can be bound and shown, certificates read and tried.
 //! Keeps:   nothing.
 //! Refuses: two listeners on one port, TLS beside cleartext, WebSocket beside anything, a certificate that does not carry the listener's
-//!          name or is out of its time, a key that others can read, trust in nobody where clients are asked.
+//!          name or is out of its time, a key that others can read, trust in nobody where clients are asked. An answer
+//!          of OCSP that cannot be shown is warned of, and not shown.
 //! Sources: RFC 5922 sections 7.1 and 7.4; RFC 3261 sections 18.2.1 and 26.3.1; `TR-01`, `RR-02`, `VIA-07`.
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use super::dtls::{self, Dtls};
 use super::files::{Fingerprint, Folder, Secrecy, Sum};
+use super::ocsp;
 use super::problem::{Notes, Place};
 use super::psk::{self, Offer};
 use super::raw::{Section, Spot};
@@ -20,6 +22,7 @@ use super::ws;
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::Mode;
 use crate::clock;
+use crate::transport::ocsp::desk::StatusDesk;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::tls::{self, Certificate, ServerSpec, ServerTls, TlsProblem};
 use crate::transport::ws::Rules;
@@ -59,6 +62,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// What it does about security agreements.
     pub sec_agree: Mode,
+    /// Whether it refuses who asks for outbound through another hop.
+    pub outbound_required: bool,
 }
 
 impl Listener {
@@ -137,6 +142,7 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
     digest.finish();
     let force_rport = section.or("force_rport", true);
     let sec_agree = sec_agree(&mut section, side, transports.as_deref());
+    let outbound_required = outbound_required(&mut section, side);
     section.finish();
     let identity = identity?.value.to_ascii_lowercase();
     Some(Listener {
@@ -152,7 +158,19 @@ fn one(mut section: Section<'_>, folder: &Folder) -> Option<Listener> {
         algorithms,
         force_rport,
         sec_agree,
+        outbound_required,
     })
+}
+
+/// Whether who asks for outbound must be the hop before.
+fn outbound_required(section: &mut Section<'_>, side: Option<Side>) -> bool {
+    let (notes, place) = (section.notes(), section.place_of("outbound"));
+    let required = section.word("outbound", &[("forward", false), ("required", true)]);
+    if required && side == Some(Side::Core) {
+        let why = "it is about devices and their first hop (RFC 5626 section 11.6)";
+        notes.problem(&place, "stands at a listener for servers", why, "\"forward\"");
+    }
+    required
 }
 
 /// What a listener does about security agreements.
@@ -367,7 +385,28 @@ pub(super) fn pair(
         }
     };
     judge(&certificate, &chain?.place, identity, notes)?;
-    Some(certificate)
+    Some(staple(certificate, table, folder, sum))
+}
+
+/// Puts the answer of `ocsp_file` beside the certificate, if there is one that can be shown.
+fn staple(
+    certificate: Certificate,
+    table: &mut Section<'_>,
+    folder: &Folder,
+    sum: &mut Sum,
+) -> Certificate {
+    let notes = table.notes();
+    let Some(spot) = table.maybe::<PathBuf>("ocsp_file") else { return certificate };
+    // What renews the answers may not have run yet: without one, the certificate is as good as ever.
+    let Some(answer) = folder.read_renewed(&spot, notes) else { return certificate };
+    sum.add(&answer);
+    match certificate.stapled(&answer, clock::now().wall) {
+        Ok(certificate) => certificate,
+        Err((certificate, why)) => {
+            notes.warn(&spot.place, "is not shown", why.to_string(), "");
+            certificate
+        }
+    }
 }
 
 /// Holds a certificate to the clock and to the listener's name.
@@ -413,7 +452,13 @@ pub(super) fn trust(
     let notes = table.notes();
     let anchors = table.maybe::<PathBuf>(key);
     let lists = table.maybe::<PathBuf>("crl");
+    let status = ocsp::read(table, sum);
     let Some(anchors) = anchors else {
+        if let Some((_, place)) = status {
+            let why = "it is asked about those whom somebody vouched for, and nobody may";
+            notes.problem(&place, &format!("stands without {key}"), why, "");
+            return None;
+        }
         if let Some(lists) = lists {
             let why = "a list takes back what somebody vouched for, and nobody may";
             notes.problem(&lists.place, &format!("stands without {key}"), why, "");
@@ -430,7 +475,10 @@ pub(super) fn trust(
     sum.add(&anchor_octets);
     sum.add(&list_octets);
     match tls::trust(&anchor_octets, &list_octets) {
-        Ok(trust) => {
+        Ok(mut trust) => {
+            if let Some((settings, _)) = status {
+                trust = trust.asking(Arc::new(StatusDesk::new(settings)));
+            }
             let Some(lists) = lists else { return Some(trust) };
             let Err(why) = trust.judge_lists(clock::now().wall) else { return Some(trust) };
             let why = format!("{why}, so nobody it vouches for could be believed");

@@ -7,12 +7,16 @@
 //! Sources: each part its own; V-147, V-151.
 
 pub mod accounts;
+mod admin;
 pub mod aka;
+pub mod association;
+pub mod cluster;
 pub mod dtls;
 pub mod enabler;
 pub mod field;
 pub mod files;
 pub mod listen;
+pub mod ocsp;
 pub mod peer;
 pub mod policy;
 pub mod problem;
@@ -21,6 +25,7 @@ pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod users;
 pub mod ws;
 
 use std::collections::BTreeSet;
@@ -31,11 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aka::Aka;
+pub use association::Association;
+pub use cluster::Cluster;
 pub use dtls::Dtls;
 pub use enabler::Enablers;
 pub use listen::{Listener, ListenerTls};
 pub use peer::{Dialling, Member, Peer, Routes};
-pub use policy::{Admission, Association, Danger, Forward, Telemetry};
+pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
@@ -76,8 +83,12 @@ pub struct Config {
     pub aka: Option<Aka>,
     /// Keys that handshakes are made with, where listeners take any.
     pub psk: Psk,
+    /// How many certificates of devices are known beforehand; listeners know whose they are.
+    pub ue_certificates: usize,
     /// Registration.
     pub register: Register,
+    /// What nodes share.
+    pub cluster: Cluster,
     /// Dialogs.
     pub association: Association,
     /// Classes.
@@ -86,6 +97,8 @@ pub struct Config {
     pub admission: Admission,
     /// The way onwards.
     pub forward: Forward,
+    /// The socket at which it is asked; nowhere if `None`.
+    pub admin: Option<PathBuf>,
     /// What is told.
     pub telemetry: Telemetry,
     /// What weakens all that.
@@ -174,7 +187,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let folder = Folder::of(path);
     let naf = proof::naf(&mut root);
     let bsf = proof::bsf(&mut root, &folder);
-    let listeners = listen::read(&mut root, &folder);
+    let mut listeners = listen::read(&mut root, &folder);
+    let ue_certificates = users::read(&mut root, &mut listeners, &folder);
     let wants_edge = root.has("listen");
     if !wants_edge && !root.has("bsf") {
         let why = "there is neither an edge nor a bootstrapping server to run";
@@ -211,8 +225,10 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     fit_proofs(&root, &authentication, wants_edge && !shared, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let telemetry = policy::telemetry(&mut root, danger);
+    let admin = admin::read(&mut root, &folder);
     let register = proof::register(&mut root);
-    let association = policy::association(&mut root);
+    let cluster = cluster::read(&mut root, &folder);
+    let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
@@ -230,11 +246,14 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         aka,
         psk,
+        ue_certificates,
         register,
+        cluster,
         association,
         enablers,
         admission,
         forward,
+        admin,
         telemetry,
         danger,
         certificate_files: folder.into_certificates(),

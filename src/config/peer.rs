@@ -186,7 +186,7 @@ fn dialling(table: &mut Section<'_>, folder: &Folder) -> Option<Dialling> {
         return None;
     }
     // What a section without certificate was asked for all the same.
-    table.know(&["certificate", "key"]);
+    table.know(&["certificate", "key", "ocsp_file"]);
     let shows = shows.map(Arc::new);
     Some(Dialling { trust, shows, fingerprint: sum.fingerprint() })
 }

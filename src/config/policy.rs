@@ -1,10 +1,10 @@
-//! Configuration, policy: `[association]`, `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
+//! Configuration, policy: `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
 //!
 //! Takes:   the tables as written.
 //! Gives:   bounds, rates and modes, each with the default that stands here.
 //! Keeps:   nothing.
-//! Refuses: bounds that would not work, rules that cannot be enforced alone, pages for everybody to read.
-//! Sources: rules 1 to 32; RFC 3261 sections 16 and 17; `TX-01`, `PX-09`, `PX-14`, `RR-04`, `ID`; V-73, V-92, V-151.
+//! Refuses: bounds that would not work, pages for everybody to read.
+//! Sources: RFC 3261 sections 16 and 17; `TX-01`, `PX-09`, `PX-14`, `RR-04`, `ID`; V-73, V-92, V-151.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,27 +13,6 @@ use super::raw::{Section, Spot};
 use crate::admission::Rate;
 use crate::forward::timers::Timings;
 use crate::telemetry;
-
-/// How dialogs are held to their owners.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Association {
-    /// Whether rules are only counted, but for those without which there is no dialog.
-    pub observe: bool,
-    /// Rules that are enforced although others are observed.
-    pub enforce: Vec<u8>,
-    /// Most dialogs.
-    pub max: usize,
-    /// Most dialogs of one caller.
-    pub max_per_caller: u32,
-    /// Most early dialogs of one INVITE.
-    pub early_max: usize,
-    /// A dialog without a verified request for so long is over.
-    pub max_idle: Duration,
-    /// Whether evidence on a secure flow counts for later requests inside dialogs.
-    pub secure_flow_anchor: bool,
-    /// Most principals of one secure flow.
-    pub secure_flow_max_principals: usize,
-}
 
 /// What one source may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +33,10 @@ pub struct Admission {
     pub connections_of_address: usize,
     /// Most of them in all.
     pub connections: usize,
+    /// Most handshakes of TLS and WebSocket under way at once, of one address or /64.
+    pub handshakes_of_address: usize,
+    /// Most of them in all.
+    pub handshakes: usize,
     /// Most connections in all, either direction.
     pub flows: usize,
 }
@@ -105,43 +88,6 @@ pub struct Danger {
     pub cpim_from_anyone: bool,
 }
 
-/// Rules that `association.enforce` may name: those that observing would leave out.
-const OBSERVED: [u8; 10] = [3, 4, 5, 7, 9, 14, 26, 29, 30, 32];
-
-/// Reads `[association]`.
-pub(super) fn association(root: &mut Section<'_>) -> Association {
-    let mut section = root.table("association");
-    let notes = section.notes();
-    let place = section.place_of("mode");
-    let observe = section.word("mode", &[("enforce", false), ("observe", true)]);
-    if observe {
-        let why = "requests inside dialogs that break a rule are counted and let pass";
-        notes.warn(&place, "only observes", why, "mode = \"enforce\"");
-    }
-    let enforce = section.maybe::<Vec<u8>>("enforce").map(|Spot { value, place }| {
-        if let Some(rule) = value.iter().find(|rule| !OBSERVED.contains(rule)) {
-            let what = format!("holds {rule}, which is not observed");
-            let why = "rules 3, 4, 5, 7, 9, 14, 26, 29, 30 and 32 are; all others are enforced in both modes";
-            notes.problem(&place, &what, why, "[4, 5, 26]");
-        }
-        value
-    });
-    let hour = Duration::from_secs(3600);
-    let association = Association {
-        observe,
-        enforce: enforce.unwrap_or_default(),
-        max: section.within("max", 250_000, 16..=10_000_000),
-        max_per_caller: section.within("max_per_caller", 64, 1..=100_000),
-        early_max: section.within("early_max", 16, 1..=1000),
-        max_idle: section.within("max_idle", hour * 12, hour / 60..=hour * 24 * 30),
-        secure_flow_anchor: section
-            .word("digest_anchor", &[("secure-flow", true), ("request", false)]),
-        secure_flow_max_principals: section.within("secure_flow_max_principals", 4, 1..=64),
-    };
-    section.finish();
-    association
-}
-
 /// Reads `[admission]`.
 pub(super) fn admission(root: &mut Section<'_>) -> Admission {
     let mut section = root.table("admission");
@@ -160,6 +106,8 @@ pub(super) fn admission(root: &mut Section<'_>) -> Admission {
         max: section.within("max", 200_000, 1000..=10_000_000),
         connections_of_address: section.within("connections_of_address", 100, 1..=100_000),
         connections: section.within("connections", 20_000, 1..=1_000_000),
+        handshakes_of_address: section.within("handshakes_of_address", 32, 1..=100_000),
+        handshakes: section.within("handshakes", 4000, 1..=1_000_000),
         flows: section.within("flows", 200_000, 1..=10_000_000),
     };
     section.finish();

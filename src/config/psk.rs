@@ -196,7 +196,8 @@ fn one(mut section: Section<'_>) -> Option<(Box<str>, Provisioned)> {
     Some((identity?, Provisioned { key: key?, identities: identities?, expires: expires? }))
 }
 
-fn is_user(text: &str) -> bool {
+/// Whether `text` is the identity of a user.
+pub(super) fn is_user(text: &str) -> bool {
     Uri::parse(text.as_bytes()).is_some_and(|uri| match uri.scheme() {
         UriScheme::Sip | UriScheme::Sips => uri.user().is_some(),
         UriScheme::Tel => true,

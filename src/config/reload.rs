@@ -191,17 +191,22 @@ const KEYS: &[Key] = keys! {
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
+    waits "cluster.secret" cluster;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;
     live "association.max_per_caller" association.max_per_caller;
     live "association.early_max" association.early_max;
     live "association.max_idle" association.max_idle;
+    live "association.grace" association.grace;
+    live "association.rekey_window" association.rekey_window;
+    live "association.rekey_deadline" association.rekey_deadline;
     live "association.digest_anchor" association.secure_flow_anchor;
     live "association.secure_flow_max_principals" association.secure_flow_max_principals;
     live "enabler.mode" enablers.observe;
     live "enabler.reg" enablers.reg;
     live "enabler.sip" enablers.sip;
+    live "enabler.sip.unsolicited_events" enablers.sip_unsolicited;
     live "enabler.cpm" enablers.cpm;
     live "admission.flow_rate" admission.flow_rate;
     live "admission.answer_rate" admission.answer_rate;
@@ -211,9 +216,12 @@ const KEYS: &[Key] = keys! {
     waits "admission.max" admission.max;
     waits "admission.connections_of_address" admission.connections_of_address;
     waits "admission.connections" admission.connections;
+    waits "admission.handshakes_of_address" admission.handshakes_of_address;
+    waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
     live "forward" forward;
     waits "telemetry.metrics" telemetry.metrics;
+    waits "admin.socket" admin;
     live "telemetry.log" telemetry.log;
     waits "telemetry.json" telemetry.json;
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
@@ -265,6 +273,7 @@ impl Difference {
     /// Certificates, their keys, whom to trust and what is taken back.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
         merged.certificate_files.clone_from(&new.certificate_files);
+        merged.ue_certificates = new.ue_certificates;
         let mut renewed = false;
         for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
             let (Some(tls), Some(other)) = (&listener.tls, &newer.tls) else { continue };
@@ -332,7 +341,8 @@ impl Difference {
         let (to, from) = (&mut merged.enablers, &new.enablers);
         let live = are_same(&merged.peers, &new.peers);
         let location = |of: &Enablers| {
-            format!("{:?}", (&of.locsip, &of.locsip_groups, &of.locsip_domains, of.locsip_longest))
+            let ends = (of.locsip_longest, of.locsip_strict);
+            format!("{:?}", (&of.locsip, &of.locsip_groups, &of.locsip_domains, ends))
         };
         let (push, own) =
             (|of: &Enablers| format!("{:?}", of.push), |of: &Enablers| format!("{:?}", of.own));
@@ -348,7 +358,7 @@ impl Difference {
             to.locsip.clone_from(&from.locsip);
             to.locsip_groups.clone_from(&from.locsip_groups);
             to.locsip_domains.clone_from(&from.locsip_domains);
-            to.locsip_longest = from.locsip_longest;
+            (to.locsip_longest, to.locsip_strict) = (from.locsip_longest, from.locsip_strict);
             to.push.clone_from(&from.push);
             to.own.clone_from(&from.own);
         } else if to.own_names() != from.own_names() {
@@ -388,6 +398,10 @@ impl Difference {
             let differs = old.sec_agree != new.sec_agree;
             if self.live(differs, format!("listen[{at}].sec_agree")) {
                 old.sec_agree = new.sec_agree;
+            }
+            let differs = old.outbound_required != new.outbound_required;
+            if self.live(differs, format!("listen[{at}].outbound")) {
+                old.outbound_required = new.outbound_required;
             }
         }
     }

@@ -228,7 +228,7 @@ impl EnablerPolicy for Cpm {
         let demands = self.demands(class);
         let shared = if class.is_session() { Class::CpmSession } else { Class::CpmPager };
         tolls.push(Toll { meter: Meter::Requests(shared), rate: demands.rate });
-        if let (Ruling::Forms, Some(rate)) = (bound.ruling(), demands.dialogs) {
+        if let (Ruling::Forms(_), Some(rate)) = (bound.ruling(), demands.dialogs) {
             tolls.push(Toll { meter: Meter::Dialogs(Family::Cpm), rate });
         }
         tolls

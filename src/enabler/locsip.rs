@@ -112,13 +112,13 @@ impl EnablerPolicy for Locsip {
                 let meter = Meter::Deliveries(Class::Locsip);
                 tolls.push(Toll { meter, rate: self.notify_rate });
             }
-            (Side::Ue, Ruling::Forms) if bound.message().expires() == Some(0) => {
+            (Side::Ue, Ruling::Forms(_)) if bound.message().expires() == Some(0) => {
                 tolls.push(Toll { meter: Meter::Fetches, rate: self.fetch_rate });
             }
             (Side::Ue, ruling) => {
                 let meter = Meter::Requests(Class::Locsip);
                 tolls.push(Toll { meter, rate: self.demands.rate });
-                if let (Ruling::Forms, Some(rate)) = (ruling, self.demands.dialogs) {
+                if let (Ruling::Forms(_), Some(rate)) = (ruling, self.demands.dialogs) {
                     tolls.push(Toll { meter: Meter::Dialogs(Family::Locsip), rate });
                 }
             }

@@ -106,7 +106,7 @@ pub fn usual_tolls(demands: &Demands, bound: &Bound<'_>) -> Tolls {
         return tolls;
     }
     tolls.push(Toll { meter: Meter::Requests(class), rate: demands.rate });
-    if let (Ruling::Forms, Some(rate)) = (bound.ruling(), demands.dialogs) {
+    if let (Ruling::Forms(_), Some(rate)) = (bound.ruling(), demands.dialogs) {
         tolls.push(Toll { meter: Meter::Dialogs(class.family()), rate });
     }
     tolls
@@ -309,7 +309,8 @@ impl Enablers {
             return Err(Refusal::BodyTooLarge);
         }
         policy.check(bound)?;
-        let opens = matches!(bound.ruling(), Ruling::Forms) && bound.message().expires() != Some(0);
+        let opens =
+            matches!(bound.ruling(), Ruling::Forms(_)) && bound.message().expires() != Some(0);
         if let (true, Some(max), Some(caller)) = (opens, demands.open_max, bound.caller())
             && associations.open_of(&caller.principal, class.family()) >= max
         {
@@ -340,7 +341,7 @@ impl Enablers {
         &self,
         bound: &Bound<'_>,
         flows: &mut SmallVec<[Flow; 2]>,
-        to: &Principal,
+        to: Option<&Principal>,
         now: Now,
     ) -> Result<(), Refusal> {
         let (class, policies) = (bound.class(), self.policies.load());
@@ -357,9 +358,10 @@ impl Enablers {
             return Err(refusal);
         }
         let Some(rate) = policy.delivery_rate() else { return Ok(()) };
-        let payer = match bound.ruling() {
-            Ruling::Inside(inside) => Payer::Dialog(inside.origin.id),
-            Ruling::Alone | Ruling::Forms => Payer::Caller(to.clone()),
+        let payer = match (bound.ruling(), to) {
+            (Ruling::Inside(inside), _) => Payer::Dialog(inside.origin.id),
+            (_, Some(to)) => Payer::Caller(to.clone()),
+            (_, None) => return Ok(()),
         };
         let toll = Toll { meter: Meter::Deliveries(class), rate };
         let fits = policies.observe || self.counts.pay(&payer, toll, now);
@@ -395,7 +397,7 @@ fn judge_level(demands: &Demands, bound: &Bound<'_>) -> Result<(), Refusal> {
         Ruling::Inside(_) if judged_class(bound).family() == Family::Sip => return Ok(()),
         Ruling::Inside(_) if bound.would().is_some() => demands.level,
         Ruling::Inside(inside) => evidence.of(&inside.origin.owner).1,
-        Ruling::Alone | Ruling::Forms => evidence.level(),
+        Ruling::Alone | Ruling::Forms(_) => evidence.level(),
     };
     if level < demands.level {
         // A response would lift a handshake's 3 to 4, and nothing at all to 2.
@@ -416,6 +418,6 @@ pub fn speaker<'b>(bound: &'b Bound<'_>) -> Option<&'b Arc<Caller>> {
             let owner = &inside.origin.owner;
             evidence.secure_flow.iter().find(|caller| caller.principal == *owner)
         }
-        Ruling::Alone | Ruling::Forms => None,
+        Ruling::Alone | Ruling::Forms(_) => None,
     })
 }

@@ -4,8 +4,9 @@
 //! Gives:   the right to have it forwarded.
 //! Keeps:   nothing.
 //! Refuses: a To that is no SIP or SIPS URI; an address of record that is not the caller's (From too, unless third
-//!          parties may register); more than 8 Contacts, or `*` in other company than its own Expires: 0.
-//! Sources: RFC 3261 section 10.3; `RG-02`, `RG-05`.
+//!          parties may register); more than 8 Contacts, `*` in other company than its own Expires: 0, a reg-id beside
+//!          another Contact that is to stay, a reg-id or instance twice.
+//! Sources: RFC 3261 section 10.3; RFC 5626 section 6; `RG-02`, `RG-05`, `V-131`.
 
 use super::{Class, Demands, EnablerPolicy};
 use crate::admission::Rate;
@@ -13,7 +14,7 @@ use crate::association::Bound;
 use crate::refusal::Refusal;
 use crate::transport::Side;
 use crate::wire::uri::Scheme;
-use crate::wire::{Fault, Name};
+use crate::wire::{Fault, Name, device};
 
 /// Most Contacts in one REGISTER.
 pub const CONTACTS_MAX: usize = 8;
@@ -61,6 +62,9 @@ impl EnablerPolicy for Reg {
         let contacts = message.values(Name::Contact).count();
         let star = message.values(Name::Contact).any(|contact| contact == b"*");
         if contacts > CONTACTS_MAX || star && (contacts != 1 || message.expires() != Some(0)) {
+            return Err(Refusal::ContactsRefused);
+        }
+        if device::contradicts(message) {
             return Err(Refusal::ContactsRefused);
         }
         Ok(())

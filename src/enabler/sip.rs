@@ -3,9 +3,9 @@
 //! Takes:   any request but REGISTER.
 //! Gives:   the right to have it forwarded.
 //! Keeps:   nothing.
-//! Refuses: event packages that UEs may not use, NOTIFY outside dialogs, lists of recipients that are too long or
+//! Refuses: event packages that UEs may not use, lists of recipients that are too long or
 //!          not asked to be expanded. From is judged where identities are asserted.
-//! Sources: RFC 3261 section 16.3; RFC 6665 sections 4.1.3 and 8.3.2 (489); RFC 5363; V-121, V-126.
+//! Sources: RFC 3261 section 16.3; RFC 6665 section 8.3.2 (489); RFC 5363; V-121, V-126.
 
 use super::check::{events, list};
 use super::{Class, Demands, EnablerPolicy, Integrity};
@@ -24,8 +24,6 @@ pub struct Sip {
     pub list_max: usize,
     /// Event packages that UEs may not use.
     pub events_denied: Vec<String>,
-    /// Event packages that the core may tell of without a subscription.
-    pub unsolicited_events: Vec<String>,
 }
 
 impl Default for Sip {
@@ -37,7 +35,6 @@ impl Default for Sip {
             demands,
             list_max: 20,
             events_denied: vec!["ua-profile".into(), "check-sync".into()],
-            unsolicited_events: vec!["message-summary".into()],
         }
     }
 }
@@ -62,7 +59,7 @@ impl EnablerPolicy for Sip {
     fn check(&self, bound: &Bound<'_>) -> Result<(), Refusal> {
         let message = bound.message();
         if message.has(Name::Event) {
-            events::check(bound, &self.events_denied, &self.unsolicited_events)?;
+            events::check(bound, &self.events_denied)?;
         }
         if bound.arrival().side == Side::Ue && message.has(Name::ContentType) {
             list::check_any(message, bound.method(), self.list_max)?;

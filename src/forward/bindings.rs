@@ -1,12 +1,21 @@
 //! Stage 7, bindings: which caller registered from which flow, and so how to reach him.
 //!
-//! Takes:   REGISTER requests as they are forwarded, the 2xx to them, flows that close, the time.
-//! Gives:   a number for the flow token; the flow, caller and Service-Route behind a number.
-//! Keeps:   one entry for each (flow, caller, address of record), `max` at most, until it lapses; an entry whose
-//!          REGISTER was not answered for 32 s. Beside it a timer, and its number under three keyed hashes: of its
-//!          flow, of its owner, of both. Under an owner only the newest [`OF_OWNER_MAX`] are found.
+//! 1. A REGISTER that is forwarded makes a binding, and its 2xx confirms it. The same device, an instance and a reg-id,
+//!    confirmed over a new flow, takes the place of its old flow; other instances are not touched.
+//! 2. A flow that closes, or was replaced, is over. Its token leads to the other flows of the same address of record and
+//!    instance as long as the registration would have held, and nowhere if there are none.
+//! 3. A datagram flow that was to ping and is silent, or that nothing could be sent on, is in doubt: others come first.
+//!    One that is silent is tried once, and then not until something comes from it.
+//!
+//! Takes:   REGISTER requests as they are forwarded, the 2xx to them, flows that close, pings, the time.
+//! Gives:   a number for the flow token; the flows, caller and Service-Route behind a number.
+//! Keeps:   one entry for each (flow, caller, address of record, device), `max` at most, until it lapses; an entry whose
+//!          REGISTER was not answered for 32 s. Of one caller and address of record at most [`OF_OWNER_MAX`], of one
+//!          instance in it at most [`OF_INSTANCE_MAX`]: those that are over go first, then the oldest. Beside each a
+//!          timer, and its number under keyed hashes: of its flow, its owner, its instance, of all of it.
 //! Refuses: nothing; a caller who finds no room is told so by stage 7 (503).
-//! Sources: RFC 3327 section 5.2; RFC 3608 section 6.1; RFC 5626 sections 5.1 and 7; `RG-03`, `RG-06`, `OB-04`.
+//! Sources: RFC 3327 section 5.2; RFC 3608 section 6.1; RFC 5626 sections 4.4, 5.1, 5.3.1 and 7; `RG-03`, `RG-06`,
+//!          `OB-04`, `KA-03`, section 10.5 of the rules on associations.
 //!
 //! Locks are taken in the order `by_number`, `index`, `expiry`, and no two of one table.
 
@@ -25,7 +34,8 @@ use crate::expiry::{Expiry, Timer};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::{Instant, Now};
-use crate::transport::Flow;
+use crate::transport::{Flow, Transport};
+use crate::wire::device::{Device, Instance};
 
 /// One registration through us.
 #[derive(Debug)]
@@ -38,19 +48,95 @@ pub struct Binding {
     pub mark: u64,
     /// The address of record, in the form identities are compared in.
     pub aor: Arc<[u8]>,
+    /// Which of his devices it is, if it says so.
+    pub device: Option<Device>,
     /// What the registrar said its requests must visit.
     pub service_route: Option<Arc<[Box<[u8]>]>>,
-    /// Whether the registrar has answered 2xx.
-    pub confirmed: bool,
+    /// How it stands.
+    pub standing: Standing,
     /// When it lapses.
     pub until: Instant,
+    /// How often it was told to ping.
+    pub pings: Option<Duration>,
+    /// When it last did, or registered.
+    heard: Instant,
+    /// Whether something was sent there since it fell silent.
+    tried: bool,
+    /// Whether the last datagram could not be sent.
+    lost: bool,
     timer: Timer,
 }
 
+/// How a binding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The registrar has not answered yet.
+    Asked,
+    /// The registrar has answered 2xx.
+    Confirmed,
+    /// Its flow is closed, or was replaced.
+    Over,
+}
+
+/// What the registrar, and we, said in the 2xx to a REGISTER.
+#[derive(Debug)]
+pub struct Told<'t> {
+    /// Who asked.
+    pub caller: &'t Arc<Caller>,
+    /// For how long; zero ends it.
+    pub granted: Duration,
+    /// What his requests must visit.
+    pub service_route: Option<Arc<[Box<[u8]>]>>,
+    /// How often the flow is to ping (Flow-Timer).
+    pub pings: Option<Duration>,
+    /// Whether the flow is open.
+    pub open: bool,
+}
+
+/// Flows, the first choice first.
+pub type Flows = SmallVec<[Flow; 2]>;
+
+/// Where a token leads.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    /// Over which flows; there is at least one.
+    pub flows: Flows,
+    /// To whom.
+    pub caller: Arc<Caller>,
+    /// Whether that flow is in doubt, and this is its one try.
+    pub doubtful: bool,
+}
+
+/// Whose a binding is.
+#[derive(Clone, Copy, Hash, PartialEq, Eq)]
+struct Owner<'o> {
+    principal: &'o Principal,
+    aor: &'o [u8],
+}
+
+/// What numbers are looked for with.
+#[derive(Hash)]
+enum Key<'k> {
+    Exact(&'k Flow, Owner<'k>, Option<Device>),
+    Flow(&'k Flow),
+    Owner(Owner<'k>),
+    Instance(Owner<'k>, Instance),
+}
+
 impl Binding {
-    fn is_of(&self, principal: &Principal, aor: &[u8]) -> bool {
-        *self.aor == *aor && self.caller.principal == *principal
+    fn owner(&self) -> Owner<'_> {
+        Owner { principal: &self.caller.principal, aor: &self.aor }
     }
+
+    fn is_silent(&self, now: Now) -> bool {
+        let late = |pings: Duration| now.mono.since(self.heard) >= grace(pings);
+        self.flow.transport == Transport::Udp && self.pings.is_some_and(late)
+    }
+}
+
+/// How long a flow may be silent that was told to ping so often: half as long again, for what is under way.
+pub fn grace(pings: Duration) -> Duration {
+    pings.saturating_add(pings.checked_div(2).unwrap_or_default())
 }
 
 type Numbers = SmallVec<[u64; 1]>;
@@ -84,13 +170,20 @@ impl Bindings {
 
     /// The binding for a REGISTER about to be forwarded: the one there is, or a new one; `None` if there is no
     /// room.
-    pub fn prepare(&self, flow: Flow, caller: &Arc<Caller>, aor: &[u8], now: Now) -> Option<Plain> {
+    pub fn prepare(
+        &self,
+        flow: Flow,
+        caller: &Arc<Caller>,
+        aor: &[u8],
+        device: Option<Device>,
+        now: Now,
+    ) -> Option<Plain> {
         self.expire(now);
-        let exact = self.mark(Some(&flow), Some((&caller.principal, aor)));
-        for number in self.numbers(exact) {
+        let owner = Owner { principal: &caller.principal, aor };
+        for number in self.numbers(&Key::Exact(&flow, owner, device)) {
             if let Some(mut known) = self.by_number.get_mut(&number)
-                && known.flow == flow
-                && known.is_of(&caller.principal, aor)
+                && (known.flow, known.device) == (flow, device)
+                && known.owner() == owner
             {
                 known.until = known.until.max(now.mono + UNANSWERED);
                 return Some(Plain { binding: number, caller: known.mark });
@@ -106,44 +199,104 @@ impl Bindings {
             caller: Arc::clone(caller),
             mark: mark_of(&caller.principal),
             aor: aor.into(),
+            device,
             service_route: None,
-            confirmed: false,
+            standing: Standing::Asked,
             until: now.mono + UNANSWERED,
+            pings: None,
+            heard: now.mono,
+            tried: false,
+            lost: false,
             timer: Timer::default(),
         };
         let plain = Plain { binding: number, caller: binding.mark };
         self.expiry.set(&mut binding.timer, binding.until, number);
         self.by_number.insert(number, binding);
-        let owner = self.mark(None, Some((&caller.principal, aor)));
-        for mark in [exact, self.mark(Some(&flow), None), owner] {
-            let mut numbers = self.index.entry(mark).or_default();
-            if mark == owner && numbers.len() >= OF_OWNER_MAX {
-                numbers.remove(0);
+        for key in keys(&flow, owner, device) {
+            if let Some(oldest) = self.enter(&key, number) {
+                self.remove(oldest, |_| true);
             }
-            numbers.push(number);
         }
         Some(plain)
     }
 
-    /// Notes a 2xx to the REGISTER of a binding: granted for so long, with that Service-Route; zero ends it.
-    pub fn confirm(
-        &self,
-        number: u64,
-        caller: &Arc<Caller>,
-        granted: Duration,
-        service_route: Option<Arc<[Box<[u8]>]>>,
-        now: Now,
-    ) {
-        if granted.is_zero() {
+    /// Notes a 2xx to the REGISTER of a binding. Gives the other flows that serve no longer for it.
+    pub fn confirm(&self, number: u64, told: Told<'_>, now: Now) -> Flows {
+        if told.granted.is_zero() {
+            let ended = self.get(number, now, |of| (of.caller.clone(), of.aor.clone(), of.device));
             self.remove(number, |_| true);
-        } else if let Some(mut binding) = self.by_number.get_mut(&number) {
-            let binding = &mut *binding;
-            binding.caller = Arc::clone(caller);
-            binding.service_route = service_route;
-            binding.confirmed = true;
-            binding.until = now.mono + granted + SLACK;
-            self.expiry.set(&mut binding.timer, binding.until, number);
+            let Some((caller, aor, Some(device))) = ended else { return Flows::new() };
+            return self.end(&caller.principal, &aor, device, now);
         }
+        let Some(mut binding) = self.by_number.get_mut(&number) else { return Flows::new() };
+        let of = &mut *binding;
+        of.caller = Arc::clone(told.caller);
+        of.service_route = told.service_route;
+        let was_over = of.standing == Standing::Over;
+        of.standing = if told.open { Standing::Confirmed } else { Standing::Over };
+        of.until = now.mono + told.granted + SLACK;
+        (of.pings, of.heard, of.tried, of.lost) = (told.pings, now.mono, false, false);
+        self.expiry.set(&mut of.timer, of.until, number);
+        let (caller, aor, device, open) = (of.caller.clone(), of.aor.clone(), of.device, told.open);
+        drop(binding);
+        let owner = Owner { principal: &caller.principal, aor: &aor };
+        if was_over && open {
+            self.move_among(number, owner, device, |numbers| numbers.len());
+        }
+        match device.filter(|device| device.reg_id.is_some() && open) {
+            Some(device) => self.supersede(number, owner, device, now),
+            None => Flows::new(),
+        }
+    }
+
+    /// A device is confirmed: its other flows are over.
+    fn supersede(&self, number: u64, owner: Owner<'_>, device: Device, now: Now) -> Flows {
+        let mut replaced = Flows::new();
+        for other in self.numbers(&Key::Instance(owner, device.instance)) {
+            let is_old = |of: &Binding| {
+                of.standing == Standing::Confirmed
+                    && of.device == Some(device)
+                    && of.owner() == owner
+            };
+            let flow = self.get(other, now, |of| is_old(of).then_some(of.flow)).flatten();
+            if let Some(flow) = flow.filter(|_| other != number) {
+                self.retire(other);
+                replaced.push(flow);
+            }
+        }
+        replaced
+    }
+
+    /// A device was taken away, over whichever flow. Gives the flows it had.
+    pub fn end(&self, principal: &Principal, aor: &[u8], device: Device, now: Now) -> Flows {
+        let owner = Owner { principal, aor };
+        let numbers = self.numbers(&Key::Instance(owner, device.instance));
+        self.end_those(numbers, owner, |of| of.device == Some(device), now)
+    }
+
+    /// All that is registered for an address of record was taken away. Gives the flows it had.
+    pub fn end_all(&self, principal: &Principal, aor: &[u8], now: Now) -> Flows {
+        let owner = Owner { principal, aor };
+        self.end_those(self.numbers(&Key::Owner(owner)), owner, |_| true, now)
+    }
+
+    fn end_those(
+        &self,
+        numbers: Numbers,
+        owner: Owner<'_>,
+        those: impl Fn(&Binding) -> bool,
+        now: Now,
+    ) -> Flows {
+        let mut ended = Flows::new();
+        for number in numbers {
+            let is = |of: &Binding| of.owner() == owner && those(of);
+            let flow = self.get(number, now, |of| is(of).then_some(of.flow)).flatten();
+            if let Some(flow) = flow {
+                self.remove(number, |_| true);
+                ended.push(flow);
+            }
+        }
+        ended
     }
 
     /// What `look` finds at the binding of a number, while it holds. Nothing else may be asked of the table meanwhile.
@@ -154,18 +307,130 @@ impl Bindings {
         (binding.until > now.mono).then(|| look(&binding))
     }
 
-    /// The newest other flow of an owner on this node: of those that are found by owner.
-    pub fn another(
+    /// Where a token leads: its own flow, then the one that took its place, then the others of the same address of
+    /// record and instance, the newest first. `None` if there is none of them.
+    pub fn lead(&self, plain: Plain, now: Now, open: impl Fn(&Flow) -> bool) -> Option<Lead> {
+        let found = self.get(plain.binding, now, |of| {
+            let owner = (Arc::clone(&of.caller), Arc::clone(&of.aor), of.device);
+            (of.mark == plain.caller).then_some(owner)
+        });
+        let (caller, aor, device) = found.flatten()?;
+        let owner = Owner { principal: &caller.principal, aor: &aor };
+        let (flows, doubtful) = self.lead_from(plain.binding, owner, device, now, open)?;
+        Some(Lead { flows, caller, doubtful })
+    }
+
+    /// Where a dialog of `principal` leads whose own flows are closed: over other flows of the instances that had those.
+    pub fn lead_beside(
         &self,
-        number: u64,
+        gone: &[Flow],
         principal: &Principal,
-        aor: &[u8],
         now: Now,
-    ) -> Option<Flow> {
-        let numbers = self.numbers(self.mark(None, Some((principal, aor))));
-        numbers.into_iter().rev().filter(|other| *other != number).find_map(|other| {
-            let serves = |other: &Binding| other.confirmed && other.is_of(principal, aor);
-            self.get(other, now, |other| serves(other).then_some(other.flow)).flatten()
+        open: impl Fn(&Flow) -> bool,
+    ) -> Option<Lead> {
+        gone.iter().rev().find_map(|flow| {
+            self.numbers(&Key::Flow(flow)).into_iter().rev().find_map(|number| {
+                let is = |of: &Binding| of.flow == *flow && of.caller.principal == *principal;
+                let found = self.get(number, now, |of| {
+                    is(of).then(|| (Arc::clone(&of.caller), of.aor.clone(), of.device))
+                });
+                let (caller, aor, device) = found.flatten()?;
+                let owner = Owner { principal, aor: &aor };
+                let (flows, doubtful) = self.lead_from(number, owner, device, now, &open)?;
+                Some(Lead { flows, caller, doubtful })
+            })
+        })
+    }
+
+    fn lead_from(
+        &self,
+        first: u64,
+        owner: Owner<'_>,
+        device: Option<Device>,
+        now: Now,
+        open: impl Fn(&Flow) -> bool,
+    ) -> Option<(Flows, bool)> {
+        let beside = device.map(|device| self.numbers(&Key::Instance(owner, device.instance)));
+        let others = beside.into_iter().flatten().rev().filter(|number| *number != first);
+        let instance = device.map(|device| device.instance);
+        let heir = device.filter(|device| device.reg_id.is_some());
+        let (mut sound, mut silent) = (Flows::new(), None);
+        let mut own = 0;
+        for number in std::iter::once(first).chain(others) {
+            let serves = |of: &Binding| match of.standing {
+                Standing::Asked => number == first,
+                Standing::Confirmed => {
+                    of.owner() == owner && of.device.map(|it| it.instance) == instance
+                }
+                Standing::Over => false,
+            };
+            let look = |of: &Binding| {
+                let silent = of.is_silent(now);
+                let near = number == first || heir.is_some() && of.device == heir;
+                serves(of).then_some((of.flow, silent || of.lost, silent && of.tried, near))
+            };
+            match self.get(number, now, look).flatten().filter(|(flow, ..)| open(flow)) {
+                Some((flow, false, _, near)) if !sound.contains(&flow) => {
+                    sound.insert(if near { own } else { sound.len() }, flow);
+                    own = own.saturating_add(usize::from(near));
+                }
+                Some((flow, true, false, _)) => silent = silent.or(Some((flow, number))),
+                _ => {}
+            }
+        }
+        let Some((flow, number)) = silent.filter(|_| sound.is_empty()) else {
+            return (!sound.is_empty()).then_some((sound, false));
+        };
+        self.by_number.get_mut(&number)?.tried = true;
+        sound.push(flow);
+        Some((sound, true))
+    }
+
+    /// The flow that a token was made for, and whether it is still that of its binding.
+    pub fn flow_of(&self, plain: Plain, now: Now) -> Option<Flow> {
+        let is = |of: &Binding| of.standing != Standing::Over && of.mark == plain.caller;
+        self.get(plain.binding, now, |of| is(of).then_some(of.flow)).flatten()
+    }
+
+    /// Something came on a flow: it is in doubt no longer.
+    pub fn heard(&self, flow: &Flow, now: Now) {
+        self.each_of(flow, |of| (of.heard, of.tried, of.lost) = (now.mono, false, false));
+    }
+
+    /// A datagram could not be sent on a flow: it is in doubt.
+    pub fn lost(&self, flow: &Flow) {
+        self.each_of(flow, |of| of.lost = true);
+    }
+
+    fn each_of(&self, flow: &Flow, change: impl Fn(&mut Binding)) {
+        for number in self.numbers(&Key::Flow(flow)) {
+            let binding = self.by_number.get_mut(&number);
+            if let Some(mut binding) = binding.filter(|binding| binding.flow == *flow) {
+                change(&mut binding);
+            }
+        }
+    }
+
+    /// How often a flow is to ping by what is registered from it, and until when.
+    pub fn pings(&self, flow: &Flow, now: Now) -> Option<(Duration, Instant)> {
+        let numbers = self.numbers(&Key::Flow(flow)).into_iter();
+        let found = numbers.filter_map(|number| {
+            let is = |of: &Binding| of.standing == Standing::Confirmed && of.flow == *flow;
+            let look = |of: &Binding| Some((of.pings.filter(|_| is(of))?, of.until));
+            self.get(number, now, look).flatten()
+        });
+        found.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    }
+
+    /// Whether `principal` is registered from a flow.
+    pub fn is_registered(&self, flow: &Flow, principal: &Principal, now: Now) -> bool {
+        self.numbers(&Key::Flow(flow)).into_iter().any(|number| {
+            let is = |of: &Binding| {
+                of.standing == Standing::Confirmed
+                    && of.flow == *flow
+                    && of.caller.principal == *principal
+            };
+            self.get(number, now, is) == Some(true)
         })
     }
 
@@ -176,8 +441,7 @@ impl Bindings {
         principal: &Principal,
         now: Now,
     ) -> Option<Arc<[Box<[u8]>]>> {
-        let numbers = self.numbers(self.mark(Some(flow), None));
-        let found = numbers.into_iter().find_map(|number| {
+        let found = self.numbers(&Key::Flow(flow)).into_iter().find_map(|number| {
             let is =
                 |binding: &Binding| binding.flow == *flow && binding.caller.principal == *principal;
             self.get(number, now, |of| is(of).then(|| of.service_route.clone())).flatten()
@@ -185,11 +449,48 @@ impl Bindings {
         found.flatten()
     }
 
-    /// A flow was closed: its tokens lead nowhere from now on.
+    /// A flow was closed: nothing is sent there from now on, whatever token names it.
     pub fn close(&self, flow: &Flow) {
-        let Some((_, numbers)) = self.index.remove(&self.mark(Some(flow), None)) else { return };
-        for number in numbers {
-            self.remove(number, |binding| binding.flow == *flow);
+        for number in self.numbers(&Key::Flow(flow)) {
+            let found = self.by_number.get(&number);
+            let found = found.filter(|binding| binding.flow == *flow);
+            match found
+                .map(|binding| binding.standing != Standing::Asked && binding.device.is_some())
+            {
+                Some(true) => self.retire(number),
+                Some(false) => self.remove(number, |_| true),
+                None => {}
+            }
+        }
+    }
+
+    /// A binding is over: it stays for what its number says, and makes room before all others.
+    fn retire(&self, number: u64) {
+        let Some(mut binding) = self.by_number.get_mut(&number) else { return };
+        binding.standing = Standing::Over;
+        let (caller, aor, device) = (binding.caller.clone(), binding.aor.clone(), binding.device);
+        drop(binding);
+        let owner = Owner { principal: &caller.principal, aor: &aor };
+        self.move_among(number, owner, device, |_| 0);
+    }
+
+    /// Gives a number another place among those of its owner and its instance.
+    fn move_among(
+        &self,
+        number: u64,
+        owner: Owner<'_>,
+        device: Option<Device>,
+        place: impl Fn(&Numbers) -> usize,
+    ) {
+        let of_instance = device.map(|device| Key::Instance(owner, device.instance));
+        for key in of_instance.into_iter().chain([Key::Owner(owner)]) {
+            if let Some(mut numbers) = self.index.get_mut(&self.mark(&key))
+                && let Some(at) = numbers.iter().position(|known| *known == number)
+            {
+                numbers.remove(at);
+                let place = place(&numbers);
+                numbers.insert(place, number);
+            }
         }
     }
 
@@ -221,22 +522,33 @@ impl Bindings {
         let Some((_, mut binding)) = gone else { return };
         self.expiry.cancel(&mut binding.timer);
         self.held.fetch_sub(1, Ordering::AcqRel);
-        let (flow, owner) = (&binding.flow, (&binding.caller.principal, &*binding.aor));
-        for (flow, owner) in [(Some(flow), Some(owner)), (Some(flow), None), (None, Some(owner))] {
-            let mark = self.mark(flow, owner);
-            self.index.remove_if_mut(&mark, |_, numbers| {
+        for key in keys(&binding.flow, binding.owner(), binding.device) {
+            self.index.remove_if_mut(&self.mark(&key), |_, numbers| {
                 numbers.retain(|known| *known != number);
                 numbers.is_empty()
             });
         }
     }
 
-    fn numbers(&self, mark: u64) -> Numbers {
-        self.index.get(&mark).map(|numbers| numbers.clone()).unwrap_or_default()
+    /// Enters a number under a key; gives the one that has to go for it.
+    fn enter(&self, key: &Key<'_>, number: u64) -> Option<u64> {
+        let most = match key {
+            Key::Exact(..) | Key::Flow(_) => usize::MAX,
+            Key::Owner(_) => OF_OWNER_MAX,
+            Key::Instance(..) => OF_INSTANCE_MAX,
+        };
+        let mut numbers = self.index.entry(self.mark(key)).or_default();
+        let oldest = (numbers.len() >= most).then(|| numbers.remove(0));
+        numbers.push(number);
+        oldest
     }
 
-    fn mark(&self, flow: Option<&Flow>, owner: Option<(&Principal, &[u8])>) -> u64 {
-        self.hasher.hash_one((flow, owner))
+    fn numbers(&self, key: &Key<'_>) -> Numbers {
+        self.index.get(&self.mark(key)).map(|numbers| numbers.clone()).unwrap_or_default()
+    }
+
+    fn mark(&self, key: &Key<'_>) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// How many there are.
@@ -255,13 +567,28 @@ impl Bindings {
     }
 }
 
+/// What a binding is found by.
+fn keys<'k>(
+    flow: &'k Flow,
+    owner: Owner<'k>,
+    device: Option<Device>,
+) -> impl Iterator<Item = Key<'k>> {
+    let instance = device.map(|device| Key::Instance(owner, device.instance));
+    [Key::Exact(flow, owner, device), Key::Flow(flow), Key::Owner(owner)]
+        .into_iter()
+        .chain(instance)
+}
+
 fn mark_of(principal: &Principal) -> u64 {
     let name = Sha256::digest(principal.name.as_bytes());
     u64::from_be_bytes(name.first_chunk::<8>().copied().unwrap_or_default())
 }
 
-/// Most bindings of one owner that are found by it: more flows than these no device has.
-pub const OF_OWNER_MAX: usize = 16;
+/// Most bindings of one caller and address of record.
+pub const OF_OWNER_MAX: usize = 64;
+/// Most of one instance in them: RFC 5626 section 4.2.1 has a device use up to four flows at once, and each may have an
+/// old one that is over.
+pub const OF_INSTANCE_MAX: usize = 8;
 /// How many lapse in one turn of a worker, at most.
 const AT_ONCE: usize = 256;
 /// How long a REGISTER may stay unanswered: 64*T1.
@@ -270,118 +597,4 @@ const UNANSWERED: Duration = Duration::from_secs(32);
 const SLACK: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-    use crate::identity::Proof;
-    use crate::instant::WallTime;
-    use crate::transport::{ListenerId, Transport};
-
-    std::thread_local! {
-        /// Bindings that were looked at.
-        pub(super) static LOOKED: Cell<usize> = const { Cell::new(0) };
-    }
-
-    fn at(seconds: u64) -> Now {
-        Now { mono: Instant::from_micros(seconds * 1_000_000), wall: WallTime::from_unix(seconds) }
-    }
-
-    fn flow(number: u32) -> Flow {
-        let [a, b, c, d] = number.to_be_bytes();
-        let remote = ([10, a, b, c], 1024 + u16::from(d)).into();
-        Flow { transport: Transport::Udp, listener: ListenerId(0), remote, connection: None }
-    }
-
-    fn caller(name: &str) -> Arc<Caller> {
-        Arc::new(Caller {
-            principal: Principal::new(Proof::Account, name),
-            identities: Arc::from([]),
-            key_name: name.into(),
-            expires: None,
-            strongest: 0.into(),
-            rights: Default::default(),
-        })
-    }
-
-    fn register(bindings: &Bindings, from: u32, name: &str, now: Now) -> u64 {
-        let (caller, hour) = (caller(name), Duration::from_secs(3600));
-        let plain = bindings.prepare(flow(from), &caller, name.as_bytes(), now).expect("room");
-        bindings.confirm(plain.binding, &caller, hour, None, now);
-        plain.binding
-    }
-
-    fn another(bindings: &Bindings, number: u64, name: &str, now: Now) -> Option<Flow> {
-        bindings.another(number, &Principal::new(Proof::Account, name), name.as_bytes(), now)
-    }
-
-    #[test]
-    fn another_flow_is_found_as_soon_among_many_registrations_as_among_few() {
-        for many in [1_000, 10_000, 100_000] {
-            let bindings = Bindings::new(many as usize + 2, 1);
-            for number in 0..many {
-                register(&bindings, number, &format!("ue{number}"), at(0));
-            }
-            let numbers = [many, many + 1].map(|from| register(&bindings, from, "two", at(0)));
-            LOOKED.set(0);
-            assert_eq!(another(&bindings, numbers[0], "two", at(1)), Some(flow(many + 1)));
-            assert_eq!(another(&bindings, numbers[1], "two", at(1)), Some(flow(many)));
-            assert_eq!(another(&bindings, 1, "ue0", at(1)), None);
-            assert_eq!(LOOKED.get(), 2, "among {many}");
-        }
-    }
-
-    #[test]
-    fn nobody_makes_us_look_at_more_than_sixteen() {
-        let bindings = Bindings::new(10_000, 1);
-        let first = register(&bindings, 0, "one", at(0));
-        for from in 1..5_000 {
-            register(&bindings, from, "one", at(0));
-        }
-        let principal = Principal::new(Proof::Account, "one");
-        let mark = bindings.mark(None, Some((&principal, b"one")));
-        assert_eq!(bindings.numbers(mark).len(), OF_OWNER_MAX);
-        assert_eq!(another(&bindings, first, "one", at(1)), Some(flow(4_999)), "the newest");
-        LOOKED.set(0);
-        assert_eq!(another(&bindings, first, "one", at(3630)), None, "all have lapsed");
-        assert_eq!(LOOKED.get(), OF_OWNER_MAX);
-    }
-
-    #[test]
-    fn a_binding_leaves_nothing_behind_however_it_ends() {
-        type End = fn(&Bindings, u64);
-        let ends: [(&str, End); 3] = [
-            ("lapsed", |bindings, _| bindings.sweep(at(3631))),
-            ("closed", |bindings, _| (0..100).for_each(|from| bindings.close(&flow(from)))),
-            ("one ended, the others lapsed", |bindings, number| {
-                bindings.confirm(number, &caller("x"), Duration::ZERO, None, at(1));
-                assert_eq!(bindings.len(), 299);
-                bindings.sweep(at(3631));
-            }),
-        ];
-        for (what, end) in ends {
-            let bindings = Bindings::new(10_000, 1);
-            let mut last = 0;
-            for number in 0..300_u32 {
-                last = register(&bindings, number % 100, &format!("ue{}", number % 7), at(0));
-            }
-            assert_eq!((bindings.len(), bindings.kept().1), (300, 300), "{what}: a timer each");
-            end(&bindings, last);
-            assert_eq!((bindings.len(), bindings.kept()), (0, (0, 0)), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_refresh_holds_longer_and_is_no_other_binding() {
-        let bindings = Bindings::new(1, 1);
-        let number = register(&bindings, 1, "one", at(0));
-        assert_eq!(register(&bindings, 1, "one", at(3000)), number);
-        assert_eq!(bindings.prepare(flow(2), &caller("one"), b"one", at(3000)), None, "no room");
-        bindings.sweep(at(3700));
-        assert!(bindings.get(number, at(6629), |_| ()).is_some());
-        assert!(bindings.get(number, at(6630), |_| ()).is_none());
-        let next = bindings.prepare(flow(2), &caller("one"), b"one", at(6631)).expect("room again");
-        bindings.sweep(at(6631 + 33));
-        assert_eq!((bindings.len(), next.binding > number), (0, true), "nobody answered");
-    }
-}
+mod tests;

@@ -23,7 +23,8 @@ use crate::authentication::{Caller, ServerProof};
 use crate::instant::Instant;
 use crate::transport::{Arrival, Flow, GroupId, Side, Transport};
 use crate::wheel::TimerKey;
-use crate::wire::{Message, Method, Name};
+use crate::wire::device::Asked;
+use crate::wire::{Message, Method};
 
 /// A request on its way: its server transaction and what became of it downstream.
 #[derive(Debug)]
@@ -48,6 +49,10 @@ pub(super) struct Context {
     pub(super) unavailable: bool,
     /// Whether the last flow that was tried is gone.
     pub(super) unreachable: bool,
+    /// Whether it went to a flow in doubt, so that no answer means that the flow is gone.
+    pub(super) doubtful: bool,
+    /// Whether its sender may be told how often to send keep-alives (`KA-04`).
+    pub(super) keeps: bool,
     pub(super) timer: Option<(TimerKey, Instant)>,
     /// Under what it is found by where its requests went.
     pub(super) ways: SmallVec<[u64; 1]>,
@@ -73,7 +78,10 @@ pub(super) struct Register {
     pub(super) caller: Arc<Caller>,
     /// The flow it came on.
     pub(super) flow: Flow,
-    pub(super) ends: bool,
+    /// What it is about.
+    pub(super) asked: Asked,
+    /// The address of record.
+    pub(super) aor: Box<[u8]>,
     /// What the edge proves itself with in the 2xx.
     pub(super) proof: Option<ServerProof>,
 }
@@ -192,15 +200,4 @@ pub(crate) fn reply_flow(message: &Message, arrival: &Arrival, settings: &Settin
         flow.remote.set_port(port);
     }
     flow
-}
-
-/// Whether a REGISTER takes all its Contacts away.
-pub(super) fn ends_all(message: &Message) -> bool {
-    let mut contacts = message.values(Name::Contact).peekable();
-    let ends = |value: &[u8]| {
-        let of_contact = crate::wire::Address::parse(value)
-            .and_then(|contact| contact.param("expires").and_then(crate::wire::headers::seconds));
-        of_contact.or_else(|| message.expires()) == Some(0)
-    };
-    contacts.peek().is_some() && contacts.all(ends)
 }

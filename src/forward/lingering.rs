@@ -48,6 +48,8 @@ pub(super) struct Accepted {
     pub(super) side: Side,
     /// Its dialog.
     pub(super) track: Option<Track>,
+    /// Whether its sender may be told how often to send keep-alives.
+    pub(super) keeps: bool,
 }
 
 /// What becomes of a copy of a request.

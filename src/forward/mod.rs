@@ -89,6 +89,8 @@ pub struct Listener {
     pub force_rport: bool,
     /// Whether security agreements are made here, so that `sec-agree` is an extension we have.
     pub sec_agree: bool,
+    /// Whether a flow that came through another hop is refused to who asks for outbound (rule 13).
+    pub outbound_required: bool,
 }
 
 /// What stage 7 is told. A reload puts another one in its place.
@@ -104,6 +106,8 @@ pub struct Settings {
     pub domains: HashSet<String>,
     /// Peer groups that may send branches without cookie (`TX-08`).
     pub rfc2543: HashSet<GroupId>,
+    /// Peer groups that may use the connections that we open to them, as our Via tells them (`CR-07`).
+    pub aliased: HashSet<GroupId>,
     /// Timers.
     pub timings: Timings,
     /// Whether a UE that does not list `path` is refused (`RG-04`).

@@ -6,7 +6,8 @@
 //! Keeps:   nothing.
 //! Refuses: what `asserted` refuses; new text with a line end in it.
 //! Sources: RFC 3261 sections 16.6 and 18.2.1; RFC 3581; RFC 5658 section 5; RFC 3327 section 5.2; RFC 5393
-//!          section 5.3.3; `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`,
+//!          section 5.3.3; RFC 5923 section 8.1;
+//!          `CR-07`, `RR-01` to `RR-07`, `RG-03`, `RG-04`, `PX-04`, `PX-07`, `VIA-01`, `VIA-07`,
 //!          `VIA-10`.
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Plan<'p> {
     pub route: &'p Route,
     /// The flow token for Path, in a REGISTER.
     pub path_token: Option<&'p str>,
+    /// The route tokens for Record-Route, of the next hop and of the previous one.
+    pub recorded: Option<&'p [String; 2]>,
     /// The branch of our Via.
     pub branch: &'p [u8],
 }
@@ -132,16 +135,32 @@ fn put_via(text: &mut Text, settings: &Settings, side: Side, to: &Destination, b
         if transport == Transport::Udp {
             value.put(";rport");
         }
+        if lends(settings, listener, to) {
+            value.put(";alias");
+        }
     });
+}
+
+/// Whether the server at `to` may use the connection that this goes out on: it proves by certificate who it is, sees one
+/// of ours, and would otherwise dial the address in our Via.
+///
+/// Source: RFC 5923 section 8.1; `CR-07`.
+fn lends(settings: &Settings, listener: &Listener, to: &Destination) -> bool {
+    let Destination::Target(target) = to else { return false };
+    target.transport == Transport::Tls
+        && settings.aliased.contains(&target.group)
+        && listener.transports.contains(&Transport::Tls)
+}
+
+/// Whether requests of that method leave with Record-Route (`PX-03`, `RR-06`).
+pub fn is_recorded(method: Method) -> bool {
+    use Method::{Invite, Notify, Other, Refer, Subscribe};
+    matches!(method, Invite | Subscribe | Refer | Notify | Other)
 }
 
 /// Double Record-Route: the upper value faces the next hop, the lower one the previous hop.
 fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: &Destination) {
-    let recorded = matches!(
-        bound.method(),
-        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify | Method::Other
-    );
-    if !recorded {
+    if !is_recorded(bound.method()) {
         return;
     }
     let (message, arrival, settings) = (bound.message(), bound.arrival(), plan.settings);
@@ -149,14 +168,19 @@ fn put_record_routes(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>, to: 
     let next = facing(settings, other(arrival.side), to);
     let before = settings.listener(arrival.flow.listener);
     let mirrored = mirrors_tls(message) && settings.mirror_tls_param;
-    for (listener, transport, ue_side) in [
-        (next, to.transport(), arrival.side == Side::Core),
-        (before, arrival.flow.transport, arrival.side == Side::Ue),
+    let token = |place: usize| plan.recorded.and_then(|tokens| tokens.get(place));
+    for (listener, transport, ue_side, token) in [
+        (next, to.transport(), arrival.side == Side::Core, token(0)),
+        (before, arrival.flow.transport, arrival.side == Side::Ue, token(1)),
     ] {
         let Some(listener) = listener else { continue };
         edits.insert(above(message, Name::RecordRoute), |text| {
             text.field("Record-Route", |value| {
-                value.put(if sips { "<sips:" } else { "<sip:" }).put(&listener.name);
+                value.put(if sips { "<sips:" } else { "<sip:" });
+                if let Some(token) = token {
+                    value.put(token).put("@");
+                }
+                value.put(&listener.name);
                 // A UE on TLS finds its way by name: SIPS first in DNS, unless it wrote the parameter itself.
                 let by_name = transport == Transport::Tls && ue_side && !sips && !mirrored;
                 if !by_name {

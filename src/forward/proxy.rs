@@ -16,6 +16,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
@@ -62,6 +63,7 @@ pub struct Proxy {
     pub(super) unanswered: HashMap<Flow, usize, Seeded>,
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
+    pub(super) holds: VecDeque<Hold>,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -80,6 +82,15 @@ pub(super) enum Place {
     Live(u64),
     /// Among those that linger.
     Lingering(u64),
+}
+
+/// A connection, and how long it may be silent (`KA-03`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The connection.
+    pub flow: Flow,
+    /// For how long, and until when that holds; `None` if it may be silent again.
+    pub silence: Option<(Duration, Instant)>,
 }
 
 /// A branch of ours.
@@ -116,6 +127,7 @@ impl Proxy {
             unanswered: HashMap::with_hasher(seeded()),
             next: 0,
             outputs: VecDeque::new(),
+            holds: VecDeque::new(),
         }
     }
 
@@ -462,7 +474,8 @@ impl Proxy {
             (Some(AnyServer::Invite(server)), [branch]) if branch.machine.is_accepted() => {
                 let Some(until) = server.accepted_until() else { return };
                 let (client, to) = (branch.key, branch.to.clone());
-                let accepted = Accepted { client, to, side: context.side, track: context.track };
+                let (side, track, keeps) = (context.side, context.track, context.keeps);
+                let accepted = Accepted { client, to, side, track, keeps };
                 let place = self.lingering.accepted(key, reply_to, accepted, until);
                 clients.insert(client, Place::Lingering(place));
                 place
@@ -477,6 +490,11 @@ impl Proxy {
     /// The next octets to send.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// The next connection whose peer was told how often to ping, or is no longer held to it.
+    pub fn poll_hold(&mut self) -> Option<Hold> {
+        self.holds.pop_front()
     }
 
     /// When [`Proxy::expire`] is due.

@@ -12,23 +12,24 @@ use std::sync::Arc;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
-use super::context::{Context, Register, ends_all, new_server, reply_flow};
+use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Destination, Output, Settings, asserted};
+use super::{Destination, Output, Settings, asserted, returning};
 use crate::association::{Bound, Ruling, Sent};
 use crate::enabler::{Class, Permitted};
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Pending, Side};
+use crate::wire::device::{Asked, asks_outbound};
 use crate::wire::{Method, Name};
 
 use super::proxy::{Place, Proxy};
 
 impl Proxy {
-    /// Sends a permitted request on its way.
+    /// Sends a permitted request on its way. Gives what a rule that is only observed would have refused.
     ///
     /// # Errors
     ///
@@ -38,11 +39,11 @@ impl Proxy {
         permitted: Permitted<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let service = permitted.service();
         let bound = permitted.into_bound();
         match bound.method() {
-            Method::Cancel => self.cancel(&bound, ticket, now),
+            Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
             _ => self.forward_request(&bound, service, ticket, now),
         }
@@ -54,7 +55,7 @@ impl Proxy {
         service: Option<&str>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         let settings = self.settings();
         let (message, arrival) = (bound.message(), bound.arrival());
         let flow = arrival.flow;
@@ -71,10 +72,12 @@ impl Proxy {
         let edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
+        let recorded = self.route_tokens(bound, &route, now);
         let plan = Plan {
             settings: &settings,
             route: &route,
             path_token: token.as_deref(),
+            recorded: recorded.as_ref(),
             branch: &branch,
         };
         let printed = outgoing::print(bound, edits, &plan)
@@ -103,6 +106,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: route.doubtful,
+            keeps: returning::keeps(message),
             timer: None,
             ways: SmallVec::new(),
         });
@@ -113,16 +118,36 @@ impl Proxy {
         }
         self.start_client(id, &mut context, printed, first, &branch, now);
         self.put_back(id, context);
-        Ok(())
+        Ok(route.would)
+    }
+
+    /// The tokens of both Record-Route values: for the next hop, and for the previous one.
+    fn route_tokens(&mut self, bound: &Bound<'_>, route: &Route, now: Now) -> Option<[String; 2]> {
+        if !outgoing::is_recorded(bound.method()) {
+            return None;
+        }
+        let mut nonces = [[0; crate::association::token::NONCE_OCTETS]; 2];
+        for nonce in &mut nonces {
+            self.rng.fill_bytes(nonce);
+        }
+        self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
     /// Leaves out the flows to a UE that the class of a request may not go over.
     fn keep_to_class(&self, bound: &Bound<'_>, route: &mut Route, now: Now) -> Result<(), Refusal> {
-        let Sent::Ue(first, owner) = &mut route.sent else { return Ok(()) };
+        let owner = match &route.sent {
+            Sent::Core(_) => return Ok(()),
+            Sent::Ue(_, caller) => Some(&caller.principal),
+            Sent::Inside if bound.arrival().side == Side::Ue => return Ok(()),
+            Sent::Inside => None,
+        };
         let mut flows: SmallVec<[Flow; 2]> =
             route.destinations.iter().filter_map(route::flow_of).collect();
         self.shared.gate.enablers.deliver(bound, &mut flows, owner, now)?;
-        *first = flows.first().copied().ok_or(Refusal::NoRoute)?;
+        let way = flows.first().copied().ok_or(Refusal::NoRoute)?;
+        if let Sent::Ue(first, _) = &mut route.sent {
+            *first = way;
+        }
         route.destinations.retain(|to| match to {
             Destination::Flow(flow) => flows.contains(flow),
             Destination::Target(_) => false,
@@ -144,10 +169,17 @@ impl Proxy {
         if settings.path_strict && !message.has_option(Name::Supported, "path") {
             return Err(Refusal::PathUnsupported);
         }
+        let hops = message.values(Name::Via).count();
+        let required = settings.listener(bound.arrival().flow.listener);
+        let required = required.is_some_and(|listener| listener.outbound_required);
+        if required && hops > 1 && asks_outbound(message) {
+            return Err(Refusal::OutboundLacking);
+        }
         let Some(caller) = bound.caller() else { return Ok((None, None)) };
         let aor = message.to().map(|to| to.uri().identity()).unwrap_or_default();
-        let flow = bound.arrival().flow;
-        let plain = self.shared.bindings.prepare(flow, caller, &aor, now);
+        let (flow, asked) = (bound.arrival().flow, Asked::of(message));
+        let device = asked.device;
+        let plain = self.shared.bindings.prepare(flow, caller, &aor, device, now);
         let plain = plain.ok_or(Refusal::TableFull)?;
         let mut nonce = [0; super::token::NONCE_OCTETS];
         self.rng.fill_bytes(&mut nonce);
@@ -156,7 +188,8 @@ impl Proxy {
             binding: plain.binding,
             caller: Arc::clone(caller),
             flow,
-            ends: ends_all(message),
+            asked,
+            aor: aor.into(),
             proof: bound.authenticated().proof().cloned(),
         };
         Ok((Some(register), token))
@@ -168,7 +201,7 @@ impl Proxy {
         bound: &Bound<'_>,
         ticket: &Ticket,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Refusal> {
         if !matches!(bound.ruling(), Ruling::Inside(_)) {
             return Err(Refusal::AckUnmatched);
         }
@@ -178,11 +211,17 @@ impl Proxy {
         let headers = &settings.headers;
         let edits = asserted::edit_request(bound, &self.shared.gate, headers, None, ue)?;
         let branch = self.branch(&ticket.loop_part);
-        let plan = Plan { settings: &settings, route: &route, path_token: None, branch: &branch };
+        let plan = Plan {
+            settings: &settings,
+            route: &route,
+            path_token: None,
+            recorded: None,
+            branch: &branch,
+        };
         let printed = outgoing::print(bound, edits, &plan).map_err(|_| Refusal::AckUnmatched)?;
         let to = route.destinations.first().cloned().ok_or(Refusal::AckUnmatched)?;
         self.outputs.push_back(Output { to, octets: printed.octets });
-        Ok(())
+        Ok(route.would)
     }
 
     /// Answers a CANCEL, and cancels the INVITE it fits.
@@ -213,6 +252,8 @@ impl Proxy {
             cancelled: false,
             unavailable: false,
             unreachable: false,
+            doubtful: false,
+            keeps: false,
             timer: None,
             ways: SmallVec::new(),
         });

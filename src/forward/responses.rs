@@ -8,19 +8,23 @@
 //! Sources: RFC 3261 sections 16.7, 17.1.3 and 21.5.4; RFC 3263 section 4.3; RFC 4320 section 4.2; RFC 6026 section 7.3;
 //!          `PX-12`, `PX-13`, `DNS-03`, `RG-06`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::bindings::{self, Told};
 use super::context::{Branch, Context, Register, fits};
 use super::outgoing::{self};
+use super::returning::Way;
 use super::transaction::{ClientInput, ClientKey, ServerInput};
 use super::{Destination, Output, Settings, asserted, precheck, returning};
 use crate::association::Responder;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
-use crate::wire::{Message, Name};
+use crate::wire::{Message, Name, device};
 
-use super::proxy::{Event, Place, Proxy};
+use super::proxy::{Event, Hold, Place, Proxy};
 
 impl Proxy {
     /// Takes a response.
@@ -65,7 +69,8 @@ impl Proxy {
         let (settings, gate) = (self.settings(), &self.shared.gate);
         let ue = if accepted.side == Side::Ue { reply_to } else { from.flow }.listener;
         let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers, ue);
-        if let Some(octets) = returning::print(response, edits, None, reply_to.transport) {
+        let way = Way { proof: None, on: reply_to.transport, keeps: accepted.keeps };
+        if let Some(octets) = returning::print(response, edits, way) {
             self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
         }
         Ok(())
@@ -90,6 +95,9 @@ impl Proxy {
         // One without a Via below ours would go nowhere, and end a transaction that still has hope.
         if !cancel && !goes_on(response) {
             return Err(Refusal::ResponseAstray);
+        }
+        if context.doubtful {
+            self.shared.bindings.heard(&from.flow, now);
         }
         if let (Some(503), Destination::Target(target)) = (response.status(), &branch.to) {
             let pause = response.retry_after().unwrap_or(0);
@@ -124,6 +132,10 @@ impl Proxy {
         if status == 100 {
             return Ok(());
         }
+        // RFC 5626 section 7: another flow of the same instance takes its place.
+        if status == 430 && context.side == Side::Core && self.next_destination(id, context, now) {
+            return Ok(());
+        }
         if status == 503 {
             context.unavailable = true;
             if self.next_destination(id, context, now) {
@@ -142,26 +154,47 @@ impl Proxy {
         let (side, gate) = (context.side, &self.shared.gate);
         let edits = asserted::edit_response(response, side, gate, &settings.headers, ue);
         let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
-        if let Some(octets) = returning::print(response, edits, proof, context.reply_to.transport) {
+        let way = Way { proof, on: context.reply_to.transport, keeps: context.keeps };
+        if let Some(octets) = returning::print(response, edits, way) {
             self.send_back(context, status, octets, now);
         }
         Ok(())
     }
 
-    pub(super) fn note_registration(&self, context: &Context, response: &Message, now: Now) {
-        let Some(Register { binding, caller, flow, ends, .. }) = context.register.as_deref() else {
+    pub(super) fn note_registration(&mut self, context: &Context, response: &Message, now: Now) {
+        let (Some(register), Some((request, _))) = (&context.register, &context.request) else {
             return;
         };
-        let granted = if *ends { std::time::Duration::ZERO } else { returning::granted(response) };
+        let Register { binding, caller, flow, asked, aor, .. } = &**register;
+        let (bindings, principal) = (&self.shared.bindings, &caller.principal);
+        let granted = if asked.ends { Duration::ZERO } else { device::granted(response, request) };
         let mut routes = response.values(Name::ServiceRoute).map(Box::from).peekable();
-        let routes = routes.peek().is_some().then(|| routes.collect());
+        let service_route = routes.peek().is_some().then(|| routes.collect());
+        let timer = returning::flow_timer(response, flow.transport).map(Duration::from_secs);
+        let open = self.shared.is_open(flow);
+        let told = Told { caller, granted, service_route, pings: timer, open };
+        let mut left = bindings.confirm(*binding, told, now);
+        for device in &asked.ended {
+            left.extend(bindings.end(principal, aor, *device, now));
+        }
+        if asked.ends_all {
+            left.extend(bindings.end_all(principal, aor, now));
+        }
         let flows = self.shared.gate.authentication.flows();
-        if granted.is_zero() {
-            flows.note_deregistered(flow, caller);
-        } else if self.shared.is_open(flow) {
+        if !granted.is_zero() && open {
             flows.note_registered(flow, caller, granted, now);
         }
-        self.shared.bindings.confirm(*binding, caller, granted, routes, now);
+        left.push(*flow);
+        for flow in left {
+            if !bindings.is_registered(&flow, principal, now) {
+                flows.note_deregistered(&flow, caller);
+            }
+            if flow.transport.is_reliable() {
+                let silence = bindings.pings(&flow, now);
+                let silence = silence.map(|(pings, until)| (bindings::grace(pings), until));
+                self.holds.push_back(Hold { flow, silence });
+            }
+        }
     }
 
     /// Tries the next destination; `false` if there is none.
@@ -244,6 +277,11 @@ impl Proxy {
 
     /// The destination cannot be reached: whatever waits for it goes elsewhere, or is given up.
     pub fn transport_failed(&mut self, failed: &Destination, now: Now) {
+        if let Destination::Flow(flow) = failed
+            && flow.connection.is_none()
+        {
+            self.shared.bindings.lost(flow);
+        }
         let settings = self.settings();
         let fails = |branch: &Branch| leads_to(&branch.to, failed, &settings);
         let way = self.way(failed);
@@ -270,7 +308,8 @@ impl Proxy {
     pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
         for event in events {
             let Event::Gone { unavailable } = event else { continue };
-            context.unreachable = *unavailable;
+            // A flow in doubt that does not answer is gone.
+            context.unreachable = *unavailable || context.doubtful;
             context.unavailable |= *unavailable;
             if !self.next_destination(id, context, now) {
                 self.give_up(context, now);

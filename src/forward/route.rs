@@ -4,14 +4,14 @@
 //! Gives:   [`Route`]: destinations in order, how many topmost Route values are ours, who owns the other end.
 //! Keeps:   nothing.
 //! Refuses: a Route that leads past the core; a maddr; a domain without route; a token that does not open, or whose
-//!          flow is gone; a SIPS request without a secure hop.
+//!          flow is gone with all others of its instance; from a UE, a token of another flow; a SIPS request without
+//!          a secure hop.
 //! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
-//!          `DNS-08`, `PX-08` to `PX-10`, `OB-01`, `OB-04`.
-
-use std::sync::Arc;
+//!          `DNS-08`, `PX-06`, `PX-08` to `PX-10`, `OB-01`, `OB-02`, `OB-04`.
 
 use smallvec::SmallVec;
 
+use super::bindings::Lead;
 use super::token::Plain;
 use super::{Destination, Settings, Shared};
 use crate::association::{Bound, Ruling, Sent};
@@ -32,6 +32,10 @@ pub struct Route {
     pub restored_uri: Option<Vec<u8>>,
     /// Who will own the other leg of a dialog.
     pub sent: Sent,
+    /// What rule 9 would have refused, where it is only observed.
+    pub would: Option<Refusal>,
+    /// Whether it goes to a flow that was to ping and is silent (`KA-03`).
+    pub doubtful: bool,
 }
 
 /// Finds the way of a request.
@@ -48,7 +52,7 @@ pub fn route(
     let message = bound.message();
     let own_routes = own_routes(message, settings);
     let restored_uri = strict_target(message, settings, own_routes);
-    let (destinations, sent) = match bound.arrival().side {
+    let (destinations, sent, doubtful) = match bound.arrival().side {
         Side::Ue => to_core(bound, shared, settings, own_routes, restored_uri.as_deref(), now)?,
         Side::Core => to_ue(bound, shared, settings, now)?,
     };
@@ -59,7 +63,27 @@ pub fn route(
     if destinations.is_empty() {
         return Err(if sips { Refusal::SipsImpossible } else { Refusal::NoRoute });
     }
-    Ok(Route { destinations, own_routes, restored_uri, sent })
+    let would = check_way(bound, shared, own_routes, restored_uri.as_deref())?;
+    Ok(Route { destinations, own_routes, restored_uri, sent, would, doubtful })
+}
+
+/// Rule 9: inside a dialog a UE's request leads where its dialog does.
+fn check_way(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    own_routes: usize,
+    restored: Option<&[u8]>,
+) -> Result<Option<Refusal>, Refusal> {
+    let (Ruling::Inside(inside), Side::Ue) = (bound.ruling(), bound.arrival().side) else {
+        return Ok(None);
+    };
+    let message = bound.message();
+    let uri = target(message, restored).ok_or(Refusal::RouteMismatch)?;
+    let count = message.values(Name::Route).count();
+    // A strict router before us moved the target to the end.
+    let count = count.saturating_sub(usize::from(restored.is_some()));
+    let beyond = message.values(Name::Route).take(count).skip(own_routes);
+    shared.gate.associations.check_way(inside, &uri, beyond)
 }
 
 /// The Request-URI, or what a strict router before us put in its place.
@@ -67,10 +91,12 @@ fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u
     restored.map_or_else(|| message.uri(), Uri::parse)
 }
 
-/// How many Route values on top are ours.
+/// How many Route values on top are ours: both of a pair. What stands behind them is of another pass of this call,
+/// or of another hop, and goes where it leads.
 fn own_routes(message: &Message, settings: &Settings) -> usize {
     message
         .values(Name::Route)
+        .take(2)
         .take_while(|value| {
             Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
         })
@@ -87,7 +113,7 @@ fn strict_target(message: &Message, settings: &Settings, own_routes: usize) -> O
     Address::parse(last).map(|route| route.uri().octets().to_vec())
 }
 
-type Way = (SmallVec<[Destination; 2]>, Sent);
+type Way = (SmallVec<[Destination; 2]>, Sent, bool);
 
 fn to_core(
     bound: &Bound<'_>,
@@ -108,12 +134,33 @@ fn to_core(
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
     }
+    check_tokens(bound, shared, own_routes, now)?;
     if settings.route_check && bound.method() != Method::Cancel {
         let others = message.values(Name::Route).skip(own_routes);
         check_preloaded(bound, shared, others, now)?;
     }
     let group = settings.route(uri.host()).ok_or(Refusal::DomainForeign)?;
     towards(shared, group, None, Some(now))
+}
+
+/// A token in a Route that names us must be that of the flow it comes on: from UE to UE there is no way but through the
+/// core. One whose key or flow is gone says nothing (`OB-02`).
+fn check_tokens(
+    bound: &Bound<'_>,
+    shared: &Shared,
+    own_routes: usize,
+    now: Now,
+) -> Result<(), Refusal> {
+    for value in bound.message().values(Name::Route).take(own_routes) {
+        let Some(route) = Address::parse(value) else { continue };
+        let Some(token) = route.uri().user() else { continue };
+        let plain = shared.tokens.open(token, now.wall)?;
+        let flow = plain.and_then(|plain| shared.bindings.flow_of(plain, now));
+        if flow.is_some_and(|flow| flow != bound.arrival().flow) {
+            return Err(Refusal::TokenForged);
+        }
+    }
+    Ok(())
 }
 
 /// A Route beyond ours must be the Service-Route that this caller's registrar gave.
@@ -170,7 +217,7 @@ fn towards(
     match way.first() {
         Some(Destination::Target(target)) => {
             let sent = Sent::Core(target.clone());
-            Ok((way, sent))
+            Ok((way, sent, false))
         }
         _ => Err(Refusal::NoRoute),
     }
@@ -187,22 +234,27 @@ fn to_ue(
         // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
         let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
-        let flow = way.first().and_then(flow_of).ok_or(Refusal::FlowGone)?;
         // The leg has its owner already; nothing is formed.
-        let nobody = crate::identity::Principal::new(crate::identity::Proof::Address, "");
-        return Ok((way, Sent::Ue(flow, nobody)));
+        if !way.is_empty() {
+            return Ok((way, Sent::Inside, false));
+        }
+        let origin = &inside.origin;
+        let fits =
+            |flow: &Flow| shared.is_open(flow) && (!origin.secure || flow.transport.is_secure());
+        let lead = shared.bindings.lead_beside(inside.anchors(), &origin.owner, now, fits);
+        let (way, _, doubtful) = lead.and_then(over).ok_or(Refusal::FlowGone)?;
+        return Ok((way, Sent::Inside, doubtful));
     }
     let plain = token_on_top(bound.message(), shared, settings, now)?;
-    let found = shared.bindings.get(plain.binding, now, |binding| {
-        let owner = (binding.caller.principal.clone(), Arc::clone(&binding.aor));
-        (binding.mark == plain.caller).then_some((binding.flow, owner))
-    });
-    let (flow, (principal, aor)) = found.flatten().ok_or(Refusal::FlowGone)?;
-    let mut way: SmallVec<[Destination; 2]> = SmallVec::new();
-    way.push(Destination::Flow(flow));
-    let other = shared.bindings.another(plain.binding, &principal, &aor, now);
-    way.extend(other.map(Destination::Flow));
-    Ok((way, Sent::Ue(flow, principal)))
+    let lead = shared.bindings.lead(plain, now, |flow| shared.is_open(flow));
+    lead.and_then(over).ok_or(Refusal::FlowGone)
+}
+
+/// Over flows of one instance, one after the other (`PX-06`).
+fn over(lead: Lead) -> Option<Way> {
+    let first = *lead.flows.first()?;
+    let way = lead.flows.into_iter().map(Destination::Flow).collect();
+    Some((way, Sent::Ue(first, lead.caller), lead.doubtful))
 }
 
 /// The token of the topmost Route.

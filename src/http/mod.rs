@@ -8,6 +8,7 @@
 //!          [`Bounds::fields`] fields; the connections past the bounds, by closing them or leaving them unaccepted.
 //! Sources: RFC 9112.
 
+pub mod admin;
 pub mod ub;
 
 use std::collections::HashMap;
@@ -26,7 +27,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 /// Bounds of one listener.
@@ -100,6 +102,7 @@ where
             continue;
         };
         let Some(entry) = sources.enter(source.ip(), bounds.per_source) else { continue };
+        let _ = stream.set_nodelay(true);
         let (handler, stopped) = (handler.clone(), stopped.clone());
         tokio::spawn(async move {
             converse(stream, source, bounds, handler, stopped).await;
@@ -113,17 +116,18 @@ where
 }
 
 /// One connection, until it ends, its time is over, or the listener ends.
-async fn converse<H, A>(
-    stream: TcpStream,
-    source: SocketAddr,
+async fn converse<S, F, H, A>(
+    stream: S,
+    source: F,
     bounds: Bounds,
     handler: H,
     mut stopped: watch::Receiver<()>,
 ) where
-    H: Fn(Request<Incoming>, SocketAddr) -> A,
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Copy,
+    H: Fn(Request<Incoming>, F) -> A,
     A: Future<Output = Answer>,
 {
-    let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let answer = handler(request, source);
         async { Ok::<_, Infallible>(answer.await) }

@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{KeyAnswer, KeySource, NafId, UaId};
-use crate::authentication::{Caller, bootstrapped};
+use crate::authentication::{Caller, Renewal, bootstrapped};
 use crate::gate::Lookup;
 use crate::identity::{Btid, Impu, Principal, Proof};
 use crate::instant::{Now, WallTime};
@@ -299,6 +299,7 @@ impl PskKeys {
         }
         let caller = Caller {
             principal: Principal::new(Proof::ProvisionedKey, &*name),
+            renewal: Renewal::default(),
             identities: Arc::clone(&known.identities),
             key_name: (&*name).into(),
             expires: known.expires,

@@ -91,7 +91,21 @@ pub struct Metrics {
     faults: Vec<(Counter, Episode)>,
     trouble: Vec<Episode>,
     gauges: Mutex<Vec<(Reading, Box<Ask>)>>,
+    families: Mutex<Vec<Family>>,
 }
+
+/// Numbers of one name whose labels come and go.
+struct Family {
+    name: &'static str,
+    about: &'static str,
+    ask: Box<AskAll>,
+}
+
+/// Labels, and the number that they have.
+pub type Row = (Vec<(&'static str, String)>, u64);
+
+/// Asked for all rows when a page is printed.
+type AskAll = dyn Fn() -> Vec<Row> + Send + Sync;
 
 /// Asked for a number when a page is printed.
 type Ask = dyn Fn() -> u64 + Send + Sync;
@@ -166,6 +180,7 @@ impl Metrics {
             faults: FAULTS.into_iter().map(by_fault).collect(),
             trouble: TROUBLE.iter().map(|_| Episode::default()).collect(),
             gauges: Mutex::default(),
+            families: Mutex::default(),
             recorder,
             handle,
         }
@@ -183,6 +198,18 @@ impl Metrics {
         self.recorder.describe_gauge(name.into(), None, about.into());
         let gauge = self.recorder.register_gauge(&key(name, labels), &METADATA);
         self.ask(Reading::Gauge(gauge), Box::new(ask));
+    }
+
+    /// Numbers that go up and down, whose labels come and go: all are asked for when the page is printed. A label that
+    /// is gone then is not on it.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        about: &'static str,
+        ask: impl Fn() -> Vec<Row> + Send + Sync + 'static,
+    ) {
+        let family = Family { name, about, ask: Box::new(ask) };
+        self.families.lock().unwrap_or_else(PoisonError::into_inner).push(family);
     }
 
     /// A number that somebody else counts, asked for when the page is printed.
@@ -210,7 +237,11 @@ impl Metrics {
                 Reading::Counter(counter) => counter.absolute(ask()),
             }
         }
-        self.handle.render()
+        let mut page = self.handle.render();
+        for family in &*self.families.lock().unwrap_or_else(PoisonError::into_inner) {
+            family.print(&mut page);
+        }
+        page
     }
 
     /// Ends the episodes that are over, with a line each in the log. To be called every few seconds.
@@ -265,6 +296,29 @@ impl Metrics {
         };
         cell.get_or_init(make).increment(1);
     }
+}
+
+impl Family {
+    /// Prints its rows in the form of the rest of the page.
+    fn print(&self, page: &mut String) {
+        let Self { name, about, ask } = self;
+        let rows = ask();
+        if rows.is_empty() {
+            return;
+        }
+        page.push_str(&format!("# HELP {name} {about}\n# TYPE {name} gauge\n"));
+        for (labels, value) in rows {
+            let labels = labels.iter().map(|(label, text)| format!("{label}=\"{}\"", quoted(text)));
+            let labels = labels.collect::<Vec<_>>().join(",");
+            page.push_str(&format!("{name}{{{labels}}} {value}\n"));
+        }
+        page.push('\n');
+    }
+}
+
+/// The value of a label as it stands between quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 impl Watch for Metrics {
@@ -477,5 +531,21 @@ mod tests {
         let page = metrics.render();
         assert!(page.contains("sipward_flows{transport=\"tls\"} 1\n"), "{page}");
         assert!(page.contains("sipward_accepted_total 7\n"), "{page}");
+    }
+
+    #[test]
+    fn labels_that_come_and_go_are_asked_for_too() {
+        let metrics = Metrics::new();
+        let rows = Arc::new(Mutex::new(vec![(vec![("of", "a \"b\" \\c".to_owned())], 7)]));
+        let asked = Arc::clone(&rows);
+        metrics.gauges("sipward_left", "Left.", move || asked.lock().unwrap().clone());
+        let family = "# HELP sipward_left Left.\n# TYPE sipward_left gauge\n";
+        let first = format!("{family}sipward_left{{of=\"a \\\"b\\\" \\\\c\"}} 7\n");
+        assert!(metrics.render().contains(&first), "{}", metrics.render());
+        *rows.lock().unwrap() = vec![(vec![("of", "d".to_owned()), ("at", "1".to_owned())], 8)];
+        let next = format!("{family}sipward_left{{of=\"d\",at=\"1\"}} 8\n\n");
+        assert!(metrics.render().ends_with(&next), "{}", metrics.render());
+        rows.lock().unwrap().clear();
+        assert!(!metrics.render().contains("sipward_left"));
     }
 }

@@ -29,6 +29,7 @@ use crate::authentication::{
 use crate::enabler::Enablers;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
+use crate::forward::proxy::Hold;
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
     timers::Timings,
@@ -113,8 +114,6 @@ pub const GBA_REALM: &str = "3GPP-bootstrapping@edge.example.net";
 pub const UE1_BTID: &str = "I1U8vpY3qJ0hiuZNrke/NQ==@bsf.example.net";
 /// The digest password of `ue1`: base64 of its Ks_NAF.
 pub const UE1_PASSWORD: &str = "VQasbdqJHgDh9gYmzPYQw9oPwUKXr5WJMjSP7gcILMc=";
-/// The digest password of `ue1` for location: base64 of its Ks_NAF for LOCSIP.
-pub const UE1_LOCSIP_PASSWORD: &str = "mGvVRti/TrzchgK9KB/e0dNucPe4qN4aP+7WgMOwnqU=";
 /// The B-TID of `ue2`.
 pub const UE2_BTID: &str = "wAB9ooJB8+dPyHpn1r2nHg==@bsf.example.net";
 /// The digest password of `ue2`.
@@ -130,6 +129,7 @@ impl Default for LabSettings {
             transports: transports.to_vec(),
             force_rport: true,
             sec_agree: false,
+            outbound_required: false,
         };
         Self {
             admission: admission::Settings::default(),
@@ -172,6 +172,7 @@ impl Default for LabSettings {
                 default_route: Some(GroupId(0)),
                 domains: ["example.net".into()].into(),
                 rfc2543: HashSet::new(),
+                aliased: HashSet::new(),
                 timings: Timings::default(),
                 path_strict: false,
                 headers: asserted::Settings::default(),
@@ -200,6 +201,14 @@ impl Peer {
     /// A UE on a TCP connection of that number.
     pub fn tcp(from: &str, connection: u32) -> Self {
         Self::new(Transport::Tcp, from, Side::Ue, 0, Some(connection))
+    }
+
+    /// The same peer on another connection in the same place: the next generation of its slot.
+    pub fn again(mut self) -> Self {
+        if let Some(connection) = &mut self.arrival.flow.connection {
+            connection.generation = connection.generation.wrapping_add(1);
+        }
+        self
     }
 
     /// A UE on a TLS connection of that number, without a certificate of its own.
@@ -334,6 +343,8 @@ pub struct Lab {
     pub asked: Vec<Lookup>,
     /// Flows it wanted closed.
     pub closed: Vec<Flow>,
+    /// Connections it holds to their pings, or no longer, in order.
+    pub holds: Vec<Hold>,
     gone: Arc<ClosedOnes>,
     journey: Journey,
 }
@@ -363,17 +374,28 @@ impl Lab {
     pub fn new(settings: LabSettings) -> Self {
         let keys = Arc::new(LabKeys::default());
         let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
-        Self::build(settings, keys, source)
+        Self::build(settings, keys, source, start())
+    }
+
+    /// Ends the edge and begins another one with these settings and the same secrets: all connections are gone, and
+    /// what was decided is forgotten.
+    pub fn restart(&mut self, settings: LabSettings) {
+        let keys = Arc::new(LabKeys::default());
+        let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
+        *self = Self::build(settings, keys, source, self.now);
     }
 
     /// An edge whose keys come from `source`, in place of the laboratory's own: for benches of the real one.
     pub fn with_source(settings: LabSettings, source: Arc<dyn KeySource>) -> Self {
-        Self::build(settings, Arc::new(LabKeys::default()), source)
+        Self::build(settings, Arc::new(LabKeys::default()), source, start())
     }
 
-    fn build(settings: LabSettings, keys: Arc<LabKeys>, source: Arc<dyn KeySource>) -> Self {
-        let start = Duration::from_secs(1000);
-        let now = Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) } + start;
+    fn build(
+        settings: LabSettings,
+        keys: Arc<LabKeys>,
+        source: Arc<dyn KeySource>,
+        now: Now,
+    ) -> Self {
         for (btid, password, impi, identities) in [
             (
                 UE1_BTID,
@@ -392,12 +414,10 @@ impl Lab {
             let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
             keys.put(Btid::new(btid).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
         }
-        let identities = ["sip:alice@example.net", "tel:+12015550101"];
-        let ends = now + Duration::from_secs(3600);
-        let key = lab_key(UE1_LOCSIP_PASSWORD, "ue1@ims.example.net", &identities, ends);
-        let naf = NafId::new(EDGE, UaId::LOCSIP);
-        keys.put(Btid::new(UE1_BTID).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
+        keys.put_location(now);
         let policies = settings.policies();
+        // Numbers of a later process are others.
+        let first = now.mono.as_micros();
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
         let gate = Gate {
             admission: Admission::new(settings.admission),
@@ -408,7 +428,7 @@ impl Lab {
                 nonces,
                 [2; 32],
             ),
-            associations: Arc::new(Associations::new(settings.association, [3; 16], 1)),
+            associations: Arc::new(Associations::new(settings.association, [3; 16], first)),
             enablers: Enablers::new(policies, 10_000),
             tag_key: [4; 16],
         };
@@ -424,7 +444,8 @@ impl Lab {
         let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now, decisions, asked, closed, gone, journey }
+        let holds = Vec::new();
+        Self { shared, keys, now, decisions, asked, closed, holds, gone, journey }
     }
 
     /// Another worker of the same edge, to be run beside this one.
@@ -434,7 +455,8 @@ impl Lab {
         let proxy = Proxy::new(Arc::clone(&shared), worker, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, keys, now: self.now, decisions, asked, closed, gone, journey }
+        let holds = Vec::new();
+        Self { shared, keys, now: self.now, decisions, asked, closed, holds, gone, journey }
     }
 
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
@@ -533,6 +555,7 @@ impl Lab {
                 }
                 Action::Ask(lookup) => self.asked.push(lookup),
                 Action::Close(flow) => self.closed.push(flow),
+                Action::Hold(watch) => self.holds.push(watch),
                 Action::Decided(decision) => self.decisions.push(decision),
             }
         }
@@ -540,7 +563,13 @@ impl Lab {
     }
 }
 
-/// A NAF key from its digest password.
+/// When an edge of the laboratory begins.
+fn start() -> Now {
+    let start = Duration::from_secs(1000);
+    Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) } + start
+}
+
+/// A NAF key from its digest password, made an hour before it ends.
 pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) -> NafKey {
     let octets = STANDARD.decode(password).expect("base64");
     NafKey {
@@ -549,7 +578,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
         expires: expires.wall,
         uss: Arc::from([]),
-        created: WallTime::from_unix(0),
+        created: WallTime::from_unix(expires.wall.as_unix().saturating_sub(3600)),
         ready: Default::default(),
     }
 }

@@ -10,6 +10,6 @@ pub mod enablers;
 pub mod lab;
 pub mod sign;
 
-pub use enablers::{LOCATION, SLP};
+pub use enablers::{LOCATION, SLP, UE1_LOCSIP_PASSWORD};
 pub use lab::{Lab, LabKeys, LabSettings, Peer, Sent};
 pub use sign::Signer;

@@ -8,20 +8,24 @@
 //!          and only its task has not had its turn.
 //! Refuses: connections over a limit; a message over the queue's bound, which also ends that connection; a
 //!          generation that is gone.
-//! Sources: RFC 5626 sections 5.2 and 7 (a flow and its end); `TR-08`, `TR-17`, `OB-04`, `V-45`, `V-77`, `V-82`.
+//! Sources: RFC 5626 sections 5.2, 5.4 and 7 (a flow and its end); `KA-03`, `TR-08`, `TR-17`, `OB-04`, `V-45`, `V-77`, `V-82`.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
-use super::dtls::doors::Doors;
+use super::aliases::Aliases;
+use super::doors::{Door, Doors};
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
 use super::{ConnectionId, Flow, ListenerId, Transport};
+use crate::instant::Instant as Until;
 
 /// Most messages that wait for a peer that takes no octets.
 pub const QUEUE_MESSAGES: usize = 64;
@@ -41,10 +45,14 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// In all, either direction.
     pub connections: usize,
-    /// TLS handshakes under way at once, as a server; as many over DTLS.
-    pub half_open: usize,
-    /// DTLS handshakes under way at once from one address (an IPv6 /64).
-    pub half_open_per_address: usize,
+    /// Handshakes of TLS and WebSocket under way at once from one address (an IPv6 /64).
+    pub handshakes_per_address: usize,
+    /// Handshakes of TLS and WebSocket under way at once in all.
+    pub handshakes: usize,
+    /// Handshakes of DTLS under way at once from one address (an IPv6 /64).
+    pub dtls_handshakes_per_address: usize,
+    /// Handshakes of DTLS under way at once in all.
+    pub dtls_handshakes: usize,
 }
 
 impl Default for Limits {
@@ -53,8 +61,10 @@ impl Default for Limits {
             unauthenticated_per_address: 100,
             unauthenticated: 20_000,
             connections: 200_000,
-            half_open: 1000,
-            half_open_per_address: 8,
+            handshakes_per_address: 32,
+            handshakes: 4000,
+            dtls_handshakes_per_address: 8,
+            dtls_handshakes: 1000,
         }
     }
 }
@@ -102,9 +112,10 @@ pub struct Flows {
     shards: Vec<RwLock<Shard>>,
     turn: AtomicUsize,
     open: AtomicUsize,
-    half_open: AtomicUsize,
     crowd: Mutex<Crowd>,
     doors: Arc<Doors>,
+    dtls_doors: Arc<Doors>,
+    aliases: Aliases,
     tally: Tally,
 }
 
@@ -129,9 +140,10 @@ impl Flows {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             turn: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            half_open: AtomicUsize::new(0),
             crowd: Mutex::default(),
-            doors: Doors::new(limits.half_open_per_address, limits.half_open),
+            doors: Doors::new(limits.handshakes_per_address, limits.handshakes),
+            dtls_doors: Doors::new(limits.dtls_handshakes_per_address, limits.dtls_handshakes),
+            aliases: Aliases::default(),
             tally: Tally::default(),
         })
     }
@@ -163,6 +175,19 @@ impl Flows {
             pipe.authenticated.store(true, Ordering::Relaxed);
             drop(lock(&pipe.seat).take());
         }
+    }
+
+    /// Holds the peer of a connection to its pings: silent for that long, it is closed. `None` sets it free.
+    ///
+    /// The second time is until when this holds.
+    pub fn hold(&self, flow: &Flow, silence: Option<(Duration, Until)>, now: Until) {
+        let Some(pipe) = self.pipe(flow) else { return };
+        let since = Instant::now();
+        let watch = silence.and_then(|(silence, until)| {
+            Some(Watch { since, silence, until: since.checked_add(until.since(now))? })
+        });
+        *lock(&pipe.watch) = watch;
+        wake(lock(&pipe.queue));
     }
 
     /// Whether somebody did.
@@ -200,6 +225,11 @@ impl Flows {
         &self.tally
     }
 
+    /// Connections that are used backwards.
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
     /// A place for a connection just accepted from `remote`; `None` if its address or the edge has too many.
     pub(super) fn seat(self: &Arc<Self>, remote: IpAddr) -> Option<Seat> {
         let origin = Origin::of(remote);
@@ -219,16 +249,16 @@ impl Flows {
         Some(Seat { flows: self.clone(), origin })
     }
 
-    /// Leave to begin a TLS handshake; `None` if too many are under way.
-    pub(super) fn half_open(self: &Arc<Self>) -> Option<HalfOpen> {
-        let guard = HalfOpen(self.clone());
-        let before = self.half_open.fetch_add(1, Ordering::Relaxed);
-        (before < self.limits.half_open).then_some(guard)
+    /// Leave to shake hands on a connection from `remote`; `None` if too many do.
+    pub(super) fn door(&self, remote: IpAddr) -> Option<Door> {
+        let door = self.doors.enter(remote);
+        self.tally.handshakes_crowded.add(u64::from(door.is_none()));
+        door
     }
 
     /// Leave to begin DTLS handshakes.
-    pub(super) fn doors(&self) -> &Arc<Doors> {
-        &self.doors
+    pub(super) fn dtls_doors(&self) -> &Arc<Doors> {
+        &self.dtls_doors
     }
 
     /// Enters a connection; it is in the table until the lease is dropped.
@@ -358,16 +388,6 @@ impl Drop for Seat {
     }
 }
 
-/// A TLS handshake under way.
-#[derive(Debug)]
-pub(super) struct HalfOpen(Arc<Flows>);
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.half_open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A connection's entry in the table; dropping it takes the entry out, whatever ended the connection.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -401,8 +421,20 @@ pub(super) struct Pipe {
     blocked: AtomicBool,
     seat: Mutex<Option<Seat>>,
     queue: Mutex<Queue>,
+    watch: Mutex<Option<Watch>>,
     /// Set once the connection stands.
     pub(super) facts: OnceLock<Arc<StreamFacts>>,
+}
+
+/// How long the peer of a connection may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// From when.
+    pub(super) since: Instant,
+    /// How long.
+    pub(super) silence: Duration,
+    /// Until when that holds.
+    pub(super) until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -422,6 +454,7 @@ impl Pipe {
             blocked: AtomicBool::new(false),
             seat: Mutex::new(seat),
             queue: Mutex::default(),
+            watch: Mutex::default(),
             facts: OnceLock::new(),
         }
     }
@@ -433,6 +466,11 @@ impl Pipe {
     /// Marks a connection to a peer that the configuration names.
     pub(super) fn authenticate(&self) {
         self.authenticated.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the peer may be silent.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        *lock(&self.watch)
     }
 
     /// Notes whether the peer takes octets.

@@ -7,9 +7,13 @@
 //! Sources: RFC 3261 section 18; RFC 5626 section 3 (flow); RFC 7118 section 5; `TR-01` to `TR-17`.
 
 #[cfg(feature = "edge")]
+pub mod aliases;
+#[cfg(feature = "edge")]
 mod batch;
 pub mod client_hello;
 pub mod demux;
+#[cfg(feature = "edge")]
+pub mod doors;
 pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;
@@ -19,6 +23,8 @@ mod greet;
 pub mod key_desk;
 #[cfg(feature = "edge")]
 pub mod listen;
+#[cfg(feature = "edge")]
+pub mod ocsp;
 #[cfg(feature = "edge")]
 pub mod peer;
 #[cfg(feature = "edge")]
@@ -191,7 +197,7 @@ pub struct Arrival {
     pub side: Side,
     /// Our address it was sent to.
     pub local: SocketAddr,
-    /// Whom the flow's own handshake proved, by a shared key.
+    /// Whom the flow's own handshake proved, by a shared key or by a user's certificate.
     pub channel: Option<Arc<Caller>>,
     /// The peer group on the core side, by certificate or by address; `None` if it is in none.
     pub group: Option<Group>,

@@ -1,11 +1,15 @@
 //! Stage 1, peer: whether the certificate at the other end may be believed, and for which name.
 //!
 //! Takes:   a chain as the TLS handshake brought it, the wall time, and for a server the domain that was dialled.
-//! Gives:   the handshake's assertion that the chain is good; [`PeerVerifier`] is both ends' verifier.
-//! Keeps:   trust anchors and revocation lists as they were loaded. Bounds: those of `tls_identity`.
+//! Gives:   the handshake's assertion that the chain is good; [`PeerVerifier`] is both ends' verifier. After the handshake,
+//!          what a responder says of the peer's own certificate, and the user whom it proves.
+//! Keeps:   trust anchors and revocation lists as they were loaded, whom to ask and who is whose. Bounds: those of
+//!          `tls_identity`.
 //! Refuses: chains over the bounds, before any signature; unknown issuers, wrong validity, wrong key usage, revoked
 //!          certificates; where lists are given, certificates that no list covers and lists that ran out; a server
-//!          that is not of the domain. Nothing is ever fetched: no OCSP, no AIA, no list by URL.
+//!          that is not of the domain, or whose certificate came with an answer of OCSP that does not call it good, or
+//!          without one though it promises one. No address is read out of a certificate: no AIA, no list by URL, and
+//!          the configured responder is asked only about chains that were verified.
 //! Sources: RFC 5922 sections 7.1 to 7.4; RFC 5924 section 4 (key usage); `CR-01` to `CR-04`, `V-40`, `V-78`.
 
 use std::fmt;
@@ -22,11 +26,17 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationOptionsBuilder,
+    RevocationOptionsBuilder, VerifiedPath,
 };
-use x509_parser::prelude::FromDer as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::ocsp::desk::StatusDesk;
+use super::ocsp::{CertId, Issuer, Status, staple};
+use super::tls::TlsRefusal;
+use crate::authentication::Caller;
+use crate::authentication::certificate_users::CertificateUsers;
 use crate::authentication::tls_identity::{CertificateNames, OverBounds, within_bounds};
+use crate::clock;
 use crate::instant::WallTime;
 
 /// `id-kp-sipDomain` (RFC 5924), beside which the usages of TLS clients and servers are accepted.
@@ -41,6 +51,19 @@ pub struct Trust {
     lists: Vec<Arc<CertRevocationList<'static>>>,
     /// The last second of the list that ends first.
     lists_end: Option<WallTime>,
+    /// Who is asked about each peer's own certificate.
+    status: Option<Arc<StatusDesk>>,
+    /// Which certificate is whose, beside those that say so themselves.
+    users: Arc<CertificateUsers>,
+}
+
+/// A chain that was found good.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    /// The peer's own certificate.
+    pub(super) id: CertId,
+    /// The last second of what ends first: a certificate of the chain, or a list.
+    pub(super) until: WallTime,
 }
 
 /// Why lists of what was taken back cannot stand for what they should.
@@ -66,7 +89,41 @@ impl std::error::Error for ListGap {}
 impl Trust {
     /// Trust in `roots`, without lists.
     pub fn new(roots: RootCertStore) -> Self {
-        Self { roots, lists: Vec::new(), lists_end: None }
+        Self { roots, lists: Vec::new(), lists_end: None, status: None, users: Arc::default() }
+    }
+
+    /// Asks at `desk` about the own certificate of each peer.
+    pub fn asking(mut self, desk: Arc<StatusDesk>) -> Self {
+        self.status = Some(desk);
+        self
+    }
+
+    /// Knows that certificates are those of `users`.
+    pub fn knowing(mut self, users: Arc<CertificateUsers>) -> Self {
+        self.users = users;
+        self
+    }
+
+    /// Who is asked about certificates.
+    pub fn status(&self) -> Option<&Arc<StatusDesk>> {
+        self.status.as_ref()
+    }
+
+    /// Takes over what `before` was told, if the same one is asked in the same way.
+    pub(super) fn remembering(mut self, before: &Self) -> Self {
+        if let (Some(own), Some(before)) = (&mut self.status, &before.status)
+            && own.settings() == before.settings()
+        {
+            *own = Arc::clone(before);
+        }
+        self
+    }
+
+    /// The user whom a client's own certificate proves, until it ends.
+    ///
+    /// Source: RFC 5922 section 7.1 (a URI with a user part is no domain identity).
+    pub fn user_of(&self, own: &CertificateDer<'_>) -> Option<Arc<Caller>> {
+        self.users.caller_of(own)
     }
 
     /// Trust in nobody: for a listener that asks for no certificates.
@@ -118,6 +175,54 @@ impl Trust {
         self.roots.is_empty()
     }
 
+    /// Whether a client that shows `chain` at `now` would be accepted, but for what a responder may say.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn judge_client(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: WallTime,
+    ) -> Result<(), TlsRefusal> {
+        let judged = self.judge(chain, now, KeyUsage::client_auth());
+        judged.map(|_| ()).map_err(TlsRefusal::of_tls)
+    }
+
+    /// Asks about the own certificate of a peer whose `chain` was found good just now, if anybody is to be asked.
+    ///
+    /// # Errors
+    ///
+    /// That it is not good, or what leaves that open.
+    pub(super) async fn ask(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: KeyUsage,
+    ) -> Result<(), TlsRefusal> {
+        if self.status.is_none() {
+            return Ok(());
+        }
+        let judged = self.judge(chain, clock::now().wall, usage).map_err(TlsRefusal::of_tls)?;
+        self.ask_of(&judged).await
+    }
+
+    /// The same for a chain that was judged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trust::ask`].
+    pub(super) async fn ask_of(&self, judged: &Judged) -> Result<(), TlsRefusal> {
+        let Some(desk) = &self.status else { return Ok(()) };
+        match desk.status(&judged.id).await {
+            Ok(Status::Good(_)) => Ok(()),
+            Ok(Status::Revoked) => Err(TlsRefusal::Certificate(CertificateError::Revoked)),
+            Ok(Status::Unknown) => {
+                Err(TlsRefusal::Certificate(CertificateError::UnknownRevocationStatus))
+            }
+            Err(fault) => Err(TlsRefusal::Status(fault)),
+        }
+    }
+
     /// Whether `chain`, a peer's own certificate first, would be accepted at `now` for `usage`.
     ///
     /// # Errors
@@ -128,24 +233,36 @@ impl Trust {
         chain: &[CertificateDer<'_>],
         now: WallTime,
         usage: KeyUsage,
-    ) -> Result<(), Error> {
+    ) -> Result<Judged, Error> {
         let Some((own, issuers)) = chain.split_first() else {
             return Err(Error::NoCertificatesPresented);
         };
         let algorithms =
             rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_unix()));
-        self.verify_chain(own, issuers, now, usage, &algorithms)
+        let (key, ends) = self.verify_chain(own, issuers, now, usage, &algorithms, |path| {
+            let above = path.intermediate_certificates();
+            let key: Box<[u8]> = (*path.issuer_spki()).into();
+            (key, above.filter_map(|cert| end_of(&cert.der())).min())
+        })?;
+        let malformed = || over_bounds(OverBounds::Malformed);
+        let (_, parsed) = X509Certificate::from_der(own).map_err(|_| malformed())?;
+        let issuer = Issuer { name: parsed.issuer().as_raw().into(), key };
+        let id = CertId { issuer: Arc::new(issuer), serial: parsed.raw_serial().into() };
+        let own_end = end_of(own).ok_or_else(malformed)?;
+        let until = [ends, self.lists_end].into_iter().flatten().fold(own_end, WallTime::min);
+        Ok(Judged { id, until })
     }
 
-    fn verify_chain(
+    fn verify_chain<T>(
         &self,
         own: &CertificateDer<'_>,
         issuers: &[CertificateDer<'_>],
         now: UnixTime,
         usage: KeyUsage,
         algorithms: &WebPkiSupportedAlgorithms,
-    ) -> Result<(), Error> {
+        found: impl Fn(&VerifiedPath<'_>) -> T,
+    ) -> Result<T, Error> {
         within_bounds(own, issuers).map_err(over_bounds)?;
         let certificate = EndEntityCert::try_from(own).map_err(refused)?;
         let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &**list).collect();
@@ -157,7 +274,7 @@ impl Trust {
             let all = algorithms.all;
             let path =
                 certificate.verify_for_usage(all, anchors, issuers, now, usage, revocation, None);
-            path.map(|_| ())
+            path.map(|path| found(&path))
         };
         verify(usage)
             .or_else(|why| match why {
@@ -172,7 +289,8 @@ impl Trust {
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({} anchors, {} lists)", self.roots.len(), self.lists.len())
+        let (anchors, lists) = (self.roots.len(), self.lists.len());
+        write!(f, "Trust({anchors} anchors, {lists} lists, {:?})", self.status)
     }
 }
 
@@ -208,6 +326,34 @@ impl PeerVerifier {
     }
 }
 
+impl PeerVerifier {
+    /// Whether a server that shows this chain is of `domain`; gives the key of who issued its own certificate. What may
+    /// have come with it is left out: on DTLS nothing is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn verify_server(
+        &self,
+        own: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        domain: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<Box<[u8]>, Error> {
+        let usage = KeyUsage::server_auth();
+        let key = |path: &VerifiedPath<'_>| -> Box<[u8]> { (*path.issuer_spki()).into() };
+        let key = self.trust.verify_chain(own, issuers, now, usage, &self.algorithms, key)?;
+        let names = CertificateNames::of(own).map_err(over_bounds)?;
+        if names.covers(&host_of(domain)) {
+            return Ok(key);
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected: domain.to_owned(),
+            presented: names.domains.iter().map(|name| name.to_string()).collect(),
+        }))
+    }
+}
+
 impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerVerifier({:?}, {:?})", self.trust, self.asks)
@@ -220,19 +366,16 @@ impl ServerCertVerifier for PeerVerifier {
         own: &CertificateDer<'_>,
         issuers: &[CertificateDer<'_>],
         domain: &ServerName<'_>,
-        _ocsp: &[u8],
+        ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let usage = KeyUsage::server_auth();
-        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms)?;
-        let names = CertificateNames::of(own).map_err(over_bounds)?;
-        if names.covers(&host_of(domain)) {
-            return Ok(ServerCertVerified::assertion());
+        let key = self.verify_server(own, issuers, domain, now)?;
+        let now = WallTime::from_unix(now.as_secs());
+        match staple::judge_shown(own, key, ocsp, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(Status::Revoked) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
+            Err(_) => Err(Error::InvalidCertificate(CertificateError::InvalidOcspResponse)),
         }
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            expected: domain.to_owned(),
-            presented: names.domains.iter().map(|name| name.to_string()).collect(),
-        }))
     }
 
     fn verify_tls12_signature(
@@ -278,7 +421,7 @@ impl ClientCertVerifier for PeerVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let usage = KeyUsage::client_auth();
-        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms)?;
+        self.trust.verify_chain(own, issuers, now, usage, &self.algorithms, |_| ())?;
         CertificateNames::of(own).map_err(over_bounds)?;
         Ok(ClientCertVerified::assertion())
     }
@@ -314,6 +457,13 @@ fn host_of(domain: &ServerName<'_>) -> String {
         }
         other => other.to_str().into_owned(),
     }
+}
+
+/// The last second of a certificate.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<WallTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let end = u64::try_from(parsed.validity().not_after.timestamp());
+    Some(WallTime::from_unix(end.unwrap_or_default()))
 }
 
 fn over_bounds(why: OverBounds) -> Error {

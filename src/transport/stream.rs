@@ -6,9 +6,10 @@
 //!          out, or one message if that is longer.
 //! Refuses: by closing: what is no SIP (no answer), what breaks the framing (the receiver answers first), who shows
 //!          no first octet in 30 s, no whole head within 10 s of its first octet, no whole message within 60 s,
-//!          who is idle for 60 s without having authenticated, who takes no octet for 30 s.
+//!          who is idle for 60 s without having authenticated, who takes no octet for 30 s, who was told how often to
+//!          ping and is silent for half as long again.
 //! Sources: RFC 3261 sections 7.5 and 18.3; RFC 5626 sections 4.4.1 and 5.4; `TR-04` to `TR-08`, `TR-10`, `TR-17`,
-//!          `KA-01`, `KA-05`, `V-09`, `V-10`, `V-75`, `V-77`.
+//!          `KA-01`, `KA-03`, `KA-05`, `V-09`, `V-10`, `V-75`, `V-77`.
 
 mod framing;
 mod incoming;
@@ -73,6 +74,8 @@ pub enum Closed {
     Slow,
     /// Nothing came, and nobody had authenticated.
     Idle,
+    /// It was told how often to ping, and was silent for longer.
+    Silent,
     /// The framing was lost.
     Broken,
     /// It was not SIP.
@@ -126,6 +129,9 @@ pub trait Receiver {
 
     /// A datagram that may be SIP.
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes);
+
+    /// A ping came from where datagrams come from, and was answered.
+    fn pinged(&self, _flow: &Flow) {}
 
     /// A connection stands: accepted, or dialled.
     fn opened(&self, _stream: &Arc<StreamFacts>) {}
@@ -347,7 +353,10 @@ impl Stream<'_> {
                 outgoing.blocked.and_then(|since| since.checked_add(self.patience.stalled));
             let stalled = stalled.map(|at| (at, Closed::Stalled));
             let due = incoming.due(self.patience, self.pipe.is_authenticated());
-            let (at, why) = [stalled, due].into_iter().flatten().min_by_key(|(at, _)| *at)?;
+            let silent = self.pipe.watch().and_then(|watch| incoming.silent_at(watch));
+            let silent = silent.map(|at| (at, Closed::Silent));
+            let (at, why) =
+                [stalled, due, silent].into_iter().flatten().min_by_key(|(at, _)| *at)?;
             // If it goes off early, nothing is due.
             if !alarm.rings(at, context) {
                 return None;
@@ -416,7 +425,7 @@ impl Stream<'_> {
         mut outgoing: Outgoing,
     ) {
         match why {
-            Closed::Slow | Closed::Idle => self.tally.slow.add(1),
+            Closed::Slow | Closed::Idle | Closed::Silent => self.tally.slow.add(1),
             Closed::Stalled => self.tally.stalled.add(1),
             _ => {}
         }

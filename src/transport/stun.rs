@@ -1,7 +1,8 @@
 //! Stage 1, stun: the one STUN request that a SIP port answers, so that a device can keep its mapping open.
 //!
 //! Takes:   a datagram that the demux called STUN, the address it came from, and the time.
-//! Gives:   a Binding success with XOR-MAPPED-ADDRESS, 32 octets for IPv4 and 44 for IPv6.
+//! Gives:   a Binding success with XOR-MAPPED-ADDRESS, 32 octets for IPv4 and 44 for IPv6; for a UE, the request, and what
+//!          such an answer says.
 //! Keeps:   [`Pace`]: a fixed table of 16 384 buckets, 128 KiB; sources that share a bucket share its allowance.
 //! Refuses: other methods and classes, a wrong cookie, a length that is not the datagram's, attributes that must be
 //!          understood and are not, the third request of a source within a second. All of it in silence.
@@ -22,6 +23,7 @@ const HEADER: usize = 20;
 const COOKIE: u32 = 0x2112_A442;
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
+const BINDING_ERROR: u16 = 0x0111;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 /// Attributes below 0x8000 that RFC 8489 defines for a Binding request. They are credentials, which this server asks
 /// of nobody.
@@ -47,6 +49,63 @@ pub fn answer(request: &[u8], source: SocketAddr) -> Option<Bytes> {
     answer.put_u16(value);
     put_mapped(&mut answer, source, transaction);
     Some(answer.freeze())
+}
+
+/// A Binding request of that transaction: what a UE pings with.
+pub fn request(transaction: &[u8; 12]) -> Bytes {
+    let mut request = BytesMut::with_capacity(HEADER);
+    request.put_u16(BINDING_REQUEST);
+    request.put_u16(0);
+    request.put_u32(COOKIE);
+    request.put_slice(transaction);
+    request.freeze()
+}
+
+/// What the answer to a request of ours says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The address the request came from.
+    Mapped(SocketAddr),
+    /// That it was refused.
+    Error,
+}
+
+/// Reads the answer to the request of that transaction; `None` if it is none.
+pub fn told(answer: &[u8], transaction: &[u8; 12]) -> Option<Told> {
+    let (header, mut attributes) = answer.split_at_checked(HEADER)?;
+    let fits = header.get(4..8)? == COOKIE.to_be_bytes() && header.get(8..)? == transaction;
+    if !fits || usize::from(number(header, 2)?) != attributes.len() {
+        return None;
+    }
+    match number(header, 0)? {
+        BINDING_SUCCESS => {}
+        BINDING_ERROR => return Some(Told::Error),
+        _ => return None,
+    }
+    while !attributes.is_empty() {
+        let (kind, length) = (number(attributes, 0)?, usize::from(number(attributes, 2)?));
+        if kind == XOR_MAPPED_ADDRESS {
+            let value = attributes.get(4..)?.get(..length)?;
+            return mapped(value, transaction).map(Told::Mapped);
+        }
+        attributes = attributes.get(length.checked_next_multiple_of(4)?.checked_add(4)?..)?;
+    }
+    None
+}
+
+fn mapped(value: &[u8], transaction: &[u8; 12]) -> Option<SocketAddr> {
+    let cookie = COOKIE.to_be_bytes();
+    let [high, low, ..] = cookie;
+    let port = number(value, 2)? ^ u16::from_be_bytes([high, low]);
+    let mask = cookie.iter().chain(transaction);
+    let octets: Vec<u8> =
+        value.get(4..)?.iter().zip(mask).map(|(one, other)| one ^ other).collect();
+    let address: IpAddr = match *value.get(1)? {
+        1 => <[u8; 4]>::try_from(octets).ok()?.into(),
+        2 => <[u8; 16]>::try_from(octets).ok()?.into(),
+        _ => return None,
+    };
+    Some((address, port).into())
 }
 
 /// Walks the attributes; `None` if one is cut off, or must be understood and is not.
@@ -162,6 +221,32 @@ mod tests {
             assert_eq!(&answer[..2], [0x01, 0x01], "{source}: a Binding success");
             assert_eq!(usize::from(number(&answer, 2).unwrap()), answer.len() - 20, "{source}");
             assert_eq!(&answer[8..20], TRANSACTION, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_made() {
+        for source in ["192.0.2.1:32853", "[2001:db8:1234:5678:11:2233:4455:6677]:32853"] {
+            let source = source.parse().unwrap();
+            let answer = answer(&super::request(&TRANSACTION), source).unwrap();
+            assert_eq!(told(&answer, &TRANSACTION), Some(Told::Mapped(source)));
+            assert_eq!(told(&answer, &[0; 12]), None, "another transaction");
+            for cut in 0..answer.len() {
+                assert_eq!(told(&answer[..cut], &TRANSACTION), None, "cut at {cut}");
+            }
+        }
+        let error = request(BINDING_ERROR, COOKIE, &[0, 9, 0, 4, 0, 0, 4, 0]);
+        assert_eq!(told(&error, &TRANSACTION), Some(Told::Error));
+        for (name, octets) in [
+            ("a request", request(BINDING_REQUEST, COOKIE, b"")),
+            ("no address", request(BINDING_SUCCESS, COOKIE, b"")),
+            (
+                "a family that is none",
+                request(BINDING_SUCCESS, COOKIE, &[0, 32, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0]),
+            ),
+            ("an address too short", request(BINDING_SUCCESS, COOKIE, &[0, 32, 0, 4, 0, 1, 0, 0])),
+        ] {
+            assert_eq!(told(&octets, &TRANSACTION), None, "{name}");
         }
     }
 

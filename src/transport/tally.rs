@@ -8,6 +8,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::tls::TlsRefusal;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -21,6 +23,34 @@ impl Count {
     /// What it stands at.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Tally {
+    /// Counts a handshake that ended by the peer's certificate, by what is wrong with it.
+    pub(super) fn refused(&self, why: &TlsRefusal) {
+        use rustls::CertificateError as Why;
+        let count = match why {
+            TlsRefusal::WrongName(_) => &self.wrong_names,
+            TlsRefusal::Status(_) => &self.certificates_in_doubt,
+            TlsRefusal::Certificate(why) => match why {
+                Why::Expired => &self.certificates_expired,
+                Why::NotValidYet => &self.certificates_early,
+                Why::Revoked => &self.certificates_revoked,
+                Why::UnknownIssuer => &self.certificates_of_strangers,
+                Why::InvalidPurpose => &self.certificates_misused,
+                Why::UnknownRevocationStatus
+                | Why::ExpiredRevocationList
+                | Why::InvalidOcspResponse => &self.certificates_in_doubt,
+                _ => &self.certificates_unfit,
+            },
+            TlsRefusal::OtherUser
+            | TlsRefusal::Alert(_)
+            | TlsRefusal::Protocol(_)
+            | TlsRefusal::NoName
+            | TlsRefusal::Lost(_) => return,
+        };
+        count.add(1);
     }
 }
 
@@ -64,6 +94,20 @@ tally! {
     hellos_answered
     /// Peers we dialled whose certificate is for another domain.
     wrong_names
+    /// Peers, clients or servers, whose certificate had ended.
+    certificates_expired
+    /// Peers whose certificate is not valid yet.
+    certificates_early
+    /// Peers whose certificate was taken back.
+    certificates_revoked
+    /// Peers whose certificate nobody issued who is trusted here.
+    certificates_of_strangers
+    /// Peers whose certificate is for other uses.
+    certificates_misused
+    /// Peers of whose certificate it could not be learnt whether it was taken back.
+    certificates_in_doubt
+    /// Peers whose certificate is not good for another reason.
+    certificates_unfit
     /// Connections closed because the peer's certificate was taken back.
     certificates_over
     /// Connections closed because the peer showed too little in time.

@@ -3,8 +3,8 @@
 //! Takes:   a listening socket of one worker; targets to dial.
 //! Gives:   a task for each connection, which serves its stream and tells the receiver when it stands and ends.
 //! Keeps:   for each connection its entry among the flows, and what its stream keeps.
-//! Refuses: connections and handshakes over the limits, at once and without an octet; handshakes that take over
-//!          10 s; a dialled peer that does not stand within 5 s, or whose certificate is not its domain's.
+//! Refuses: connections and handshakes over the limits, at once and without an octet; who says nothing for 30 s, which is no
+//!          handshake yet; handshakes that take over 10 s; a dialled peer that does not stand within 5 s, or whose certificate is not its domain's.
 //!          What was to be TLS is never sent in the clear. What stands on a shared key ends with the key.
 //! Sources: RFC 3261 section 18; RFC 5922 sections 7.3 and 7.4; `TR-01`, `TR-08`, `TR-13`, `CR-01` to `CR-04`, `V-40`,
 //!          `V-45`, `V-47`, `V-79`, `V-80`.
@@ -27,13 +27,13 @@ use tokio::time::{sleep, timeout};
 
 use super::flows::{Lease, Seat};
 #[cfg(feature = "openssl")]
-use super::greet::{self, Greeting};
+use super::greet::{self, Greeting, Ungreeted};
 use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
-use super::tls::{self, Greeted, TlsRefusal, Vouched};
+use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
 use super::transports::Shop;
 use super::ws::{Rules, door};
-use super::{Target, Transport};
+use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
 #[cfg(feature = "openssl")]
 use crate::clock;
@@ -81,38 +81,75 @@ async fn welcome(
         false => bound.local,
     };
     let place = Place { remote, local, seat };
-    let transport = bound.stream_transport().unwrap_or(Transport::Tcp);
-    if let Some(rules) = bound.spec.ws.as_ref().filter(|_| transport.is_websocket()) {
-        return welcome_websocket(tcp, place, rules, &bound, &shop).await;
-    }
-    let secure = transport.is_secure();
-    let Some(tls) = bound.spec.tls.as_ref().filter(|_| secure) else {
-        let greeted = Greeted { names: None, asked_for: None };
+    if bound.stream_transport() == Some(Transport::Tcp) {
+        let greeted = Greeted { names: None, user: None, asked_for: None };
         return enter(tcp, place, greeted, None, &bound, &shop);
+    }
+    if !speaks(&tcp, &shop).await {
+        return;
+    }
+    // Held until the handshake has ended, well or not.
+    let Some(_door) = shop.flows.door(remote.ip()) else { return };
+    // On the heap, so that nobody who says nothing has room for it.
+    Box::pin(shake_hands(tcp, place, &bound, &shop)).await;
+}
+
+/// Waits for the first octet, and leaves it there: who says nothing shakes no hands. Whether it came.
+async fn speaks(tcp: &TcpStream, shop: &Shop) -> bool {
+    let Ok(peeked) = timeout(shop.patience.first_octet, tcp.peek(&mut [0])).await else {
+        shop.flows.tally().slow.add(1);
+        return false;
     };
+    peeked.is_ok_and(|count| count > 0)
+}
+
+/// Shakes hands on a connection to a listener for TLS or WebSocket, and enters it.
+async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop>) {
+    if let Some(rules) = &bound.spec.ws {
+        return open_websocket(tcp, place, rules, bound, shop).await;
+    }
+    let Some(tls) = &bound.spec.tls else { return };
     #[cfg(feature = "openssl")]
     if let (Some(shared), Some(desk)) = (&bound.spec.psk, &shop.desk) {
-        let greeting = in_time(greet::greet(tls, shared, desk, tcp), &shop).await;
+        let greeting = async {
+            let greeting = greet::greet(tls, shared, desk, tcp).await;
+            greeting.inspect_err(|why| {
+                if let Ungreeted::Certificate(why) = why {
+                    shop.flows.tally().refused(why);
+                }
+            })
+        };
+        let greeting = in_time(greeting, shop).await;
         return match greeting {
             Some(Greeting::Certificate(stream, greeted)) => {
-                let vouched = Vouched::client(tls, &stream);
-                enter(stream, place, greeted, vouched, &bound, &shop);
+                let vouched = Vouched::client(tls, &stream, &greeted);
+                enter(stream, place, greeted, vouched, bound, shop);
             }
             Some(Greeting::Shared(stream, proof, asked_for)) => {
-                let greeted = Greeted { names: None, asked_for };
-                enter_shared(stream, place, greeted, proof, &bound, &shop);
+                let greeted = Greeted { names: None, user: None, asked_for };
+                enter_shared(stream, place, greeted, proof, bound, shop);
             }
             None => {}
         };
     }
-    if let Some((stream, greeted)) = in_time(tls::accept(tls, tcp), &shop).await {
-        let vouched = Vouched::client(tls, &stream);
-        enter(Box::new(stream), place, greeted, vouched, &bound, &shop);
+    if let Some((stream, greeted)) = in_time(accept_tls(tls, tcp, shop), shop).await {
+        let vouched = Vouched::client(tls, &stream, &greeted);
+        enter(Box::new(stream), place, greeted, vouched, bound, shop);
     }
 }
 
+/// Shakes hands over TLS; what is wrong with a client's certificate is counted by name.
+async fn accept_tls(
+    tls: &ServerTls,
+    tcp: TcpStream,
+    shop: &Shop,
+) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Greeted), TlsRefusal> {
+    let accepted = tls::accept(tls, tcp).await;
+    accepted.inspect_err(|why| shop.flows.tally().refused(why))
+}
+
 /// The same where WebSocket is spoken: TLS if it is to be under it, then the opening handshake, both in one time.
-async fn welcome_websocket(
+async fn open_websocket(
     tcp: TcpStream,
     place: Place,
     rules: &Rules,
@@ -121,21 +158,21 @@ async fn welcome_websocket(
 ) {
     if bound.speaks(Transport::Ws) {
         if let Some(io) = in_time(door::open(rules, tcp), shop).await {
-            let greeted = Greeted { names: None, asked_for: None };
+            let greeted = Greeted { names: None, user: None, asked_for: None };
             enter(io, place, greeted, None, bound, shop);
         }
         return;
     }
     let Some(tls) = &bound.spec.tls else { return };
     let handshakes = async {
-        let accepted = tls::accept(tls, tcp).await;
+        let accepted = accept_tls(tls, tcp, shop).await;
         let (stream, greeted) = accepted.map_err(|why| why.to_string())?;
-        let vouched = Vouched::client(tls, &stream);
+        let vouched = Vouched::client(tls, &stream, &greeted);
         let opened = door::open(rules, Box::new(stream)).await;
         let io = opened.map_err(|why| why.to_string())?;
         Ok::<_, String>((io, greeted, vouched))
     };
-    if let Some((io, greeted, vouched)) = in_time(Box::pin(handshakes), shop).await {
+    if let Some((io, greeted, vouched)) = in_time(handshakes, shop).await {
         enter(io, place, greeted, vouched, bound, shop);
     }
 }
@@ -200,23 +237,20 @@ fn take_seat(
         side: bound.spec.side,
         local,
         names: greeted.names,
-        channel: None,
+        // Users are at the other face: here a certificate proves a server, or nobody.
+        channel: greeted.user.filter(|_| bound.spec.side == Side::Ue),
         asked_for: greeted.asked_for,
         target: None,
     };
     Some((lease, facts))
 }
 
-/// Shakes hands, if not too many do and it does not take too long.
+/// Shakes hands, if it does not take too long.
 async fn in_time<T, E: std::fmt::Display>(
     handshake: impl Future<Output = Result<T, E>>,
     shop: &Shop,
 ) -> Option<T> {
     let tally = shop.flows.tally();
-    let Some(_half_open) = shop.flows.half_open() else {
-        tally.handshakes_crowded.add(1);
-        return None;
-    };
     match timeout(shop.patience.handshake, handshake).await {
         Ok(Ok(greeted)) => Some(greeted),
         Ok(Err(why)) => {
@@ -241,8 +275,8 @@ pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: 
         Err(why) => {
             drop(lease);
             shop.flows.tally().dial_failed.add(1);
-            if matches!(why, DialError::Tls(TlsRefusal::WrongName(_))) {
-                shop.flows.tally().wrong_names.add(1);
+            if let DialError::Tls(why) = &why {
+                shop.flows.tally().refused(why);
             }
             tracing::debug!(%why, address = %target.address, domain = %target.domain, "not reached");
             shop.receiver.dial_failed(&flow, &target, why);

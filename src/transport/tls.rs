@@ -3,11 +3,14 @@
 //! Takes:   certificates and keys as PEM or DER, trust, and a byte stream to shake hands on.
 //! Gives:   [`ServerTls`] for a listener and [`ClientTls`] for what we dial, both replaceable while they serve;
 //!          an encrypted stream with the peer's verified names.
-//! Keeps:   the current configuration, swapped whole: a handshake sees the old one or the new one, never both.
+//! Keeps:   the current configuration, swapped whole: a handshake sees the old one or the new one, never both. With it
+//!          the keys that tickets are sealed with: each is used for 6 hours and opens for 12, and all of them go when
+//!          the configuration is replaced.
 //! Refuses: TLS below 1.2; suites that are not AEAD, compression, renegotiation and early data, none of which the
-//!          library has; another protocol by ALPN; peers as `peer` says.
-//!          Sessions are never resumed: a resumed one would skip the verifier, so a revoked or remapped peer
-//!          would keep its evidence. Each connection proves anew whom it belongs to.
+//!          library has; another protocol by ALPN; peers as `peer` says, and after the handshake as a responder says:
+//!          until then nothing that the peer sends is read. A client that resumes a session skips the verifier; so what
+//!          it showed then is judged as if it were shown now, and its user is who it is now. Under another server name
+//!          it shakes hands in full. What we dial is never resumed.
 //! Sources: RFC 8446; RFC 5246; RFC 5922; RFC 7301 (`sip/2`); `TR-01`, `TR-02`, `CR-01` to `CR-04`, `V-46`, `V-48`.
 
 use std::fmt;
@@ -19,15 +22,20 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
+use super::ocsp::StatusFault;
+use super::ocsp::staple::{Staple, Unshown};
 use super::peer::{ClientCertificate, PeerVerifier, Trust};
 use super::standing::Standing;
+use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
+use crate::clock;
+use crate::instant::WallTime;
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -58,6 +66,7 @@ impl std::error::Error for TlsProblem {}
 pub struct Certificate {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    staple: Option<Staple>,
 }
 
 impl Certificate {
@@ -70,12 +79,30 @@ impl Certificate {
         let chain = certificates(chain)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|why| TlsProblem::new(format!("no private key: {why}")))?;
-        Ok(Self { chain, key })
+        Ok(Self::new(chain, key))
     }
 
     /// Takes both as DER.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
-        Self { chain, key }
+        Self { chain, key, staple: None }
+    }
+
+    /// With an answer about it, which is shown to clients that ask for one as long as it holds.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be shown.
+    pub fn stapled(mut self, answer: &[u8], now: WallTime) -> Result<Self, (Self, Unshown)> {
+        match Staple::read(answer, &self.chain, now) {
+            Ok(staple) => self.staple = Some(staple),
+            Err(why) => return Err((self, why)),
+        }
+        Ok(self)
+    }
+
+    /// The answer that is shown with it.
+    pub fn staple(&self) -> Option<&Staple> {
+        self.staple.as_ref()
     }
 
     /// The names in our own certificate.
@@ -100,9 +127,14 @@ impl Certificate {
         &self.key
     }
 
-    fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsProblem> {
-        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)
-            .map_err(|why| TlsProblem::new(format!("certificate and key: {why}")))
+    fn shown(&self, provider: &CryptoProvider) -> Result<Shown, TlsProblem> {
+        let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)
+            .map_err(|why| TlsProblem::new(format!("certificate and key: {why}")))?;
+        let stapled = self.staple.as_ref().map(|staple| {
+            let ocsp = staple.octets().to_vec();
+            (Arc::new(CertifiedKey { ocsp: Some(ocsp), ..key.clone() }), staple.until())
+        });
+        Ok(Shown { names: self.names()?.domains, key: Arc::new(key), stapled })
     }
 }
 
@@ -202,8 +234,8 @@ impl ServerTls {
 /// Whom a connection's certificate must satisfy for as long as it stands.
 #[derive(Clone, Debug)]
 pub(super) enum Vouched {
-    /// A client's, at a listener.
-    Client(Arc<ServerTls>, Chain),
+    /// A client's, at a listener, and whom it proved.
+    Client(Arc<ServerTls>, Chain, Option<Arc<Caller>>),
     /// A server's, that we dialled.
     Server(Arc<ClientTls>, Chain),
 }
@@ -213,9 +245,13 @@ pub(super) type Chain = Arc<[CertificateDer<'static>]>;
 
 impl Vouched {
     /// A client's, if it showed a certificate.
-    pub(super) fn client<S>(tls: &Arc<ServerTls>, stream: &server::TlsStream<S>) -> Option<Self> {
+    pub(super) fn client<S>(
+        tls: &Arc<ServerTls>,
+        stream: &server::TlsStream<S>,
+        greeted: &Greeted,
+    ) -> Option<Self> {
         let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Self::Client(Arc::clone(tls), chain.into()))
+        Some(Self::Client(Arc::clone(tls), chain.into(), greeted.user.clone()))
     }
 
     /// A server's.
@@ -225,10 +261,12 @@ impl Vouched {
     }
 
     /// Waits until it is no longer good; gives the reason.
-    pub(super) async fn until_refused(&self) -> rustls::Error {
+    pub(super) async fn until_refused(&self) -> TlsRefusal {
         match self {
-            Self::Client(tls, chain) => tls.standing.until_refused(chain).await,
-            Self::Server(tls, chain) => tls.standing.until_refused(chain).await,
+            Self::Client(tls, chain, user) => {
+                tls.standing.until_refused(chain, user.as_deref()).await
+            }
+            Self::Server(tls, chain) => tls.standing.until_refused(chain, None).await,
         }
     }
 }
@@ -250,10 +288,7 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
     let shown = spec
         .certificates
         .iter()
-        .map(|certificate| {
-            let names = certificate.names()?.domains;
-            Ok((names, Arc::new(certificate.certified(&provider)?)))
-        })
+        .map(|certificate| certificate.shown(&provider))
         .collect::<Result<_, TlsProblem>>()?;
     let verifier = Arc::new(PeerVerifier::new(spec.trust.clone(), spec.asks));
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -262,7 +297,8 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(BySni(shown)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
+    config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
@@ -270,15 +306,29 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
 
 /// Certificates with their names, in the order of the configuration.
 #[derive(Debug)]
-struct BySni(Vec<(Vec<Arc<str>>, Arc<CertifiedKey>)>);
+struct BySni(Vec<Shown>);
+
+/// A certificate with its names; and the same with an answer about it, until then.
+#[derive(Debug)]
+struct Shown {
+    names: Vec<Arc<str>>,
+    key: Arc<CertifiedKey>,
+    stapled: Option<(Arc<CertifiedKey>, WallTime)>,
+}
+
+impl Shown {
+    fn at(&self, now: WallTime) -> Arc<CertifiedKey> {
+        let stapled = self.stapled.as_ref().filter(|(_, until)| now <= *until);
+        Arc::clone(stapled.map_or(&self.key, |(key, _)| key))
+    }
+}
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let asked = hello.server_name().unwrap_or_default();
-        let fits = |(names, _): &&(Vec<Arc<str>>, _)| {
-            names.iter().any(|name| name.eq_ignore_ascii_case(asked))
-        };
-        self.0.iter().find(fits).or(self.0.first()).map(|(_, key)| key.clone())
+        let fits = |shown: &&Shown| shown.names.iter().any(|name| name.eq_ignore_ascii_case(asked));
+        let shown = self.0.iter().find(fits).or(self.0.first());
+        shown.map(|shown| shown.at(clock::now().wall))
     }
 }
 
@@ -313,6 +363,7 @@ impl ClientTls {
     /// Shakes hands on `io` with a server that must prove to be `domain`.
     ///
     /// In TLS 1.3 a server judges our certificate after this has returned: its refusal is the first thing read.
+    /// Where a responder is to be asked about the server's, it has been.
     ///
     /// # Errors
     ///
@@ -325,7 +376,10 @@ impl ClientTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        connect(self.config.load_full(), domain, io).await
+        let (stream, names) = connect(self.config.load_full(), domain, io).await?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        self.standing.admit(chain).await?;
+        Ok((stream, names))
     }
 }
 
@@ -388,11 +442,16 @@ where
 pub struct Greeted {
     /// The names in its certificate, verified; `None` if it showed none.
     pub names: Option<CertificateNames>,
+    /// The user whom its certificate proves.
+    pub user: Option<Arc<Caller>>,
     /// The server name it asked for.
     pub asked_for: Option<Arc<str>>,
 }
 
-/// Shakes hands with a client on `io`.
+/// Shakes hands with a client on `io`. Where a responder is to be asked about its certificate, it has been; a chain out
+/// of a ticket has been judged anew.
+///
+/// Source: `V-46`; RFC 8446 section 4.6.1 (a ticket carries what was verified; the server may refuse it).
 ///
 /// # Errors
 ///
@@ -407,8 +466,16 @@ where
     let start = LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(TlsRefusal::of)?;
     let asked_for = start.client_hello().server_name().map(Arc::from);
     let stream = start.into_stream(tls.config.load_full()).await.map_err(TlsRefusal::of)?;
-    let names = peer_names(stream.get_ref().1.peer_certificates());
-    Ok((stream, Greeted { names, asked_for }))
+    let Some(chain) = stream.get_ref().1.peer_certificates() else {
+        return Ok((stream, Greeted { names: None, user: None, asked_for }));
+    };
+    match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => tls.standing.readmit(chain).await?,
+        _ => tls.standing.admit(chain).await?,
+    }
+    let (names, own) = (peer_names(Some(chain)), chain.first());
+    let user = own.and_then(|own| tls.standing.trust().user_of(own));
+    Ok((stream, Greeted { names, user, asked_for }))
 }
 
 fn peer_names(chain: Option<&[CertificateDer<'_>]>) -> Option<CertificateNames> {
@@ -422,6 +489,10 @@ pub enum TlsRefusal {
     WrongName(Vec<String>),
     /// The peer's certificate is not good.
     Certificate(rustls::CertificateError),
+    /// Whether the peer's certificate was taken back could not be learnt.
+    Status(StatusFault),
+    /// The peer's certificate proves another user than it did.
+    OtherUser,
     /// The peer ended the handshake with this alert.
     Alert(rustls::AlertDescription),
     /// It was not TLS as we speak it.
@@ -435,14 +506,17 @@ pub enum TlsRefusal {
 impl TlsRefusal {
     fn of(why: io::Error) -> Self {
         let tls = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(rustls::Error::InvalidCertificate(
+        tls.map_or_else(|| Self::Lost(why.kind()), |tls| Self::of_tls(tls.clone()))
+    }
+
+    pub(super) fn of_tls(why: rustls::Error) -> Self {
+        match why {
+            rustls::Error::InvalidCertificate(
                 rustls::CertificateError::NotValidForNameContext { presented, .. },
-            )) => Self::WrongName(presented.clone()),
-            Some(rustls::Error::InvalidCertificate(why)) => Self::Certificate(why.clone()),
-            Some(rustls::Error::AlertReceived(alert)) => Self::Alert(*alert),
-            Some(other) => Self::Protocol(other.to_string()),
-            None => Self::Lost(why.kind()),
+            ) => Self::WrongName(presented),
+            rustls::Error::InvalidCertificate(why) => Self::Certificate(why),
+            rustls::Error::AlertReceived(alert) => Self::Alert(alert),
+            other => Self::Protocol(other.to_string()),
         }
     }
 }
@@ -455,6 +529,8 @@ impl fmt::Display for TlsRefusal {
             }
             Self::WrongName(seen) => write!(f, "its certificate is for {}", seen.join(", ")),
             Self::Certificate(why) => write!(f, "its certificate is not good: {why:?}"),
+            Self::Status(why) => write!(f, "whether its certificate was taken back is open: {why}"),
+            Self::OtherUser => f.write_str("its certificate proves another user than it did"),
             Self::Alert(alert) => write!(f, "it refused us with the alert {alert:?}"),
             Self::Protocol(why) => write!(f, "no TLS as we speak it: {why}"),
             Self::NoName => f.write_str("the name dialled is none that a certificate could carry"),

@@ -4,8 +4,9 @@
 //! Gives:   what arrives, to the receiver; [`Transports::send`] and [`Transports::connect`] for what leaves.
 //! Keeps:   the connections this worker dialled, each under the peer it was dialled for: at most 1024.
 //! Refuses: to use a connection for any other peer than that: address, port, transport, domain and group must all
-//!          be the same, so a certificate is never taken for a name that was not verified on that connection.
-//! Sources: RFC 5923 sections 8.1, 9.1 and 9.3; `CR-05`, `CR-08`, `V-41`.
+//!          be the same, so a certificate is never taken for a name that was not verified on that connection. What
+//!          peers dialled is used as `aliases` says.
+//! Sources: RFC 5923 sections 8.1, 9.1 and 9.3; `CR-05`, `CR-06`, `CR-08`, `V-41`.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -205,8 +206,8 @@ impl Transports {
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// The flow to `target`: the connection that was dialled for it if that is still open, else a new one, on which
-    /// messages may be sent at once and wait until it stands. For UDP, the pair of addresses.
+    /// The flow to `target`: the connection that was dialled for it if that is still open, or one that its server
+    /// dialled and lets us use; else a new one, on which messages may be sent at once and wait until it stands. For UDP, the pair of addresses.
     ///
     /// # Errors
     ///
@@ -226,6 +227,10 @@ impl Transports {
         let mut dialled = self.dialled.borrow_mut();
         if let Some(flow) = dialled.get(&peer).filter(|flow| self.flows.is_open(flow)) {
             return Ok(*flow);
+        }
+        let open = |flow: &Flow| self.flows.is_open(flow);
+        if let Some(flow) = self.flows.aliases().find(listener, target, open) {
+            return Ok(flow);
         }
         if dialled.len() >= DIALLED_MAX {
             dialled.retain(|_, flow| self.flows.is_open(flow));

@@ -155,6 +155,7 @@ impl Port {
                     tally.stun_answered.add(1);
                     // Counted if it fails; whoever asked will ask again.
                     let _ = self.send(shop, from, answer);
+                    shop.receiver.pinged(&self.flow(from));
                 }
                 _ => tally.stun_dropped.add(1),
             },

@@ -48,6 +48,11 @@ impl Framer {
         self.whole > 0
     }
 
+    /// Whether a message has begun.
+    pub fn is_under_way(&self) -> bool {
+        self.searched > 0 || self.whole > 0
+    }
+
     /// Takes the next item off the front of `octets`, whose first chunk must be all of them; `message_max` is the flow's
     /// bound in octets. What is taken shares the memory of a [`bytes::BytesMut`], and is copied from a slice.
     pub fn next(&mut self, octets: &mut impl Buf, message_max: usize) -> Framed {

@@ -10,6 +10,7 @@
 pub mod address;
 pub mod auth;
 pub mod check;
+pub mod device;
 pub mod dialogs;
 pub mod edit;
 pub mod features;

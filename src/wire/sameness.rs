@@ -49,6 +49,24 @@ impl Uri<'_> {
         key
     }
 
+    /// Where it leads, in a form to be compared: user, host and port, however each is spelt, the port of its scheme
+    /// being as good as none. Scheme and parameters are left out; of other schemes all is kept.
+    pub fn place(&self) -> Vec<u8> {
+        let mut place = Vec::with_capacity(self.octets().len());
+        if !matches!(self.scheme(), Scheme::Sip | Scheme::Sips) {
+            return self.identity();
+        }
+        if let Some(user) = self.user() {
+            place.extend(canonical_user(user));
+            place.push(b'@');
+        }
+        put_host(&mut place, self.host());
+        if let Some(port) = self.port().filter(|port| !matches!(port, 5060 | 5061)) {
+            place.extend(format!(":{port}").into_bytes());
+        }
+        place
+    }
+
     /// Whether the two are equivalent: the comparison of RFC 3261, which is not transitive.
     ///
     /// Source: RFC 3261 section 19.1.4; for tel RFC 3966 section 4. Other schemes: octet for octet.
@@ -257,6 +275,22 @@ mod tests {
 
     fn uri(text: &str) -> Uri<'_> {
         Uri::parse(text.as_bytes()).unwrap_or_else(|| panic!("{text} is a URI"))
+    }
+
+    #[test]
+    fn a_place_is_user_host_and_port() {
+        let place = |text| uri(text).place();
+        for (one, other, same) in [
+            ("sip:bob@example.net", "sips:bob@EXAMPLE.net.:5061;transport=tls", true),
+            ("sip:bob@192.0.2.1:5060", "sip:b%6fb@192.0.2.1", true),
+            ("sip:bob@[2001:db8::1]", "sip:bob@[2001:DB8:0::1]:5060", true),
+            ("sip:bob@example.net", "sip:Bob@example.net", false),
+            ("sip:bob@example.net", "sip:example.net", false),
+            ("sip:bob@example.net:5070", "sip:bob@example.net", false),
+            ("sip:+15551@a.example;user=phone", "sip:+15551@b.example;user=phone", false),
+        ] {
+            assert_eq!(place(one) == place(other), same, "{one} {other}");
+        }
     }
 
     fn key(text: &str) -> String {

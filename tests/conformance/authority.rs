@@ -85,6 +85,27 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its own certificate.
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
+    /// A certificate for what `change` makes of it, and its key; the chain is left out.
+    pub(crate) fn issue_alone(
+        &self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (CertificateDer<'static>, KeyPair) {
+        let (mut params, key) = (CertificateParams::default(), key());
+        change(&mut params);
+        let own = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        (own, key)
+    }
+
     /// Trust in its root.
     pub(crate) fn trust(&self) -> Trust {
         let mut roots = RootCertStore::empty();
@@ -143,9 +164,10 @@ pub(crate) async fn shake_hands(
     let server = ServerTls::new(server).unwrap();
     let client = tls::client_config(trust, shown).unwrap();
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let client = async { tls::connect(client, domain, theirs).await.map(|(_, names)| names) };
-    let server = async { tls::accept(&server, ours).await.map(|(_, greeted)| greeted) };
-    tokio::join!(client, server)
+    // Neither end goes away before the other is done: a server sends more than the client waits for.
+    let connecting = tls::connect(client, domain, theirs);
+    let (client, server) = tokio::join!(connecting, tls::accept(&server, ours));
+    (client.map(|(_, names)| names), server.map(|(_, greeted)| greeted))
 }
 
 /// The domains among verified names.

@@ -4,6 +4,9 @@ mod asserted;
 #[cfg(feature = "edge")]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
+#[cfg(feature = "edge")]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod gateway;
 mod rfc3261_17;
 mod rfc3261_7;
 mod rfc3310;
@@ -14,6 +17,8 @@ mod rfc5118;
 mod rfc5389;
 #[cfg(feature = "edge")]
 mod rfc5922;
+#[cfg(feature = "edge")]
+mod rfc5923;
 mod rfc6026;
 mod rfc7616;
 mod sip_edge_tr;

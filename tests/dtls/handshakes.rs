@@ -73,6 +73,37 @@ fn the_suite_is_ours_to_choose() {
     }
 }
 
+/// RFC 5288, RFC 5289, RFC 7905: whatever suite a certificate goes with, what one end seals the other opens, short and
+/// long, though OpenSSL is at one end and has only shaken hands at ours.
+#[test]
+fn every_suite_with_certificates_carries_messages() {
+    let ours = Authority::new("ours");
+    for suite in [
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+    ] {
+        virtually(async {
+            let spec = DtlsSpec {
+                engine: Library::Openssl,
+                certificates: Some(Arc::new(ours.server(ClientCertificate::None))),
+                shared_keys: false,
+            };
+            let mut world = World::new(&spec, 1);
+            let client = OpensslClient::certificate_by(&ours, None, 1200, Some(suite));
+            let from = world.add("192.0.2.1:4000", client);
+            for word in ["", "x", &"long ".repeat(3000), "and on"] {
+                assert!(world.is_alive(from, word).await, "{suite}, {} octets", word.len());
+            }
+            let id = world.session_of(from).unwrap();
+            let now = world.now();
+            world.sessions.close(id, now);
+            world.run(LIMIT, |world| world.told.contains(&(from, Told::Closed))).await;
+            assert!(world.told.contains(&(from, Told::Closed)), "{suite}: a good-bye");
+        });
+    }
+}
+
 /// V-47: the same for a key that is wrong and an identity that nobody has; V-48: and for offers that nothing fits.
 #[test]
 fn what_proves_nothing_ends_without_a_session() {
@@ -156,7 +187,9 @@ fn certificates_prove_both_ends() {
                             return;
                         }
                         let names = match proof_of(&world).unwrap() {
-                            Proof::Certificate(names) => Some(names.users[0].as_str().to_owned()),
+                            Proof::Certificate(shown) => {
+                                Some(shown.names.users[0].as_str().to_owned())
+                            }
                             Proof::Nothing => None,
                             Proof::Psk(_) => panic!("{about}: no key"),
                         };

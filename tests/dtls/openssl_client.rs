@@ -66,7 +66,20 @@ impl OpensslClient {
 
     /// With certificates: the server's must be of `authority`.
     pub(crate) fn certificate(authority: &Authority, shows: Option<&Paper>, mtu: u32) -> Self {
+        Self::certificate_by(authority, shows, mtu, None)
+    }
+
+    /// The same with those suites.
+    pub(crate) fn certificate_by(
+        authority: &Authority,
+        shows: Option<&Paper>,
+        mtu: u32,
+        suites: Option<&str>,
+    ) -> Self {
         let mut context = SslContext::builder(SslMethod::dtls_client()).unwrap();
+        if let Some(suites) = suites {
+            context.set_cipher_list(suites).unwrap();
+        }
         context.set_verify(SslVerifyMode::PEER);
         let mut store = X509StoreBuilder::new().unwrap();
         store.add_cert(X509::from_pem(authority.pem().as_bytes()).unwrap()).unwrap();

@@ -7,8 +7,8 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use sipward::instant::Instant;
+use sipward::transport::doors::Doors;
 use sipward::transport::dtls::cookie::Cookies;
-use sipward::transport::dtls::doors::Doors;
 use sipward::transport::dtls::engine::{DtlsEngine, Event, Proof};
 use sipward::transport::dtls::server::{DtlsServer, DtlsSpec};
 use sipward::transport::dtls::sessions::{Output, SessionId, Sessions, Why};

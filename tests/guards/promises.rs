@@ -28,13 +28,17 @@ const PURE: &[&str] = &[
     "src/client/bootstrap.rs",
     "src/client/info.rs",
     "src/client/draft.rs",
+    "src/client/keeping.rs",
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",
+    "src/transport/aliases.rs",
     "src/transport/client_hello.rs",
     "src/transport/demux.rs",
+    "src/transport/doors.rs",
     "src/transport/stun.rs",
     "src/transport/dtls/",
+    "src/transport/ocsp/",
     "src/transport/ws/",
 ];
 
@@ -50,6 +54,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/demo/",
     "src/http/",
     "src/telemetry/",
+    "src/authentication/certificate_users.rs",
     "src/authentication/tls_identity.rs",
     "src/keys/subscribers/",
     "src/cli/serve.rs",
@@ -58,17 +63,24 @@ pub(crate) const SHELL: &[&str] = &[
     "src/client/bootstrap_http.rs",
     "src/client/store.rs",
     "src/client/ue.rs",
+    "src/client/phone.rs",
+    "src/client/flows.rs",
+    "src/client/instance.rs",
     "src/client/dtls.rs",
-    "src/transport/dtls/buffers.rs",
     "src/client/ws.rs",
     "src/transport/dtls/openssl.rs",
+    "src/transport/dtls/openssl/",
     "src/transport/dtls/port.rs",
     "src/transport/dtls/server.rs",
+    "src/transport/dtls/vouched.rs",
     "src/transport/dtls/webrtc.rs",
     "src/transport/flows.rs",
     "src/transport/greet.rs",
     "src/transport/key_desk.rs",
     "src/transport/listen.rs",
+    "src/transport/ocsp/answer.rs",
+    "src/transport/ocsp/desk.rs",
+    "src/transport/ocsp/staple.rs",
     "src/transport/peer.rs",
     "src/transport/peers.rs",
     "src/transport/psk_tls.rs",
@@ -89,16 +101,20 @@ pub(crate) const SHELL: &[&str] = &[
 pub(crate) const SPAWNS: &[&str] = &[
     "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
+    "src/client/flows.rs",
+    "src/client/phone.rs",
     "src/client/ue.rs",
     "src/demo/scene.rs",
     "src/edge.rs",
+    "src/http/admin/mod.rs",
     "src/http/mod.rs",
+    "src/transport/dtls/vouched.rs",
     "src/transport/tcp.rs",
     "src/transport/transports.rs",
 ];
 
 /// The files with `unsafe`, each for a C library without a binding.
-pub(crate) const UNSAFE: &[&str] = &["src/transport/dtls/buffers.rs", "src/transport/psk_tls.rs"];
+pub(crate) const UNSAFE: &[&str] = &["src/transport/psk_tls.rs"];
 
 /// Folders whose code may be started by nobody: stages and machines are called, and return.
 const CALLED_ONLY: &[&str] = &[

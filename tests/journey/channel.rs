@@ -19,6 +19,7 @@ const LIFE: Duration = Duration::from_secs(60);
 fn alice(lab: &Lab) -> Arc<Caller> {
     Arc::new(Caller {
         principal: Principal::new(Proof::Gba, "ue1@ims.example.net"),
+        renewal: Default::default(),
         identities: [Impu::new("sip:alice@example.net").expect("a URI")].into(),
         key_name: UE1_BTID.into(),
         expires: Some((lab.now + LIFE).wall),

@@ -9,8 +9,8 @@ use sipward::gate::Lookup;
 use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, UaId};
 use sipward::refusal::Refusal;
-use sipward::testing::lab::{UE1_BTID, UE1_LOCSIP_PASSWORD};
-use sipward::testing::{LOCATION, Lab, LabSettings, Peer, Sent, Signer};
+use sipward::testing::lab::UE1_BTID;
+use sipward::testing::{LOCATION, Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
 
 use crate::scene::{call, in_dialog, register, request, respond, status_to, to_core};
 

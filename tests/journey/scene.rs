@@ -118,3 +118,34 @@ pub(crate) fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
     }
     invite
 }
+
+/// The Route that the caller's UE takes from the Record-Route of its INVITE, as the core saw it.
+pub(crate) fn route_of(invite: &Sent) -> String {
+    let text = invite.text();
+    let recorded = text.lines().filter_map(|line| line.strip_prefix("Record-Route: "));
+    let reversed: Vec<&str> = recorded.collect::<Vec<_>>().into_iter().rev().collect();
+    format!("Route: {}\n", reversed.join(", "))
+}
+
+/// A Record-Route value without the token in it.
+pub(crate) fn without_token(value: &str) -> String {
+    let (before, rest) = value.split_once(':').expect("a scheme");
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    format!("{before}:{host}")
+}
+
+/// A request of bob's, inside the call, as the core sends it.
+pub(crate) fn from_bob(method: &str, number: u32) -> String {
+    format!(
+        "{method} sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore{number}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>;tag=alice
+Call-ID: call
+CSeq: {number} {method}
+Route: <sip:edge.example.net:5060;lr>
+Content-Length: 0
+"
+    )
+}

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, SanType};
 use rustls::ClientConfig;
-use sipward::transport::tls;
 use tokio::net::TcpStream;
 
 use super::*;
@@ -14,7 +13,9 @@ use super::*;
 /// Devices that shake hands all the time, each one after the other.
 const DEVICES: usize = 4;
 /// So many handshakes are waited for with each certificate.
-const HANDSHAKES: usize = 100;
+const HANDSHAKES: usize = 200;
+/// Calls on one connection: a phone keeps what is left of each for 32 s, and of 256 at most.
+const CALLS: usize = 64;
 
 /// The lab's authority, once more.
 struct Lab {
@@ -87,23 +88,25 @@ impl Load {
         seen
     }
 
-    /// Asks somebody behind the edge until it is over, on one connection, fifty times a second at most.
-    async fn ask(&self, ue: Ue) {
-        let status = |answer: sipward::wire::Message| answer.status();
-        assert_eq!(ue.register(600).await.map(status).unwrap(), Some(200));
-        let mut pace = tokio::time::interval(Duration::from_millis(20));
+    /// Registers over TLS, calls somebody behind the edge some times, and comes anew, until it is over.
+    async fn call(&self, settings: UeSettings) {
         while !self.over.load(Ordering::Relaxed) {
-            let answer = ue.options("sip:bob@example.net").await;
-            assert_eq!(answer.map(status).unwrap(), Some(200));
-            self.count(1);
-            pace.tick().await;
+            let ue = Ue::connect(settings.clone()).await.unwrap();
+            assert_eq!(ue.register(600).await.unwrap().status(), Some(200));
+            for _ in 0..CALLS {
+                let call = ue.call("sip:bob@example.net").await.unwrap();
+                assert_eq!(call.answer.status(), Some(200), "no call fails");
+                let ended = ue.hang_up(&call.call_id).await.unwrap();
+                assert_eq!(ended.status(), Some(200), "nor its end");
+                self.count(1);
+            }
         }
     }
 
-    /// Waits for so many more handshakes, and two more requests.
+    /// Waits for so many more handshakes, and calls.
     fn wait(&self) {
         let counts = self.counts.lock().unwrap();
-        let wanted = [counts[0] + HANDSHAKES, counts[1] + 2];
+        let wanted = [counts[0] + HANDSHAKES, counts[1] + CALLS];
         let short = |now: &mut [usize; 2]| now[0] < wanted[0] || now[1] < wanted[1];
         let (_counts, late) =
             self.more.wait_timeout_while(counts, Duration::from_secs(60), short).unwrap();
@@ -111,34 +114,14 @@ impl Load {
     }
 }
 
-fn alice(edge: &Edge, trust: &Arc<ClientConfig>) -> UeSettings {
-    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
-    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
-    let password = password.trim_matches('"').to_owned().into();
-    UeSettings {
-        edge: edge.tls.expect("a TLS listener"),
-        edge_name: "edge.example.net".into(),
-        transport: Transport::Tls,
-        identity: "sip:alice@example.net".into(),
-        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
-        floor: Hash::Sha256,
-        tls: Some(Arc::clone(trust)),
-        psk: None,
-        trust: None,
-        ws: Default::default(),
-        sec_agree: false,
-        local: Some("127.0.0.1:0".parse().unwrap()),
-        trace: None,
-    }
-}
-
 #[test]
-fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails() {
+fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_call_fails() {
     let core = Core::start();
     let mut edge = Edge::start_with("renewal", |text| {
         let peer = format!("sip:{};transport=udp", core.address);
         text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
             .replace("rate = \"60/min burst 10\"", "rate = \"60000/min\"")
+            .replace("rate = \"6/min\"", "rate = \"6000/min\"")
     });
     let lab = Lab::new(&edge.folder);
     let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
@@ -152,9 +135,15 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails(
             runtime.spawn(async move { load.shake(address, &trust).await })
         })
         .collect();
-    let (asker, settings) = (Arc::clone(&load), alice(&edge, &trust));
-    let asking =
-        runtime.spawn(async move { asker.ask(Ue::connect(settings).await.unwrap()).await });
+    let (caller, settings) = (Arc::clone(&load), alice(&edge, Transport::Tls));
+    let standing = runtime.block_on(async {
+        let ue = Ue::connect(settings.clone()).await.unwrap();
+        let call = ue.call("sip:bob@example.net").await.unwrap();
+        assert_eq!(call.answer.status(), Some(200));
+        (ue, call.call_id)
+    });
+    let began = std::time::Instant::now();
+    let calling = runtime.spawn(async move { caller.call(settings).await });
     load.wait();
     let first = runtime.block_on(shown(address, &trust));
 
@@ -186,9 +175,22 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_request_fails(
     let heard = edge.until("reloaded: ");
     assert!(heard.ends_with("reloaded: routes\n"), "{heard}");
 
+    load.wait();
     load.over.store(true, Ordering::Relaxed);
+    let ([handshakes, calls], time) = (*load.counts.lock().unwrap(), began.elapsed());
+    let rate = handshakes as f64 / time.as_secs_f64();
+    say(&format!(
+        "renewal: {handshakes} handshakes and {calls} calls in {time:.1?}, {rate:.0} handshakes a second"
+    ));
+    assert!(handshakes >= 5 * HANDSHAKES && calls >= 5 * CALLS);
     runtime.block_on(async {
-        asking.await.expect("no request fails");
+        calling.await.expect("no call fails");
+        let (ue, call) = standing;
+        assert_eq!(
+            ue.hang_up(&call).await.unwrap().status(),
+            Some(200),
+            "nor one that stood before"
+        );
         for device in shaking {
             let seen = device.await.expect("no handshake fails");
             let shown = [&first, &second, &third];

@@ -1,15 +1,12 @@
 //! SIP over WebSocket through the whole program: our UE, a library that is not ours, and octets written by hand.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use sipward::authentication::digest::Hash;
-use sipward::client::answer::Credential;
 use sipward::client::ue::{Ue, UeError, UeSettings};
+use sipward::transport::Transport;
 use sipward::transport::ws::Offer;
-use sipward::transport::{Transport, tls};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
@@ -38,25 +35,13 @@ fn edge(name: &str, secure: bool, core: &Core) -> (Edge, SocketAddr) {
 }
 
 fn alice(edge: &Edge, transport: Transport, origin: Option<&str>) -> UeSettings {
-    let accounts = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
-    let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
-    let password = password.trim_matches('"').to_owned().into();
-    let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
-    UeSettings {
-        edge: edge.tls.unwrap(),
-        edge_name: "edge.example.net".into(),
-        transport,
-        identity: "sip:alice@example.net".into(),
-        credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
-        floor: Hash::Sha256,
-        tls: Some(tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap()),
-        psk: None,
-        trust: None,
-        sec_agree: false,
-        ws: Offer { origin: origin.map(Into::into), ..Offer::default() },
-        local: None,
-        trace: None,
-    }
+    let ws = Offer { origin: origin.map(Into::into), ..Offer::default() };
+    UeSettings { ws, ..super::alice(edge, transport) }
+}
+
+/// An edge with WebSocket in the clear, and octets that would open one there.
+pub(super) fn dribbled(name: &str, core: &Core) -> (Edge, String) {
+    (edge(name, false, core).0, opening(ORIGIN))
 }
 
 /// VIA-10, RR-03, section 8: register, write, call and hang up, with a host that nobody can look up.

@@ -6,9 +6,11 @@
 //! Refuses: by [`Ended`]; whatever cannot be authenticated is dropped without a word.
 //! Sources: RFC 6347; style of machines as everywhere in this crate.
 
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
 
 use super::hello::Hello;
 use crate::authentication::tls_identity::CertificateNames;
@@ -83,7 +85,16 @@ pub enum Proof {
     /// That it has the key of this identity.
     Psk(Bytes),
     /// That it has the key of a certificate that we trust.
-    Certificate(Box<CertificateNames>),
+    Certificate(Box<Shown>),
+}
+
+/// A chain that a peer showed, found good, and that it has the key of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The names in the peer's own certificate.
+    pub names: CertificateNames,
+    /// The chain, the peer's own certificate first.
+    pub chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// Why a session is over.

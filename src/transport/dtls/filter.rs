@@ -78,6 +78,11 @@ pub fn established(datagram: &[u8]) -> Option<Cow<'_, [u8]>> {
     keep(datagram, |record| record.epoch == 1 && record.content.is_some())
 }
 
+/// What of `datagram` is a part of a handshake, encrypted or not.
+pub fn of_handshake(datagram: &[u8]) -> Option<Cow<'_, [u8]>> {
+    keep(datagram, |record| record.epoch == 0 || record.content == Some(Content::Handshake))
+}
+
 /// What of `datagram` is in the clear or has at least so many octets in a record: what its cipher adds to each.
 pub fn at_least(datagram: &[u8], octets: usize) -> Option<Cow<'_, [u8]>> {
     keep(datagram, |record| record.epoch == 0 || record.body.len() >= octets)
@@ -175,6 +180,16 @@ mod tests {
         let long = fragment(2, MESSAGE_MAX, 0, 16_000);
         let all = (0..300).filter(|_| filter.shaking_hands(&long).is_some()).count();
         assert_eq!(all, OCTETS_MAX / long.len());
+    }
+
+    #[test]
+    fn what_is_no_handshake_is_kept_apart() {
+        let (keys, finished) = (record(20, 0, &[1]), record(22, 1, &[1; 40]));
+        let (data, alert) = (record(23, 1, &[1; 40]), record(21, 1, &[1; 26]));
+        let mixed = [&keys[..], &data, &finished, &alert].concat();
+        let kept = [&keys[..], &finished].concat();
+        assert_eq!(of_handshake(&mixed).as_deref(), Some(&kept[..]));
+        assert_eq!(of_handshake(&[&data[..], &alert].concat()), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Keeps:   nothing. Bounds: [`HELLO_MAX`] octets, [`SUITES_MAX`] suites.
 //! Refuses: a hello in fragments, since those would have to be kept; lengths that do not add up, a list that is
 //!          empty, two extensions of one type.
-//! Sources: RFC 6347 sections 4.2.1 and 4.3.2; RFC 5246 section 7.4.1.2; RFC 6066 section 3 (SNI).
+//! Sources: RFC 6347 sections 4.2.1 and 4.3.2; RFC 5246 section 7.4.1.2; RFC 6066 sections 3 (SNI) and 4.
 
 use smallvec::SmallVec;
 
@@ -23,6 +23,7 @@ pub const EXTENSIONS_MAX: usize = 64;
 /// The type of a ClientHello.
 pub const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const MAX_FRAGMENT_LENGTH: u16 = 1;
 
 /// What a client offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,17 @@ pub struct Hello<'a> {
     /// The message's number.
     pub message: u16,
     suites: &'a [u8],
-    server_name: Option<&'a str>,
+    extensions: Extensions<'a>,
     /// The message's body, up to the cookie's length and from behind the cookie.
     before: &'a [u8],
     after: &'a [u8],
+}
+
+/// What of its extensions is of use here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Extensions<'a> {
+    server_name: Option<&'a str>,
+    fragment_max: Option<usize>,
 }
 
 /// Why octets are no hello that could be answered.
@@ -91,7 +99,7 @@ impl<'a> Hello<'a> {
         let suites = rest.vector(2)?;
         let compressions = rest.vector(1)?;
         let extensions = if rest.0.is_empty() { &[][..] } else { rest.vector(2)? };
-        let server_name = server_name(extensions)?;
+        let extensions = Extensions::read(extensions)?;
         let fits = session.len() <= 32
             && rest.0.is_empty()
             && !suites.is_empty()
@@ -106,7 +114,7 @@ impl<'a> Hello<'a> {
             record: sequence,
             message,
             suites,
-            server_name,
+            extensions,
             before,
             after,
         })
@@ -126,7 +134,14 @@ impl<'a> Hello<'a> {
 
     /// The server that is asked for.
     pub fn server_name(&self) -> Option<&'a str> {
-        self.server_name
+        self.extensions.server_name
+    }
+
+    /// The longest message that it takes in one record, if it says so.
+    ///
+    /// Source: RFC 6066 section 4.
+    pub fn fragment_max(&self) -> Option<usize> {
+        self.extensions.fragment_max
     }
 
     /// All that must be the same in the hello that gives the cookie back.
@@ -153,28 +168,41 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// The name in the server_name extension, if there is one; `None` for extensions that are not well formed.
-#[expect(clippy::option_option, reason = "no name is no fault")]
-fn server_name(extensions: &[u8]) -> Option<Option<&str>> {
-    let mut rest = Reader(extensions);
-    let (mut found, mut seen) = (None, SmallVec::<[u16; EXTENSIONS_MAX]>::new());
-    while !rest.0.is_empty() {
-        let kind = rest.number(2)?;
-        let kind = u16::try_from(kind).ok()?;
-        let body = rest.vector(2)?;
-        if seen.contains(&kind) || seen.len() == EXTENSIONS_MAX {
-            return None;
+impl<'a> Extensions<'a> {
+    /// `None` for extensions that are not well formed.
+    fn read(octets: &'a [u8]) -> Option<Self> {
+        let mut rest = Reader(octets);
+        let (mut found, mut seen) = (Self::default(), SmallVec::<[u16; EXTENSIONS_MAX]>::new());
+        while !rest.0.is_empty() {
+            let kind = rest.number(2)?;
+            let kind = u16::try_from(kind).ok()?;
+            let body = rest.vector(2)?;
+            if seen.contains(&kind) || seen.len() == EXTENSIONS_MAX {
+                return None;
+            }
+            seen.push(kind);
+            match kind {
+                SERVER_NAME => {
+                    let list = Reader(body).vector(2)?;
+                    let mut list = Reader(list);
+                    let host = list.take(1)? == [0];
+                    let name = std::str::from_utf8(list.vector(2)?).ok();
+                    found.server_name = name.filter(|name| host && !name.is_empty());
+                }
+                MAX_FRAGMENT_LENGTH => {
+                    found.fragment_max = match body {
+                        [1] => Some(512),
+                        [2] => Some(1024),
+                        [3] => Some(2048),
+                        [4] => Some(4096),
+                        _ => None,
+                    };
+                }
+                _ => {}
+            }
         }
-        seen.push(kind);
-        if kind == SERVER_NAME {
-            let list = Reader(body).vector(2)?;
-            let mut list = Reader(list);
-            let host = list.take(1)? == [0];
-            let name = list.vector(2)?;
-            found = std::str::from_utf8(name).ok().filter(|name| host && !name.is_empty());
-        }
+        Some(found)
     }
-    Some(found)
 }
 
 /// Octets not yet read.
@@ -247,6 +275,25 @@ pub(super) mod tests {
         assert_eq!(read_again.without_cookie(0), first);
         let old = Hello { version: [254, 255], ..read };
         assert!(!old.speaks_dtls12());
+    }
+
+    /// RFC 6066 section 4: who has room for less says how much.
+    #[test]
+    fn a_hello_may_say_how_long_a_message_may_be() {
+        let edge = [&[0, 0, 0, 21, 0, 19, 0, 0, 16][..], b"edge.example.net"].concat();
+        for (about, octets, length) in [
+            ("nothing", vec![], Some(None)),
+            ("a name alone", edge.clone(), Some(None)),
+            ("512", vec![0, 1, 0, 1, 1], Some(Some(512))),
+            ("4096, behind a name", [&edge[..], &[0, 1, 0, 1, 4]].concat(), Some(Some(4096))),
+            ("a length of nobody", vec![0, 1, 0, 1, 5], Some(None)),
+            ("two lengths", vec![0, 1, 0, 2, 1, 1], Some(None)),
+            ("twice", vec![0, 1, 0, 1, 1, 0, 1, 0, 1, 1], None),
+            ("cut short", vec![0, 1, 0, 1], None),
+        ] {
+            let found = Extensions::read(&octets).map(|found| found.fragment_max);
+            assert_eq!(found, length, "{about}");
+        }
     }
 
     #[test]

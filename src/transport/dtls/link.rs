@@ -20,7 +20,7 @@ use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
 use super::engine::Event;
-use super::guard::Guard;
+use super::keys::Half;
 
 /// Most datagrams and most messages that wait, each way.
 pub(super) const QUEUE: usize = 64;
@@ -41,11 +41,11 @@ pub(super) struct Queues {
     pub(super) to_send: VecDeque<Bytes>,
     pub(super) closing: bool,
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Option<Half>,
     /// The suite that the server chose, for a client.
     pub(super) suite: Option<u16>,
-    /// The peer's own certificate, once it was found good.
-    pub(super) judged: Option<Vec<u8>>,
+    /// The peer's chain, once it was found good.
+    pub(super) judged: Option<Vec<CertificateDer<'static>>>,
     /// The library's reader, and the one who waits for something to do.
     pub(super) reader: Option<Waker>,
     worker: Option<Waker>,
@@ -69,19 +69,18 @@ impl Link {
         self.waker.wake_by_ref();
     }
 
-    /// Remembers the certificate at the front of `chain`, if it is good.
+    /// Remembers `chain`, if it is good.
     pub(super) fn judge(
         &self,
         chain: &[Vec<u8>],
         is_good: impl FnOnce(&CertificateDer<'_>, &[CertificateDer<'_>]) -> bool,
     ) -> Result<(), webrtc_dtls::Error> {
-        let chain: Vec<CertificateDer<'_>> =
-            chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let good = chain.split_first().filter(|(own, issuers)| is_good(own, issuers));
-        let Some((own, _)) = good else {
+        let chain: Vec<CertificateDer<'static>> =
+            chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        if !chain.split_first().is_some_and(|(own, issuers)| is_good(own, issuers)) {
             return Err(webrtc_dtls::Error::Other("the certificate is not good".into()));
-        };
-        self.lock().judged = Some(own.to_vec());
+        }
+        self.lock().judged = Some(chain);
         Ok(())
     }
 

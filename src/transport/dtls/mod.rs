@@ -12,17 +12,15 @@
 //! Sources: RFC 6347; RFC 4279; TS 33.222 clause 5.4; `DT-01` to `DT-12`.
 
 #[cfg(feature = "openssl")]
-mod buffers;
+mod channel;
 pub mod cookie;
-#[cfg(feature = "edge")]
-pub mod doors;
 #[cfg(feature = "edge")]
 pub mod engine;
 pub mod exchange;
 pub mod filter;
-#[cfg(feature = "webrtc-dtls")]
-mod guard;
 pub mod hello;
+#[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
+mod keys;
 #[cfg(feature = "webrtc-dtls")]
 mod link;
 #[cfg(feature = "openssl")]
@@ -34,5 +32,7 @@ pub mod record;
 pub mod server;
 #[cfg(feature = "edge")]
 pub mod sessions;
+#[cfg(feature = "edge")]
+mod vouched;
 #[cfg(feature = "webrtc-dtls")]
 pub mod webrtc;

@@ -1,23 +1,16 @@
 //! Stage 1, DTLS by OpenSSL: the default engine.
 //!
-//! 1. The cookie was checked by us, so the library is shown the hello twice: without the cookie, then as it came. What
-//!    it answers to the first is dropped.
-//! 2. A key exchange with a shared key waits outside until the key is there: the library asks for it in a call.
-//! 3. Flights are repeated by our clock, each record with a number of its own, until the client goes on.
-//!
-//! Takes:   certificates and suites, chosen by the hello; datagrams.
-//! Gives:   what [`DtlsEngine`] gives. A certificate is judged by the verifier that TLS has.
-//! Keeps:   one library object a session; while it shakes hands, its last flight, and [`HELD_MAX`] datagrams.
-//! Refuses: records too short for their cipher, since the library ends a session for one; versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
+//! Takes:   certificates and suites, chosen by the hello.
+//! Gives:   engines, each for one session. A certificate is judged by the verifier that TLS has.
+//! Keeps:   a context for each certificate and for each suite with a shared key.
+//! Refuses: versions below 1.2, suites without AEAD or forward secrecy where there are certificates, renegotiation,
 //!          compression, tickets; the filter bounds what a client may send in a handshake.
-//! Sources: RFC 6347 sections 4.2.1, 4.2.4; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
+//! Sources: RFC 6347; RFC 4279; RFC 5489; TS 33.222 clause 5.4; `DT-06` to `DT-09`, `TR-02`.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+mod session;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use ::openssl::bn::BigNum;
 use ::openssl::dh::Dh;
@@ -25,35 +18,23 @@ use ::openssl::error::ErrorStack;
 use ::openssl::ex_data::Index;
 use ::openssl::pkey::PKey;
 use ::openssl::ssl::{
-    ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions,
-    SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
 };
 use ::openssl::x509::{X509, X509StoreContext, X509StoreContextRef};
-use bytes::Bytes;
 use rustls::server::danger::ClientCertVerifier as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use zeroize::Zeroizing;
 
-use super::buffers;
-use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
-use super::exchange::Exchange;
-use super::filter;
+pub use self::session::{HELD_MAX, REPEAT};
+
+use self::session::Engine;
+use super::engine::{DtlsEngine, Engines, Shown};
 use super::hello::Hello;
-use super::record::RECORD_HEAD;
 use crate::authentication::tls_identity::CertificateNames;
-use crate::instant::Instant;
 use crate::transport::peer::{ClientCertificate, PeerVerifier};
 use crate::transport::psk_tls;
 use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
-
-/// Most datagrams that wait for a key.
-pub const HELD_MAX: usize = 16;
-/// When a flight is first repeated; after that, each time after twice as long.
-pub const REPEAT: Duration = Duration::from_millis(500);
-
-/// Octets that GCM adds to a message: half a nonce, and a tag. ChaCha20-Poly1305 adds a tag.
-const GCM_ADDS: usize = 8 + 16;
-const CHACHA_ADDS: usize = 16;
 
 /// Suites with a shared key, the preferred one first, and what the library calls them.
 ///
@@ -140,8 +121,8 @@ struct Found {
     key: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     /// Whether the library was given that key.
     key_used: bool,
-    /// The names in the client's certificate, once it was found good.
-    names: Option<CertificateNames>,
+    /// What the client showed, once it was found good.
+    shown: Option<Shown>,
 }
 
 impl Slot {
@@ -163,7 +144,6 @@ fn context(slot: Index<Ssl, Arc<Slot>>) -> Result<SslContextBuilder, ErrorStack>
             | SslOptions::NO_COMPRESSION
             | SslOptions::CIPHER_SERVER_PREFERENCE,
     );
-    context.set_mode(SslMode::RELEASE_BUFFERS);
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     context.set_groups_list("X25519:P-256:P-384")?;
     context.set_cookie_generate_cb(move |ssl, room| {
@@ -239,13 +219,15 @@ fn judge(
         .filter_map(|certificate| certificate.to_der().ok().map(CertificateDer::from))
         .collect();
     let names = chain.split_first().and_then(|(own, issuers)| {
-        verifier.verify_client_cert(own, issuers, UnixTime::now()).ok()?;
+        let judged = verifier.verify_client_cert(own, issuers, UnixTime::now());
+        judged.inspect_err(|why| tracing::debug!(%why, "handshake refused")).ok()?;
         CertificateNames::of(own).ok()
     });
+    let shown = names.map(|names| Shown { names, chain: chain.into() });
     let ssl = X509StoreContext::ssl_idx().ok().and_then(|index| store.ex_data(index));
-    match (names, ssl.and_then(|ssl| ssl.ex_data(slot))) {
-        (Some(names), Some(slot)) => {
-            slot.lock().names = Some(names);
+    match (shown, ssl.and_then(|ssl| ssl.ex_data(slot))) {
+        (Some(shown), Some(slot)) => {
+            slot.lock().shown = Some(shown);
             true
         }
         _ => false,
@@ -275,311 +257,5 @@ impl Slot {
         let length = key.len();
         found.key_used = true;
         Some(length)
-    }
-}
-
-thread_local! {
-    /// What the sessions of a worker read into, one after the other.
-    static ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; MESSAGE_MAX]);
-}
-
-/// One session.
-struct Engine {
-    stream: SslStream<Wire>,
-    slot: Arc<Slot>,
-    suite: Option<u16>,
-    state: State,
-    exchange: Exchange,
-    /// Datagrams that wait for the key.
-    held: VecDeque<Vec<u8>>,
-    /// The last flight, as it was sent.
-    flight: Vec<Vec<u8>>,
-    repeat: Option<(Instant, Duration)>,
-    /// The number of the next record in the clear.
-    number: u64,
-    /// Octets of the shortest record: for a shorter one, the library would end the session.
-    shortest: usize,
-    out: VecDeque<Bytes>,
-    events: VecDeque<Event>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    ShakesHands,
-    WaitsForKey,
-    Stands,
-    Over,
-}
-
-/// Datagrams on their way in and out.
-#[derive(Default)]
-struct Wire {
-    inbox: VecDeque<Vec<u8>>,
-    outbox: Vec<Vec<u8>>,
-}
-
-impl Read for Wire {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let datagram = self.inbox.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let length = datagram.len().min(room.len());
-        if let (Some(to), Some(from)) = (room.get_mut(..length), datagram.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        Ok(length)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.outbox.push(octets.to_vec());
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Engine {
-    fn new(
-        context: &SslContext,
-        index: Index<Ssl, Arc<Slot>>,
-        suite: Option<u16>,
-        hello: &Hello<'_>,
-    ) -> Result<Self, ErrorStack> {
-        let slot = Arc::new(Slot { cookie: hello.cookie.to_vec(), ..Slot::default() });
-        let mut ssl = Ssl::new(context)?;
-        ssl.set_ex_data(index, Arc::clone(&slot));
-        ssl.set_accept_state();
-        ssl.set_mtu(u32::try_from(MTU).unwrap_or(1200))?;
-        let mut engine = Self {
-            stream: SslStream::new(ssl, Wire::default())?,
-            slot,
-            suite,
-            state: State::ShakesHands,
-            exchange: Exchange::default(),
-            held: VecDeque::new(),
-            flight: Vec::new(),
-            repeat: None,
-            number: hello.record,
-            shortest: GCM_ADDS,
-            out: VecDeque::new(),
-            events: VecDeque::new(),
-        };
-        engine
-            .stream
-            .get_mut()
-            .inbox
-            .push_back(hello.without_cookie(hello.record.saturating_sub(1)));
-        // It wants to see the cookie, which comes next; its request for it was sent by us.
-        let _ = engine.stream.accept();
-        engine.stream.get_mut().outbox.clear();
-        Ok(engine)
-    }
-
-    /// Hands a datagram to the library, and sees what comes of it.
-    fn feed(&mut self, datagram: Vec<u8>, now: Instant) {
-        self.stream.get_mut().inbox.push_back(datagram);
-        if !buffers::lend(&mut self.stream) {
-            return self.end(Ended::Failed);
-        }
-        if self.state == State::ShakesHands {
-            match self.stream.accept() {
-                Ok(()) => self.established(),
-                Err(why) if why.code() == ErrorCode::WANT_READ => {}
-                Err(_) => self.end(Ended::Failed),
-            }
-            self.collect_flight(now);
-        }
-        if self.state == State::Stands {
-            self.read();
-            self.collect();
-            buffers::take_back(&mut self.stream);
-        }
-    }
-
-    fn established(&mut self) {
-        (self.state, self.repeat, self.held) = (State::Stands, None, VecDeque::new());
-        self.exchange = Exchange::default();
-        let cipher = self.stream.ssl().current_cipher().map(|cipher| cipher.name());
-        if cipher.is_some_and(|name| name.contains("CHACHA20")) {
-            self.shortest = CHACHA_ADDS;
-        }
-        let mut found = self.slot.lock();
-        let identity = found.key.take().map(|(identity, _)| identity);
-        let proof = match (self.suite, identity, found.names.take()) {
-            (Some(_), Some(identity), _) if found.key_used => Some(Proof::Psk(identity.into())),
-            (None, _, Some(names)) => Some(Proof::Certificate(Box::new(names))),
-            (None, _, None) if self.stream.ssl().peer_certificate().is_none() => {
-                Some(Proof::Nothing)
-            }
-            _ => None,
-        };
-        drop(found);
-        match proof {
-            Some(proof) => self.events.push_back(Event::Established(proof)),
-            None => self.end(Ended::Failed),
-        }
-    }
-
-    fn read(&mut self) {
-        ROOM.with_borrow_mut(|room| {
-            loop {
-                match self.stream.ssl_read(room) {
-                    Ok(length) => {
-                        let octets = room.get(..length).unwrap_or_default();
-                        self.events.push_back(Event::Data(Bytes::copy_from_slice(octets)));
-                    }
-                    Err(why) => {
-                        return match why.code() {
-                            ErrorCode::WANT_READ => {}
-                            ErrorCode::ZERO_RETURN => self.end(Ended::Peer),
-                            _ => self.end(Ended::Failed),
-                        };
-                    }
-                }
-            }
-        });
-    }
-
-    fn end(&mut self, why: Ended) {
-        if self.state != State::Over {
-            (self.state, self.repeat) = (State::Over, None);
-            self.events.push_back(Event::Closed(why));
-        }
-    }
-
-    /// Takes what the library sends as a flight of the handshake: to be repeated, if nothing comes.
-    fn collect_flight(&mut self, now: Instant) {
-        let sent = std::mem::take(&mut self.stream.get_mut().outbox);
-        if sent.is_empty() {
-            return;
-        }
-        sent.iter().for_each(|datagram| self.put(datagram.clone()));
-        if self.state == State::ShakesHands {
-            (self.flight, self.repeat) = (sent, Some((now + REPEAT, REPEAT)));
-        } else {
-            self.flight = Vec::new();
-        }
-    }
-
-    fn collect(&mut self) {
-        let sent = std::mem::take(&mut self.stream.get_mut().outbox);
-        sent.into_iter().for_each(|datagram| self.put(datagram));
-    }
-
-    /// Sends a datagram. Records in the clear get numbers that go on from the hello's, so that no two are the same.
-    fn put(&mut self, mut datagram: Vec<u8>) {
-        let mut at = 0;
-        while let Some(head) =
-            datagram.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<RECORD_HEAD>)
-        {
-            let [_, _, _, e1, e0, number @ .., l1, l0] = head;
-            if (*e1, *e0) == (0, 0) {
-                let [_, _, fresh @ ..] = self.number.to_be_bytes();
-                *number = fresh;
-                self.number = self.number.wrapping_add(1);
-            }
-            let length = usize::from(u16::from_be_bytes([*l1, *l0]));
-            at = at.saturating_add(RECORD_HEAD).saturating_add(length);
-        }
-        self.out.push_back(datagram.into());
-    }
-
-    /// Asks for the key, if a datagram completes the key exchange that names it.
-    fn look_for_identity(&mut self, datagram: &[u8]) {
-        let Some(suite) = self.suite.filter(|_| self.slot.lock().key.is_none()) else { return };
-        let Some(identity) = self.exchange.take(datagram) else { return };
-        self.slot.lock().key = Some((identity.clone(), Zeroizing::new(Vec::new())));
-        self.events.push_back(Event::WantsKey { identity: identity.into(), suite });
-        self.state = State::WaitsForKey;
-    }
-}
-
-impl DtlsEngine for Engine {
-    fn input(&mut self, datagram: &[u8], now: Instant) {
-        let Some(datagram) = filter::at_least(datagram, self.shortest) else { return };
-        let datagram = &*datagram;
-        if self.state == State::ShakesHands {
-            self.look_for_identity(datagram);
-        }
-        match self.state {
-            State::Over => {}
-            State::ShakesHands | State::Stands => self.feed(datagram.to_vec(), now),
-            State::WaitsForKey => {
-                if self.held.len() < HELD_MAX {
-                    self.held.push_back(datagram.to_vec());
-                }
-            }
-        }
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let Some((_, after)) = self.repeat.filter(|(at, _)| *at <= now) else { return };
-        let after = after.saturating_mul(2);
-        self.repeat = Some((now + after, after));
-        // While a key is looked up, the client waits for us.
-        if self.state == State::ShakesHands {
-            let flight = std::mem::take(&mut self.flight);
-            flight.iter().for_each(|datagram| self.put(datagram.clone()));
-            self.flight = flight;
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.repeat.map(|(at, _)| at)
-    }
-
-    fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.out.pop_front()
-    }
-
-    fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    fn repeat(&mut self, _now: Instant) {
-        // The library knows a repeated Finished for what it is.
-    }
-
-    fn key(&mut self, key: &[u8], now: Instant) {
-        if self.state != State::WaitsForKey {
-            return;
-        }
-        self.state = State::ShakesHands;
-        if let Some((_, place)) = &mut self.slot.lock().key {
-            *place = Zeroizing::new(key.to_vec());
-        }
-        for datagram in std::mem::take(&mut self.held) {
-            if self.state != State::Over {
-                self.feed(datagram, now);
-            }
-        }
-    }
-
-    fn send(&mut self, message: &[u8], _now: Instant) -> Result<(), Unsent> {
-        if self.state != State::Stands {
-            return Err(Unsent::Gone);
-        }
-        if message.len() > MESSAGE_MAX {
-            return Err(Unsent::TooLong);
-        }
-        if !buffers::lend(&mut self.stream) {
-            return Err(Unsent::Full);
-        }
-        let sent = self.stream.ssl_write(message);
-        self.collect();
-        buffers::take_back(&mut self.stream);
-        sent.map(|_| ()).map_err(|_| Unsent::Gone)
-    }
-
-    fn close(&mut self, _now: Instant) -> bool {
-        if self.state == State::Stands && buffers::lend(&mut self.stream) {
-            // The alert is in the outbox, or the peer will find out by itself.
-            let _ = self.stream.shutdown();
-            self.collect();
-        }
-        (self.state, self.repeat) = (State::Over, None);
-        true
     }
 }

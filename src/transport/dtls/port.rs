@@ -2,8 +2,8 @@
 //!
 //! Takes:   datagrams as they come; messages that any worker sends on one of its flows.
 //! Gives:   each session as a flow among the others, and what comes on it, to the [`Receiver`].
-//! Keeps:   for each session its entry among the flows; look-ups of keys, as many as handshakes.
-//! Refuses: handshakes with a key that nobody has; sessions over the bounds of connections; idle ones: after a minute
+//! Keeps:   for each session its entry among the flows; look-ups of keys, as many as handshakes; what `vouched` keeps.
+//! Refuses: handshakes with a key that nobody has; certificates that `vouched` refuses; sessions over the bounds of connections; idle ones: after a minute
 //!          while nobody has authenticated, after [`IDLE_KNOWN`] else; what is no SIP, without an answer.
 //! Sources: RFC 3261 section 18; RFC 5626 section 8; `DT-05`, `DT-06`, `TR-08`, `TR-09`, `TR-17`, `V-77`.
 //!
@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
@@ -29,19 +29,18 @@ use tokio::sync::Notify;
 use super::engine::Proof;
 use super::server::DtlsServer;
 use super::sessions::{HANDSHAKE, Output, SessionId, Sessions, Tally, Why};
-use crate::authentication::Caller;
-use crate::authentication::tls_identity::CertificateNames;
+use super::vouched::{Anteroom, Guest, Watch};
 use crate::clock;
-use crate::identity::{self, Principal};
 use crate::instant::Instant;
 use crate::keys::psk::{Psk, PskProof, PskUse};
 use crate::transport::batch::{BATCH, Inbox, Outbox};
 use crate::transport::demux::{self, Kind};
-use crate::transport::flows::Lease;
+use crate::transport::flows::{Lease, Seat};
 use crate::transport::listen::Bound;
 use crate::transport::stream::{Closed, StreamFacts};
+use crate::transport::tls::TlsRefusal;
 use crate::transport::transports::Shop;
-use crate::transport::{Transport, stun};
+use crate::transport::{Side, Transport, stun};
 use crate::wire::Message;
 
 /// How long a session may be idle on which somebody authenticated: a registration of an hour and its slack.
@@ -68,6 +67,7 @@ struct Desk {
     lines: HashMap<SessionId, Line>,
     proofs: HashMap<SessionId, PskProof>,
     lookups: Vec<Lookup>,
+    anteroom: Anteroom,
     inbox: Inbox,
     /// What of the sessions' own numbers stands in the tally of all.
     noted: Tally,
@@ -79,6 +79,8 @@ struct Line {
     facts: Arc<StreamFacts>,
     bell: Waker,
     proof: Option<PskProof>,
+    /// Who looks whether its certificate is still good.
+    _watch: Option<Watch>,
 }
 
 type Lookup = Pin<Box<dyn Future<Output = (SessionId, Option<Psk>)>>>;
@@ -103,13 +105,14 @@ impl DtlsPort {
     pub(in crate::transport) async fn serve(self: Rc<Self>, shop: Rc<Shop>) {
         let bells = Arc::clone(&self.bells);
         let (engines, cookies) = (self.server.engines(), self.server.cookies());
-        let doors = Arc::clone(shop.flows.doors());
+        let doors = Arc::clone(shop.flows.dtls_doors());
         let waker = move |id| Waker::from(bells.bell(id));
         let mut desk = Desk {
             sessions: Sessions::new(engines, cookies, doors, waker),
             lines: HashMap::new(),
             proofs: HashMap::new(),
             lookups: Vec::new(),
+            anteroom: Anteroom::default(),
             inbox: Inbox::new(),
             noted: Tally::default(),
         };
@@ -127,6 +130,7 @@ impl DtlsPort {
                 _ = self.socket.writable(), if waits => {}
                 () = self.bells.rung.notified() => self.answer_bells(&shop, &mut desk),
                 (id, psk) = found(&mut desk.lookups) => self.key(&mut desk, id, psk),
+                (guest, held) = desk.anteroom.next() => self.admit(&shop, &mut desk, guest, held),
                 () = until(timeout) => desk.sessions.expire(clock::mono()),
                 () = changed(&mut taken_back) => Self::look_at_keys(&shop, &mut desk),
             }
@@ -240,7 +244,11 @@ impl DtlsPort {
                 Output::Opened { id, from, proof, asked_for } => {
                     self.opened(shop, desk, id, from, proof, asked_for);
                 }
-                Output::Data { id, octets } => Self::message(shop, desk, id, octets),
+                Output::Data { id, octets } => {
+                    if let Some(octets) = desk.anteroom.hold(id, octets) {
+                        Self::message(shop, desk, id, octets);
+                    }
+                }
                 Output::Idle { id, since } => {
                     let known = desk.lines.get(&id).is_some_and(|line| {
                         line.lease.pipe().is_authenticated() && since < IDLE_KNOWN
@@ -272,6 +280,7 @@ impl DtlsPort {
         }
     }
 
+    /// A handshake is over: its session is entered, or asked about before.
     fn opened(
         &self,
         shop: &Shop,
@@ -281,35 +290,74 @@ impl DtlsPort {
         proof: Proof,
         asked_for: Option<Arc<str>>,
     ) {
-        let now = clock::now();
         let shared = desk.proofs.remove(&id);
-        let (channel, names) = match &proof {
-            Proof::Psk(_) => (shared.as_ref().map(|shared| Arc::clone(&shared.caller)), None),
-            Proof::Certificate(names) => (user_of(names), Some((**names).clone())),
-            Proof::Nothing => (None, None),
-        };
         // A key that nobody has proves nobody, whoever found it out.
-        let entered = if matches!(proof, Proof::Psk(_)) && channel.is_none() {
-            None
-        } else {
-            let seat = shop.flows.seat(from.ip());
-            let listener = self.bound.spec.id;
-            seat.and_then(|seat| shop.flows.open(Transport::Dtls, listener, from, Some(seat)).ok())
+        let seat = match &proof {
+            Proof::Psk(_) if shared.is_none() => None,
+            _ => shop.flows.seat(from.ip()),
         };
-        let Some(lease) = entered else {
+        let Some(seat) = seat else {
+            return desk.sessions.close(id, clock::mono());
+        };
+        let shown = match proof {
+            Proof::Certificate(shown) => Some(*shown),
+            Proof::Psk(_) | Proof::Nothing => None,
+        };
+        let guest = Guest { id, from, asked_for, shown, seat };
+        if guest.shown.is_some() && self.server.standing().asks() {
+            return desk.anteroom.ask(guest, &self.server);
+        }
+        self.enter(shop, desk, guest, shared);
+    }
+
+    /// What a responder said of a certificate: the session is entered with what came meanwhile, or over.
+    fn admit(
+        &self,
+        shop: &Shop,
+        desk: &mut Desk,
+        guest: Result<Guest, (SessionId, TlsRefusal)>,
+        held: Vec<Bytes>,
+    ) {
+        let guest = match guest {
+            Ok(guest) => guest,
+            Err((id, why)) => {
+                shop.flows.tally().handshakes_failed.add(1);
+                shop.flows.tally().refused(&why);
+                tracing::debug!(%why, "handshake refused");
+                return desk.sessions.close(id, clock::mono());
+            }
+        };
+        let id = guest.id;
+        self.enter(shop, desk, guest, None);
+        held.into_iter().for_each(|octets| Self::message(shop, desk, id, octets));
+    }
+
+    /// Enters a session among the flows.
+    fn enter(&self, shop: &Shop, desk: &mut Desk, guest: Guest, shared: Option<PskProof>) {
+        let Guest { id, from, asked_for, shown, seat } = guest;
+        let (now, side) = (clock::now(), self.bound.spec.side);
+        let Some(lease) = self.open(shop, from, seat) else {
             return desk.sessions.close(id, now.mono);
         };
         shop.flows.tally().accepted.add(1);
-        if let Some(expires) = channel.as_ref().and_then(|caller| caller.expires) {
+        let own = shown.as_ref().and_then(|shown| shown.chain.first());
+        let user = own.and_then(|own| self.server.standing().trust().user_of(own));
+        let watch = shown.as_ref().map(|shown| {
+            let (server, pipe) = (Arc::clone(&self.server), Arc::clone(lease.pipe()));
+            Watch::new(server, Arc::clone(&shown.chain), user.clone(), pipe, from, &shop.flows)
+        });
+        let key = shared.as_ref().map(|shared| Arc::clone(&shared.caller));
+        if let Some(expires) = key.as_ref().and_then(|caller| caller.expires) {
             desk.sessions.set_end(id, now.mono + expires.since(now.wall));
         }
         let facts = Arc::new(StreamFacts {
             flow: lease.flow(),
-            side: self.bound.spec.side,
+            side,
             local: self.bound.local,
-            names,
+            names: shown.map(|shown| shown.names),
             asked_for,
-            channel,
+            // Users are at the other face, as in `tcp`.
+            channel: key.or(user).filter(|_| side == Side::Ue),
             target: None,
         });
         // Set once: a lease has one session.
@@ -319,9 +367,13 @@ impl DtlsPort {
         if !lease.pipe().rest(&bell, false) {
             bell.wake_by_ref();
         }
-        let line = Line { lease, facts: Arc::clone(&facts), bell, proof: shared };
+        let line = Line { lease, facts: Arc::clone(&facts), bell, proof: shared, _watch: watch };
         desk.lines.insert(id, line);
         shop.receiver.opened(&facts);
+    }
+
+    fn open(&self, shop: &Shop, from: SocketAddr, seat: Seat) -> Option<Lease> {
+        shop.flows.open(Transport::Dtls, self.bound.spec.id, from, Some(seat)).ok()
     }
 
     /// One message, one record. CRLF and the like are signs of life (`DT-05`).
@@ -351,6 +403,7 @@ impl DtlsPort {
     }
 
     fn gone(shop: &Shop, desk: &mut Desk, id: SessionId, why: Closed) {
+        desk.anteroom.leave(id);
         let Some(line) = desk.lines.remove(&id) else { return };
         if why == Closed::Idle {
             shop.flows.tally().slow.add(1);
@@ -387,21 +440,6 @@ fn ask(
         let asking = desk.psk(&identity, asked_for.as_deref(), of);
         // The handshake is over by then, whatever comes.
         (id, tokio::time::timeout(HANDSHAKE, asking).await.ok())
-    }))
-}
-
-/// The user that a certificate names: evidence of the channel until the certificate ends.
-///
-/// Source: RFC 5922 section 7.1 (a URI with a user part is no domain identity).
-fn user_of(names: &CertificateNames) -> Option<Arc<Caller>> {
-    let user = names.users.first()?;
-    Some(Arc::new(Caller {
-        principal: Principal::new(identity::Proof::UserCertificate, user.as_str()),
-        identities: names.users.clone().into(),
-        key_name: user.as_str().into(),
-        expires: Some(names.not_after),
-        strongest: AtomicU8::new(0),
-        rights: Default::default(),
     }))
 }
 

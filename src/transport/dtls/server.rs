@@ -2,7 +2,7 @@
 //!
 //! Takes:   a [`DtlsSpec`].
 //! Gives:   [`DtlsServer`], replaceable while it serves.
-//! Keeps:   engines' settings, swapped whole; the key of cookies.
+//! Keeps:   engines' settings, swapped whole; the key of cookies; whom is trusted, for sessions that stand.
 //! Refuses: a listener with neither certificates nor shared keys; an engine that was not built in.
 //! Sources: `DT-07`, `DT-08`.
 
@@ -14,6 +14,8 @@ use arc_swap::ArcSwap;
 use super::cookie::Cookies;
 use super::engine::Engines;
 use crate::clock;
+use crate::transport::peer::Trust;
+use crate::transport::standing::Standing;
 use crate::transport::tls::{ServerSpec, TlsProblem};
 
 /// The libraries that speak DTLS.
@@ -48,6 +50,7 @@ pub struct DtlsServer {
     made: ArcSwap<Made>,
     cookies: Arc<Cookies>,
     shared_keys: bool,
+    standing: Standing,
 }
 
 struct Made(Arc<dyn Engines>);
@@ -63,10 +66,12 @@ impl DtlsServer {
             made: ArcSwap::from_pointee(Made(engines(spec)?)),
             cookies: Arc::new(Cookies::new(clock::random())),
             shared_keys: spec.shared_keys,
+            standing: Standing::of_clients(trust(spec)),
         })
     }
 
-    /// Replaces it for handshakes that begin from now on; sessions stay as they are.
+    /// Replaces it for handshakes that begin from now on. Sessions stay as they are, but for those whose client is no
+    /// longer believed: they end.
     ///
     /// # Errors
     ///
@@ -74,12 +79,18 @@ impl DtlsServer {
     pub fn replace(&self, spec: &DtlsSpec) -> Result<(), TlsProblem> {
         let shared_keys = self.shared_keys;
         self.made.store(Arc::new(Made(engines(&DtlsSpec { shared_keys, ..spec.clone() })?)));
+        self.standing.replace(trust(spec));
         Ok(())
     }
 
     /// The engines in force.
     pub fn engines(&self) -> Arc<dyn Engines> {
         Arc::clone(&self.made.load().0)
+    }
+
+    /// Whom a session's certificate must satisfy for as long as it stands.
+    pub(in crate::transport) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The cookies of all workers.
@@ -92,6 +103,11 @@ impl fmt::Debug for DtlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DtlsServer(..)")
     }
+}
+
+/// Who may vouch for clients.
+fn trust(spec: &DtlsSpec) -> Trust {
+    spec.certificates.as_ref().map_or_else(Trust::nobody, |spec| spec.trust.clone())
 }
 
 fn engines(spec: &DtlsSpec) -> Result<Arc<dyn Engines>, TlsProblem> {

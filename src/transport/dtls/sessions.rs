@@ -21,12 +21,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cookie::{self, Cookies};
-use super::doors::{Door, Doors};
 use super::engine::{DtlsEngine, Ended, Engines, Event, Proof, Unsent};
 use super::filter::{self, Filter};
 use super::hello::{Hello, NoHello};
 use super::record;
 use crate::instant::Instant;
+use crate::transport::doors::{Door, Doors};
 
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);

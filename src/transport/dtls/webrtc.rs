@@ -22,10 +22,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use webrtc_dtls::cipher_suite::CipherSuiteId;
 use webrtc_dtls::config::{ClientAuthType, Config, ExtendedMasterSecretType};
 use webrtc_dtls::conn::DTLSConn;
@@ -33,9 +32,9 @@ use webrtc_dtls::crypto::{self, CryptoPrivateKey, CryptoPrivateKeyKind};
 use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
-use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Unsent};
-use super::guard::{Aead, Guard, Secrets};
+use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
 use super::hello::Hello;
+use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
 use super::record::{Content, Fragment, Record, records};
 use crate::authentication::tls_identity::CertificateNames;
@@ -116,7 +115,8 @@ impl Webrtc {
             config.client_auth = *asks;
             config.verify_peer_certificate = Some(Arc::new(move |chain, _| {
                 link.judge(chain, |own, issuers| {
-                    verifier.verify_client_cert(own, issuers, UnixTime::now()).is_ok()
+                    let judged = verifier.verify_client_cert(own, issuers, UnixTime::now());
+                    judged.inspect_err(|why| tracing::debug!(%why, "handshake refused")).is_ok()
                 })
             }));
         }
@@ -212,7 +212,7 @@ pub fn client(proof: ClientProof, waker: Waker) -> Result<Box<dyn DtlsEngine>, T
                 verify_peer_certificate: Some(Arc::new(move |chain, _| {
                     judging.judge(chain, |own, issuers| {
                         let now = UnixTime::now();
-                        verifier.verify_server_cert(own, issuers, &wanted, &[], now).is_ok()
+                        verifier.verify_server(own, issuers, &wanted, now).is_ok()
                     })
                 })),
                 ..usual()
@@ -526,14 +526,16 @@ async fn stand(link: &Link, dtls: &DTLSConn, role: Role, shared: bool) -> Option
     let secrets = Secrets { master: &master, client_random: client, server_random: server };
     let mut queues = link.lock();
     let aead = aead.or_else(|| Aead::of(queues.suite?))?;
-    queues.guard = Some(Guard::new(aead, &secrets, matches!(role, Role::Server(_)))?);
+    let (of_client, of_server) = Half::both(aead, &secrets)?;
+    queues.guard = Some(if matches!(role, Role::Server(_)) { of_client } else { of_server });
     if shared {
         return Some(Proof::Psk(state.identity_hint.clone().into()));
     }
     match (state.peer_certificates.first(), queues.judged.take()) {
-        (Some(own), Some(judged)) if *own == judged => {
-            let names = CertificateNames::of(&CertificateDer::from(judged)).ok()?;
-            Some(Proof::Certificate(Box::new(names)))
+        (Some(own), Some(judged)) => {
+            let judged_own = judged.first().filter(|judged| ***judged == **own)?;
+            let names = CertificateNames::of(judged_own).ok()?;
+            Some(Proof::Certificate(Box::new(Shown { names, chain: judged.into() })))
         }
         (None, None) => Some(Proof::Nothing),
         _ => None,

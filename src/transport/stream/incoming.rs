@@ -4,7 +4,7 @@
 //! Gives:   when patience ends, and what for; when an idle WebSocket is to be pinged.
 //! Keeps:   what is not whole yet: at most its bound and one read more.
 //! Refuses: nothing; who is late is told by [`Incoming::due`].
-//! Sources: `TR-08`, `KA-05`.
+//! Sources: RFC 5626 section 5.4; `TR-08`, `KA-03`, `KA-05`.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::framing::Framing;
 use super::{Closed, Patience};
 use crate::transport::Transport;
+use crate::transport::flows::Watch;
 use crate::transport::ws::{Opcode, frame};
 
 /// What was read, and since when.
@@ -98,6 +99,12 @@ impl Incoming {
             .into_iter()
             .filter_map(|(at, why)| Some((at?, why)))
             .min_by_key(|(at, _)| *at)
+    }
+
+    /// When a peer that is held to its pings has been silent for too long; any octet is as good as a ping.
+    pub(super) fn silent_at(&self, watch: Watch) -> Option<Instant> {
+        let at = self.now.max(watch.since).checked_add(watch.silence)?;
+        (at <= watch.until).then_some(at)
     }
 
     /// When the peer is to be asked whether it is there: a WebSocket that showed nothing since.

@@ -184,6 +184,44 @@ async fn tr_08_patience_has_an_end() {
     }
 }
 
+/// KA-03: half as long again as it was told, any octet being as good as a ping; and only while that holds.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_was_to_ping_is_closed_when_it_is_silent() {
+    for (name, lasts, freed, expected) in [
+        ("held", 3600, false, (Closed::Silent, 400 + 180)),
+        ("its registration lapsed", 450, false, (Closed::Asked, 400 + 1000)),
+        ("set free", 3600, true, (Closed::Asked, 400 + 1000)),
+    ] {
+        let (rig, (ours, mut theirs)) = (Rig::new(), duplex(4096));
+        let flow = &rig.facts.flow;
+        rig.desk.flows.mark_authenticated(flow);
+        let hold = |most: Option<u64>| {
+            let silence = most.map(|most| {
+                let until = crate::instant::Instant::START + Duration::from_secs(lasts);
+                (Duration::from_secs(most), until)
+            });
+            rig.desk.flows.hold(flow, silence, crate::instant::Instant::START);
+        };
+        let peer = async {
+            theirs.write_all(REQUEST).await.unwrap();
+            let mut answer = vec![0; ANSWER.len()];
+            theirs.read_exact(&mut answer).await.unwrap();
+            hold(Some(180));
+            for octets in [&b"\r\n\r\n"[..], b"\r\n", REQUEST, b"\r\n\r\n"] {
+                sleep(Duration::from_secs(100)).await;
+                theirs.write_all(octets).await.unwrap();
+            }
+            if freed {
+                hold(None);
+            }
+            sleep(Duration::from_secs(1000)).await;
+            rig.desk.flows.close(flow);
+        };
+        let (ended, ()) = tokio::join!(rig.serve(ours), peer);
+        assert_eq!(ended, expected, "{name}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_known_peer_may_be_silent() {
     let (rig, (ours, mut theirs)) = (Rig::new(), duplex(4096));

@@ -1,10 +1,10 @@
-//! Stage 1, DTLS doors: how many handshakes may be under way at once.
+//! Stage 1, doors: how many handshakes may be under way at once.
 //!
 //! Takes:   the address of whoever begins one.
 //! Gives:   a door, open until it is dropped.
 //! Keeps:   a count for each address with a handshake under way.
 //! Refuses: more from one address, or in all, than the bounds it was made with.
-//! Sources: `DT-11`, `V-42`.
+//! Sources: `TR-08`, `DT-11`, `V-42`, `V-45`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

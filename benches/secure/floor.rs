@@ -1,0 +1,205 @@
+//! The floor: a loop that accepts, shakes hands, and keeps what came of it. The bench starts itself to be it.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::ssl::{
+    Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream,
+};
+use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::client::Kind;
+use super::lab::{Anchor, Certificate, Folder, ONE, Plan, pause};
+use super::{IDENTITY, KEY};
+
+/// The first argument of a process that is to be the floor.
+pub(crate) const ROLE: &str = "be-the-floor";
+
+/// After how long without a handshake the floor lets go of its streams: between slices, that is.
+pub(crate) const FORGETS: Duration = Duration::from_millis(150);
+
+/// Streams that stand, and when the last one came.
+type Standing<T> = Arc<Mutex<(Vec<T>, Instant)>>;
+
+/// Starts the floor of `plan`.
+pub(crate) fn start(
+    kind: Kind,
+    plan: &Plan,
+    certificate: &Certificate,
+    folder: &Folder,
+) -> Result<Anchor, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = folder.inner("floor").map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.arg(ROLE).arg(kind.as_str()).arg(plan.door().to_string());
+    command.arg(&certificate.chain).arg(&certificate.key);
+    Anchor::start("floor", command, plan, &folder, ONE, Duration::from_secs(10))
+}
+
+/// Is the floor, until it is ended.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let [kind, door, chain, key] = arguments else {
+        return Err("kind, door, certificate and key are what it takes".into());
+    };
+    let kind = Kind::ALL.into_iter().find(|it| it.as_str() == kind).ok_or("no such handshake")?;
+    let door: SocketAddrV4 = door.parse().map_err(|error| format!("{door}: {error}"))?;
+    let certificate = Certificate { chain: PathBuf::from(chain), key: PathBuf::from(key) };
+    // Over TCP it shows that it is up, whatever it speaks.
+    let listener = TcpListener::bind(door).map_err(|error| error.to_string())?;
+    if kind == Kind::Tls13 {
+        return rustls(&listener, &certificate);
+    }
+    let context = context(kind, &certificate).map_err(|error| error.to_string())?;
+    if kind.is_dtls() {
+        return datagrams(&context, door).map_err(|error| error.to_string());
+    }
+    let standing = standing();
+    for socket in listener.incoming().flatten() {
+        let _no_delay = socket.set_nodelay(true);
+        let Ok(ssl) = Ssl::new(&context) else { continue };
+        let Ok(mut stream) = SslStream::new(ssl, socket) else { continue };
+        if stream.accept().is_ok() {
+            keep(&standing, stream);
+        }
+    }
+    Ok(())
+}
+
+/// Nothing yet; a thread lets go of what will be there.
+fn standing<T: Send + 'static>() -> Standing<T> {
+    let standing: Standing<T> = Arc::new(Mutex::new((Vec::new(), Instant::now())));
+    let forgetting = Arc::clone(&standing);
+    thread::spawn(move || {
+        loop {
+            pause(FORGETS / 2);
+            let mut standing = forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+            if standing.1.elapsed() >= FORGETS {
+                standing.0.clear();
+            }
+        }
+    });
+    standing
+}
+
+fn keep<T>(standing: &Standing<T>, stream: T) {
+    let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+    standing.0.push(stream);
+    standing.1 = Instant::now();
+}
+
+fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), String> {
+    let chain = CertificateDer::pem_file_iter(&certificate.chain)
+        .and_then(Iterator::collect)
+        .map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).map_err(|error| error.to_string())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| error.to_string())?;
+    let (config, standing) = (Arc::new(config), standing());
+    for mut socket in listener.incoming().flatten() {
+        let _no_delay = socket.set_nodelay(true);
+        let Ok(mut tls) = ServerConnection::new(Arc::clone(&config)) else { continue };
+        while tls.is_handshaking() && tls.complete_io(&mut socket).is_ok() {}
+        if !tls.is_handshaking() {
+            keep(&standing, (tls, socket));
+        }
+    }
+    Ok(())
+}
+
+fn context(kind: Kind, certificate: &Certificate) -> Result<SslContext, ErrorStack> {
+    let method = if kind.is_dtls() { SslMethod::dtls_server() } else { SslMethod::tls_server() };
+    let mut context = SslContext::builder(method)?;
+    kind.settle(&mut context)?;
+    context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    context.set_mode(SslMode::RELEASE_BUFFERS);
+    if kind.has_key() {
+        context.set_num_tickets(0)?;
+        context.set_psk_server_callback(|_, identity, room| {
+            let known = identity == Some(IDENTITY.as_bytes());
+            room[..KEY.len()].copy_from_slice(&KEY);
+            Ok(if known { KEY.len() } else { 0 })
+        });
+    } else {
+        context.set_certificate_chain_file(&certificate.chain)?;
+        context.set_private_key_file(&certificate.key, SslFiletype::PEM)?;
+    }
+    if kind.is_dtls() {
+        context.set_options(SslOptions::COOKIE_EXCHANGE);
+        // Bare as the floor is, a cookie is a MAC here too.
+        let key = PKey::hmac(&KEY)?;
+        let made = move || -> Result<Vec<u8>, ErrorStack> {
+            openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &key)?
+                .sign_oneshot_to_vec(b"here")
+        };
+        let verifying = made.clone();
+        context.set_cookie_generate_cb(move |_, room| {
+            let cookie = made()?;
+            room[..cookie.len()].copy_from_slice(&cookie);
+            Ok(cookie.len())
+        });
+        context.set_cookie_verify_cb(move |_, cookie| verifying().is_ok_and(|own| own == cookie));
+    }
+    Ok(context.build())
+}
+
+/// What came from one peer, and where to send.
+struct Wire {
+    came: Option<Vec<u8>>,
+    peer: SocketAddr,
+    socket: Arc<UdpSocket>,
+}
+
+impl Read for Wire {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let datagram = self.came.take().ok_or(io::ErrorKind::WouldBlock)?;
+        let length = datagram.len().min(room.len());
+        room[..length].copy_from_slice(&datagram[..length]);
+        Ok(length)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.socket.send_to(octets, self.peer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn datagrams(context: &SslContext, door: SocketAddrV4) -> Result<(), Box<dyn std::error::Error>> {
+    let socket = Arc::new(UdpSocket::bind(door)?);
+    let mut peers: HashMap<SocketAddr, (SslStream<Wire>, bool)> = HashMap::new();
+    let mut room = [0; 8192];
+    loop {
+        let (length, from) = socket.recv_from(&mut room)?;
+        if !peers.contains_key(&from) {
+            let mut ssl = Ssl::new(context)?;
+            ssl.set_mtu(1200)?;
+            let wire = Wire { came: None, peer: from, socket: Arc::clone(&socket) };
+            let stream = SslStream::new(ssl, wire)?;
+            peers.insert(from, (stream, false));
+        }
+        let Some((stream, stands)) = peers.get_mut(&from) else { continue };
+        stream.get_mut().came = Some(room[..length].to_vec());
+        if !*stands {
+            *stands = stream.accept().is_ok();
+        } else if !matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+            peers.remove(&from);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Stage 5, named dialogs: who may name a dialog in another request, and so take it over, join it or speak of it.
+//!
+//! 1. Who owns a leg of a dialog may name it.
+//! 2. A REFER of such an owner, whose Refer-To names the dialog in Replaces, grants its receiver the same: once, for
+//!    180 seconds. A request that is answered with a failure has not used it.
+//! 3. What takes the place of a secure dialog is as secure.
+//!
+//! Takes:   Replaces, Join and Target-Dialog; REFERs as they are forwarded.
+//! Gives:   leave to form the dialog, and the grant that it stands on.
+//! Keeps:   four grants of a dialog at most, of dialogs in the table alone.
+//! Refuses: dialogs of others (rule 29), dialogs that nobody knows (rule 6), less than a secure dialog had (rule 14),
+//!          Replaces or Join outside INVITE, or both (400).
+//! Sources: RFC 3891 sections 3 and 4; RFC 3911 section 4; RFC 4538 section 4; RFC 5630 section 5.1.1.3; V-70, V-133.
+
+use std::time::Duration;
+
+use dashmap::DashMap;
+use smallvec::SmallVec;
+
+use super::dialog::{DialogKey, Keyer};
+use super::state::State;
+use super::table::{Associations, Sent};
+use super::{Bound, Ruling};
+use crate::authentication::Authenticated;
+use crate::hashing::Hashed;
+use crate::identity::Principal;
+use crate::instant::{Instant, Now};
+use crate::refusal::Refusal;
+use crate::transport::{GroupId, Side};
+use crate::wire::uri::{Scheme, decode};
+use crate::wire::{Address, DialogRef, Fault, Message, Method, Name, Uri};
+
+/// Grants of one dialog, at most.
+pub const GRANTS_MAX: usize = 4;
+/// How long a grant holds.
+pub const GRANT_HOLDS: Duration = Duration::from_secs(180);
+
+/// Who was sent a REFER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Grantee {
+    Caller(Principal),
+    Group(GroupId),
+}
+
+#[derive(Clone, Debug)]
+struct Grant {
+    to: Grantee,
+    until: Instant,
+    /// Whether Refer-To was a SIPS URI.
+    sips: bool,
+}
+
+/// A grant that a request stands on, to be given back if the request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    key: DialogKey,
+    sips: bool,
+    until: Instant,
+}
+
+/// Grants, by the dialog that may be named.
+#[derive(Debug, Default)]
+pub(super) struct Grants(DashMap<DialogKey, SmallVec<[Grant; 1]>, Hashed>);
+
+impl Grants {
+    fn give(&self, key: DialogKey, grant: Grant) {
+        let mut grants = self.0.entry(key).or_default();
+        if grants.len() >= GRANTS_MAX {
+            grants.remove(0);
+        }
+        grants.push(grant);
+    }
+
+    fn find(&self, key: DialogKey, to: &Grantee, now: Instant) -> Option<Grant> {
+        let grants = self.0.get(&key)?;
+        grants.iter().find(|grant| grant.to == *to && grant.until > now).cloned()
+    }
+
+    fn take(&self, key: DialogKey, to: &Grantee) {
+        self.0.remove_if_mut(&key, |_, grants| {
+            if let Some(place) = grants.iter().position(|grant| grant.to == *to) {
+                grants.remove(place);
+            }
+            grants.is_empty()
+        });
+    }
+
+    /// The dialog is over.
+    pub(super) fn forget(&self, key: DialogKey) {
+        if !self.0.is_empty() {
+            self.0.remove(&key);
+        }
+    }
+
+    /// How many dialogs have some.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What a request names.
+struct Named<'m> {
+    dialog: DialogRef<'m>,
+    /// Whether it takes its place, or joins it.
+    derives: bool,
+}
+
+fn named(message: &Message) -> Result<Option<Named<'_>>, Refusal> {
+    let malformed = || Refusal::Malformed(Fault::HeaderMalformed);
+    let (replaces, joins) = (message.has(Name::Replaces), message.has(Name::Join));
+    let derives = replaces || joins;
+    if derives && message.method() != Some(Method::Invite) || replaces && joins {
+        return Err(malformed());
+    }
+    let name = match (replaces, joins) {
+        (true, _) => Name::Replaces,
+        (_, true) => Name::Join,
+        _ if message.has(Name::TargetDialog) => Name::TargetDialog,
+        _ => return Ok(None),
+    };
+    let dialog = message.dialog_ref(name).ok_or_else(malformed)?;
+    Ok(Some(Named { dialog, derives }))
+}
+
+impl Keyer {
+    /// The dialog that is named: from either side, since a call may pass us twice.
+    fn named(&self, of: &DialogRef<'_>) -> [DialogKey; 2] {
+        [
+            self.dialog(of.call_id, of.local_tag, of.remote_tag),
+            self.dialog(of.call_id, of.remote_tag, of.local_tag),
+        ]
+    }
+}
+
+impl Associations {
+    /// Rule 29, for a request that names a dialog; inside another one it is the word of `owner`, if a UE sends it.
+    pub(super) fn judge_named(
+        &self,
+        found: &Authenticated<'_>,
+        owner: Option<&Principal>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let admitted = found.admitted();
+        let Some(Named { dialog, derives }) = named(admitted.message())? else { return Ok(()) };
+        let who = grantee(found, owner).ok_or(Refusal::ForeignDialogNamed)?;
+        let (mut known, mut allowed, mut secure, mut sips) = (false, false, false, false);
+        for key in self.keyer.named(&dialog) {
+            let Some(entry) = self.dialogs.get(&key) else { continue };
+            if entry.state == State::Released {
+                continue;
+            }
+            let (origin, owns) = (&entry.origin, owns(&entry.origin, &who));
+            (known, allowed) = (true, allowed || owns);
+            (secure, sips) = (secure || origin.secure, sips || origin.sips);
+            drop(entry);
+            if let Some(grant) = self.grants.find(key, &who, now.mono) {
+                (allowed, sips) = (true, sips || grant.sips);
+            }
+        }
+        if !known {
+            return Err(Refusal::DialogUnknown);
+        }
+        if !allowed {
+            return Err(Refusal::ForeignDialogNamed);
+        }
+        let asks_sips = admitted.message().uri().is_some_and(|uri| uri.scheme() == Scheme::Sips);
+        let arrival = admitted.arrival();
+        let bare = arrival.side == Side::Ue && !arrival.flow.transport.is_secure();
+        if derives && (secure && bare || sips && !asks_sips) {
+            return Err(Refusal::LevelTooLow);
+        }
+        Ok(())
+    }
+
+    /// A request that names a dialog by leave of a grant has used it.
+    pub(super) fn use_grant(&self, bound: &Bound<'_>, now: Now) -> Option<Used> {
+        if self.grants.0.is_empty() {
+            return None;
+        }
+        let Named { dialog, derives } = named(bound.message()).ok().flatten()?;
+        let who = sender(bound).filter(|_| derives)?;
+        let mut used = None;
+        for key in self.keyer.named(&dialog) {
+            let own = self.dialogs.get(&key).is_some_and(|entry| owns(&entry.origin, &who));
+            let Some(grant) = self.grants.find(key, &who, now.mono).filter(|_| !own) else {
+                continue;
+            };
+            self.grants.take(key, &who);
+            used = Some(Used { key, sips: grant.sips, until: grant.until });
+        }
+        used
+    }
+
+    /// The request failed: its sender may try again while the grant holds.
+    pub(super) fn give_back(&self, used: &Used, origin: &super::Origin) {
+        let to = match origin.caller_side {
+            Side::Ue => Grantee::Caller(origin.owner.clone()),
+            Side::Core => Grantee::Group(origin.group),
+        };
+        self.grant(used.key, Grant { to, until: used.until, sips: used.sips });
+    }
+
+    /// A REFER whose Refer-To names a dialog of its sender lets its receiver name it too.
+    pub(super) fn grant_named(&self, bound: &Bound<'_>, sent: &Sent, now: Now) {
+        if bound.method() != Method::Refer {
+            return;
+        }
+        let to = match (bound.ruling(), sent) {
+            (Ruling::Inside(inside), _) if !inside.verified => return,
+            (_, Sent::Core(target)) => Grantee::Group(target.group),
+            (_, Sent::Ue(_, caller)) => Grantee::Caller(caller.principal.clone()),
+            (Ruling::Inside(inside), Sent::Inside) => Grantee::Caller(inside.origin.owner.clone()),
+            (_, Sent::Inside) => return,
+        };
+        let Some(value) = bound.message().first(Name::ReferTo) else { return };
+        let Some(refer_to) = Address::parse(value) else { return };
+        let Some(replaces) = replaces_in(&refer_to.uri()) else { return };
+        let Some(dialog) = DialogRef::parse(Name::Replaces, &replaces) else { return };
+        let Some(who) = sender(bound) else { return };
+        let sips = refer_to.uri().scheme() == Scheme::Sips;
+        let keys = self.keyer.named(&dialog);
+        let own = keys.iter().any(|key| {
+            let entry = self.dialogs.get(key);
+            entry.is_some_and(|entry| owns(&entry.origin, &who))
+        });
+        for key in keys.into_iter().filter(|_| own) {
+            self.grant(key, Grant { to: to.clone(), until: now.mono + GRANT_HOLDS, sips });
+        }
+    }
+
+    /// The dialog is held meanwhile: what is over has no grants.
+    fn grant(&self, key: DialogKey, grant: Grant) {
+        let Some(entry) = self.dialogs.get(&key) else { return };
+        if entry.state != State::Released {
+            self.grants.give(key, grant);
+        }
+    }
+}
+
+/// Whether a leg of the dialog is theirs.
+fn owns(origin: &super::Origin, who: &Grantee) -> bool {
+    match who {
+        Grantee::Caller(principal) => origin.owner == *principal,
+        Grantee::Group(group) => origin.group == *group,
+    }
+}
+
+/// Whoever sent a request that was let pass; inside a dialog the owner of the leg speaks, whatever shows him.
+fn sender(bound: &Bound<'_>) -> Option<Grantee> {
+    let owner = match bound.ruling() {
+        Ruling::Inside(inside) => Some(&inside.origin.owner),
+        Ruling::Alone | Ruling::Forms(_) => None,
+    };
+    grantee(bound.authenticated(), owner)
+}
+
+fn grantee(found: &Authenticated<'_>, owner: Option<&Principal>) -> Option<Grantee> {
+    let evidence = found.evidence();
+    match found.admitted().arrival().side {
+        Side::Ue => owner
+            .or_else(|| evidence.caller().map(|caller| &caller.principal))
+            .map(|principal| Grantee::Caller(principal.clone())),
+        Side::Core => evidence.peer.map(|peer| Grantee::Group(peer.id)),
+    }
+}
+
+/// The value of Replaces among the headers of a URI.
+fn replaces_in(uri: &Uri<'_>) -> Option<Vec<u8>> {
+    let headers = uri.headers().split(|octet| *octet == b'&').take(HEADERS_MAX);
+    headers
+        .filter_map(|header| {
+            let at = memchr::memchr(b'=', header)?;
+            let (name, value) = header.split_at_checked(at)?;
+            let is = decode(name).eq_ignore_ascii_case(b"Replaces");
+            is.then(|| decode(value.get(1..).unwrap_or_default()))
+        })
+        .next()
+}
+
+/// Headers of a URI that are looked at.
+const HEADERS_MAX: usize = 16;

@@ -1,0 +1,267 @@
+//! Stage 5, restore: dialogs that this process does not know, or not any more.
+//!
+//! 1. The topmost Route of a request inside a dialog is the value that we put into its Record-Route. Its token must open
+//!    for this call and face the side it came from: rule 10.
+//! 2. Where the table knows nothing, the token says who owns the legs, and what the dialog asks of the UE's. Evidence of
+//!    that owner makes the dialog again: rule 23. Without it the sender is challenged.
+//!
+//! Takes:   requests inside dialogs, and tokens for those that form them.
+//! Gives:   [`Bound`] by rule 23, and a record without counts once it was forwarded.
+//! Keeps:   nothing; what is made again is an entry of `table`, within its bounds.
+//! Refuses: tokens that do not open (rule 10); senders who are not whom the token names (rules 4, 5, 14, 26); who has
+//!          proved nothing (rule 23); all but BYE while the table is full (rule 28).
+//! Sources: RFC 3261 sections 12.2.2 and 16.6 item 4; RFC 5057 section 5.1; V-69, V-104.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dashmap::Entry;
+use smallvec::SmallVec;
+
+use super::anchors::Moved;
+use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Subscription};
+use super::owner::OwnerKey;
+use super::state::State;
+use super::table::{Associations, Sent};
+use super::target::Way;
+use super::token::{NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
+use super::{Bound, Inside, Known, Ruling};
+use crate::authentication::{Authenticated, Caller};
+use crate::expiry::Timer;
+use crate::gate::Halt;
+use crate::instant::Now;
+use crate::refusal::Refusal;
+use crate::transport::{GroupId, Side};
+use crate::wire::{Address, Message, Method, Name};
+
+impl Associations {
+    /// What the topmost Route of a request inside a dialog says, if it is ours.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenForged`]: rule 10.
+    pub(super) fn token_of(
+        &self,
+        message: &Message,
+        side: Side,
+        now: Now,
+    ) -> Result<Option<RouteToken>, Refusal> {
+        let top = message.values(Name::Route).next().and_then(Address::parse);
+        let Some(user) = top.as_ref().and_then(|top| top.uri().user()) else { return Ok(None) };
+        match self.tokens.open(user, message.call_id(), now.wall) {
+            Opened::Token(token) if token.facing == side => Ok(Some(token)),
+            Opened::Token(_) | Opened::Forged => Err(Refusal::TokenForged),
+            Opened::Unknown => Ok(None),
+        }
+    }
+
+    /// Tokens for the Record-Route values of a request about to be forwarded: the one for the next hop, and the one
+    /// for the previous hop. `nonces` must be random.
+    pub fn route_tokens(
+        &self,
+        bound: &Bound<'_>,
+        sent: &Sent,
+        nonces: &[[u8; NONCE_OCTETS]; 2],
+        now: Now,
+    ) -> Option<[String; 2]> {
+        let from = bound.arrival().side;
+        let (to_next, to_previous) = match from {
+            Side::Ue => (Side::Core, Side::Ue),
+            Side::Core => (Side::Ue, Side::Core),
+        };
+        let token = match bound.ruling() {
+            Ruling::Alone => return None,
+            Ruling::Inside(inside) => match inside.known {
+                Known::Told(token) => token,
+                Known::Held | Known::Notified(_) => self.token(&inside.origin, now),
+            },
+            Ruling::Forms(proposal) => {
+                let demands = self.demands_of(bound, sent)?;
+                let (owner, group) = match sent {
+                    Sent::Core(target) => (&bound.caller()?.principal, target.group),
+                    Sent::Ue(_, owner) => (&owner.principal, bound.evidence().peer?.id),
+                    Sent::Inside => return None,
+                };
+                RouteToken {
+                    facing: to_next,
+                    id: proposal.id,
+                    ue: mark(owner),
+                    core: self.mark_of_group(group),
+                    class: bound.class(),
+                    level: demands.level,
+                    secure: demands.secure,
+                    invite: bound.method() == Method::Invite,
+                    caller: from,
+                    issued: now.wall,
+                }
+            }
+        };
+        let [next, previous] = nonces;
+        let seal = |facing, nonce| {
+            let token = RouteToken { facing, issued: now.wall, ..token };
+            self.tokens.seal(&token, bound.message().call_id(), nonce)
+        };
+        Some([seal(to_next, next)?, seal(to_previous, previous)?])
+    }
+
+    /// What a token says of a dialog that is known.
+    fn token(&self, origin: &Origin, now: Now) -> RouteToken {
+        RouteToken {
+            facing: Side::Ue,
+            id: origin.id,
+            ue: mark(&origin.owner),
+            core: self.mark_of_group(origin.group),
+            class: origin.class,
+            level: origin.level,
+            secure: origin.secure,
+            invite: origin.invite,
+            caller: origin.caller_side,
+            issued: now.wall,
+        }
+    }
+
+    fn mark_of_group(&self, group: GroupId) -> u64 {
+        match self.settings.load().groups.get(usize::from(group.0)) {
+            Some(name) => group_mark(name),
+            None => group_mark(&format!("group {}", group.0)),
+        }
+    }
+
+    fn group_of_mark(&self, mark: u64) -> Option<GroupId> {
+        let places = self.settings.load().groups.len().max(GROUPS_UNNAMED);
+        (0..places)
+            .filter_map(|place| u16::try_from(place).ok().map(GroupId))
+            .find(|group| self.mark_of_group(*group) == mark)
+    }
+
+    /// Rule 23: a request in a dialog that is not known here, with our own token of it.
+    pub(super) fn restore<'m>(
+        &self,
+        found: Authenticated<'m>,
+        key: DialogKey,
+        token: &RouteToken,
+        now: Now,
+    ) -> Result<Bound<'m>, Halt> {
+        let admitted = *found.admitted();
+        let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
+        let caller = match admitted.arrival().side {
+            Side::Ue => owner_of(token, &found)?,
+            Side::Core if found.evidence().peer.is_some_and(|peer| peer.id == group) => {
+                // Whom it is for is known by a hash alone, and no flow leads to him before he speaks.
+                return Err(Refusal::FlowGone.into());
+            }
+            Side::Core => return Err(Refusal::WrongSide.into()),
+        };
+        let full = self.footprint() >= self.settings.load().max;
+        if full && admitted.method() != Method::Bye {
+            return Err(Refusal::TableFull.into());
+        }
+        let shown = self.keyer.shown(&caller, now);
+        // What stands behind our two values is the route set; the target is not known before somebody tells it.
+        let routes = self.keyer.routes(admitted.message().values(Name::Route).skip(OWN_VALUES));
+        let way = Way { routes, ..Way::default() };
+        let origin = Origin {
+            id: token.id,
+            owner: caller.principal.clone(),
+            flow: admitted.arrival().flow,
+            key: shown,
+            way: Way::default(),
+            sips: false,
+            server: None,
+            event: 0,
+            cseq: None,
+            group,
+            caller_side: token.caller,
+            class: token.class,
+            level: token.level,
+            secure: token.secure,
+            invite: token.invite,
+            below: 0,
+            tally: Arc::default(),
+        };
+        let (origin, moved) = (Arc::new(origin), Moved::default());
+        let known = Known::Told(*token);
+        let shown = Some(shown);
+        let class = token.class;
+        let inside =
+            Inside { rule: 23, key, known, origin, class, moved, shown, way, verified: true };
+        Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
+    }
+
+    /// Makes the dialog of a request that was let pass by rule 23, unless it is there meanwhile.
+    pub(super) fn rebuild(
+        &self,
+        inside: &Inside,
+        token: &RouteToken,
+        event: u64,
+        method: Method,
+        now: Now,
+    ) {
+        if self.footprint() >= self.settings.load().max {
+            return;
+        }
+        let Entry::Vacant(place) = self.dialogs.entry(inside.key) else { return };
+        let of = &*inside.origin;
+        let tally = self.one_more(&of.owner, of.class.family());
+        let (owner, flow, origin_key) = (of.owner.clone(), of.flow, of.key);
+        let origin = Arc::new(Origin { owner, flow, server: None, tally, ..*of });
+        let subscribes = matches!(method, Method::Subscribe | Method::Notify | Method::Refer);
+        let mut subscriptions = SmallVec::new();
+        if subscribes {
+            subscriptions.push(Subscription { event, until: NEVER });
+        }
+        let mut association = Association {
+            origin,
+            moved: Moved::default(),
+            ue: Counts::default(),
+            core: Counts::default(),
+            subscriptions,
+            key: OwnerKey::of(origin_key),
+            way: inside.way,
+            credentials: 0,
+            ends: now.mono + self.settings.load().max_idle,
+            deadline: NEVER,
+            timer: Timer::default(),
+            state: State::Bound,
+            invite: token.invite,
+            timed: false,
+            adrift: false,
+            rebuilt: true,
+            class: inside.class,
+        };
+        self.anchored.add(&association.origin.flow, inside.key);
+        self.noted.restored.fetch_add(1, Ordering::Relaxed);
+        self.held.fetch_add(1, Ordering::AcqRel);
+        self.look(inside.key, &mut association);
+        place.insert(association);
+    }
+}
+
+/// The caller whom the token names, if the request shows him.
+fn owner_of(token: &RouteToken, found: &Authenticated<'_>) -> Result<Arc<Caller>, Refusal> {
+    let evidence = found.evidence();
+    let is = |caller: &&Arc<Caller>| mark(&caller.principal) == token.ue;
+    if evidence.digest.as_ref().is_some_and(|caller| !is(&caller)) {
+        return Err(Refusal::AssociationMismatch);
+    }
+    let proved = evidence.digest.as_ref().or(evidence.channel.as_ref().filter(is));
+    let Some(caller) = proved.or(evidence.secure_flow.iter().find(is)) else {
+        let somebody_else = evidence.channel.is_some() || !evidence.secure_flow.is_empty();
+        return Err(match found.failure() {
+            Some(failure) if failure != Refusal::CredentialsMissing => failure,
+            _ if somebody_else => Refusal::FlowMismatch,
+            _ => Refusal::AssociationLost,
+        });
+    };
+    let (_, level) = evidence.of(&caller.principal);
+    let secure = found.admitted().arrival().flow.transport.is_secure();
+    if level < token.level || token.secure && !secure {
+        return Err(Refusal::LevelTooLow);
+    }
+    Ok(Arc::clone(caller))
+}
+
+/// The Route values that are ours, one for each side.
+const OWN_VALUES: usize = 2;
+/// Groups without a name that are looked for, at most.
+const GROUPS_UNNAMED: usize = 64;

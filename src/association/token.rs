@@ -1,0 +1,348 @@
+//! Stage 5, tokens: what the Record-Route values of a dialog say to us alone.
+//!
+//! Takes:   what is known of a dialog when its first request leaves, and random octets to seal it with.
+//! Gives:   text for the user part of a URI; and what it says, to whoever brings it back in the same call.
+//! Keeps:   one secret; each UTC day has a key of its own, derived from it, of which today's and yesterday's are held.
+//! Refuses: a token of a known key that was altered, cut, or put into another call: rule 10. One of an unknown key is
+//!          as good as none.
+//! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23.
+//!
+//! Octets: key id 6, nonce 24, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
+//! 8, of the core's leg 8, issue time 8), tag 16; base64url without padding.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::enabler::Class;
+use crate::enabler::class::{NAMED, OWN_MAX};
+use crate::identity::{Principal, Proof};
+use crate::instant::WallTime;
+use crate::transport::Side;
+
+/// Octets of randomness that one seal needs.
+pub const NONCE_OCTETS: usize = 24;
+
+const VERSION: u8 = 1;
+const DAY: u64 = 86_400;
+const LABEL: &[u8] = b"sipward route token";
+const KEY_ID_OCTETS: usize = 6;
+const PLAIN_OCTETS: usize = 37;
+const FLAG_SECURE: u8 = 1;
+const FLAG_INVITE: u8 = 2;
+const FLAG_CORE_CALLS: u8 = 4;
+
+/// What a token says of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteToken {
+    /// The side that the value faces.
+    pub facing: Side,
+    /// The number of what the dialog came of.
+    pub id: u64,
+    /// Who owns the UE's leg: [`mark`] of the principal.
+    pub ue: u64,
+    /// Who owns the core's leg: [`group_mark`] of the peer group.
+    pub core: u64,
+    /// The class.
+    pub class: Class,
+    /// Least level of evidence for requests from the UE.
+    pub level: u8,
+    /// Whether requests from the UE must come on secure flows.
+    pub secure: bool,
+    /// Whether an INVITE formed it.
+    pub invite: bool,
+    /// The side that sent the forming request.
+    pub caller: Side,
+    /// When it was made.
+    pub issued: WallTime,
+}
+
+/// What became of a token that somebody brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It says this.
+    Token(RouteToken),
+    /// No key of ours made it, or one that is too old to be known.
+    Unknown,
+    /// A known key does not open it for this call.
+    Forged,
+}
+
+/// Seals and opens route tokens.
+pub struct RouteTokens {
+    secret: Zeroizing<[u8; 32]>,
+    /// Today's key and yesterday's.
+    days: ArcSwap<[DayKey; 2]>,
+}
+
+struct DayKey {
+    day: u64,
+    id: [u8; KEY_ID_OCTETS],
+    cipher: XChaCha20Poly1305,
+}
+
+impl std::fmt::Debug for RouteTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RouteTokens(..)")
+    }
+}
+
+impl RouteTokens {
+    /// Tokens under `secret`, which all nodes of a deployment share.
+    pub fn new(secret: [u8; 32]) -> Self {
+        let secret = Zeroizing::new(secret);
+        let days = ArcSwap::from_pointee([day_key(&secret, 1), day_key(&secret, 0)]);
+        Self { secret, days }
+    }
+
+    /// Seals `token` for the call of `call_id`; `nonce` must be random.
+    pub fn seal(
+        &self,
+        token: &RouteToken,
+        call_id: &[u8],
+        nonce: &[u8; NONCE_OCTETS],
+    ) -> Option<String> {
+        let flag = |holds, flag| if holds { flag } else { 0 };
+        let flags = flag(token.secure, FLAG_SECURE)
+            | flag(token.invite, FLAG_INVITE)
+            | flag(token.caller == Side::Core, FLAG_CORE_CALLS);
+        let head = [VERSION, side_code(token.facing), flags, class_code(token.class), token.level];
+        let numbers = [token.id, token.ue, token.core, token.issued.as_unix()];
+        let mut plain = [0_u8; PLAIN_OCTETS];
+        let octets = head.into_iter().chain(numbers.into_iter().flat_map(u64::to_be_bytes));
+        for (slot, octet) in plain.iter_mut().zip(octets) {
+            *slot = octet;
+        }
+        let days = self.days(token.issued);
+        let [today, _] = &**days;
+        let payload = Payload { msg: &plain, aad: &call_mark(call_id) };
+        let sealed = today.cipher.encrypt(&XNonce::from(*nonce), payload).ok()?;
+        Some(URL_SAFE_NO_PAD.encode([&today.id[..], nonce, &sealed].concat()))
+    }
+
+    /// Opens what stands in the user part of a URI of a message of the call of `call_id`.
+    pub fn open(&self, user: &[u8], call_id: &[u8], now: WallTime) -> Opened {
+        let mut octets = [0_u8; KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + 16];
+        // The key's name is read first, so that what is cut or altered behind it is known for what it is.
+        let (head, rest) = user.split_at(user.len().min(8));
+        let mut id = [0_u8; KEY_ID_OCTETS];
+        let named = URL_SAFE_NO_PAD.decode_slice(head, &mut id) == Ok(KEY_ID_OCTETS);
+        let days = self.days(now);
+        let known = days.iter().find(|key| named && key.id == id);
+        let Some(key) = known else { return Opened::Unknown };
+        if rest.len() > octets.len().saturating_mul(2) {
+            return Opened::Forged;
+        }
+        let Ok(length) = URL_SAFE_NO_PAD.decode_slice(user, &mut octets) else {
+            return Opened::Forged;
+        };
+        let sealed = octets.get(KEY_ID_OCTETS..length).unwrap_or_default();
+        let Some((nonce, sealed)) = sealed.split_first_chunk::<NONCE_OCTETS>() else {
+            return Opened::Forged;
+        };
+        let payload = Payload { msg: sealed, aad: &call_mark(call_id) };
+        match key.cipher.decrypt(&XNonce::from(*nonce), payload) {
+            Ok(plain) => read(&plain).map_or(Opened::Unknown, Opened::Token),
+            Err(_) => Opened::Forged,
+        }
+    }
+
+    /// The keys of the day of `wall` and of the day before.
+    fn days(&self, wall: WallTime) -> arc_swap::Guard<Arc<[DayKey; 2]>> {
+        let day = wall.as_unix() / DAY;
+        let days = self.days.load();
+        if days.first().is_some_and(|today| today.day == day) {
+            return days;
+        }
+        drop(days);
+        let yesterday = day_key(&self.secret, day.saturating_sub(1));
+        self.days.store(Arc::new([day_key(&self.secret, day), yesterday]));
+        self.days.load()
+    }
+}
+
+fn read(plain: &[u8]) -> Option<RouteToken> {
+    let (head, numbers) = plain.split_first_chunk::<5>()?;
+    let [version, facing, flags, class, level] = *head;
+    let mut numbers = numbers.chunks_exact(8).map(|eight| eight.try_into().map(u64::from_be_bytes));
+    let mut number = || numbers.next()?.ok();
+    (version == VERSION).then_some(())?;
+    Some(RouteToken {
+        facing: if facing == side_code(Side::Ue) { Side::Ue } else { Side::Core },
+        id: number()?,
+        ue: number()?,
+        core: number()?,
+        class: class_of(class)?,
+        level,
+        secure: flags & FLAG_SECURE != 0,
+        invite: flags & FLAG_INVITE != 0,
+        caller: if flags & FLAG_CORE_CALLS == 0 { Side::Ue } else { Side::Core },
+        issued: WallTime::from_unix(number()?),
+    })
+}
+
+fn day_key(secret: &[u8; 32], day: u64) -> DayKey {
+    let derive = |what: &[u8]| {
+        #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+        mac.update(LABEL);
+        mac.update(what);
+        mac.update(&day.to_be_bytes());
+        mac.finalize().into_bytes()
+    };
+    let id = derive(b"name").first_chunk::<KEY_ID_OCTETS>().copied().unwrap_or_default();
+    DayKey { day, id, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
+}
+
+fn call_mark(call_id: &[u8]) -> [u8; 16] {
+    Sha256::digest(call_id).first_chunk::<16>().copied().unwrap_or_default()
+}
+
+/// What a token says of the owner of a UE's leg: eight octets of a hash of kind and name.
+pub fn mark(principal: &Principal) -> u64 {
+    mark_of(proof_code(principal.proof), &principal.name)
+}
+
+/// What a token says of the owner of a core's leg.
+pub fn group_mark(name: &str) -> u64 {
+    mark_of(proof_code(Proof::PeerCertificate), name)
+}
+
+fn mark_of(kind: u8, name: &str) -> u64 {
+    let hash = Sha256::new().chain_update([kind]).chain_update(name.as_bytes()).finalize();
+    u64::from_be_bytes(hash.first_chunk::<8>().copied().unwrap_or_default())
+}
+
+/// Codes never change: a token may be older than the process that reads it.
+fn proof_code(proof: Proof) -> u8 {
+    match proof {
+        Proof::Gba => 1,
+        Proof::ProvisionedKey => 2,
+        Proof::Account => 3,
+        Proof::Aka => 4,
+        Proof::UserCertificate => 5,
+        Proof::PeerCertificate => 6,
+        Proof::Address => 7,
+    }
+}
+
+fn side_code(side: Side) -> u8 {
+    match side {
+        Side::Ue => 1,
+        Side::Core => 2,
+    }
+}
+
+fn class_code(class: Class) -> u8 {
+    match class {
+        Class::Reg => 1,
+        Class::Sip => 2,
+        Class::CpmPager => 3,
+        Class::CpmSystem => 4,
+        Class::CpmSession => 5,
+        Class::CpmLarge => 6,
+        Class::CpmFile => 7,
+        Class::CpmDeferred => 8,
+        Class::CpmGroup => 9,
+        Class::Locsip => 10,
+        Class::Push => 11,
+        Class::Own(place) => place.saturating_add(OWN),
+    }
+}
+
+/// Where the codes of the operator's own classes begin.
+const OWN: u8 = 32;
+
+fn class_of(code: u8) -> Option<Class> {
+    let own = code.checked_sub(OWN).filter(|place| usize::from(*place) < OWN_MAX).map(Class::Own);
+    let mut known = [Class::Reg, Class::Sip, Class::Push].into_iter().chain(NAMED);
+    own.or_else(|| known.find(|class| class_code(*class) == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: WallTime = WallTime::from_unix(1_790_000_000);
+
+    fn token() -> RouteToken {
+        RouteToken {
+            facing: Side::Core,
+            id: 77,
+            ue: 5,
+            core: u64::MAX,
+            class: Class::Sip,
+            level: 3,
+            secure: true,
+            invite: true,
+            caller: Side::Core,
+            issued: NOON,
+        }
+    }
+
+    fn later(days: u64) -> WallTime {
+        WallTime::from_unix(NOON.as_unix() + days * DAY)
+    }
+
+    #[test]
+    fn opens_in_its_own_call_today_and_tomorrow_and_is_unknown_after() {
+        let tokens = RouteTokens::new([3; 32]);
+        let text = tokens.seal(&token(), b"call", &[9; NONCE_OCTETS]).expect("sealed");
+        assert_eq!(text.len(), 111);
+        for (days, call, expected) in [
+            (0, &b"call"[..], Opened::Token(token())),
+            (1, b"call", Opened::Token(token())),
+            (0, b"Call", Opened::Forged),
+            (1, b"other", Opened::Forged),
+            (2, b"call", Opened::Unknown),
+            (0, b"call", Opened::Token(token())),
+        ] {
+            assert_eq!(
+                tokens.open(text.as_bytes(), call, later(days)),
+                expected,
+                "{days} {call:?}"
+            );
+        }
+        let same = RouteTokens::new([3; 32]);
+        assert_eq!(same.open(text.as_bytes(), b"call", NOON), Opened::Token(token()), "restarted");
+        let other = RouteTokens::new([4; 32]);
+        assert_eq!(other.open(text.as_bytes(), b"call", NOON), Opened::Unknown, "another secret");
+    }
+
+    /// V-104: one bit turned, or an end cut off.
+    #[test]
+    fn whatever_is_altered_does_not_open() {
+        let tokens = RouteTokens::new([3; 32]);
+        let text = tokens.seal(&token(), b"call", &[9; NONCE_OCTETS]).expect("sealed");
+        for place in 0..text.len() {
+            let mut altered = text.clone().into_bytes();
+            altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
+            let opened = tokens.open(&altered, b"call", NOON);
+            let expected = if place < 8 { Opened::Unknown } else { Opened::Forged };
+            assert_eq!(opened, expected, "altered at {place}");
+        }
+        for cut in 8..text.len() {
+            assert_eq!(tokens.open(&text.as_bytes()[..cut], b"call", NOON), Opened::Forged);
+        }
+        let long = [text.as_bytes(), &[b'A'; 500]].concat();
+        assert_eq!(tokens.open(&long, b"call", NOON), Opened::Forged);
+        for foreign in [&b""[..], b"alice", b"+12015550101", &[0xFF; 200]] {
+            assert_eq!(tokens.open(foreign, b"call", NOON), Opened::Unknown);
+        }
+    }
+
+    #[test]
+    fn owners_of_one_name_and_different_proof_have_different_marks() {
+        let of = |proof| mark(&Principal::new(proof, "alice"));
+        assert_ne!(of(Proof::Gba), of(Proof::Account));
+        assert_ne!(of(Proof::PeerCertificate), group_mark("bob"));
+    }
+}

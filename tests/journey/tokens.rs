@@ -1,0 +1,217 @@
+//! Stage 5: what our own Record-Route values say when they come back.
+
+use std::time::Duration;
+
+use sipward::journey::Outcome;
+use sipward::refusal::Refusal;
+use sipward::testing::{Lab, LabSettings, Peer};
+
+use crate::scene::{call, in_dialog, register, request, respond, route_of, status_to, to_core};
+
+const ALICE: &str = "192.0.2.10:5060";
+const BOB: &str = "sip:bob@203.0.113.20:5060";
+
+fn rule(lab: &Lab) -> Option<u8> {
+    lab.decisions.last().map(|decision| decision.rule)
+}
+
+#[test]
+fn both_values_carry_tokens_and_the_route_set_leads_back() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let invite = call(&mut lab, &alice, &mut key);
+    let route = route_of(&invite);
+    assert_eq!(route.matches('@').count(), 2, "{route}");
+    assert!(!route.contains("alice") && !route.contains("ue1"), "nothing can be read in it");
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), &route);
+    let sent = lab.receive(&alice, &info);
+    assert!(!to_core(&sent).text().contains("\nRoute:"), "both are ours, and gone");
+    assert_eq!(rule(&lab), Some(1));
+}
+
+/// V-104.
+#[test]
+fn a_token_of_one_call_does_not_open_in_another() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let invite = call(&mut lab, &alice, &mut key);
+    let text = request("INVITE", "sip:bob@example.net", "alice", "second", 1, Some(&mut key));
+    let second = to_core(&lab.receive(&alice, &text)).clone();
+    lab.receive(&Peer::core(), &respond(&second, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"));
+    let route = route_of(&invite);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "second", 2, Some(&mut key), &route);
+    assert_eq!(status_to(&lab.receive(&alice, &bye), &alice), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged), "rule 10");
+    let ack = in_dialog("ACK", BOB, "alice", "b", "second", 1, None, &route);
+    assert!(lab.receive(&alice, &ack).is_empty(), "never answered");
+    let bye = in_dialog("BYE", BOB, "alice", "b", "second", 3, Some(&mut key), &route_of(&second));
+    to_core(&lab.receive(&alice, &bye));
+}
+
+/// V-106: one call between two UEs of this edge is two dialogs here, and each has tokens of its own.
+#[test]
+fn a_token_of_one_pass_does_not_open_the_other() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let (bob, mut bobs) = (Peer::udp("192.0.2.20:5060"), lab.ue2());
+    let path = register(&mut lab, &bob, "bob", &mut bobs).text();
+    let path =
+        path.lines().find_map(|line| line.strip_prefix("Path: ")).expect("a Path").to_owned();
+    let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+    let first = to_core(&lab.receive(&alice, &text)).clone();
+    let on = first.text().replace(
+        "\r\nVia:",
+        &format!("\r\nRoute: {path}\r\nVia: SIP/2.0/UDP 203.0.113.10;branch=z9hG4bKspiral\r\nVia:"),
+    );
+    let on = on.replacen(
+        "\r\nVia: SIP/2.0/UDP 203.0.113.10;branch=z9hG4bKspiral\r\nRoute",
+        "\r\nRoute",
+        1,
+    );
+    let sent = lab.receive_octets(&Peer::core(), on);
+    let second = sent.iter().find(|sent| sent.to == bob.flow().remote).expect("to bob").clone();
+    let back = lab.receive(&bob, &respond(&second, 200, "b", "Contact: <sip:bob@192.0.2.20>\n"));
+    assert!(!back.is_empty());
+    let ours = |invite: &sipward::testing::Sent| {
+        let text = invite.text();
+        let values: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Record-Route: ").map(str::to_owned))
+            .collect();
+        values
+    };
+    let values = ours(&second);
+    assert_eq!(values.len(), 4, "two of each pass");
+    let of_second = format!("Route: {}\n", values.join(", "));
+    let of_first = format!("Route: {}, {}\n", values[3], values[2]);
+    let bye = |number, route: &str, key: &mut _| {
+        in_dialog(
+            "BYE",
+            "sip:alice@192.0.2.10:5060",
+            "bob",
+            "alice",
+            "call",
+            number,
+            Some(key),
+            route,
+        )
+        .replace("<sip:bob@example.net>;tag=bob", "<sip:bob@example.net>;tag=b")
+    };
+    let swapped = bye(1, &of_first, &mut bobs);
+    assert_eq!(status_to(&lab.receive(&bob, &swapped), &bob), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged), "rule 10");
+    let right = bye(2, &of_second, &mut bobs);
+    let sent = lab.receive(&bob, &right);
+    let text = to_core(&sent).text();
+    assert_eq!(text.matches("\nRoute:").count(), 1, "the first pass is still on the way: {text}");
+}
+
+/// V-69: a restart of the edge, with its secret and without a store.
+#[test]
+fn after_a_restart_the_token_brings_the_call_back_for_its_owner_alone() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let invite = call(&mut lab, &alice, &mut key);
+    let route = route_of(&invite);
+    lab.restart(LabSettings::default());
+    let (mut key, mut other) = (lab.ue1(), lab.ue2());
+
+    let bare = in_dialog("INFO", BOB, "alice", "b", "call", 2, None, &route);
+    assert_eq!(status_to(&lab.receive(&alice, &bare), &alice), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationLost), "rule 23");
+    let rogue = Peer::udp("192.0.2.66:5060");
+    let foreign = in_dialog("BYE", BOB, "alice", "b", "call", 3, Some(&mut other), &route);
+    assert_eq!(status_to(&lab.receive(&rogue, &foreign), &rogue), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4");
+    assert_eq!(lab.shared.gate.associations.footprint(), 0, "neither changed anything");
+
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 4, Some(&mut key), &route);
+    to_core(&lab.receive(&alice, &info));
+    assert_eq!(rule(&lab), Some(23));
+    let low = in_dialog("INFO", BOB, "alice", "b", "call", 3, Some(&mut key), &route);
+    assert_eq!(status_to(&lab.receive(&alice, &low), &alice), Some(500), "counts start again");
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 5, Some(&mut key), &route);
+    let sent = lab.receive(&alice, &bye);
+    let bye = to_core(&sent).clone();
+    assert_eq!(rule(&lab), Some(1), "it is in the table again");
+    lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
+    let states = lab.shared.gate.associations.snapshot();
+    assert!(states.iter().all(|one| one.state.as_str() == "released"), "{states:?}");
+    lab.advance(Duration::from_secs(33));
+    assert_eq!(lab.shared.gate.associations.footprint(), 0);
+    assert_eq!(lab.shared.gate.associations.callers(), 0, "and its caller has none");
+}
+
+#[test]
+fn after_a_restart_the_token_holds_the_owner_to_what_his_call_asked() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
+    let route = route_of(&call(&mut lab, &alice, &mut key));
+    lab.restart(LabSettings::default());
+    let mut key = lab.ue1();
+    let on_udp = Peer::udp(ALICE);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, Some(&mut key), &route);
+    assert_eq!(status_to(&lab.receive(&on_udp, &bye), &on_udp), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::LevelTooLow), "rule 14");
+    let on_tls = Peer::tls("192.0.2.10:41000", 2);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 3, Some(&mut key), &route);
+    to_core(&lab.receive(&on_tls, &bye));
+    assert_eq!(rule(&lab), Some(23));
+}
+
+#[test]
+fn after_a_restart_a_full_table_passes_the_bye_and_keeps_nothing_of_it() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let mut settings = LabSettings::default();
+    settings.association.max = 0;
+    lab.restart(settings);
+    let mut key = lab.ue1();
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), &route);
+    assert_eq!(status_to(&lab.receive(&alice, &info), &alice), Some(503));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TableFull), "rule 28");
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 3, Some(&mut key), &route);
+    to_core(&lab.receive(&alice, &bye));
+    assert_eq!(lab.shared.gate.associations.footprint(), 0);
+}
+
+#[test]
+fn after_a_restart_the_far_end_is_told_that_the_way_is_gone() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let invite = call(&mut lab, &alice, &mut key);
+    lab.restart(LabSettings::default());
+    let text = invite.text();
+    let recorded: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect();
+    let bye = format!(
+        "BYE sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKcore9
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>;tag=alice
+Call-ID: call
+CSeq: 9 BYE
+Route: {}
+Content-Length: 0
+",
+        recorded.join(", ")
+    );
+    let core = Peer::core();
+    assert_eq!(status_to(&lab.receive(&core, &bye), &core), Some(430), "rule 11");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::FlowGone));
+}
+
+/// A secret that was lost makes tokens of strangers: whoever comes with one is told that there is no such dialog.
+#[test]
+fn two_days_later_a_token_is_as_good_as_none() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let route = route_of(&call(&mut lab, &alice, &mut key));
+    lab.restart(LabSettings::default());
+    lab.now = lab.now + Duration::from_secs(2 * 86_400);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, None, &route);
+    assert_eq!(status_to(&lab.receive(&alice, &bye), &alice), Some(481));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown), "rule 6");
+}
