@@ -92,6 +92,11 @@ impl EnablerPolicy for Push {
 
     fn check(&self, bound: &Bound<'_>) -> Result<(), Refusal> {
         let message = bound.message();
+        let brings_one = bound.authenticated().admitted().claimed() == Class::Push;
+        if bound.in_dialog() && !brings_one {
+            // Whatever else goes on in a session that began with one, from the server that began it.
+            return Ok(());
+        }
         let group = bound.evidence().peer.map(|peer| peer.id);
         let listed = group.is_some_and(|group| {
             applications(message).iter().all(|application| self.serves(application, group))
