@@ -139,6 +139,8 @@ pub struct Plan {
     pub path_strict: bool,
     /// Whether preloaded routes are judged.
     pub route_check: bool,
+    /// Which challenges of UEs go no further.
+    pub challenge_filter: forward::reflected::Filter,
     /// Whether `transport=tls` is mirrored.
     pub mirror_tls_param: bool,
     /// Whether UDP is answered to the source port, by listener; true where nothing is said.
@@ -200,6 +202,7 @@ impl Plan {
             headers: asserted::Settings::default(),
             path_strict: false,
             route_check: true,
+            challenge_filter: forward::reflected::Filter::default(),
             mirror_tls_param: true,
             force_rport: HashMap::new(),
             transactions_max: 200_000,
@@ -293,6 +296,7 @@ impl Plan {
             path_strict: self.path_strict,
             headers: self.headers.clone(),
             route_check: self.route_check,
+            challenge_filter: self.challenge_filter,
             transactions_max: self.transactions_max / self.workers,
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,

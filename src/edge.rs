@@ -15,6 +15,8 @@
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
 mod groups;
+mod guests;
+mod lookups;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +25,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -39,7 +40,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::{KeyAnswer, KeySource, Rand, VectorSource, naf::NafCache};
+use crate::keys::{KeySource, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -51,6 +52,7 @@ use crate::transport::{
 use crate::wire::{Malformed, Message};
 
 pub use groups::GroupSpec;
+use guests::{FAREWELL, Guests, Parting};
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -94,7 +96,7 @@ pub struct EdgeSpec {
 /// A running edge.
 pub struct Edge {
     listeners: Vec<Arc<Bound>>,
-    stopping: Arc<AtomicBool>,
+    parting: Arc<Parting>,
     wake: Vec<mpsc::Sender<Mail>>,
     /// `None` ends the thread that asks for keys.
     ask: mpsc::Sender<Option<Question>>,
@@ -125,12 +127,12 @@ impl Edge {
     pub fn start(mut spec: EdgeSpec) -> io::Result<Self> {
         let sockets = std::mem::take(&mut spec.sockets);
         let spec = Arc::new(spec);
-        let stopping = Arc::new(AtomicBool::new(false));
+        let parting = Arc::new(Parting::new(sockets.len()));
         let (wake, boxes): (Vec<_>, Vec<_>) =
             sockets.iter().map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, questions) = mpsc::channel(LOOKUPS_MAX);
         let (taken_back, word) = watch::channel(());
-        let mut threads = vec![start_lookups(&spec, questions, wake.clone())?];
+        let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -141,13 +143,13 @@ impl Edge {
                 others: wake.clone(),
                 ask: ask.clone(),
                 desk: spec.psk.clone().map(|keys| KeyDesk::new(keys, ask.clone(), word.clone())),
-                stopping: Arc::clone(&stopping),
+                parting: Arc::clone(&parting),
             };
             let run = move || run_worker(seat, sockets, mail, started);
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
-        Ok(Self { listeners: spec.listeners.clone(), stopping, wake, ask, taken_back, threads })
+        Ok(Self { listeners: spec.listeners.clone(), parting, wake, ask, taken_back, threads })
     }
 
     /// What it listens on, in order.
@@ -165,67 +167,31 @@ impl Edge {
         self.taken_back.send_replace(());
     }
 
-    /// Takes no new dialogs, waits up to `patience` for transactions to end, and stops.
+    /// Takes no new dialogs, waits up to `patience` for transactions to end, closes every connection and stops.
+    ///
+    /// Source: RFC 5923 section 8.3.
     pub fn stop(self, patience: Duration) {
-        self.stopping.store(true, Ordering::Relaxed);
-        let end = clock::now().mono + patience;
-        for wake in &self.wake {
-            // A full queue means a busy worker: it sees the flag at its next turn.
-            drop(wake.try_send(Mail::Stop));
-        }
+        self.parting.begin();
+        self.wake_all();
         // Full: the thread asks for keys until the patience ends.
         drop(self.ask.try_send(None));
-        for thread in self.threads {
-            while !thread.is_finished() && clock::now().mono < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() {
-                drop(thread.join());
-            }
-        }
+        self.wait(patience);
+        // What is not answered by now is given up.
+        self.parting.abandon();
+        self.wake_all();
+        self.wait(FAREWELL * 2);
+        self.threads.into_iter().filter(JoinHandle::is_finished).for_each(|it| drop(it.join()));
     }
-}
 
-/// The one thread that asks for keys and vectors.
-fn start_lookups(
-    spec: &Arc<EdgeSpec>,
-    mut questions: mpsc::Receiver<Option<Question>>,
-    workers: Vec<mpsc::Sender<Mail>>,
-) -> io::Result<JoinHandle<()>> {
-    let spec = Arc::clone(spec);
-    let run = move || {
-        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
-            };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
-            }
-        }
-    };
-    std::thread::Builder::new().name("edge-keys".into()).spawn(run)
-}
+    fn wake_all(&self) {
+        // A full queue means a busy worker: it sees what is to be seen at its next turn.
+        self.wake.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+    }
 
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
-    let now = clock::now();
-    match lookup {
-        Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
-        }
-        Lookup::AkaVector { impi, resync, .. } => {
-            let realm = spec.shared.gate.authentication.aka();
-            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
-                let rand = Rand(clock::random());
-                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
-            }
+    fn wait(&self, patience: Duration) {
+        let end = clock::now().mono + patience;
+        while !self.threads.iter().all(JoinHandle::is_finished) && clock::now().mono < end {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -238,7 +204,7 @@ struct Seat {
     others: Vec<mpsc::Sender<Mail>>,
     ask: mpsc::Sender<Option<Question>>,
     desk: Option<KeyDesk>,
-    stopping: Arc<AtomicBool>,
+    parting: Arc<Parting>,
 }
 
 fn run_worker(
@@ -291,6 +257,7 @@ struct Worker {
     /// Whether it did anything since it looked last.
     busy: Cell<bool>,
     strain: Cell<Strain>,
+    guests: Guests,
 }
 
 impl Worker {
@@ -307,6 +274,7 @@ impl Worker {
             pulse: Cell::new(None),
             busy: Cell::new(false),
             strain: Cell::default(),
+            guests: Guests::default(),
         }
     }
 
@@ -321,12 +289,16 @@ impl Worker {
                 () = self.rearm.notified() => {}
             }
             self.turn();
-            if self.seat.stopping.load(Ordering::Relaxed)
-                && self.journey.borrow().proxy().unanswered() == 0
-            {
-                return;
+            let unanswered = self.journey.borrow().proxy().unanswered();
+            if self.seat.parting.may_go(self.seat.number, unanswered, || self.wake_others()) {
+                break;
             }
         }
+        self.guests.see_off(self.transports.flows()).await;
+    }
+
+    fn wake_others(&self) {
+        self.seat.others.iter().for_each(|other| drop(other.try_send(Mail::Stop)));
     }
 
     /// Takes a letter, and those that lie behind it, as far as one turn goes.
@@ -520,6 +492,7 @@ impl Receiver for Worker {
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
+        self.guests.enter(stream.flow);
         if stream.channel.is_some() || self.arrival_of(stream).group.is_some() {
             self.transports.flows().mark_authenticated(&stream.flow);
         }
@@ -537,7 +510,13 @@ impl Receiver for Worker {
         self.turn();
     }
 
-    fn closed(&self, stream: &Arc<StreamFacts>, _why: Closed) {
+    fn closed(&self, stream: &Arc<StreamFacts>, why: Closed) {
+        self.guests.leave(&stream.flow);
+        if let (Closed::CertificateRevoked, Some(caller)) = (why, &stream.channel) {
+            let (associations, proof) =
+                (&self.seat.spec.shared.gate.associations, caller.principal.proof);
+            associations.revoke_on(&stream.flow, proof, &caller.key_name, clock::now());
+        }
         let used_for = self.transports.flows().aliases().end(&stream.flow);
         // Any worker may have used it.
         for (number, other) in (0_u8..).zip(&self.seat.others) {

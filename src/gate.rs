@@ -19,6 +19,7 @@ use crate::authentication::aka_realm::Resync;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
+use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
@@ -199,6 +200,9 @@ impl Gate {
             }
             Answer::Silence => None,
             Answer::Status(status) => self.reply(message, arrival, status, |reply| match refusal {
+                Refusal::SessionTooShort => reply.field("Min-SE", |value| {
+                    value.put_number(u64::from(LEAST));
+                }),
                 Refusal::ExtensionUnsupported => {
                     let agrees = self.authentication.agrees(arrival.flow.listener);
                     let unknown =

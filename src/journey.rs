@@ -23,6 +23,7 @@ use crate::enabler::Class;
 use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
 use crate::forward::proxy::Hold;
+use crate::forward::responses::Passed;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
 use crate::gate::{Lookup, Paused, Stop};
@@ -280,7 +281,16 @@ impl Journey {
     fn response(&mut self, message: &Message, arrival: &Arrival, now: Now) {
         let from = Responder { flow: arrival.flow, group: arrival.group };
         match self.proxy.respond(message, from, now) {
-            Ok(()) => self.decide(Some(message), arrival, Outcome::Forwarded, 0),
+            Ok(Passed::Whole) => self.decide(Some(message), arrival, Outcome::Forwarded, 0),
+            Ok(Passed::Observed) => {
+                let would = Some(Refusal::ChallengeReflected);
+                let forwarded = decision(Some(message), arrival, Outcome::Forwarded, 0);
+                self.actions.push_back(Action::Decided(Decision { would, ..forwarded }));
+            }
+            Ok(Passed::Cut | Passed::Replaced) => {
+                let outcome = Outcome::Refused(Refusal::ChallengeReflected);
+                self.decide(Some(message), arrival, outcome, 32);
+            }
             Err(refusal) => {
                 let rule = refusal.rule().unwrap_or(0);
                 self.decide(Some(message), arrival, Outcome::Dropped(refusal), rule);

@@ -20,6 +20,9 @@ macro_rules! refusals {
             /// All names, in order: the closed label set of the counters.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
 
+            /// The rule of each, in the same order.
+            pub const RULES: &'static [Option<u8>] = &[$($rule),+];
+
             /// Its name: the label of counters and the word in fixtures.
             pub fn name(self) -> &'static str {
                 match self {
@@ -180,6 +183,8 @@ refusals! {
     RouteForeign = None;
     /// A domain that no route is configured for.
     DomainForeign = None;
+    /// A session interval that nobody could refresh in time (RFC 4028 section 8.1).
+    SessionTooShort = None;
     /// No UE and no server to send it to.
     NoRoute = None;
     /// More Contacts than are taken, `*` beside others (RFC 3261 section 10.3), or one flow for two of them (RFC 5626
@@ -259,6 +264,7 @@ impl Refusal {
             Self::BodyTooLarge | Self::ListTooLong => Answer::Status(413),
             Self::BodyTypeForbidden(_) | Self::EncodingForbidden => Answer::Status(415),
             Self::ExtensionUnsupported => Answer::Status(420),
+            Self::SessionTooShort => Answer::Status(422),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
             Self::OutboundLacking => Answer::Status(439),

@@ -1,9 +1,9 @@
 //! Walks `sip-fixtures/gate` and `sip-fixtures/enabler`: a `.sip` file and the `.toml` beside it are a test.
 //!
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
-//! know: `@ue1` and `@ue2` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=... hash=MD5`
-//! vary them), `@vias` in place of the Via values of the request that the core saw last, `@path` in place of the
-//! Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
+//! know: `@ue1`, `@ue2` and `@ue1-next` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=...
+//! hash=MD5` vary them; `nonce=new` is one of now), `@vias` in place of the Via values of the request that the core saw
+//! last (`@vias-ue` of the one that alice saw), `@path` in place of the Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
 //! `-swapped` vary it), `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
 //! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
 //! list being written `_`); `over=altered` signs another body than is sent.
@@ -14,16 +14,18 @@ mod enabler;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use sipward::admission::Load;
 use sipward::authentication::digest::Hash;
 use sipward::authentication::sec_agree::Mode;
+use sipward::identity::{Btid, Proof};
 use sipward::journey::Outcome;
-use sipward::keys::KeyAnswer;
+use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
-use sipward::testing::lab::UE1_BTID;
+use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, lab_key};
 use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
 
 #[derive(Deserialize)]
@@ -34,6 +36,9 @@ struct Case {
     arrival: Arrival,
     #[serde(default)]
     given: Given,
+    /// Rules that it would earn if one thing were otherwise; `guards` sees to it that each has one.
+    #[serde(default)]
+    neighbour: Vec<u8>,
     expect: Expect,
 }
 
@@ -87,6 +92,9 @@ struct Given {
     /// Of the classes of enablers.
     #[serde(default)]
     classes: enabler::Classes,
+    /// Whose keys are taken back before.
+    #[serde(default)]
+    revoked: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +114,8 @@ struct Expect {
     lacks: Vec<String>,
 }
 
+/// What the UE of alice bootstraps next.
+const NEXT_BTID: &str = "bmV4dCBib290c3RyYXAgcnVu@bsf.example.net";
 /// What a listener for UEs can do.
 const LIST: &str = "tls;q=0.5, digest;d-alg=MD5;d-qop=auth-int;q=0.1";
 
@@ -114,6 +124,7 @@ struct Run {
     start: Duration,
     signers: BTreeMap<String, Signer>,
     last_core: Option<Sent>,
+    last_ue: Option<Sent>,
     path: Option<String>,
     route: Option<String>,
 }
@@ -123,6 +134,7 @@ fn signers(lab: &Lab) -> BTreeMap<String, Signer> {
         ("ue1".to_owned(), lab.ue1()),
         ("ue2".to_owned(), lab.ue2()),
         ("ue1-locsip".to_owned(), lab.signer(UE1_BTID, UE1_LOCSIP_PASSWORD)),
+        ("ue1-next".to_owned(), lab.signer(NEXT_BTID, UE1_PASSWORD)),
         ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
     ])
 }
@@ -166,8 +178,15 @@ impl Run {
     fn new(given: &Given) -> Self {
         let lab = Lab::new(Self::settings(given));
         let signers = signers(&lab);
-        let mut run =
-            Self { lab, start: Duration::ZERO, signers, last_core: None, path: None, route: None };
+        let mut run = Self {
+            lab,
+            start: Duration::ZERO,
+            signers,
+            last_core: None,
+            last_ue: None,
+            path: None,
+            route: None,
+        };
         run.arrange(given);
         run
     }
@@ -222,6 +241,11 @@ impl Run {
                 other => panic!("no answer {other:?}"),
             });
         }
+        let identities = ["sip:alice@example.net"];
+        let ends = lab.now + Duration::from_secs(7200);
+        let next = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &identities, ends);
+        let (btid, naf) = (Btid::new(NEXT_BTID), NafId::new(EDGE, UaId::SIP_DIGEST));
+        lab.keys.put(btid.expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(next)));
         if let Some(load) = &given.load {
             let load = match load.as_str() {
                 "high" => Load::High,
@@ -253,6 +277,9 @@ impl Run {
                 self.route = Some(reversed).filter(|route| !route.is_empty()).or(self.route.take());
                 self.last_core = Some(message.clone());
             }
+            let to_ue = |sent: &&Sent| sent.to.to_string() == "192.0.2.10:5060";
+            let request = sent.iter().find(|sent| to_ue(sent) && sent.message.is_request());
+            self.last_ue = request.cloned().or(self.last_ue.take());
         }
         sent
     }
@@ -294,8 +321,9 @@ impl Run {
                 };
                 return vec![format!("{name}: {changed}")];
             }
-            "vias" => {
-                let text = self.last_core.as_ref().expect("a request at the core").text();
+            "vias" | "vias-ue" => {
+                let last = if word == "vias" { &self.last_core } else { &self.last_ue };
+                let text = last.as_ref().expect("a request before").text();
                 let vias = text.lines().filter(|line| line.starts_with("Via: "));
                 return vias.map(str::to_owned).collect();
             }
@@ -318,6 +346,7 @@ impl Run {
             match key {
                 "nc" => count = value.parse::<u32>().ok(),
                 "password" => signer.password = value.into(),
+                "nonce" if value == "new" => signer.nonce = self.lab.ue1().nonce,
                 "nonce" => signer.nonce = "Zm9yZWlnbi1ub25jZS1mb3JlaWduLW5vbmNlLWZvcmVp".into(),
                 "realm" => signer.realm = value.into(),
                 "hash" => signer.hash = Hash::of(value.as_bytes()).expect("a hash").0,
@@ -379,6 +408,11 @@ fn check(name: &str) -> Result<(), String> {
     for address in &case.given.closed {
         run.lab.close(&enabler::closed(address));
     }
+    for who in &case.given.revoked {
+        let name = &run.signers[who].username;
+        let (associations, now) = (&run.lab.shared.gate.associations, run.lab.now);
+        assert_eq!(associations.revoke_key(Proof::Gba, name, now), 2, "the call and its entry");
+    }
     let sent = run.send(&case, &text);
     let decision = run.lab.decisions.last().ok_or(format!("{name}: nothing was decided"))?;
     let (stop, refusal) = match decision.outcome {
@@ -400,6 +434,10 @@ fn check(name: &str) -> Result<(), String> {
         ("status", expect.status.is_none_or(|expected| status == Some(expected))),
         ("stale", expect.stale.is_none_or(|expected| stale == expected)),
         ("rule", expect.rule.is_none_or(|expected| decision.rule == expected)),
+        (
+            "neighbour",
+            refusal.and_then(Refusal::rule).is_none_or(|rule| !case.neighbour.contains(&rule)),
+        ),
         ("has", expect.has.iter().all(|line| text.split("\r\n").any(|l| l == line))),
         ("lacks", expect.lacks.iter().all(|part| !text.contains(part.as_str()))),
     ];

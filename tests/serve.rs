@@ -4,6 +4,8 @@
 
 #[path = "serve/admin.rs"]
 mod admin;
+#[path = "serve/agreement.rs"]
+mod agreement;
 #[path = "serve/crowd.rs"]
 mod crowd;
 #[path = "serve/outbound.rs"]

@@ -50,6 +50,8 @@ enum Event {
 struct Desk {
     events: RefCell<VecDeque<Event>>,
     told: Notify,
+    /// Flows of datagrams that pinged.
+    pinged: RefCell<Vec<Flow>>,
     /// What is flushed at the end of a turn.
     transports: OnceCell<Weak<Transports>>,
 }
@@ -109,6 +111,10 @@ impl Receiver for Desk {
     fn datagram(&self, flow: Flow, local: SocketAddr, octets: Bytes) {
         assert!(octets != POISON, "a fault of ours, on purpose");
         self.note(Event::Datagram(flow, local, octets));
+    }
+
+    fn pinged(&self, flow: &Flow) {
+        self.pinged.borrow_mut().push(*flow);
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
@@ -275,6 +281,9 @@ fn a_binding_request_is_answered_twice_and_then_no_more() {
             (2..=4).contains(&answered),
             "{answered} answers in one second, or on both sides of its end"
         );
+        let pinged = lab.desk.pinged.take();
+        assert_eq!(pinged.len() as u64, answered, "KA-03: each that is answered is told");
+        assert!(pinged.iter().all(|flow| flow.remote == ue.local_addr().unwrap()));
         let mut room = [0; 100];
         let (length, _) = ue.recv_from(&mut room).await.unwrap();
         assert_eq!((length, &room[..2]), (32, &[1, 1][..]));
@@ -615,7 +624,7 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
         let (mut lost, _) = dial(Some(&taken_back)).await.unwrap();
         let flow = lab.desk.opened().await.flow;
         tls.replace(&asking(authority.trust_less(&[SERIAL], 2999))).unwrap();
-        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateRevoked));
         assert_eq!(lost.read(&mut [0; 1]).await.unwrap(), 0, "told by a close");
         let over = || lab.transports.flows().tally().certificates_over.get();
         assert_eq!(over(), 1);
@@ -634,7 +643,11 @@ fn v_47_a_connection_ends_when_its_client_certificate_is_taken_back() {
         let handshakes = lab.transports.flows().tally().handshakes_failed.get();
         assert_eq!((handshakes, over()), (1, 1));
         tls.replace(&asking(Authority::new().trust())).unwrap();
-        assert_eq!(lab.desk.closed().await.1, Closed::CertificateOver, "its issuer is a stranger");
+        assert_eq!(
+            lab.desk.closed().await.1,
+            Closed::CertificateRevoked,
+            "its issuer is a stranger"
+        );
     });
 }
 
@@ -652,7 +665,7 @@ fn v_47_a_dialled_connection_ends_when_the_server_certificate_is_taken_back() {
             tls::accept(&server, listener.accept().await.unwrap().0).await.unwrap();
         lab.desk.opened().await;
         client_tls.replace(authority.trust_less(&[SERIAL], 2999), None).unwrap();
-        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateOver));
+        assert_eq!(lab.desk.closed().await, (flow, Closed::CertificateRevoked));
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
         let again = lab.transports.connect(&target).unwrap();
         assert_ne!(again.connection, flow.connection);

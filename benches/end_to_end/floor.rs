@@ -7,6 +7,7 @@
 //! The bench starts itself once more to be the floor, as a process of its own.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
@@ -158,10 +159,11 @@ fn secure_datagrams(
                     let Some(to) = ue(datagram).and_then(|ue| flows.get(ue)) else { continue };
                     *to
                 };
-                if from_ue && !peers.contains_key(&from) {
-                    peers.insert(from, Keyed::share(context)?);
-                }
-                let Some(peer) = peers.get_mut(&to) else { continue };
+                let peer = match peers.entry(to) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) if from_ue => new.insert(Keyed::share(context)?),
+                    Entry::Vacant(_) => continue,
+                };
                 let alive = if from_ue {
                     peer.came(datagram)
                 } else {

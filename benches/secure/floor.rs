@@ -1,6 +1,7 @@
 //! The floor: a loop that accepts, shakes hands, and keeps what came of it. The bench starts itself to be it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -187,14 +188,15 @@ fn datagrams(context: &SslContext, door: SocketAddrV4) -> Result<(), Box<dyn std
     let mut room = [0; 8192];
     loop {
         let (length, from) = socket.recv_from(&mut room)?;
-        if !peers.contains_key(&from) {
-            let mut ssl = Ssl::new(context)?;
-            ssl.set_mtu(1200)?;
-            let wire = Wire { came: None, peer: from, socket: Arc::clone(&socket) };
-            let stream = SslStream::new(ssl, wire)?;
-            peers.insert(from, (stream, false));
-        }
-        let Some((stream, stands)) = peers.get_mut(&from) else { continue };
+        let (stream, stands) = match peers.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let mut ssl = Ssl::new(context)?;
+                ssl.set_mtu(1200)?;
+                let wire = Wire { came: None, peer: from, socket: Arc::clone(&socket) };
+                new.insert((SslStream::new(ssl, wire)?, false))
+            }
+        };
         stream.get_mut().came = Some(room[..length].to_vec());
         if !*stands {
             *stands = stream.accept().is_ok();

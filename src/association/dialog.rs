@@ -177,7 +177,7 @@ impl Tally {
 }
 
 /// What was known when the forming request was sent on: the same for all dialogs that come of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Origin {
     /// Its number, in traces.
     pub id: u64,

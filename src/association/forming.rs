@@ -65,6 +65,7 @@ impl Associations {
                     subscribes,
                     target: 0,
                     used,
+                    session: None,
                 })
             }
             Ruling::Inside(inside) => {
@@ -131,7 +132,19 @@ impl Associations {
         if subscribes {
             entry.subscriptions.push(Subscription { event, until: NEVER });
         }
-        Some(Track { key, forms, sender, method, event, verified, subscribes, target, used })
+        let session = None;
+        Some(Track {
+            key,
+            forms,
+            sender,
+            method,
+            event,
+            verified,
+            subscribes,
+            target,
+            used,
+            session,
+        })
     }
 
     /// The owner of the UE's leg gave evidence on `flow`.
@@ -254,6 +267,14 @@ impl Associations {
             self.held.fetch_add(1, Ordering::AcqRel);
             self.look(child, &mut association);
             place.insert(association);
+        }
+    }
+
+    /// Notes that a request which may form dialogs goes to the UE over another flow than it was committed with.
+    pub fn reroute(&self, track: &Track, flow: Flow) {
+        if let Some(mut forming) = self.forming.get_mut(&track.key).filter(|_| track.forms) {
+            let origin = Arc::make_mut(&mut forming.origin);
+            (origin.flow, origin.secure) = (flow, flow.transport.is_secure());
         }
     }
 

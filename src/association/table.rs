@@ -33,6 +33,7 @@ use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller};
 use crate::enabler::{Class, Family};
 use crate::expiry::Expiry;
+use crate::forward::session::Asked;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
@@ -77,6 +78,8 @@ pub struct Track {
     pub(super) target: u64,
     /// The grant that it stands on.
     pub(super) used: Option<Used>,
+    /// What it asked of the session's length, as stage 7 sent it.
+    pub session: Option<Asked>,
 }
 
 /// What happened to dialogs so far.
@@ -186,7 +189,9 @@ impl Associations {
     ) -> Result<Option<Refusal>, Refusal> {
         let (method, side) = (found.admitted().method(), found.admitted().arrival().side);
         let settings = self.settings.load();
-        let caller = found.evidence().caller();
+        // A key that the flow stands on is made anew with another flow: no challenge brings that.
+        let evidence = found.evidence();
+        let caller = evidence.digest.as_ref().filter(|_| evidence.channel.is_none());
         if method == Method::Register
             && caller.is_some_and(|caller| caller.is_to_renew(now.wall, settings.rekey_window))
         {
@@ -273,7 +278,8 @@ impl Associations {
             Method::Invite | Method::Update | Method::Subscribe
         );
         let (_, _, caller) = found.evidence().shown(&inside.origin.owner, |_| true);
-        refreshes && caller.is_some_and(|caller| caller.is_to_renew(now.wall, window))
+        let challenged = found.evidence().channel.is_none();
+        refreshes && challenged && caller.is_some_and(|caller| caller.is_to_renew(now.wall, window))
     }
 
     /// No dialog of that key: the wrong side of one, a first NOTIFY, or nothing.

@@ -74,14 +74,11 @@ impl Keyer {
 
     /// What a response of the core says of the way to it: `below` of its Record-Route values stand below our two.
     pub(super) fn way_of_response(&self, response: &Message, below: u8) -> Way {
-        let values = response.values(Name::RecordRoute);
-        let count = values.clone().count();
-        let beyond = count.checked_sub(usize::from(below).saturating_add(OWN_VALUES));
-        let routes = beyond.map_or(0, |beyond| {
-            let mut values: Vec<&[u8]> = values.take(beyond).collect();
-            values.reverse();
-            self.routes(values.into_iter())
-        });
+        let mut values: Vec<&[u8]> = response.values(Name::RecordRoute).collect();
+        // Where ours are missing, somebody took them out, and none of what is left is ours.
+        let own = usize::from(below).saturating_add(OWN_VALUES);
+        values.truncate(values.len().checked_sub(own).unwrap_or(values.len()));
+        let routes = self.routes(values.into_iter().rev());
         Way { target: self.contact(response), other: 0, routes }
     }
 

@@ -220,6 +220,22 @@ impl Associations {
         forming.len().saturating_add(dialogs.len())
     }
 
+    /// Takes back a key of somebody on `flow`: of the dialogs that are anchored there, those that stand on it. How many.
+    pub fn revoke_on(&self, flow: &Flow, proof: Proof, name: &str, now: Now) -> usize {
+        let mark = self.keyer.mark(name.as_bytes());
+        let mut count: usize = 0;
+        for key in self.anchored.of(flow) {
+            let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
+            let live = entry.state.is_confirmed() && entry.state != State::Broken;
+            if live && entry.origin.owner.proof == proof && entry.key.mark() == mark {
+                entry.break_off(now.mono);
+                self.look(key, &mut entry);
+                count = count.saturating_add(1);
+            }
+        }
+        count
+    }
+
     /// Takes back what dialogs of one principal stand on.
     pub fn revoke_owner(&self, owner: &Principal, now: Now) -> usize {
         self.revoke(|of, _| of == owner, now)

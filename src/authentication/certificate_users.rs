@@ -202,38 +202,40 @@ impl CertificateUsers {
     /// The caller that `certificate` proves, until it ends.
     pub fn caller_of(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Caller>> {
         let names = CertificateNames::of(certificate).ok()?;
-        let (user, key_name) = match self.configured(certificate) {
-            Some(found) => found,
-            None => {
-                let own = names.users.first()?.as_str();
-                let user =
-                    CertificateUser { name: own.into(), identities: names.users.clone().into() };
-                (user, own.into())
-            }
+        let fingerprint: [u8; 32] = Sha256::digest(certificate).into();
+        let user = match self.configured(certificate, fingerprint) {
+            Some(found) => found.clone(),
+            None => CertificateUser {
+                name: names.users.first()?.as_str().into(),
+                identities: names.users.clone().into(),
+            },
         };
+        // Another certificate of the same user is another key.
+        let key_name: String = fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
         Some(Arc::new(Caller {
             principal: Principal::new(Proof::UserCertificate, user.name),
             renewal: Renewal::default(),
             identities: user.identities,
-            key_name,
+            key_name: key_name.into(),
             expires: Some(names.not_after),
             strongest: AtomicU8::new(0),
             rights: Default::default(),
         }))
     }
 
-    /// The user who is configured for `certificate`, and a name for its key.
-    fn configured(&self, certificate: &CertificateDer<'_>) -> Option<(CertificateUser, Arc<str>)> {
+    /// The user who is configured for `certificate`.
+    fn configured(
+        &self,
+        certificate: &CertificateDer<'_>,
+        fingerprint: [u8; 32],
+    ) -> Option<&CertificateUser> {
         if self.is_empty() {
             return None;
         }
-        let fingerprint: [u8; 32] = Sha256::digest(certificate).into();
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let found = self.0.get(&Mark::Fingerprint(fingerprint));
         let found = found.or_else(|| self.by_names(&parsed));
-        let found = found.or_else(|| self.0.get(&Mark::subject_of(&parsed)?))?;
-        let hex: String = fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
-        Some((found.clone(), hex.into()))
+        found.or_else(|| self.0.get(&Mark::subject_of(&parsed)?))
     }
 
     fn by_names(&self, certificate: &X509Certificate<'_>) -> Option<&CertificateUser> {
@@ -308,6 +310,7 @@ mod tests {
         }
         let caller = CertificateUsers::new().caller_of(&whole).unwrap();
         assert_eq!(&*caller.principal.name, "sip:seventeen@example.net", "its own name");
+        assert_eq!(caller.key_name.len(), 64, "and a key of its own");
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn stay(demo: &Demo, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let mut lines = String::from("SEQUENTIAL\n");
     for user in ["alice", "bob"] {
         let keys = demo.bootstrap(user).await.map_err(io::Error::other)?;
-        let naf = NafId::new(crate::demo::scene::EDGE, UaId::SIP_DIGEST);
+        let naf = NafId::new(crate::demo::EDGE, UaId::SIP_DIGEST);
         let password = keys.naf_password(&naf).map_err(io::Error::other)?;
         lines.push_str(&format!("{user};{};{};example.net\n", keys.btid, *password));
     }

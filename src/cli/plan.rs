@@ -23,6 +23,7 @@ use crate::keys::naf::Shortened;
 use crate::keys::{KeySource, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
+use crate::transport::ws::WsServer;
 use crate::transport::{GroupId, Limits, ListenSpec, ListenerId};
 use crate::{admission, association};
 
@@ -75,7 +76,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             tls,
             psk: handshakes(listener)?,
             dtls: config::dtls::server(listener)?,
-            ws: listener.ws.clone(),
+            ws: listener.ws.as_deref().cloned().map(|rules| Arc::new(WsServer::new(rules))),
         });
     }
     let client_tls = match &config.dialling {
@@ -194,6 +195,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,
         route_check: config.forward.route_check,
+        challenge_filter: config.forward.challenge_filter,
         mirror_tls_param: config.forward.mirror_tls_param,
         force_rport: of_listener
             .map(|(id, listener)| (id, listener.force_rport))

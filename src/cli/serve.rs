@@ -42,6 +42,7 @@ use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
 use crate::transport::tls::{ClientTls, ServerTls};
+use crate::transport::ws::{Rules, WsServer};
 use crate::transport::{GroupId, Side, Target, Transport};
 use crate::{clock, http};
 
@@ -180,6 +181,7 @@ struct Live {
     bsf: Option<(Arc<Bsf>, SqnState)>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
+    ws: Vec<Option<Arc<WsServer>>>,
     client_tls: Option<Arc<ClientTls>>,
     log: Option<LogHandle>,
 }
@@ -200,14 +202,16 @@ impl Service {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
         };
-        let (mut groups, mut tls, mut dtls, mut client_tls, mut running) =
-            (Vec::new(), Vec::new(), Vec::new(), None, None);
+        let (mut groups, mut tls, mut dtls, mut ws) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut client_tls, mut running) = (None, None);
         if !config.listeners.is_empty() {
             groups = peer_groups(&config);
             let mut plan = plan(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf)))?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
             dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
+            ws = plan.listeners.iter().map(|listener| listener.ws.clone()).collect();
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
@@ -217,6 +221,7 @@ impl Service {
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
             tls,
             dtls,
+            ws,
             client_tls,
             log,
         };
@@ -470,6 +475,11 @@ impl Live {
             client
                 .replace(dialling.trust.clone(), dialling.shows.as_deref())
                 .map_err(|why| why.to_string())?;
+        }
+        for (serving, listener) in self.ws.iter().zip(&new.listeners) {
+            if let (Some(serving), Some(rules)) = (serving, &listener.ws) {
+                serving.replace(Rules::clone(rules));
+            }
         }
         if let Some(log) = &self.log {
             log.set(&new.telemetry.log);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::raw::{Section, Spot};
 use crate::admission::Rate;
+use crate::forward::reflected::Filter;
 use crate::forward::timers::Timings;
 use crate::telemetry;
 
@@ -52,6 +53,8 @@ pub struct Forward {
     pub transactions_of_flow_max: usize,
     /// Whether a preloaded Route from a UE is judged.
     pub route_check: bool,
+    /// Which challenges of UEs go no further.
+    pub challenge_filter: Filter,
     /// Whether a UE's own `transport=tls` is mirrored in Record-Route.
     pub mirror_tls_param: bool,
     /// Whether a From that is not the caller's is refused in every request, not in MESSAGE and REGISTER alone.
@@ -141,6 +144,14 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         let why = "callers choose by which servers their requests travel (PX-09)";
         notes.warn(&route_place, "takes any Route from UEs", why, "route_check = \"on\"");
     }
+    let filter_place = section.place_of("challenge_filter");
+    let filters = [("own-realms", Filter::OwnRealms), ("all", Filter::All), ("off", Filter::Off)];
+    let challenge_filter = section.word("challenge_filter", &filters);
+    if challenge_filter == Filter::Off {
+        let why = "who is called may ask the caller for his credentials in our name (rule 32)";
+        let fix = "challenge_filter = \"own-realms\"";
+        notes.warn(&filter_place, "takes any challenge from UEs", why, fix);
+    }
     let from_check_all = section.word("from_check", &[("message", false), ("refuse", true)]);
     let pai_to_ue = section.or("pai_to_ue", true);
     let keep_history = section.word("history", &[("remove", false), ("keep", true)]);
@@ -170,6 +181,7 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         transactions_max,
         transactions_of_flow_max,
         route_check,
+        challenge_filter,
         mirror_tls_param,
         from_check_all,
         pai_to_ue,

@@ -380,7 +380,7 @@ impl Difference {
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
                 ("tls.psk", old.psk != new.psk),
-                ("ws", old.ws != new.ws),
+                ("ws", old.ws.is_some() != new.ws.is_some()),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
             }
@@ -394,6 +394,10 @@ impl Difference {
             let differs = old.force_rport != new.force_rport;
             if self.live(differs, format!("listen[{at}].force_rport")) {
                 old.force_rport = new.force_rport;
+            }
+            let both = old.ws.is_some() && new.ws.is_some();
+            if self.live(both && old.ws != new.ws, format!("listen[{at}].ws")) {
+                old.ws.clone_from(&new.ws);
             }
             let differs = old.sec_agree != new.sec_agree;
             if self.live(differs, format!("listen[{at}].sec_agree")) {

@@ -1,7 +1,7 @@
 //! The demonstration's ladder: who sent what to whom, and what the edge decided.
 //!
 //! Takes:   what an edge shows to its [`Watch`].
-//! Gives:   lines of text, an arrow for each message, the edge's word beside it.
+//! Gives:   lines of text, an arrow for each message, its transport and the edge's word beside it.
 //! Keeps:   lines that were not printed yet, at most 10 000.
 //! Refuses: nothing.
 //! Sources: none.
@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::authentication::Kind;
 use crate::edge::Watch;
 use crate::forward::Destination;
 use crate::journey::{Decision, Outcome};
@@ -26,6 +27,8 @@ const WIDTH: usize = 15;
 /// The columns, from left to right; the edge is one of them.
 const COLUMNS: [&str; 5] = ["alice", "bob", "rogue", "edge", "core"];
 const EDGE: usize = 3;
+/// Where words begin: behind the columns, and the longest name of a transport.
+const WORDS_AT: usize = WIDTH / 2 + (COLUMNS.len() - 1) * WIDTH + 1 + 3 + "DTLS-PSK".len() + 2;
 
 /// Collects an edge's messages as a ladder.
 #[derive(Debug, Default)]
@@ -35,7 +38,7 @@ pub struct Ladder {
 
 #[derive(Debug, Default)]
 struct Inner {
-    places: HashMap<SocketAddr, usize>,
+    places: HashMap<SocketAddr, Place>,
     lines: Vec<String>,
     /// The line whose decision is still to come.
     open: Option<usize>,
@@ -46,10 +49,18 @@ struct Inner {
     captured: HashMap<usize, Bytes>,
 }
 
+/// Where a peer stands, and how it is reached.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    column: usize,
+    transport: &'static str,
+}
+
 impl Ladder {
     /// The peer at `address` stands in the column of that name.
-    pub fn place(&self, address: SocketAddr, column: &str) {
-        if let Some(place) = COLUMNS.iter().position(|name| *name == column) {
+    pub fn place(&self, address: SocketAddr, column: &str, transport: Transport) {
+        if let Some(column) = COLUMNS.iter().position(|name| *name == column) {
+            let place = Place { column, transport: name_of(transport, false) };
             self.lock().places.insert(address, place);
         }
     }
@@ -88,7 +99,7 @@ impl Ladder {
 }
 
 impl Inner {
-    fn arrow(&mut self, from: usize, to: usize, what: &str) {
+    fn arrow(&mut self, from: usize, to: usize, what: &str, transport: &str) {
         if self.lines.len() >= LINES_MAX {
             return;
         }
@@ -115,11 +126,34 @@ impl Inner {
         let text: String = format!(" {what} ").chars().take(room).collect();
         let at = start + (room - text.chars().count()) / 2;
         line.replace_range(at..at + text.len(), &text);
+        let _ = write!(line, "   {transport}");
         self.lines.push(line);
     }
+}
 
-    fn column(&self, address: SocketAddr) -> Option<usize> {
-        self.places.get(&address).copied()
+/// What a transport is called here; `by_key` if a shared key made the connection or session.
+fn name_of(transport: Transport, by_key: bool) -> &'static str {
+    match (transport, by_key) {
+        (Transport::Udp, _) => "UDP",
+        (Transport::Tcp, _) => "TCP",
+        (Transport::Tls, false) => "TLS",
+        (Transport::Tls, true) => "PSK-TLS",
+        (Transport::Dtls, false) => "DTLS",
+        (Transport::Dtls, true) => "DTLS-PSK",
+        (Transport::Ws, _) => "WS",
+        (Transport::Wss, _) => "WSS",
+    }
+}
+
+/// What proved who sent a request.
+fn proved_by(evidence: Kind) -> &'static str {
+    match evidence {
+        Kind::Channel => "its connection's key",
+        Kind::Digest => "Digest",
+        Kind::SecureFlow => "Digest earlier on it",
+        Kind::Registered => "registering from there",
+        Kind::Peer => "being the core",
+        Kind::None => "nothing",
     }
 }
 
@@ -146,9 +180,11 @@ fn word(decision: &Decision) -> Option<String> {
     let rule = |rule: u8| if rule == 0 { String::new() } else { format!(", rule {rule}") };
     match decision.outcome {
         Outcome::Forwarded if decision.status != 0 => None,
-        Outcome::Forwarded => {
-            Some(format!("passes: {}{}", decision.evidence.as_str(), rule(decision.rule)))
-        }
+        Outcome::Forwarded => Some(format!(
+            "passes, proved by {}{}",
+            proved_by(decision.evidence),
+            rule(decision.rule)
+        )),
         Outcome::Absorbed => Some("a repetition: absorbed, rule 8".into()),
         Outcome::Answered => Some("answered here".into()),
         Outcome::Refused(refusal) | Outcome::Dropped(refusal) => {
@@ -209,26 +245,20 @@ impl Watch for Ladder {
         if let (Some(line), Some(word)) = (line, word(decision))
             && let Some(line) = inner.lines.get_mut(line)
         {
-            let _ = write!(line, "   {word}");
+            let gap = WORDS_AT.saturating_sub(line.chars().count());
+            let _ = write!(line, "{:gap$} {word}", "");
         }
     }
 
     fn arrived(&self, arrival: &Arrival, message: &Message) {
         let mut inner = self.lock();
-        let Some(from) = inner.column(arrival.flow.remote) else { return };
+        let Some(place) = inner.places.get_mut(&arrival.flow.remote) else { return };
+        place.transport = name_of(arrival.flow.transport, arrival.channel.is_some());
+        let (from, transport) = (place.column, place.transport);
         if message.is_request() {
             inner.captured.insert(from, message.octets().clone());
         }
-        let secure = match (arrival.flow.transport, &arrival.channel) {
-            (Transport::Tls, Some(_)) => " (PSK-TLS)",
-            (Transport::Tls, None) => " (TLS)",
-            (Transport::Dtls, _) => " (DTLS)",
-            (Transport::Wss, _) => " (WSS)",
-            (Transport::Ws, _) => " (WS)",
-            (Transport::Udp | Transport::Tcp, _) => "",
-        };
-        let what = format!("{}{secure}", title(message));
-        inner.arrow(from, EDGE, &what);
+        inner.arrow(from, EDGE, &title(message), transport);
         inner.open = inner.lines.len().checked_sub(1);
     }
 
@@ -238,12 +268,12 @@ impl Watch for Ladder {
             Destination::Flow(flow) => flow.remote,
             Destination::Target(target) => target.address,
         };
-        let Some(to) = inner.column(address) else { return };
+        let Some(Place { column, transport }) = inner.places.get(&address).copied() else { return };
         let Ok(message) = Message::from_datagram(octets.clone()) else { return };
         let stale = message
             .fields_named(Name::ProxyAuthenticate)
             .any(|row| row.windows(10).any(|part| part == b"stale=true"));
         let what = if stale { format!("{} stale", title(&message)) } else { title(&message) };
-        inner.arrow(EDGE, to, &what);
+        inner.arrow(EDGE, column, &what, transport);
     }
 }

@@ -4,8 +4,8 @@
 //! 2. Alice registers over UDP, bob over TLS; each is challenged once.
 //! 3. They exchange texts, subscribe, call each other and hang up.
 //! 4. A rogue with an account of his own replays, spoofs and tries to hang up for alice, and is refused.
-//! 5. Bob registers by PSK-TLS: his key makes the connection, so nothing is asked; then by DTLS, and
-//!    alice's text finds him there.
+//! 5. Bob registers by PSK-TLS: his key makes the connection, so nothing is asked; by DTLS-PSK, the same over
+//!    datagrams; then by TCP, DTLS and WebSocket without and with TLS. Alice's text finds him each time.
 //! 6. The core counts what it saw: no credentials, one asserted identity each time.
 //!
 //! Takes:   nothing but free ports on loopback.
@@ -14,10 +14,12 @@
 //! Refuses: to end well if a single expectation did not hold.
 //! Sources: SEC_CF 1.1 HLF-001, HLF-003, AUTH-001, AUTH-002, B.3 (both flows).
 
+mod cast;
 pub mod ladder;
-pub mod scene;
+mod scene;
 pub mod server;
-mod shared;
+mod stage;
 
+pub use cast::EDGE;
 pub use ladder::Ladder;
-pub use scene::{Demo, Trouble};
+pub use stage::{Demo, Trouble};

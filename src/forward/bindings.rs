@@ -226,6 +226,9 @@ impl Bindings {
             let ended = self.get(number, now, |of| (of.caller.clone(), of.aor.clone(), of.device));
             self.remove(number, |_| true);
             let Some((caller, aor, Some(device))) = ended else { return Flows::new() };
+            if device.reg_id.is_none() {
+                return Flows::new();
+            }
             return self.end(&caller.principal, &aor, device, now);
         }
         let Some(mut binding) = self.by_number.get_mut(&number) else { return Flows::new() };

@@ -14,11 +14,13 @@ mod lingering;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
+pub mod reflected;
 mod requests;
-mod responses;
+pub mod responses;
 pub mod resting;
 pub mod returning;
 pub mod route;
+pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
@@ -116,6 +118,8 @@ pub struct Settings {
     pub headers: asserted::Settings,
     /// Whether a preloaded Route from a UE is judged (`PX-09`).
     pub route_check: bool,
+    /// Which challenges of UEs go no further (rule 32).
+    pub challenge_filter: reflected::Filter,
     /// Most transactions of one worker.
     pub transactions_max: usize,
     /// Most unanswered transactions of one flow.

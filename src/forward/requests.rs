@@ -17,7 +17,7 @@ use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Destination, Output, Settings, asserted, returning};
+use super::{Destination, Output, Settings, asserted, returning, session};
 use crate::association::{Bound, Ruling, Sent};
 use crate::enabler::{Class, Permitted};
 use crate::instant::Now;
@@ -69,7 +69,8 @@ impl Proxy {
         self.keep_to_class(bound, &mut route, now)?;
         let ue = listener_for_ues(bound, &route);
         let headers = &settings.headers;
-        let edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
+        let mut edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
+        let session = session::ask(message, &mut edits)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let branch = self.branch(&ticket.loop_part);
         let recorded = self.route_tokens(bound, &route, now);
@@ -82,8 +83,9 @@ impl Proxy {
         };
         let printed = outgoing::print(bound, edits, &plan)
             .map_err(|_| Refusal::Malformed(crate::wire::Fault::HeaderMalformed))?;
-        let track = self.shared.gate.associations.commit(bound, &route.sent, now);
-        if let Some(track) = &track {
+        let mut track = self.shared.gate.associations.commit(bound, &route.sent, now);
+        if let Some(track) = &mut track {
+            track.session = session;
             self.shared.gate.associations.note_subscription(track, message, now);
         }
         let id = self.next;

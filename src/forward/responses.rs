@@ -4,7 +4,7 @@
 //! Gives:   the response for the one who asked; the next destination where one failed.
 //! Keeps:   nothing beside the context.
 //! Refuses: responses without a transaction, from elsewhere than the request went (rule 16), beyond the bound of
-//!          early dialogs (rule 27).
+//!          early dialogs (rule 27); challenges of UEs for realms of ours (rule 32).
 //! Sources: RFC 3261 sections 16.7, 17.1.3 and 21.5.4; RFC 3263 section 4.3; RFC 4320 section 4.2; RFC 6026 section 7.3;
 //!          `PX-12`, `PX-13`, `DNS-03`, `RG-06`.
 
@@ -15,16 +15,30 @@ use bytes::Bytes;
 use super::bindings::{self, Told};
 use super::context::{Branch, Context, Register, fits};
 use super::outgoing::{self};
+use super::reflected::{self, Found};
 use super::returning::Way;
 use super::transaction::{ClientInput, ClientKey, ServerInput};
-use super::{Destination, Output, Settings, asserted, precheck, returning};
-use crate::association::Responder;
+use super::{Destination, Output, Settings, asserted, precheck, returning, session};
+use crate::association::{Responder, Track};
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
-use crate::wire::{Message, Name, device};
+use crate::wire::{Edits, Message, Name, device};
 
 use super::proxy::{Event, Hold, Place, Proxy};
+
+/// What became of a response, of whose challenges rule 32 may have something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// All of it went on.
+    Whole,
+    /// The same, though it holds challenges that would have been taken out.
+    Observed,
+    /// It went on without some of its challenges.
+    Cut,
+    /// There was nothing else in it: 403 went back instead.
+    Replaced,
+}
 
 impl Proxy {
     /// Takes a response.
@@ -37,7 +51,7 @@ impl Proxy {
         response: &Message,
         from: Responder,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Passed, Refusal> {
         let key = self.keys.client_of(response).ok_or(Refusal::ResponseAstray)?;
         let id = match self.clients.get(&key).copied().ok_or(Refusal::ResponseAstray)? {
             Place::Live(id) => id,
@@ -56,7 +70,7 @@ impl Proxy {
         response: &Message,
         from: Responder,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Passed, Refusal> {
         let (accepted, reply_to) =
             self.lingering.accepted_at(number).ok_or(Refusal::ResponseAstray)?;
         let accepts = matches!(response.status(), Some(200..=299));
@@ -68,12 +82,14 @@ impl Proxy {
         }
         let (settings, gate) = (self.settings(), &self.shared.gate);
         let ue = if accepted.side == Side::Ue { reply_to } else { from.flow }.listener;
-        let edits = asserted::edit_response(response, accepted.side, gate, &settings.headers, ue);
+        let mut edits =
+            asserted::edit_response(response, accepted.side, gate, &settings.headers, ue);
+        self.note_session(accepted.track.as_ref(), response, &mut edits, now);
         let way = Way { proof: None, on: reply_to.transport, keeps: accepted.keeps };
         if let Some(octets) = returning::print(response, edits, way) {
             self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
         }
-        Ok(())
+        Ok(Passed::Whole)
     }
 
     pub(super) fn take_response(
@@ -84,7 +100,7 @@ impl Proxy {
         response: &Message,
         from: Responder,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Passed, Refusal> {
         let place = context.clients.iter().position(|branch| branch.key == key);
         let place = place.ok_or(Refusal::ResponseAstray)?;
         let branch = context.clients.get(place).ok_or(Refusal::ResponseAstray)?;
@@ -104,19 +120,20 @@ impl Proxy {
             self.shared.resting.rest(target, pause, now.mono);
         }
         let events = self.tell_client(id, context, place, ClientInput::Response(response), now);
+        let mut passed = Passed::Whole;
         if cancel {
-            return Ok(());
+            return Ok(passed);
         }
         for event in events {
             match event {
                 Event::Answer(status) => {
                     let ue = if context.side == Side::Ue { context.reply_to } else { from.flow };
-                    self.answered(id, context, response, status, ue.listener, now)?;
+                    passed = self.answered(id, context, response, status, ue.listener, now)?;
                 }
                 Event::Gone { .. } => {}
             }
         }
-        Ok(())
+        Ok(passed)
     }
 
     /// A response that the context has to act on.
@@ -128,21 +145,21 @@ impl Proxy {
         status: u16,
         ue: ListenerId,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Passed, Refusal> {
         if status == 100 {
-            return Ok(());
+            return Ok(Passed::Whole);
         }
         // RFC 5626 section 7: another flow of the same instance takes its place.
         if status == 430 && context.side == Side::Core && self.next_destination(id, context, now) {
-            return Ok(());
+            return Ok(Passed::Whole);
         }
         if status == 503 {
             context.unavailable = true;
             if self.next_destination(id, context, now) {
-                return Ok(());
+                return Ok(Passed::Whole);
             }
             self.give_up(context, now);
-            return Ok(());
+            return Ok(Passed::Whole);
         }
         if let Some(track) = &context.track {
             self.shared.gate.associations.respond(track, response, now)?;
@@ -152,13 +169,46 @@ impl Proxy {
         }
         let settings = self.settings();
         let (side, gate) = (context.side, &self.shared.gate);
-        let edits = asserted::edit_response(response, side, gate, &settings.headers, ue);
+        let mut edits = asserted::edit_response(response, side, gate, &settings.headers, ue);
+        self.note_session(context.track.as_ref(), response, &mut edits, now);
+        let passed = self.filter_challenges(side, response, &mut edits);
+        if passed == Passed::Replaced {
+            self.answer(context, 403, now);
+            return Ok(passed);
+        }
         let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
         let way = Way { proof, on: context.reply_to.transport, keeps: context.keeps };
         if let Some(octets) = returning::print(response, edits, way) {
             self.send_back(context, status, octets, now);
         }
-        Ok(())
+        Ok(passed)
+    }
+
+    /// A session has an end, and the caller may have to be told of it.
+    fn note_session(&self, track: Option<&Track>, response: &Message, edits: &mut Edits, now: Now) {
+        if let Some(track) = track.filter(|_| session::refreshed(response)) {
+            let length = session::agreed(response, track.session, edits);
+            self.shared.gate.associations.note_session(track, response, length, now);
+        }
+    }
+
+    /// Rule 32, for what a UE answers to the core.
+    fn filter_challenges(&self, to: Side, response: &Message, edits: &mut Edits) -> Passed {
+        if to != Side::Core {
+            return Passed::Whole;
+        }
+        let (settings, gate) = (self.settings(), &self.shared.gate);
+        let is_own =
+            |realm: &[u8]| gate.authentication.is_own_realm(realm) || settings.serves(realm);
+        let mut without = Edits::new();
+        let observed = gate.associations.only_observed(Refusal::ChallengeReflected);
+        let edits = if observed { &mut without } else { edits };
+        match reflected::take_out(response, settings.challenge_filter, is_own, edits) {
+            Found::Nothing => Passed::Whole,
+            _ if observed => Passed::Observed,
+            Found::Some => Passed::Cut,
+            Found::Only => Passed::Replaced,
+        }
     }
 
     pub(super) fn note_registration(&mut self, context: &Context, response: &Message, now: Now) {
@@ -214,6 +264,9 @@ impl Proxy {
         let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {
             return false;
         };
+        if let (Some(track), Destination::Flow(flow)) = (&context.track, &to) {
+            self.shared.gate.associations.reroute(track, *flow);
+        }
         self.start_client(id, context, printed, to, &branch, now);
         true
     }

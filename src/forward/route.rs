@@ -52,16 +52,18 @@ pub fn route(
     let message = bound.message();
     let own_routes = own_routes(message, settings);
     let restored_uri = strict_target(message, settings, own_routes);
-    let (destinations, sent, doubtful) = match bound.arrival().side {
+    let (mut destinations, mut sent, doubtful) = match bound.arrival().side {
         Side::Ue => to_core(bound, shared, settings, own_routes, restored_uri.as_deref(), now)?,
         Side::Core => to_ue(bound, shared, settings, now)?,
     };
     let sips =
         target(message, restored_uri.as_deref()).is_some_and(|uri| uri.scheme() == Scheme::Sips);
-    let mut destinations = destinations;
     destinations.retain(|to| !sips || to.transport().is_secure());
     if destinations.is_empty() {
         return Err(if sips { Refusal::SipsImpossible } else { Refusal::NoRoute });
+    }
+    if let (Sent::Ue(flow, _), Some(first)) = (&mut sent, destinations.first().and_then(flow_of)) {
+        *flow = first;
     }
     let would = check_way(bound, shared, own_routes, restored_uri.as_deref())?;
     Ok(Route { destinations, own_routes, restored_uri, sent, would, doubtful })

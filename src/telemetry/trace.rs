@@ -154,7 +154,9 @@ Content-Length: 0
             let answer = response.replacen("\nFrom", &format!("\n{vias}\nFrom"), 1);
             lab.receive(&Peer::core(), &answer);
             lab.decisions.clear();
-            walk(&mut lab, &alice, &text("BYE", ";tag=2", ""));
+            let bye = text("BYE", ";tag=2", "");
+            let bye = bye.replacen("sip:bob@example.net SIP", "sip:bob@203.0.113.20 SIP", 1);
+            walk(&mut lab, &alice, &bye);
         });
         let seen = seen.0.lock().unwrap().clone();
         let call_id = Redacted("secret@192.0.2.10").to_string();

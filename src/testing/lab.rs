@@ -177,6 +177,7 @@ impl Default for LabSettings {
                 path_strict: false,
                 headers: asserted::Settings::default(),
                 route_check: true,
+                challenge_filter: forward::reflected::Filter::default(),
                 transactions_max: 10_000,
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,

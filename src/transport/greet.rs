@@ -17,8 +17,9 @@ use tokio_openssl::SslStream;
 use tokio_rustls::server::TlsStream;
 
 use super::client_hello::{Assembler, Choice, ClientHello};
+use super::held::Held;
 use super::key_desk::KeyDesk;
-use super::psk_tls::{Held, PskRefusal, PskServer};
+use super::psk_tls::{PskRefusal, PskServer};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal};
 use crate::keys::psk::PskProof;
 

@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::dtls::server::DtlsServer;
 use super::psk_tls::PskServer;
 use super::tls::ServerTls;
-use super::ws::Rules;
+use super::ws::WsServer;
 use super::{ListenerId, Side, Transport};
 
 /// A listener as it is asked for.
@@ -41,7 +41,7 @@ pub struct ListenSpec {
     /// Its end of DTLS, where it speaks that.
     pub dtls: Option<Arc<DtlsServer>>,
     /// Whom it lets in, where it speaks WebSocket.
-    pub ws: Option<Arc<Rules>>,
+    pub ws: Option<Arc<WsServer>>,
 }
 
 /// A listener as it is.

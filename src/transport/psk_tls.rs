@@ -7,19 +7,18 @@
 //!
 //! Takes:   a connection, what was read of it, and a [`KeyDesk`]; as a UE, an identity with its key.
 //! Gives:   an encrypted stream, and what its key proved.
-//! Keeps:   a context for TLS 1.3 and one for each suite; of a handshake, at most [`HELD_MAX`] octets.
+//! Keeps:   a context for TLS 1.3 and one for each suite; of a handshake, what [`Held`] does.
 //! Refuses: other versions and suites than were chosen, keys without Diffie-Hellman in TLS 1.3, early data, renegotiation,
 //!          compression, another protocol by ALPN. There are no tickets and no sessions: nothing outlives its key.
 //! Sources: RFC 4279; RFC 5487; RFC 5489; RFC 7905; RFC 8446 section 4.2.11; TS 33.222 clause 5.4; `TR-02`, V-47, V-48.
 
 use std::ffi::{CString, c_char, c_int};
 use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use openssl::bn::BigNum;
 use openssl::dh::Dh;
 use openssl::error::ErrorStack;
@@ -28,18 +27,16 @@ use openssl::ssl::{
     AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
     SslSessionCacheMode, SslVersion, select_next_proto,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use super::client_hello::{Assembler, Choice, ClientHello, MESSAGE_MAX, psk_identity};
+use super::client_hello::{Choice, ClientHello};
+use super::held::Held;
 use super::key_desk::KeyDesk;
 use crate::admission::Rate;
 use crate::admission::rate::Bucket;
 use crate::clock;
 use crate::keys::psk::{HINT, Psk, PskClient, PskKey, PskProof, PskUse};
-
-/// Most octets of one handshake that are held back while its key is fetched.
-pub const HELD_MAX: usize = MESSAGE_MAX + 4096;
 
 /// How many clients are told in all that their identity is unknown, where any are.
 pub const TOLD: Rate = Rate::per_second(10);
@@ -142,7 +139,7 @@ impl PskServer {
                 let mut both = self.numbers.iter().zip(&self.contexts);
                 let (_, context) =
                     both.find(|(number, _)| **number == suite).ok_or(PskRefusal::NotChosen)?;
-                (context, Held::shut(ahead, io)?)
+                (context, Held::shut(ahead, io).ok_or(PskRefusal::TooEager)?)
             }
         };
         let mut ssl = Ssl::new(context)?;
@@ -371,134 +368,6 @@ impl fmt::Display for PskRefusal {
 }
 
 impl std::error::Error for PskRefusal {}
-
-/// A connection under OpenSSL: what was read ahead comes first, and a ClientKeyExchange waits for its key.
-#[derive(Debug)]
-pub struct Held<S> {
-    io: S,
-    /// What goes to OpenSSL before anything else.
-    ahead: Bytes,
-    /// What waits; `None` once the gate is open.
-    waiting: Option<Box<Waiting>>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    assembler: Assembler,
-    octets: BytesMut,
-    identity: Option<Vec<u8>>,
-}
-
-impl<S> Held<S> {
-    /// Without holding anything back.
-    pub(super) fn open(ahead: Bytes, io: S) -> Self {
-        Self { io, ahead, waiting: None }
-    }
-
-    /// Holds back what follows the hello, which `ahead` must be and nothing else.
-    fn shut(ahead: Bytes, io: S) -> Result<Self, PskRefusal> {
-        let mut hello = Assembler::hello();
-        let (last, before) = ahead.split_last().ok_or(PskRefusal::TooEager)?;
-        let is_early = hello.push(before).is_ok_and(|found| found.is_some());
-        let is_whole = hello.push(std::slice::from_ref(last)).is_ok_and(|found| found.is_some());
-        if is_early || !is_whole || hello.has_more() {
-            return Err(PskRefusal::TooEager);
-        }
-        let assembler = Assembler::key_exchange();
-        let waiting = Waiting { assembler, octets: BytesMut::new(), identity: None };
-        Ok(Self { io, ahead, waiting: Some(Box::new(waiting)) })
-    }
-
-    /// The identity whose key is wanted, once: then [`Held::release`].
-    fn asks(self: Pin<&mut Self>) -> Option<Vec<u8>>
-    where
-        S: Unpin,
-    {
-        self.get_mut().waiting.as_mut()?.identity.take()
-    }
-
-    /// Lets through what waits, and everything after it.
-    fn release(self: Pin<&mut Self>)
-    where
-        S: Unpin,
-    {
-        let held = self.get_mut();
-        if let Some(waiting) = held.waiting.take() {
-            held.ahead = waiting.octets.freeze();
-        }
-    }
-}
-
-impl Waiting {
-    /// Takes in what came: whether there is nothing more to wait for here.
-    fn take(&mut self, octets: &[u8]) -> bool {
-        self.octets.extend_from_slice(octets);
-        match self.assembler.push(octets) {
-            Ok(None) => self.octets.len() > HELD_MAX,
-            Ok(Some(body)) => {
-                self.identity = psk_identity(body).ok().map(<[u8]>::to_vec);
-                self.identity.is_none()
-            }
-            // OpenSSL knows what to say to it.
-            Err(_) => true,
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let this = &mut *self;
-            if !this.ahead.is_empty() {
-                let now = this.ahead.len().min(buffer.remaining());
-                buffer.put_slice(&this.ahead.copy_to_bytes(now));
-                if this.ahead.is_empty() {
-                    // What it was cut from is long.
-                    this.ahead = Bytes::new();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            let Some(waiting) = &mut this.waiting else {
-                return Pin::new(&mut this.io).poll_read(context, buffer);
-            };
-            if waiting.identity.is_some() {
-                // Whoever polls asks for it now.
-                return Poll::Pending;
-            }
-            let mut room = [0; 2048];
-            let mut room = ReadBuf::new(&mut room);
-            ready!(Pin::new(&mut this.io).poll_read(context, &mut room))?;
-            if room.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if waiting.take(room.filled()) {
-                self.as_mut().release();
-            }
-        }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
 
 /// Shakes hands on `io` with a server that must have the key, having asked for `server_name`.
 ///

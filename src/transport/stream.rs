@@ -82,8 +82,10 @@ pub enum Closed {
     Stranger,
     /// The key that it stood on has ended, or was taken back.
     KeyOver,
-    /// Its certificate is not good any more: it was taken back, or its issuer is no longer trusted.
+    /// Its certificate is not good any more: it has ended, or nobody can say that it was not taken back.
     CertificateOver,
+    /// Its certificate was taken back, or is another user's now, or its issuer is no longer trusted.
+    CertificateRevoked,
     /// Its peer began anew from the same address.
     Replaced,
     /// A fault of ours.

@@ -32,10 +32,9 @@ use super::listen::Bound;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
 use super::transports::Shop;
-use super::ws::{Rules, door};
+use super::ws::WsServer;
 use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
-#[cfg(feature = "openssl")]
 use crate::clock;
 #[cfg(feature = "openssl")]
 use crate::keys::psk::PskProof;
@@ -53,12 +52,28 @@ pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Sh
     let tally = shop.flows.tally();
     // What it accepts is like it.
     settle(&listener);
+    // Due before any handshake that begins meanwhile. The runtime wakes itself, by a call of the system, for each timer
+    // that becomes the first of all; so none of theirs does.
+    let beat = shop.patience.handshake.checked_div(2).unwrap_or_default();
+    let (mut timer, mut beats) = (pin!(sleep(beat)), false);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = &mut timer, if beats => {
+                beats = false;
+                continue;
+            }
+        };
+        match accepted {
             Ok((tcp, remote)) => {
                 // Over a limit, the connection is dropped here.
                 let Some(seat) = shop.flows.seat(remote.ip()) else { continue };
                 tally.accepted.add(1);
+                if !beats {
+                    timer.as_mut().reset(clock::deadline(clock::mono() + beat));
+                    beats = true;
+                }
                 spawn_local(welcome(tcp, remote, seat, bound.clone(), shop.clone()));
             }
             Err(_) => {
@@ -105,8 +120,8 @@ async fn speaks(tcp: &TcpStream, shop: &Shop) -> bool {
 
 /// Shakes hands on a connection to a listener for TLS or WebSocket, and enters it.
 async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop>) {
-    if let Some(rules) = &bound.spec.ws {
-        return open_websocket(tcp, place, rules, bound, shop).await;
+    if let Some(ws) = &bound.spec.ws {
+        return open_websocket(tcp, place, ws, bound, shop).await;
     }
     let Some(tls) = &bound.spec.tls else { return };
     #[cfg(feature = "openssl")]
@@ -152,12 +167,12 @@ async fn accept_tls(
 async fn open_websocket(
     tcp: TcpStream,
     place: Place,
-    rules: &Rules,
+    ws: &WsServer,
     bound: &Bound,
     shop: &Rc<Shop>,
 ) {
     if bound.speaks(Transport::Ws) {
-        if let Some(io) = in_time(door::open(rules, tcp), shop).await {
+        if let Some(io) = in_time(ws.open(tcp), shop).await {
             let greeted = Greeted { names: None, user: None, asked_for: None };
             enter(io, place, greeted, None, bound, shop);
         }
@@ -168,7 +183,7 @@ async fn open_websocket(
         let accepted = accept_tls(tls, tcp, shop).await;
         let (stream, greeted) = accepted.map_err(|why| why.to_string())?;
         let vouched = Vouched::client(tls, &stream, &greeted);
-        let opened = door::open(rules, Box::new(stream)).await;
+        let opened = ws.open(Box::new(stream)).await;
         let io = opened.map_err(|why| why.to_string())?;
         Ok::<_, String>((io, greeted, vouched))
     };
@@ -419,7 +434,7 @@ async fn serve_vouched<S>(
     };
     flows.tally().certificates_over.add(1);
     tracing::warn!(%why, peer = %flow.remote, "connection closed: its certificate is not good any more");
-    pipe.end(Closed::CertificateOver);
+    pipe.end(why.closes());
     serving.await;
 }
 

@@ -32,6 +32,7 @@ use super::ocsp::StatusFault;
 use super::ocsp::staple::{Staple, Unshown};
 use super::peer::{ClientCertificate, PeerVerifier, Trust};
 use super::standing::Standing;
+use super::stream::Closed;
 use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::clock;
@@ -507,6 +508,17 @@ impl TlsRefusal {
     fn of(why: io::Error) -> Self {
         let tls = why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         tls.map_or_else(|| Self::Lost(why.kind()), |tls| Self::of_tls(tls.clone()))
+    }
+
+    /// How a connection ends that stood on a certificate of which this is true now.
+    pub(super) fn closes(&self) -> Closed {
+        match self {
+            Self::OtherUser
+            | Self::Certificate(
+                rustls::CertificateError::Revoked | rustls::CertificateError::UnknownIssuer,
+            ) => Closed::CertificateRevoked,
+            _ => Closed::CertificateOver,
+        }
     }
 
     pub(super) fn of_tls(why: rustls::Error) -> Self {

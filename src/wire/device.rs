@@ -30,9 +30,9 @@ pub struct Device {
 /// What a REGISTER is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The device that it registers.
+    /// The device that it registers; where it takes all away, the first of those.
     pub device: Option<Device>,
-    /// Devices that it takes away.
+    /// Devices with reg-id that it takes away; others are known by their Contact, which is the registrar's to know.
     pub ended: SmallVec<[Device; 1]>,
     /// Whether it takes everything away: `*`.
     pub ends_all: bool,
@@ -62,6 +62,7 @@ impl Asked {
         let mut asked = Self::default();
         let mut contacts = register.values(Name::Contact).peekable();
         asked.ends = contacts.peek().is_some();
+        let mut first = None;
         for value in contacts {
             if value == b"*" {
                 asked.ends_all = true;
@@ -70,11 +71,15 @@ impl Asked {
             let Some(contact) = Address::parse(value) else { continue };
             let device = Device::of(&contact);
             if is_over(&contact, register) {
-                asked.ended.extend(device);
+                first = first.or(device);
+                asked.ended.extend(device.filter(|device| device.reg_id.is_some()));
             } else {
                 asked.ends = false;
                 asked.device = asked.device.or(device);
             }
+        }
+        if asked.ends {
+            asked.device = first;
         }
         asked
     }
@@ -198,7 +203,10 @@ mod tests {
         assert_eq!(asked.ended.iter().map(|device| device.reg_id).collect::<Vec<_>>(), [Some(1)]);
         assert!(!asked.ends && !asked.ends_all);
         let asked = Asked::of(&register(&gone));
-        assert!(asked.ends && asked.device.is_none());
+        assert!(asked.ends && asked.device.and_then(|device| device.reg_id) == Some(1));
+        let plain = format!("Contact: <sip:a@h>;expires=0;+sip.instance={A}\r\n");
+        let asked = Asked::of(&register(&plain));
+        assert!(asked.ends && asked.device.is_some() && asked.ended.is_empty(), "one Contact");
         let asked = Asked::of(&register("Contact: *\r\nExpires: 0\r\n"));
         assert!(asked.ends && asked.ends_all);
         assert!(!Asked::of(&register("")).ends, "a question ends nothing");

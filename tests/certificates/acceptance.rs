@@ -1,13 +1,17 @@
 //! The table of acceptance: each certificate that proves nothing is refused to whoever comes, and to whoever is dialled,
 //! by the name of what is wrong with it (CR-01 to CR-05, CR-08, V-40, V-41).
 
+use std::time::Duration;
+
 use rcgen::date_time_ymd;
+use sipward::authentication::certificate_users::{CertificateUser, Mark};
+use sipward::identity::Impu;
 use sipward::refusal::Refusal;
 use sipward::transport::peer::Trust;
 use sipward::transport::tls::Certificate;
 
 use crate::authority::{Authority, SERIAL};
-use crate::gateway::{Gateway, Server, Setup, lines, ok, request};
+use crate::gateway::{ALICE, Gateway, Server, Setup, lines, ok, request};
 use crate::responder::{Answer, Reply, Says, Server as Responder, declined};
 
 /// What whoever shows a certificate meets.
@@ -226,4 +230,96 @@ async fn a_connection_of_one_domain_is_not_used_for_another_at_the_same_address(
     assert!(!third.answer().await.unwrap().starts_with("SIP/2.0 200 "));
     assert_eq!((gateway.count("wrong_names"), gateway.count("dialled")), (2, 3));
     assert!(lines(&asked, "Via: ")[0].contains("SIP/2.0/TLS"), "{asked}");
+}
+
+/// SEC_CF use case B.5: a certificate proves a user, without Digest; another's word in From does not count.
+#[tokio::test]
+async fn a_device_is_who_its_certificate_is_configured_for() {
+    let authority = Authority::new();
+    let server = Server::new(authority.issue(&["sip:example.net"]), None).await;
+    let mut setup = Setup::new(&authority, server.address());
+    let identities = [Impu::new(ALICE).unwrap()].into();
+    let user = CertificateUser { name: "alice@example.net".into(), identities };
+    assert!(setup.users.insert(Mark::name("device.example.net"), user));
+    let gateway = Gateway::start(setup);
+    let mut line = None;
+    for (shown, from, expected) in [
+        ("device.example.net", ALICE, "SIP/2.0 200 "),
+        ("device.example.net", "sip:bob@example.net", "SIP/2.0 403 "),
+        ("other.example.net", ALICE, "SIP/2.0 407 "),
+        ("sip:carol@example.net", "sip:carol@example.net", "SIP/2.0 200 "),
+        ("sip:carol@example.net", ALICE, "SIP/2.0 403 "),
+    ] {
+        let own = authority.issue(&[shown]);
+        let mut device = gateway.meet(0, authority.trust(), &own).await.unwrap();
+        device.send(&request("MESSAGE", "sip:bob@example.net", "192.0.2.10", from)).await;
+        if expected == "SIP/2.0 200 " {
+            let line = match &mut line {
+                Some(line) => line,
+                none => none.insert(server.accept().await.unwrap()),
+            };
+            let asked = line.next().await.unwrap();
+            assert_eq!(lines(&asked, "P-Asserted-Identity: "), [format!("<{from}>")], "{shown}");
+            line.send(&ok(&asked)).await;
+        }
+        let answer = device.answer().await.unwrap();
+        assert!(answer.starts_with(expected), "{shown}, {from}: {answer}");
+    }
+}
+
+/// B.5 and rule 19: what stood on a certificate that is taken back can only be torn down, though its owner is gone.
+#[tokio::test]
+async fn a_call_is_broken_once_the_certificate_of_its_owner_is_taken_back() {
+    let authority = Authority::new();
+    let responder = Responder::start([Reply::Body(Answer::good(&authority).der())]).await;
+    let desk = responder.desk_with(|settings| settings.interval = Duration::from_secs(1));
+    let server = Server::new(authority.issue(&["sip:example.net"]), None).await;
+    let devices = authority.trust().asking(desk);
+    let gateway = Gateway::start(Setup { devices, ..Setup::new(&authority, server.address()) });
+    let own = authority.issue(&[ALICE]);
+    let mut alice = gateway.meet(0, authority.trust(), &own).await.unwrap();
+    let contact = "Contact: <sip:alice@192.0.2.10:5061;transport=tls>\nContent-Length";
+    let invite = request("INVITE", "sip:bob@example.net", "192.0.2.10", ALICE);
+    alice.send(&invite.replace("Content-Length", contact)).await;
+    let mut line = server.accept().await.unwrap();
+    let asked = line.next().await.unwrap();
+    let routes = lines(&asked, "Record-Route: ");
+    let rows = |name: &str| -> String {
+        routes.iter().map(|route| format!("{name}: {route}\n")).collect()
+    };
+    let contact = "Contact: <sip:bob@127.0.0.1;transport=tls>\nContent-Length";
+    let answer = ok(&asked).replace("Content-Length", &(rows("Record-Route") + contact));
+    line.send(&answer).await;
+    assert!(alice.answer().await.unwrap().starts_with("SIP/2.0 200 "));
+
+    let revoked = Answer { says: Says::Revoked, ..Answer::good(&authority) }.der();
+    responder.says(Reply::Body(revoked));
+    assert_eq!(alice.next().await, None, "closed");
+    gateway.until(|gateway| gateway.count("certificates_over") == 1).await;
+    // What the server sends in the dialog, by the way that the request came.
+    let copied = |name: &str| lines(&asked, name)[0].to_owned();
+    let within = |method: &str| {
+        let uri = "sip:alice@192.0.2.10:5061;transport=tls";
+        let text = request(method, uri, "192.0.2.20", "x");
+        let kept = text.lines().filter(|line| {
+            !["From: ", "To: ", "Call-ID: "].iter().any(|name| line.starts_with(name))
+        });
+        let kept: String = kept.map(|line| format!("{line}\n")).collect();
+        let own = format!(
+            "{}From: {};tag=t\nTo: {}\nCall-ID: {}\nContent-Length",
+            rows("Route"),
+            copied("To: "),
+            copied("From: "),
+            copied("Call-ID: ")
+        );
+        kept.replace("Content-Length", &own)
+    };
+    line.send(&within("INFO")).await;
+    let answer = line.answer().await.unwrap();
+    assert!(answer.starts_with("SIP/2.0 481 "), "{answer}");
+    assert_eq!(gateway.refused(Refusal::DialogEnded), 1);
+    // To hang up is let through, though nobody is there any more.
+    line.send(&within("BYE")).await;
+    line.answer().await.unwrap();
+    assert_eq!(gateway.refused(Refusal::DialogEnded), 1);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sipward::authentication::certificate_users::{CertificateUser, CertificateUsers, Mark};
@@ -151,7 +151,7 @@ fn a_certificate_proves_whom_the_configuration_says() {
             // The same words again change nothing; another user ends one session of three.
             dtls.replace(&spec(library, &authority, knowing("alice"))).unwrap();
             dtls.replace(&spec(library, &authority, knowing("bob"))).unwrap();
-            assert_eq!(edge.closed().await.1, Closed::CertificateOver, "{library:?}");
+            assert_eq!(edge.closed().await.1, Closed::CertificateRevoked, "{library:?}");
             assert_eq!(device.event().await, Event::Closed(ended()), "told by a good-bye");
             assert_eq!(edge.count("certificates_over"), 1);
             let mut device = phone(&["device.example.net"]).await;
@@ -229,7 +229,7 @@ fn a_session_ends_once_its_certificate_is_taken_back() {
             let mut phone = Phone::new(edge.address(0), authority.trust(), shown()).await;
             talk(&edge, &mut phone).await;
             dtls.replace(&spec(library, &authority, less(&[SERIAL]))).unwrap();
-            assert_eq!(edge.closed().await.1, Closed::CertificateOver, "{library:?}: a list");
+            assert_eq!(edge.closed().await.1, Closed::CertificateRevoked, "{library:?}: a list");
             assert_eq!(phone.event().await, Event::Closed(ended()), "{library:?}: a list");
             let mut again = Phone::new(edge.address(0), authority.trust(), shown()).await;
             let refused = again.event().await;
@@ -245,9 +245,29 @@ fn a_session_ends_once_its_certificate_is_taken_back() {
             talk(&edge, &mut phone).await;
             let revoked = Answer { says: Says::Revoked, ..Answer::good(&authority) }.der();
             server.says(Reply::Body(revoked));
-            assert_eq!(edge.closed().await.1, Closed::CertificateOver, "{library:?}: asked again");
+            assert_eq!(
+                edge.closed().await.1,
+                Closed::CertificateRevoked,
+                "{library:?}: asked again"
+            );
             assert_eq!(phone.event().await, Event::Closed(ended()), "{library:?}: asked again");
             assert_eq!(edge.count("certificates_over"), 2, "{library:?}");
         }
+    });
+}
+
+/// What stands on a certificate ends with it, and was not taken back.
+#[test]
+fn a_session_ends_with_its_certificate() {
+    run(async {
+        let authority = Authority::new();
+        let (edge, _dtls) = edge(&spec(Library::Openssl, &authority, authority.trust()));
+        let shown = authority.issue_with(&["sip:alice@example.net"], |params| {
+            params.not_after = (SystemTime::now() + Duration::from_secs(5)).into();
+        });
+        let mut phone = Phone::new(edge.address(0), authority.trust(), Some(shown)).await;
+        assert_eq!(talk(&edge, &mut phone).await.as_deref(), Some("sip:alice@example.net"));
+        assert_eq!(edge.closed().await.1, Closed::CertificateOver);
+        assert_eq!(phone.event().await, Event::Closed(ended()));
     });
 }

@@ -12,6 +12,7 @@ mod edge;
 #[path = "../conformance/gateway.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod gateway;
+mod program;
 mod real;
 mod responder;
 mod status;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sipward::assembly::{Group, Plan, Running};
 use sipward::authentication::Accounts;
+use sipward::authentication::certificate_users::CertificateUsers;
 use sipward::edge::{GroupSpec, Watch};
 use sipward::identity::Realm;
 use sipward::journey::{Decision, Outcome};
@@ -31,10 +33,13 @@ impl Watch for Seen {
 /// How a [`Gateway`] is set up.
 pub(crate) struct Setup<'a> {
     pub(crate) authority: &'a Authority,
-    /// Whom the core side trusts: who comes, and who is dialled. The other side trusts `authority`.
+    /// Whom the core side trusts: who comes, and who is dialled.
     pub(crate) trust: Trust,
     /// Domains, each the name of a group of its own, and where its one server is.
     pub(crate) domains: Vec<(&'static str, SocketAddr)>,
+    /// Whom the other side trusts, and whose certificates are whose there.
+    pub(crate) devices: Trust,
+    pub(crate) users: CertificateUsers,
     /// Whether servers may use the connections that are opened to them.
     pub(crate) aliased: bool,
 }
@@ -43,7 +48,9 @@ impl<'a> Setup<'a> {
     /// One domain, trust in `authority`.
     pub(crate) fn new(authority: &'a Authority, server: SocketAddr) -> Self {
         let domains = vec![("example.net", server)];
-        Self { authority, trust: authority.trust(), domains, aliased: false }
+        let (trust, devices) = (authority.trust(), authority.trust());
+        let users = CertificateUsers::new();
+        Self { authority, trust, domains, devices, users, aliased: false }
     }
 }
 
@@ -55,11 +62,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(setup: Setup<'_>) -> Self {
-        let Setup { authority, trust, domains, aliased } = setup;
+        let Setup { authority, trust, domains, devices, users, aliased } = setup;
+        let devices = devices.knowing(Arc::new(users));
         let names = ["sip:edge.example.net"];
         let tls = |side| {
             let asks = ClientCertificate::Required;
-            let trust = if side == Side::Ue { authority.trust() } else { trust.clone() };
+            let trust = if side == Side::Ue { &devices } else { &trust }.clone();
             let spec = ServerSpec { asks, trust, ..shows(authority.issue(&names)) };
             Some(Arc::new(ServerTls::new(&spec).unwrap()))
         };
@@ -157,10 +165,18 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Stops it; the end is waited for elsewhere.
+    pub(crate) fn stop(mut self, patience: Duration) -> tokio::task::JoinHandle<()> {
+        let running = self.running.take().unwrap();
+        tokio::task::spawn_blocking(move || running.edge.stop(patience))
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.edge.stop(std::time::Duration::ZERO);
+            running.edge.stop(Duration::ZERO);
         }
     }
 }

@@ -15,11 +15,13 @@ mod rfc4320;
 mod rfc4475;
 mod rfc5118;
 mod rfc5389;
+mod rfc5626;
 #[cfg(feature = "edge")]
 mod rfc5922;
 #[cfg(feature = "edge")]
 mod rfc5923;
 mod rfc6026;
+mod rfc6223;
 mod rfc7616;
 mod sip_edge_tr;
 mod sip_edge_tx;

@@ -1,5 +1,7 @@
 //! RFC 5923, connection reuse: which connection of a server is used, and for which domain.
 
+use std::time::Duration;
+
 use sipward::refusal::Refusal;
 
 use crate::authority::Authority;
@@ -130,5 +132,39 @@ async fn section_8_1_alias_is_said_to_those_who_may_use_it() {
         serve(&mut line).await;
         assert!(again.answer().await.unwrap().starts_with("SIP/2.0 200 "));
         assert_eq!(gateway.count("dialled"), 1);
+    }
+}
+
+/// What else comes on a connection: nothing, after a closure alert. Without one, reading would be an error.
+async fn closed<S>(line: &mut Line<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut rest = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut line.0, &mut rest).await;
+    assert_eq!(read.expect("a closure alert"), 0);
+}
+
+/// Section 8.3: an edge that stops waits for what is under way, and then says good-bye on every connection; what it has
+/// waited for long enough it gives up (CR-10).
+#[tokio::test]
+async fn section_8_3_a_closure_alert_comes_after_the_last_answer() {
+    let authority = Authority::new();
+    for (patience, answered) in [(Duration::from_secs(32), true), (Duration::ZERO, false)] {
+        let (server, gateway) = scene(&authority, false).await;
+        let own = authority.issue(&["sip:example.net"]);
+        let mut peer = gateway.meet(1, authority.trust(), &own).await.unwrap();
+        let mut alice = gateway.alice_asks(&authority, "example.net").await;
+        let mut dialled = server.accept().await.unwrap();
+        let asked = dialled.next().await.unwrap();
+        let stopping = gateway.stop(patience);
+        if answered {
+            dialled.send(&ok(&asked)).await;
+            assert!(alice.answer().await.unwrap().starts_with("SIP/2.0 200 "));
+        }
+        closed(&mut alice).await;
+        closed(&mut dialled).await;
+        closed(&mut peer).await;
+        stopping.await.unwrap();
     }
 }

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use code::Code;
 use promises::{
-    SHELL, SPAWNS, UNSAFE, dangling_documents, headerless, impure, is_pure, is_shell,
-    machine_paths, marks, overlong, sleeps, starts_tasks, unfixtured, unsafe_lines,
+    PROOFS, SHELL, SPAWNS, UNSAFE, dangling_documents, headerless, impure, is_pure, is_shell,
+    machine_paths, marks, overlong, sleeps, starts_tasks, unearned, unfixtured, unsafe_lines,
 };
 use tree::{File, all_files, rust_files, source_files};
 
@@ -141,6 +141,26 @@ fn every_refusal_has_a_fixture() {
         .filter(|file| file.path.starts_with("sip-fixtures/") && file.path.ends_with(".toml"));
     let texts: Vec<String> = fixtures.map(|file| file.text).collect();
     none("refusals and fixtures", unfixtured(sipward::refusal::Refusal::NAMES, &texts));
+}
+
+#[test]
+fn every_rule_has_a_fixture_that_earns_it_and_a_neighbour_that_does_not() {
+    let fixtures = all_files()
+        .into_iter()
+        .filter(|file| file.path.starts_with("sip-fixtures/gate/") && file.path.ends_with(".toml"));
+    let texts: Vec<String> = fixtures.map(|file| file.text).collect();
+    let refused: Vec<u8> = sipward::refusal::Refusal::RULES.iter().flatten().copied().collect();
+    none("rules and fixtures", unearned(&refused, &texts));
+}
+
+#[test]
+fn every_proof_is_a_test_of_its_name() {
+    let files = rust_files();
+    let proofs = files.iter().find(|file| file.path == "tests/journey/proofs.rs").expect("proofs");
+    let is_test = |name: &str| proofs.text.contains(&format!("#[test]\nfn {name}() {{"));
+    let missing = PROOFS.iter().filter(|name| !is_test(name)).map(|name| (*name).to_owned());
+    none("proofs without a test", missing.collect());
+    assert_eq!(proofs.text.matches("#[test]").count(), PROOFS.len(), "and no others");
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/dtls/webrtc.rs",
     "src/transport/flows.rs",
     "src/transport/greet.rs",
+    "src/transport/held.rs",
     "src/transport/key_desk.rs",
     "src/transport/listen.rs",
     "src/transport/ocsp/answer.rs",
@@ -104,8 +105,9 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/client/flows.rs",
     "src/client/phone.rs",
     "src/client/ue.rs",
-    "src/demo/scene.rs",
+    "src/demo/stage.rs",
     "src/edge.rs",
+    "src/edge/lookups.rs",
     "src/http/admin/mod.rs",
     "src/http/mod.rs",
     "src/transport/dtls/vouched.rs",
@@ -258,6 +260,74 @@ fn refusals_in(text: &str) -> impl Iterator<Item = &str> {
         let value = after.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?;
         opens.then(|| value.split('"').next().unwrap_or_default())
     })
+}
+
+/// The proofs of `dialog-association` section 18, one row after the other. The last one, interleavings of verified and
+/// forged messages, is a program of its own.
+pub(crate) const PROOFS: &[&str] = &[
+    "ue_over_tls_with_gba_digest_calls_hangs_up_on_the_same_connection_without_credentials",
+    "same_over_udp",
+    "stranger_with_valid_account_sends_bye_with_right_call_id_and_tags",
+    "same_stranger_on_his_own_mtls_flow_no_credentials",
+    "spoofed_source_no_credentials_1000_byes",
+    "forged_200_to_invite_from_another_port",
+    "cancel_from_another_flow_with_the_right_branch_from_the_right_flow",
+    "three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2xx_and_64_t1",
+    "notify_before_200_notify_from_a_second_notifier_notify_33_s_later",
+    "route_token_of_call_a_put_into_call_b",
+    "ks_naf_expires_in_a_call_ue_makes_a_new_b_tid_another_ue_with_its_own_b_tid_tries",
+    "bsf_away_during_the_call_then_key_expires",
+    "kill_and_restart_without_store_bye_by_owner_by_stranger",
+    "attended_transfer_with_refer_and_replaces_replaces_by_an_outsider",
+    "callee_answers_bye_with_407_for_our_realm",
+    "table_full",
+];
+
+/// The rules of stage 5.
+const RULES: std::ops::RangeInclusive<u8> = 1..=32;
+/// Those that nothing can earn yet, and why.
+const RULES_ABSENT: &[(u8, &str)] = &[(21, "there is no store of dialogs that could be away")];
+
+/// Rules that no fixture earns, or that no neighbour comes near to without earning them; `refused` are the rules that
+/// refusals belong to. Rules that are absent, and earned all the same.
+pub(crate) fn unearned(refused: &[u8], fixtures: &[String]) -> Vec<String> {
+    let tables: Vec<toml::Table> = fixtures
+        .iter()
+        .map(|text| toml::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}")))
+        .collect();
+    let earns = |table: &toml::Table, rule: u8| {
+        let Some(expect) = table.get("expect").and_then(toml::Value::as_table) else {
+            return false;
+        };
+        let decided = expect.get("rule").and_then(toml::Value::as_integer) == Some(rule.into());
+        decided && expect.contains_key("refusal") == refused.contains(&rule)
+    };
+    let is_near = |table: &toml::Table, rule: u8| {
+        let near = table.get("neighbour").and_then(toml::Value::as_array);
+        let rule = toml::Value::Integer(rule.into());
+        near.is_some_and(|near| near.contains(&rule))
+    };
+    let mut problems = Vec::new();
+    for rule in RULES {
+        let earned = tables.iter().any(|table| earns(table, rule));
+        let mut near = tables.iter().filter(|table| is_near(table, rule)).peekable();
+        if RULES_ABSENT.iter().any(|(absent, _)| *absent == rule) {
+            if earned || refused.contains(&rule) {
+                problems.push(format!("rule {rule} is there, and listed as absent"));
+            }
+            continue;
+        }
+        if !earned {
+            problems.push(format!("rule {rule} is earned by no fixture"));
+        }
+        if near.peek().is_none() {
+            problems.push(format!("rule {rule} has no neighbour"));
+        }
+        if near.any(|table| earns(table, rule)) {
+            problems.push(format!("rule {rule} is earned by its neighbour"));
+        }
+    }
+    problems
 }
 
 /// Folders that only one machine or one person has.
@@ -427,6 +497,27 @@ mod tests {
         ];
         let found = unfixtured(&["NonceStale", "Commented"], &fixtures);
         assert_eq!(found, ["Commented has no fixture", "Gone is no refusal"]);
+    }
+
+    #[test]
+    fn a_rule_without_fixture_or_neighbour_is_found() {
+        let others = |rule: &u8| !matches!(rule, 2 | 3 | 4 | 21);
+        let all: Vec<u8> = RULES.filter(others).collect();
+        let mut fixtures: Vec<String> =
+            all.iter().map(|rule| format!("expect = {{ rule = {rule} }}")).collect();
+        fixtures.push(format!("neighbour = {all:?}\nexpect = {{}}"));
+        fixtures.push("neighbour = [2]\nexpect = { rule = 2 }".into());
+        fixtures.push("expect = { rule = 3, refusal = \"A\" }\n".into());
+        let found = unearned(&[3, 4], &fixtures);
+        let expected = [
+            "rule 2 is earned by its neighbour",
+            "rule 3 has no neighbour",
+            "rule 4 is earned by no fixture",
+            "rule 4 has no neighbour",
+        ];
+        assert_eq!(found, expected);
+        let found = unearned(&[3, 4, 21], &fixtures);
+        assert!(found.contains(&"rule 21 is there, and listed as absent".into()), "{found:?}");
     }
 
     #[test]

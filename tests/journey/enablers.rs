@@ -330,15 +330,28 @@ fn a_push_takes_the_secure_one_of_two_ways_and_is_480_without_any() {
     let mut lab = Lab::default();
     let (udp, tls) = (Peer::udp(ALICE), Peer::tls("192.0.2.10:40000", 1));
     let mut key = lab.ue1();
-    let path = path_of(&register(&mut lab, &udp, "alice", &mut key));
+    // Two flows of one device.
+    let mut registers = |lab: &mut Lab, peer: &Peer, number: u32| {
+        let contact = format!(
+            "<sip:alice@192.0.2.10:5060>;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\";reg-id={number}"
+        );
+        let call = format!("reg-{number}");
+        let supported = "Supported: outbound, path\n";
+        let uri = "sip:example.net";
+        let text = in_dialog("REGISTER", uri, "alice", "", &call, 1, Some(&mut key), supported);
+        let text = text.replace("<sip:alice@192.0.2.10:5060>", &contact);
+        let there = to_core(&lab.receive(peer, &text)).clone();
+        let granted = format!("Require: outbound\nContact: {contact};expires=600\n");
+        let back = lab.receive(&Peer::core(), &respond(&there, 200, "reg", &granted));
+        assert_eq!(status_to(&back, peer), Some(200));
+        path_of(&there)
+    };
+    let path = registers(&mut lab, &udp, 1);
     let sent = lab.receive(&Peer::slp(), &push(&path, 1, "MESSAGE"));
     assert_eq!(status_to(&sent, &Peer::slp()), Some(480));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::Unreachable));
 
-    let text = request("REGISTER", "sip:example.net", "alice", "reg-2", 1, Some(&mut key));
-    let second = to_core(&lab.receive(&tls, &text)).clone();
-    let granted = "Contact: <sip:alice@192.0.2.10:5060>;expires=600\n";
-    lab.receive(&Peer::core(), &respond(&second, 200, "reg", granted));
+    registers(&mut lab, &tls, 2);
     let sent = lab.receive(&Peer::slp(), &push(&path, 2, "MESSAGE"));
     assert_eq!(sent.iter().map(|sent| sent.to).collect::<Vec<_>>(), [tls.flow().remote]);
 

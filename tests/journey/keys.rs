@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sipward::association::State;
-use sipward::authentication::Kind;
 use sipward::identity::{Btid, Principal, Proof};
 use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
@@ -18,10 +17,10 @@ const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
 const NEW_BTID: &str = "c2Vjb25kIGJvb3RzdHJhcA==@bsf.example.net";
 const NEW_PASSWORD: &str = "/////////////////////////////////////////w8=";
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// The B-TID that alice's UE bootstraps next.
-fn bootstrapped(lab: &Lab) -> Signer {
+pub(crate) fn bootstrapped(lab: &Lab) -> Signer {
     let identities = ["sip:alice@example.net"];
     let key = lab_key(NEW_PASSWORD, "ue1@ims.example.net", &identities, lab.now + HOUR);
     let (btid, naf) = (Btid::new(NEW_BTID).expect("a B-TID"), NafId::new(EDGE, UaId::SIP_DIGEST));
@@ -29,70 +28,22 @@ fn bootstrapped(lab: &Lab) -> Signer {
     lab.signer(NEW_BTID, NEW_PASSWORD)
 }
 
-fn info(number: u32, signer: Option<&mut Signer>) -> String {
+pub(crate) fn info(number: u32, signer: Option<&mut Signer>) -> String {
     in_dialog("INFO", BOB, "alice", "b", "call", number, signer, "")
 }
 
-fn bye(number: u32, signer: Option<&mut Signer>) -> String {
+pub(crate) fn bye(number: u32, signer: Option<&mut Signer>) -> String {
     in_dialog("BYE", BOB, "alice", "b", "call", number, signer, "")
 }
 
-fn state(lab: &Lab) -> State {
+pub(crate) fn state(lab: &Lab) -> State {
     let confirmed = |one: &sipward::association::Association| one.state != State::Forming;
     let all = lab.shared.gate.associations.snapshot();
     all.iter().find(|one| confirmed(one)).expect("a dialog").state
 }
 
-fn rule(lab: &Lab) -> u8 {
+pub(crate) fn rule(lab: &Lab) -> u8 {
     lab.decisions.last().expect("something was decided").rule
-}
-
-/// A new nonce of alice's present key: the one of the call may be too old.
-fn alices(lab: &Lab) -> Signer {
-    lab.ue1()
-}
-
-#[test]
-fn a_key_that_ends_in_a_call_is_asked_for_anew_and_the_owner_alone_goes_on() {
-    let mut lab = Lab::default();
-    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    call(&mut lab, &alice, &mut key);
-    lab.advance(Duration::from_secs(2599));
-    let mut key = alices(&lab);
-    to_core(&lab.receive(&alice, &info(2, Some(&mut key))));
-    lab.advance(Duration::from_secs(1020));
-
-    let mut old = alices(&lab);
-    let sent = lab.receive(&alice, &info(3, Some(&mut old)));
-    assert_eq!(status_to(&sent, &alice), Some(407));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::KeyExpired), "rule 17");
-    let challenge = sent[0].text();
-    assert!(!challenge.contains("stale"), "{challenge}");
-    assert!(!challenge.contains("realm=\"example.net\""), "bootstrapping alone: {challenge}");
-    assert_eq!(state(&lab), State::Rekeying);
-
-    let (rogue, mut others) = (Peer::udp("192.0.2.66:5060"), lab.ue2());
-    let other = lab_key(
-        sipward::testing::lab::UE2_PASSWORD,
-        "ue2@ims.example.net",
-        &["sip:bob@example.net"],
-        lab.now + HOUR,
-    );
-    let btid = Btid::new(sipward::testing::lab::UE2_BTID).expect("a B-TID");
-    let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
-    lab.keys.put(btid, naf, KeyAnswer::Known(std::sync::Arc::new(other)));
-    assert_eq!(status_to(&lab.receive(&rogue, &bye(4, Some(&mut others))), &rogue), Some(403));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4");
-    assert_eq!(state(&lab), State::Rekeying, "nothing moved");
-    let sent = lab.receive(&Peer::core(), &from_bob("INFO", 1));
-    assert_eq!(sent[0].to, alice.flow().remote, "the far end goes on meanwhile");
-
-    let mut new = bootstrapped(&lab);
-    to_core(&lab.receive(&alice, &info(5, Some(&mut new))));
-    assert_eq!((rule(&lab), state(&lab)), (18, State::Bound));
-    assert_eq!(lab.shared.gate.associations.noted().rekeyed.load(Ordering::Relaxed), 1);
-    to_core(&lab.receive(&alice, &bye(6, Some(&mut new))));
-    assert_eq!(rule(&lab), 1);
 }
 
 #[test]
@@ -191,7 +142,7 @@ fn in_the_last_fifth_of_a_key_refreshes_are_challenged_once() {
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
     call(&mut lab, &alice, &mut key);
     lab.advance(Duration::from_secs(2879));
-    let mut key = alices(&lab);
+    let mut key = lab.ue1();
     let update = |number, key: &mut Signer| {
         in_dialog("UPDATE", BOB, "alice", "b", "call", number, Some(key), "")
     };
@@ -276,7 +227,7 @@ fn one_of_two_flows_may_go() {
 #[test]
 fn what_is_taken_back_can_only_be_torn_down() {
     type Take = fn(&Lab) -> usize;
-    let takes: [(&str, Take, bool); 4] = [
+    let takes: [(&str, Take, bool); 7] = [
         (
             "the key",
             |lab| lab.shared.gate.associations.revoke_key(Proof::Gba, UE1_BTID, lab.now),
@@ -289,6 +240,31 @@ fn what_is_taken_back_can_only_be_torn_down() {
                 lab.shared.gate.associations.revoke_owner(&owner, lab.now)
             },
             true,
+        ),
+        (
+            "the key, on her flow",
+            |lab| {
+                let (flow, now) = (Peer::udp(ALICE).flow(), lab.now);
+                lab.shared.gate.associations.revoke_on(&flow, Proof::Gba, UE1_BTID, now)
+            },
+            true,
+        ),
+        (
+            "the key, on another flow",
+            |lab| {
+                let (flow, now) = (Peer::udp("192.0.2.99:5060").flow(), lab.now);
+                lab.shared.gate.associations.revoke_on(&flow, Proof::Gba, UE1_BTID, now)
+            },
+            false,
+        ),
+        (
+            "another proof, on her flow",
+            |lab| {
+                let (flow, now) = (Peer::udp(ALICE).flow(), lab.now);
+                let proof = Proof::UserCertificate;
+                lab.shared.gate.associations.revoke_on(&flow, proof, UE1_BTID, now)
+            },
+            false,
         ),
         (
             "another key",
@@ -333,22 +309,4 @@ fn what_was_not_yet_answered_is_taken_back_too() {
     lab.receive(&Peer::core(), &respond(&invite, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"));
     lab.receive(&alice, &info(2, Some(&mut key)));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded));
-}
-
-#[test]
-fn a_bsf_that_is_away_lengthens_no_life() {
-    let mut lab = Lab::default();
-    let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
-    call(&mut lab, &alice, &mut key);
-    let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
-    let btid = Btid::new(UE1_BTID).expect("a B-TID");
-    lab.keys.put(btid, naf, KeyAnswer::Unavailable);
-    lab.advance(Duration::from_secs(3599));
-    to_core(&lab.receive(&alice, &info(2, None)));
-    assert_eq!(lab.decisions.last().map(|one| one.evidence), Some(Kind::SecureFlow));
-    lab.advance(Duration::from_secs(1));
-    assert_eq!(status_to(&lab.receive(&alice, &info(3, None)), &alice), Some(407));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::KeyExpired), "rule 17");
-    assert_eq!(status_to(&lab.receive(&alice, &info(4, Some(&mut key))), &alice), Some(503));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::KeySourceUnavailable), "rule 20");
 }

@@ -29,25 +29,6 @@ fn both_values_carry_tokens_and_the_route_set_leads_back() {
     assert_eq!(rule(&lab), Some(1));
 }
 
-/// V-104.
-#[test]
-fn a_token_of_one_call_does_not_open_in_another() {
-    let mut lab = Lab::default();
-    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let invite = call(&mut lab, &alice, &mut key);
-    let text = request("INVITE", "sip:bob@example.net", "alice", "second", 1, Some(&mut key));
-    let second = to_core(&lab.receive(&alice, &text)).clone();
-    lab.receive(&Peer::core(), &respond(&second, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"));
-    let route = route_of(&invite);
-    let bye = in_dialog("BYE", BOB, "alice", "b", "second", 2, Some(&mut key), &route);
-    assert_eq!(status_to(&lab.receive(&alice, &bye), &alice), Some(403));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged), "rule 10");
-    let ack = in_dialog("ACK", BOB, "alice", "b", "second", 1, None, &route);
-    assert!(lab.receive(&alice, &ack).is_empty(), "never answered");
-    let bye = in_dialog("BYE", BOB, "alice", "b", "second", 3, Some(&mut key), &route_of(&second));
-    to_core(&lab.receive(&alice, &bye));
-}
-
 /// V-106: one call between two UEs of this edge is two dialogs here, and each has tokens of its own.
 #[test]
 fn a_token_of_one_pass_does_not_open_the_other() {
@@ -104,42 +85,6 @@ fn a_token_of_one_pass_does_not_open_the_other() {
     let sent = lab.receive(&bob, &right);
     let text = to_core(&sent).text();
     assert_eq!(text.matches("\nRoute:").count(), 1, "the first pass is still on the way: {text}");
-}
-
-/// V-69: a restart of the edge, with its secret and without a store.
-#[test]
-fn after_a_restart_the_token_brings_the_call_back_for_its_owner_alone() {
-    let mut lab = Lab::default();
-    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let invite = call(&mut lab, &alice, &mut key);
-    let route = route_of(&invite);
-    lab.restart(LabSettings::default());
-    let (mut key, mut other) = (lab.ue1(), lab.ue2());
-
-    let bare = in_dialog("INFO", BOB, "alice", "b", "call", 2, None, &route);
-    assert_eq!(status_to(&lab.receive(&alice, &bare), &alice), Some(407));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationLost), "rule 23");
-    let rogue = Peer::udp("192.0.2.66:5060");
-    let foreign = in_dialog("BYE", BOB, "alice", "b", "call", 3, Some(&mut other), &route);
-    assert_eq!(status_to(&lab.receive(&rogue, &foreign), &rogue), Some(403));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4");
-    assert_eq!(lab.shared.gate.associations.footprint(), 0, "neither changed anything");
-
-    let info = in_dialog("INFO", BOB, "alice", "b", "call", 4, Some(&mut key), &route);
-    to_core(&lab.receive(&alice, &info));
-    assert_eq!(rule(&lab), Some(23));
-    let low = in_dialog("INFO", BOB, "alice", "b", "call", 3, Some(&mut key), &route);
-    assert_eq!(status_to(&lab.receive(&alice, &low), &alice), Some(500), "counts start again");
-    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 5, Some(&mut key), &route);
-    let sent = lab.receive(&alice, &bye);
-    let bye = to_core(&sent).clone();
-    assert_eq!(rule(&lab), Some(1), "it is in the table again");
-    lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
-    let states = lab.shared.gate.associations.snapshot();
-    assert!(states.iter().all(|one| one.state.as_str() == "released"), "{states:?}");
-    lab.advance(Duration::from_secs(33));
-    assert_eq!(lab.shared.gate.associations.footprint(), 0);
-    assert_eq!(lab.shared.gate.associations.callers(), 0, "and its caller has none");
 }
 
 #[test]

@@ -18,13 +18,13 @@ const HANDSHAKES: usize = 200;
 const CALLS: usize = 64;
 
 /// The lab's authority, once more.
-struct Lab {
+pub(super) struct Lab {
     issuer: Issuer<'static, KeyPair>,
     folder: PathBuf,
 }
 
 impl Lab {
-    fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let key = fs::read_to_string(folder.join("lab-ca.key")).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -34,7 +34,7 @@ impl Lab {
     }
 
     /// A pair for the edge: certificate, in DER and PEM, and key.
-    fn pair(&self) -> (Vec<u8>, String, String) {
+    pub(super) fn pair(&self) -> (Vec<u8>, String, String) {
         let mut params = CertificateParams::default();
         let name = Ia5String::try_from("sip:edge.example.net").unwrap();
         params.subject_alt_names = vec![SanType::URI(name)];
@@ -44,7 +44,7 @@ impl Lab {
     }
 
     /// Puts a file in the place of another, whole.
-    fn replace(&self, name: &str, text: &str) {
+    pub(super) fn replace(&self, name: &str, text: &str) {
         let new = self.folder.join("new");
         let place = self.folder.join(name);
         fs::write(&new, text).unwrap();
@@ -54,7 +54,7 @@ impl Lab {
 }
 
 /// The certificate that the edge shows.
-async fn shown(edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<u8> {
+pub(super) async fn shown(edge: SocketAddr, trust: &Arc<ClientConfig>) -> Vec<u8> {
     let stream = TcpStream::connect(edge).await.expect("a connection");
     let (stream, _) =
         tls::connect(Arc::clone(trust), "edge.example.net", stream).await.expect("a handshake");

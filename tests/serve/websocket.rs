@@ -1,16 +1,18 @@
 //! SIP over WebSocket through the whole program: our UE, a library that is not ours, and octets written by hand.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use sipward::client::ue::{Ue, UeError, UeSettings};
-use sipward::transport::Transport;
 use sipward::transport::ws::Offer;
+use sipward::transport::{Transport, tls};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
+use super::renewal::{Lab, shown};
 use super::{Core, Edge, MESSAGE};
 
 const TLS: &str = "tls = { certificate = \"edge.pem\", key = \"edge.key\", psk = true }";
@@ -84,6 +86,106 @@ fn a_ue_registers_writes_and_calls_over_websocket() {
         );
     }
 }
+
+/// V-147: origins and certificates change while it serves, and who is there already stays.
+#[test]
+fn origins_and_certificates_change_while_it_serves() {
+    const OTHER: &str = "https://other.example.net";
+    let core = Core::start();
+    let (mut edge, address) = edge("wss-reload", true, &core);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let let_in = |edge: &Edge, origin| match runtime.block_on(Ue::connect(alice(
+        edge,
+        Transport::Wss,
+        Some(origin),
+    ))) {
+        Ok(ue) => Some(ue),
+        Err(UeError::WebSocket(why)) if why.contains("403") => None,
+        Err(why) => panic!("{origin}: {why}"),
+    };
+    let serves = |ue: &Ue| {
+        let answer = runtime.block_on(ue.options("sip:bob@example.net")).unwrap();
+        assert_eq!(answer.status(), Some(200));
+    };
+    let first = let_in(&edge, ORIGIN).expect("it is listed");
+    assert!(let_in(&edge, OTHER).is_none());
+    edge.edit(
+        "sipward.toml",
+        "origins = [\"https://phone.example.net\"]",
+        &format!("origins = [\"{OTHER}\"]"),
+    );
+    edge.signal("-HUP");
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: listen[1].ws\n"), "{heard}");
+    assert!(let_in(&edge, ORIGIN).is_none());
+    let second = let_in(&edge, OTHER).expect("it is listed now");
+    edge.edit("sipward.toml", OTHER, "null");
+    edge.signal("-HUP");
+    edge.until("not reloaded: the old configuration stays in force");
+    assert!(let_in(&edge, OTHER).is_some(), "the old list stays");
+    edge.edit("sipward.toml", "\"null\"", &format!("\"{OTHER}\""));
+
+    let lab = Lab::new(&edge.folder);
+    let trust = alice(&edge, Transport::Wss, None).tls.unwrap();
+    let (renewed, certificate, key) = lab.pair();
+    assert_ne!(runtime.block_on(shown(address, &trust)), renewed);
+    lab.replace("edge.pem", &certificate);
+    lab.replace("edge.key", &key);
+    let heard = edge.until("reloaded: ");
+    assert!(heard.ends_with("reloaded: certificates\n"), "{heard}");
+    assert_eq!(runtime.block_on(shown(address, &trust)), renewed);
+    let third = let_in(&edge, OTHER).expect("under the new certificate");
+    for ue in [&first, &second, &third] {
+        serves(ue);
+    }
+}
+
+/// V-42, CR-04: where clients have to show a certificate, nobody gets as far as the opening handshake without one.
+#[test]
+fn clients_show_certificates_under_websocket_too() {
+    let core = Core::start();
+    let edge = Edge::start_with("wss-mutual", |text| {
+        let asks = "key = \"edge.key\", client_auth = \"require\", client_ca = \"lab-ca.pem\" }\n";
+        text.replace(
+            "sip:127.0.0.1:5070;transport=tcp",
+            &format!("sip:{};transport=udp", core.address),
+        )
+        .replace("transports = [\"tls\"]", "transports = [\"wss\"]")
+        .replacen(
+            TLS,
+            &format!("{}{RULES}", TLS_ALONE.replace("key = \"edge.key\" }\n", asks)),
+            1,
+        )
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
+    let stranger = rcgen::generate_simple_self_signed(["phone.example.net".into()]).unwrap();
+    let (_, certificate, key) = Lab::new(&edge.folder).pair();
+    for (about, shows, good) in [
+        ("none", None, false),
+        ("a stranger's", Some((stranger.cert.pem(), stranger.signing_key.serialize_pem())), false),
+        ("the lab's", Some((certificate, key)), true),
+    ] {
+        let shows = shows.map(|(certificate, key)| {
+            tls::Certificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
+        });
+        let trust = tls::trust(&anchors, b"").unwrap();
+        let config = tls::client_config(trust, shows.as_ref()).unwrap();
+        let settings = alice(&edge, Transport::Wss, Some(ORIGIN));
+        let settings = UeSettings { tls: Some(config), ..settings };
+        let [before] = edge.metrics([FAILED]);
+        let came = runtime.block_on(async {
+            let ue = Ue::connect(settings).await.ok()?;
+            ue.register(600).await.ok()?.status()
+        });
+        assert_eq!(came, good.then_some(200), "{about}");
+        if !good {
+            assert_eq!(edge.metrics([FAILED]), [before + 1], "{about}: in the handshake");
+        }
+    }
+}
+
+const FAILED: &str = "sipward_transport_total{event=\"handshakes_failed\"}";
 
 /// V-79: whom the edge does not let in, and what a UE says about it.
 #[test]

@@ -11,7 +11,7 @@ use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce,
     UnboundKey,
 };
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha384};
 use zeroize::Zeroizing;
 
@@ -98,8 +98,10 @@ impl Half {
         let length = key.checked_add(fixed)?.checked_mul(2)?;
         let seed = [b"key expansion", secrets.server_random, secrets.client_random].concat();
         let block = match aead {
-            Aead::Gcm | Aead::ChaCha => expand(hmac_sha256, secrets.master, &seed, length),
-            Aead::Gcm256 => expand(hmac_sha384, secrets.master, &seed, length),
+            Aead::Gcm | Aead::ChaCha => {
+                expand(&keyed::<Hmac<Sha256>>(secrets.master), &seed, length)
+            }
+            Aead::Gcm256 => expand(&keyed::<Hmac<Sha384>>(secrets.master), &seed, length),
         };
         let (keys, nonces) = block.split_at_checked(key.checked_mul(2)?)?;
         let ((client, server), (client_fixed, server_fixed)) =
@@ -199,37 +201,28 @@ fn about(kind: [u8; 3], number: [u8; 8], length: usize) -> [u8; RECORD_HEAD] {
     [e1, e0, n5, n4, n3, n2, n1, n0, kind, major, minor, l1, l0]
 }
 
-/// `P_hash` of RFC 5246 section 5, `length` octets of it.
-fn expand<const N: usize>(
-    mac: fn(&[u8], &[&[u8]]) -> [u8; N],
-    secret: &[u8],
-    seed: &[u8],
-    length: usize,
-) -> Zeroizing<Vec<u8>> {
-    let mut made = Zeroizing::new(Vec::with_capacity(length.saturating_add(N)));
-    let mut a = Zeroizing::new(mac(secret, &[seed]));
-    while made.len() < length {
-        made.extend_from_slice(&*Zeroizing::new(mac(secret, &[&*a, seed])));
-        a = Zeroizing::new(mac(secret, &[&*a]));
+/// `P_hash` of RFC 5246 section 5, `length` octets of it: `mac` has the secret.
+fn expand<M: Mac + Clone>(mac: &M, seed: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
+    let of = |parts: &[&[u8]]| {
+        let mut mac = mac.clone();
+        parts.iter().for_each(|part| mac.update(part));
+        Zeroizing::new(mac.finalize().into_bytes().to_vec())
+    };
+    let mut made = Zeroizing::new(Vec::with_capacity(length.saturating_add(64)));
+    let mut a = of(&[seed]);
+    loop {
+        made.extend_from_slice(&of(&[&a, seed]));
+        if made.len() >= length {
+            made.truncate(length);
+            return made;
+        }
+        a = of(&[&a]);
     }
-    made.truncate(length);
-    made
 }
 
-fn hmac_sha256(secret: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
-        unreachable!("HMAC takes keys of any length")
-    };
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
-
-fn hmac_sha384(secret: &[u8], parts: &[&[u8]]) -> [u8; 48] {
-    let Ok(mut mac) = Hmac::<Sha384>::new_from_slice(secret) else {
-        unreachable!("HMAC takes keys of any length")
-    };
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
+fn keyed<M: KeyInit>(secret: &[u8]) -> M {
+    let Ok(mac) = M::new_from_slice(secret) else { unreachable!("HMAC takes keys of any length") };
+    mac
 }
 
 #[cfg(test)]
@@ -254,12 +247,13 @@ pub(super) mod tests {
         let secret = hex("9bbe436ba940f017b17652849a71db35");
         let seed = [&b"test label"[..], &hex("a0ba9f936cda311827a6f796ffd5198c")].concat();
         let expected = hex("e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a");
-        assert_eq!(expand(hmac_sha256, &secret, &seed, 32).as_slice(), expected);
-        assert_eq!(expand(hmac_sha256, &secret, &seed, 100)[..32], expected);
+        let mac = keyed::<Hmac<Sha256>>(&secret);
+        assert_eq!(expand(&mac, &seed, 32).as_slice(), expected);
+        assert_eq!(expand(&mac, &seed, 100)[..32], expected);
         let secret = hex("b80b733d6ceefcdc71566ea48e5567df");
         let seed = [&b"test label"[..], &hex("cd665cf6a8447dd6ff8b27555edb7465")].concat();
         let expected = hex("7b0c18e9ced410ed1804f2cfa34a336a1c14dffb4900bb5fd7942107e81c83cd");
-        assert_eq!(expand(hmac_sha384, &secret, &seed, 148)[..32], expected);
+        assert_eq!(expand(&keyed::<Hmac<Sha384>>(&secret), &seed, 148)[..32], expected);
     }
 
     #[test]

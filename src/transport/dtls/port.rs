@@ -15,7 +15,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
 use super::engine::Proof;
 use super::server::DtlsServer;
@@ -117,8 +118,16 @@ impl DtlsPort {
             noted: Tally::default(),
         };
         let mut taken_back = shop.desk.as_ref().map(|desk| desk.taken_back());
+        // A timer that goes off early finds nothing due, so it is set anew only when it would be late: most handshakes
+        // are over long before theirs.
+        let (mut timer, mut armed) = (pin!(sleep_until(clock::deadline(clock::mono()))), None);
         loop {
-            let timeout = desk.sessions.poll_timeout();
+            if let Some(at) = desk.sessions.poll_timeout()
+                && armed.is_none_or(|armed| at < armed)
+            {
+                timer.as_mut().reset(clock::deadline(at));
+                armed = Some(at);
+            }
             let waits = self.outbox.borrow().len() > 0;
             tokio::select! {
                 ready = self.socket.readable() => {
@@ -131,13 +140,19 @@ impl DtlsPort {
                 () = self.bells.rung.notified() => self.answer_bells(&shop, &mut desk),
                 (id, psk) = found(&mut desk.lookups) => self.key(&mut desk, id, psk),
                 (guest, held) = desk.anteroom.next() => self.admit(&shop, &mut desk, guest, held),
-                () = until(timeout) => desk.sessions.expire(clock::mono()),
+                () = &mut timer, if armed.is_some() => {
+                    armed = None;
+                    desk.sessions.expire(clock::mono());
+                }
                 () = changed(&mut taken_back) => Self::look_at_keys(&shop, &mut desk),
             }
             self.drain(&shop, &mut desk);
             shop.receiver.turn();
             self.flush(&shop);
-            tokio::task::yield_now().await;
+            if self.behind_since.get().is_some() {
+                // There is more: others first.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -461,13 +476,6 @@ async fn found(lookups: &mut Vec<Lookup>) -> (SessionId, Option<Psk>) {
         }
     })
     .await
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(clock::deadline(at)).await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn changed(word: &mut Option<tokio::sync::watch::Receiver<()>>) {

@@ -27,7 +27,6 @@ use super::server::DtlsServer;
 use super::sessions::SessionId;
 use crate::authentication::Caller;
 use crate::transport::flows::{Flows, Pipe, Seat};
-use crate::transport::stream::Closed;
 use crate::transport::tls::TlsRefusal;
 
 /// Most messages of a session that wait until a responder has answered.
@@ -117,7 +116,7 @@ impl Watch {
             let why = server.standing().until_refused(&chain, user.as_deref()).await;
             flows.tally().certificates_over.add(1);
             tracing::warn!(%why, %peer, "session closed: its certificate is not good any more");
-            pipe.end(Closed::CertificateOver);
+            pipe.end(why.closes());
         });
         Self(task.abort_handle())
     }

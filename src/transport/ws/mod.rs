@@ -20,6 +20,8 @@ pub mod frame;
 pub mod opening;
 pub mod reader;
 
+#[cfg(feature = "edge")]
+pub use door::WsServer;
 pub use frame::{CloseCode, Opcode, Role};
 pub use opening::{Offer, Rules, Verdict};
 pub use reader::{Item, Reader};

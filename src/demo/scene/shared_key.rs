@@ -10,34 +10,39 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::scene::{Demo, EDGE, Trouble, expect, received};
 use crate::client::bootstrap::Bootstrapped;
-use crate::client::ue::{Ue, UeError};
+use crate::client::ue::{Ue, UeError, UeSettings};
+use crate::demo::stage::{expect, received};
+use crate::demo::{Demo, EDGE, Trouble};
 use crate::keys::NafId;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::transport::Transport;
 use crate::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
 use crate::transport::psk_tls::PskServer;
+use crate::transport::tls::ServerSpec;
 
 /// The handshakes of the listener with certificates.
 #[cfg(feature = "openssl")]
-pub(super) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
+pub(in crate::demo) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
     let server = PskServer::new(false).map_err(io::Error::other)?;
     Ok(Some(Arc::new(server)))
 }
 
 /// A build without OpenSSL has none.
 #[cfg(not(feature = "openssl"))]
-pub(super) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
+pub(in crate::demo) fn handshakes() -> Result<Option<Arc<PskServer>>, Trouble> {
     Ok(None)
 }
 
-/// The same over datagrams, by the library that this build has.
-pub(super) fn sessions() -> Result<Option<Arc<DtlsServer>>, Trouble> {
+/// The same over datagrams, by the library that this build has; with certificates beside the keys if it can.
+pub(in crate::demo) fn sessions(
+    papers: &Arc<ServerSpec>,
+) -> Result<Option<Arc<DtlsServer>>, Trouble> {
     if cfg!(not(any(feature = "openssl", feature = "webrtc-dtls"))) {
         return Ok(None);
     }
-    let spec = DtlsSpec { engine: Library::usual(), certificates: None, shared_keys: true };
+    let certificates = cfg!(feature = "openssl").then(|| Arc::clone(papers));
+    let spec = DtlsSpec { engine: Library::usual(), certificates, shared_keys: true };
     Ok(Some(Arc::new(DtlsServer::new(&spec).map_err(io::Error::other)?)))
 }
 
@@ -56,12 +61,12 @@ impl Demo {
             "Bob comes again by PSK-TLS: his key makes the connection, nothing is asked",
         )?;
         let shared = key(keys, PskUse::Tls13)?;
-        let bob = self.ue_with("bob", Transport::Tls, Vec::new(), Some(shared)).await?;
+        let bob = self.with_key("bob", Transport::Tls, shared).await?;
         expect("bob's REGISTER", &bob.register(600).await?, 200)?;
         self.show(out)?;
         self.refused("registering with a shared key", &[])?;
         let stolen = PskClient { key: wrong()?, ..key(keys, PskUse::Tls13)? };
-        match self.ue_with("rogue", Transport::Tls, Vec::new(), Some(stolen)).await {
+        match self.with_key("rogue", Transport::Tls, stolen).await {
             Err(UeError::SharedKey(_)) => {
                 writeln!(
                     out,
@@ -84,14 +89,28 @@ impl Demo {
         if cfg!(not(feature = "webrtc-dtls")) {
             return Ok(());
         }
-        self.scene(out, "Bob comes a third time, by DTLS: the same over datagrams")?;
+        self.scene(out, "Bob comes by DTLS-PSK: the same over datagrams")?;
         let shared = key(keys, PskUse::Suite(PSK_AES128_GCM_SHA256))?;
-        let bob = self.ue_with("bob", Transport::Dtls, Vec::new(), Some(shared)).await?;
+        let bob = self.with_key("bob", Transport::Dtls, shared).await?;
         expect("bob's REGISTER", &bob.register(600).await?, 200)?;
-        expect("MESSAGE to bob", &alice.message("sip:bob@example.net", "Over DTLS").await?, 200)?;
-        received("the text", &bob, "MESSAGE", b"Over DTLS").await?;
+        expect(
+            "MESSAGE to bob",
+            &alice.message("sip:bob@example.net", "Over DTLS-PSK").await?,
+            200,
+        )?;
+        received("the text", &bob, "MESSAGE", b"Over DTLS-PSK").await?;
         self.show(out)?;
-        self.refused("registering over DTLS", &[])
+        self.refused("registering over DTLS-PSK", &[])
+    }
+
+    async fn with_key(
+        &self,
+        user: &str,
+        transport: Transport,
+        key: PskClient,
+    ) -> Result<Ue, UeError> {
+        let settings = self.settings(user, transport);
+        self.connect(user, UeSettings { psk: Some(key), ..settings }).await
     }
 }
 
