@@ -134,13 +134,19 @@ impl Gate {
         arrival: &'m Arrival,
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
-        let admitted = self.admission.admit(message, arrival, now)?;
+        let policies = &**self.enablers.policies();
+        let mut admitted = self.admission.admit(message, arrival, policies, now)?;
+        if brings_credentials(message) && arrival.side == Side::Ue && admitted.in_dialog() {
+            // Whose key a response is judged by depends on the class, and that is the dialog's.
+            let class = self.associations.class_of(message);
+            admitted = class.map_or(admitted, |class| admitted.inside(class));
+        }
         let caller = self.authentication.identify(admitted, now)?;
         let bound = self.associations.bind(caller, now)?;
         if bound.caller().is_some() {
             self.admission.note_verified(bound.authenticated().admitted(), now);
         }
-        self.enablers.permit(bound, now)
+        self.enablers.permit(bound, policies, &self.associations, now)
     }
 
     fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
@@ -193,22 +199,30 @@ impl Gate {
                 self.reply(message, arrival, 403, |reply| reply)
             }
             Answer::Silence => None,
-            Answer::Status(status) => self.reply(message, arrival, status, |reply| {
-                if refusal == Refusal::SessionTooShort {
-                    return reply.field("Min-SE", |value| {
-                        value.put_number(u64::from(LEAST));
-                    });
-                }
-                if refusal != Refusal::ExtensionUnsupported {
-                    return reply;
-                }
-                let agrees = self.authentication.agrees(arrival.flow.listener);
-                let unknown = |tag: &&[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
-                message.values(Name::ProxyRequire).filter(unknown).fold(reply, |reply, tag| {
-                    reply.field("Unsupported", |value| {
-                        value.put_unfolded(tag);
+            Answer::Status(status) => self.reply(message, arrival, status, |reply| match refusal {
+                Refusal::SessionTooShort => reply.field("Min-SE", |value| {
+                    value.put_number(u64::from(LEAST));
+                }),
+                Refusal::ExtensionUnsupported => {
+                    let agrees = self.authentication.agrees(arrival.flow.listener);
+                    let unknown =
+                        |tag: &&[u8]| !agrees || !tag.eq_ignore_ascii_case(TAG.as_bytes());
+                    message.values(Name::ProxyRequire).filter(unknown).fold(reply, |reply, tag| {
+                        reply.field("Unsupported", |value| {
+                            value.put_unfolded(tag);
+                        })
                     })
-                })
+                }
+                Refusal::SecureRequired => reply.field("Warning", |value| {
+                    value.put("399 sipward \"secure transport required\"");
+                }),
+                Refusal::BodyTypeForbidden(types) => reply.field("Accept", |value| {
+                    value.put(types);
+                }),
+                Refusal::EncodingForbidden => reply.field("Accept-Encoding", |value| {
+                    value.put("identity");
+                }),
+                _ => reply,
             }),
             Answer::Later(status) => self.reply(message, arrival, status, |reply| {
                 let spread = u64::from(self.tag(message).first().copied().unwrap_or_default() % 11);
@@ -230,6 +244,9 @@ impl Gate {
                 };
                 let another = refusal.asks_for_another_key();
                 let challenge = if another { challenge.for_another_key() } else { challenge };
+                let integral = refusal == Refusal::IntegrityRequired
+                    || self.enablers.policies().wants_integrity(message, arrival);
+                let challenge = if integral { challenge.integral() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
@@ -329,4 +346,8 @@ impl Gate {
         ];
         parts.iter().sum()
     }
+}
+
+fn brings_credentials(message: &Message) -> bool {
+    message.has(Name::ProxyAuthorization) || message.has(Name::Authorization)
 }

@@ -234,7 +234,10 @@ fn bind(many: usize) -> Run {
         let octets = octets_of(&bye(&mut edge, number, owner, owner, done));
         let message = Message::from_datagram(octets).expect("a message");
         let (arrival, now) = (edge.arrival(owner), edge.lab.now);
-        let admitted = gate.admission.admit(&message, &arrival, now).expect("it is admitted");
+        let admitted = gate
+            .admission
+            .admit(&message, &arrival, &gate.enablers.policies(), now)
+            .expect("it is admitted");
         let caller = gate.authentication.identify(admitted, now).expect("its owner is known");
         let bound = meter.count(|| gate.associations.bind(caller, now));
         assert!(bound.is_ok(), "{bound:?}");

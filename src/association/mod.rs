@@ -87,6 +87,8 @@ pub struct Inside {
     pub known: Known,
     /// What the dialog came of.
     pub origin: Arc<Origin>,
+    /// The class that it had before this request.
+    pub class: Class,
     moved: Moved,
     /// The key that the owner of the UE's leg showed.
     shown: Option<Shown>,
@@ -124,11 +126,12 @@ impl<'m> Bound<'m> {
         matches!(self.ruling, Ruling::Inside(_))
     }
 
-    /// The class: the dialog's, inside one.
+    /// The class: inside a dialog the dialog's, or what the request itself claims if that is stricter.
     pub fn class(&self) -> Class {
+        let claimed = self.authenticated.admitted().class();
         match &self.ruling {
-            Ruling::Inside(inside) => inside.origin.class,
-            Ruling::Alone | Ruling::Forms(_) => self.authenticated.admitted().class(),
+            Ruling::Inside(inside) => inside.class.stricter(claimed),
+            Ruling::Alone | Ruling::Forms(_) => claimed,
         }
     }
 

@@ -31,6 +31,7 @@ use super::token::{RouteToken, RouteTokens};
 use super::usages::Ending;
 use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller};
+use crate::enabler::{Class, Family};
 use crate::expiry::Expiry;
 use crate::forward::session::Asked;
 use crate::gate::Halt;
@@ -240,6 +241,9 @@ impl Associations {
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
+        if side == Side::Core && self.waits_for_key(&association, message) {
+            return Err(Refusal::KeyAwaited.into());
+        }
         let (passed, would) =
             match judge(&association, &found, self.question(&association, &found, event, now)) {
                 Ok(passed) => (passed, None),
@@ -273,6 +277,14 @@ impl Associations {
             |name: &String| account == Some(name.as_str()) || agent.starts_with(name.as_bytes());
         let lenient = settings.bye_at_level_1.iter().any(is);
         Question { event, keyer: &self.keyer, lenient, now }
+    }
+
+    /// Rule 20, for a class that is strict: whether the key of its owner has to be made anew before he is told anything.
+    fn waits_for_key(&self, association: &Association, notify: &Message) -> bool {
+        association.state == State::Rekeying
+            && association.class == Class::Locsip
+            && !notify.body().is_empty()
+            && self.settings.load().location_strict
     }
 
     /// Whether a request that refreshes something is the moment to ask for another key.
@@ -418,19 +430,38 @@ impl Associations {
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
     /// on one that is not in the table.
-    pub(super) fn one_more(&self, owner: &Principal) -> Arc<Tally> {
+    pub(super) fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
-            tally.up();
+            tally.up(family);
             return Arc::clone(&tally);
         }
         let tally = self.of_caller.entry(owner.clone()).or_default();
-        tally.up();
+        tally.up(family);
         Arc::clone(&tally)
+    }
+
+    /// How long a subscription of that class may be granted for: what is granted beyond that is not held.
+    pub(super) fn longest_subscription(&self, class: Class) -> Duration {
+        match class.family() {
+            Family::Locsip => self.settings.load().location_max,
+            _ => Duration::MAX,
+        }
+    }
+
+    /// Dialogs of one caller that are open, of a family of classes; those included that may come to be.
+    pub fn open_of(&self, caller: &Principal, family: Family) -> u32 {
+        self.of_caller.get(caller).map_or(0, |tally| tally.of(family))
+    }
+
+    /// The class of the dialog that a request from the UE side claims to be inside of.
+    pub fn class_of(&self, message: &Message) -> Option<Class> {
+        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        Some(association.class)
     }
 
     /// Counts one dialog less.
     pub(super) fn one_less(&self, origin: &Origin) {
-        if origin.tally.down() {
+        if origin.tally.down(origin.class.family()) {
             self.of_caller.remove_if(&origin.owner, |_, tally| tally.is_empty());
         }
     }
@@ -449,7 +480,8 @@ impl Inside {
     fn of(association: &Association, key: DialogKey, known: Known, passed: Passed) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
-        Self { rule, key, known, origin, moved, shown, way, verified }
+        let class = association.class;
+        Self { rule, key, known, origin, class, moved, shown, way, verified }
     }
 }
 

@@ -107,7 +107,8 @@ impl Associations {
     pub(super) fn prolong(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
         let Some(seconds) = seconds else { return };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
+        let longest = self.longest_subscription(entry.class);
+        let until = now.mono + Duration::from_secs(seconds.into()).min(longest) + LINGER;
         if entry.grant(event, until) {
             self.look(key, &mut entry);
         }

@@ -1,4 +1,4 @@
-//! Configuration, policy: `[enabler]`, `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
+//! Configuration, policy: `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
 //!
 //! Takes:   the tables as written.
 //! Gives:   bounds, rates and modes, each with the default that stands here.
@@ -9,22 +9,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::proof::size;
 use super::raw::{Section, Spot};
 use crate::admission::Rate;
-use crate::enabler::{Demands, reg, sip};
 use crate::forward::reflected::Filter;
 use crate::forward::timers::Timings;
 use crate::telemetry;
-
-/// What the classes demand.
-#[derive(Clone, Copy, Debug)]
-pub struct Enablers {
-    /// Of REGISTER.
-    pub reg: Demands,
-    /// Of everything that claims no other class.
-    pub sip: Demands,
-}
 
 /// What one source may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,31 +87,10 @@ pub struct Danger {
     pub bsf_accepts_auth: bool,
     /// The BSF tells which names are its subscribers.
     pub bsf_reveals_unknown: bool,
+    /// What CPIM wraps may be in anybody's name.
+    pub cpim_from_anyone: bool,
     /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the address that they registered from.
     pub bye_at_level_1: Vec<String>,
-}
-
-/// Reads `[enabler]`.
-pub(super) fn enablers(root: &mut Section<'_>) -> Enablers {
-    let mut section = root.table("enabler");
-    let reg = demands(section.table("reg"), reg::Reg::default().demands);
-    let sip = demands(section.table("sip"), sip::Sip::default().demands);
-    section.finish();
-    Enablers { reg, sip }
-}
-
-fn demands(mut section: Section<'_>, default: Demands) -> Demands {
-    let place = section.place_of("level");
-    let level = section.within("level", default.level, 0..=4);
-    if level < 2 {
-        let why = "under 2, requests pass that nobody proved to have sent";
-        section.notes().problem(&place, "asks for no proof", why, "2");
-    }
-    let secure = section.or("secure", default.secure);
-    let rate = section.or("rate", default.rate);
-    let body_max = size(&mut section, "body_max", default.body_max, 256 * 1024);
-    section.finish();
-    Demands { level, secure, rate, body_max }
 }
 
 /// Reads `[admission]`.
@@ -258,6 +226,10 @@ pub(super) fn danger(root: &mut Section<'_>) -> Danger {
             "anybody can ask which names are subscribers",
         ),
         bye_at_level_1: bare.unwrap_or_default(),
+        cpim_from_anyone: switch(
+            "cpim_from_anyone",
+            "with enabler.cpm.cpim_from = \"off\", messages show whatever sender their sender likes",
+        ),
     };
     section.finish();
     danger

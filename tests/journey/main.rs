@@ -6,6 +6,7 @@ mod associations;
 mod channel;
 mod credentials;
 mod dtls;
+mod enablers;
 mod forwarding;
 mod growth;
 mod keys;
