@@ -11,7 +11,7 @@ use sipward::association::{self, Associations};
 use sipward::authentication::accounts::{Account, Secret};
 use sipward::authentication::digest::Hash;
 use sipward::authentication::{self, Accounts, Authentication, Nonces, Offer, nonce};
-use sipward::enabler::{Enablers, reg::Reg, sip::Sip};
+use sipward::enabler::{Enablers, Policies};
 use sipward::gate::{Gate, Stop};
 use sipward::identity::{Impu, Realm};
 use sipward::instant::{Instant, Now, WallTime};
@@ -53,6 +53,7 @@ fn gate(now: Now) -> Gate {
         secret: Secret::Password(Zeroizing::new("wonderland".into())),
         identities: Impu::new("sip:alice@example.net").into_iter().collect(),
         disabled: false,
+        classes: None,
     };
     accounts.add("example.net", "alice", alice).unwrap_or_else(|why| panic!("{why:?}"));
     let keys: Arc<dyn KeySource> = Arc::new(naf::NafCache::new(naf::CacheBounds::default(), []));
@@ -80,7 +81,7 @@ fn gate(now: Now) -> Gate {
         admission: Admission::new(admission::Settings::default()),
         authentication: Authentication::new(settings, Arc::new(accounts), keys, nonces, [2; 32]),
         associations: Arc::new(Associations::new(association::Settings::default(), [3; 16], 1)),
-        enablers: Enablers::new(Arc::new(Reg::default()), Arc::new(Sip::default()), 10_000),
+        enablers: Enablers::new(Policies::default(), 10_000),
         tag_key: [4; 16],
     }
 }

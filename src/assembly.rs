@@ -14,17 +14,19 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
-use crate::association::{self, Associations};
+use crate::association::{self, Associations, Origin};
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
-use crate::enabler::{Enablers, Policies, reg::Reg, sip::Sip};
+use crate::enabler::own::{Line, Own};
+use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Principal, Proof, Realm};
+use crate::identity::{Btid, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
@@ -119,6 +121,20 @@ pub struct Plan {
     pub reg: Reg,
     /// Stage 6, plain SIP.
     pub sip: Sip,
+    /// Stage 6, messaging.
+    pub cpm: Cpm,
+    /// Stage 6, location.
+    pub locsip: Locsip,
+    /// Peer groups of the location service.
+    pub locsip_groups: Vec<GroupId>,
+    /// Its domains.
+    pub locsip_domains: Vec<String>,
+    /// Stage 6, push.
+    pub push: Push,
+    /// Stage 6, classes of the operator's own: their signs and their policies.
+    pub own: Vec<(Vec<Line>, Own)>,
+    /// Whether stage 6 only tells of what it would refuse.
+    pub enablers_observe: bool,
     /// Timers.
     pub timings: Timings,
     /// Identity and privilege headers.
@@ -181,6 +197,13 @@ impl Plan {
             secret: None,
             reg: Reg::default(),
             sip: Sip::default(),
+            cpm: Cpm::default(),
+            locsip: Locsip::default(),
+            locsip_groups: Vec::new(),
+            locsip_domains: Vec::new(),
+            push: Push::default(),
+            own: Vec::new(),
+            enablers_observe: false,
             timings: Timings::default(),
             headers: asserted::Settings::default(),
             path_strict: false,
@@ -291,7 +314,26 @@ impl Plan {
 
     /// What stage 6 is told.
     fn policies(&self) -> Policies {
-        Policies { reg: Arc::new(self.reg), sip: Arc::new(self.sip) }
+        let mut policies = Policies {
+            observe: self.enablers_observe,
+            recognisers: Recognisers {
+                locsip_groups: self.locsip_groups.clone(),
+                locsip_domains: self.locsip_domains.clone(),
+                routes: self.routes.clone(),
+                default_route: self.default_route,
+                own: Vec::new(),
+            },
+            reg: Arc::new(self.reg),
+            sip: Arc::new(self.sip.clone()),
+            cpm: Arc::new(self.cpm.clone()),
+            locsip: Arc::new(self.locsip.clone()),
+            push: Arc::new(self.push.clone()),
+            own: Vec::new(),
+        };
+        for (lines, own) in &self.own {
+            policies.add(lines.clone(), Arc::new(own.clone()));
+        }
+        policies
     }
 
     /// Puts the stages together for listeners that are bound.
@@ -302,7 +344,7 @@ impl Plan {
         flows: &Arc<Flows>,
     ) -> (Arc<Shared>, Vec<GroupSpec>) {
         let (settings, forward) = (self.authentication(bound), self.forward(bound));
-        let Policies { reg, sip } = self.policies();
+        let policies = self.policies();
         let accounts = self.accounts.map(|(_, accounts)| accounts);
         let number = || u64::from_be_bytes(clock::random());
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
@@ -319,7 +361,7 @@ impl Plan {
                 clock::random(),
             ),
             associations: Arc::new(associations.sealed_with(secret)),
-            enablers: Enablers::new(reg, sip, 1_000_000),
+            enablers: Enablers::new(policies, 1_000_000),
             tag_key: clock::random(),
         };
         let (known, targets): (Vec<_>, Vec<_>) =
@@ -433,7 +475,8 @@ impl Running {
             gate.authentication.flows().take_back(|caller| {
                 caller.principal.proof == Proof::Account && !accounts.has(caller)
             });
-            let gone = |owner: &Principal, _| {
+            let gone = |origin: &Origin, _| {
+                let owner = &origin.owner;
                 owner.proof == Proof::Account && !accounts.has_principal(owner)
             };
             gate.associations.revoke(gone, clock::now());

@@ -135,13 +135,19 @@ impl Gate {
         arrival: &'m Arrival,
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
-        let admitted = self.admission.admit(message, arrival, now)?;
+        let policies = &**self.enablers.policies();
+        let mut admitted = self.admission.admit(message, arrival, policies, now)?;
+        if brings_credentials(message) && arrival.side == Side::Ue && admitted.in_dialog() {
+            // Whose key a response is judged by depends on the class, and that is the dialog's.
+            let class = self.associations.class_of(message);
+            admitted = class.map_or(admitted, |class| admitted.inside(class));
+        }
         let caller = self.authentication.identify(admitted, now)?;
         let bound = self.associations.bind(caller, now)?;
         if bound.caller().is_some() {
             self.admission.note_verified(bound.authenticated().admitted(), now);
         }
-        self.enablers.permit(bound, now)
+        self.enablers.permit(bound, policies, &self.associations, now)
     }
 
     fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
@@ -213,6 +219,9 @@ impl Gate {
                 };
                 let another = refusal.asks_for_another_key();
                 let challenge = if another { challenge.for_another_key() } else { challenge };
+                let integral = refusal == Refusal::IntegrityRequired
+                    || self.enablers.policies().wants_integrity(message, arrival);
+                let challenge = if integral { challenge.integral() } else { challenge };
                 [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
                     .into_iter()
                     .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
@@ -253,6 +262,15 @@ impl Gate {
             }),
             Refusal::MethodNotBridged => reply.field("Allow", |value| {
                 value.put(b2bua::ALLOW);
+            }),
+            Refusal::SecureRequired => reply.field("Warning", |value| {
+                value.put("399 sipward \"secure transport required\"");
+            }),
+            Refusal::BodyTypeForbidden(types) => reply.field("Accept", |value| {
+                value.put(types);
+            }),
+            Refusal::EncodingForbidden => reply.field("Accept-Encoding", |value| {
+                value.put("identity");
             }),
             _ => reply,
         }
@@ -361,4 +379,8 @@ impl Gate {
         ];
         parts.iter().sum()
     }
+}
+
+fn brings_credentials(message: &Message) -> bool {
+    message.has(Name::ProxyAuthorization) || message.has(Name::Authorization)
 }

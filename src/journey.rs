@@ -71,6 +71,8 @@ pub struct Decision {
     pub rule: u8,
     /// What enforcing a rule that is only observed would have refused.
     pub would: Option<Refusal>,
+    /// What enforcing its class would have refused.
+    pub class_would: Option<Refusal>,
     /// The number of its dialog in traces, where it went on inside one.
     pub dialog: Option<u64>,
     /// Its class, where it went on.
@@ -198,6 +200,7 @@ impl Journey {
         let decision = Decision {
             evidence: bound.evidence().kind(),
             would: bound.would(),
+            class_would: permitted.would(),
             dialog,
             class: Some(bound.class()),
             ..decision(Some(message), arrival, Outcome::Forwarded, rule)
@@ -404,6 +407,7 @@ fn decision(message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule
         evidence: Kind::None,
         rule,
         would: None,
+        class_would: None,
         dialog: None,
         class: None,
     }

@@ -127,6 +127,52 @@ refusals! {
     DialogEnded = Some(31);
     /// The class may not be sent in that direction.
     DirectionForbidden = None;
+    /// Claims of two families of classes in one request: two readers would judge it as two things.
+    ClassConflict = None;
+    /// A class on a method that it has no use for.
+    ClassMethodUnfit = None;
+    /// The caller has no right to the class.
+    ClassNotAllowed = None;
+    /// The class asks for a secure flow.
+    SecureRequired = None;
+    /// The key of a watcher has run out, and no location is told of before there is another.
+    KeyAwaited = Some(20);
+    /// No secure flow leads to the UE now, and its dialog waits for one.
+    AnchorMissing = None;
+    /// The response is right but covers no body, and the class asks for that.
+    IntegrityRequired = None;
+    /// A body whose parts no two readers would cut alike, or one without a type.
+    BodyMalformed = None;
+    /// A body, or a part that has to be read, whose octets stand for others.
+    EncodingForbidden = None;
+    /// A body that the class does not have; what it has instead.
+    BodyTypeForbidden(&'static str) = None;
+    /// Headers that tie messages to a conversation, missing, twice or too long.
+    ConversationRefused = None;
+    /// A CPIM wrapping that two readers might take for two senders'.
+    CpimMalformed = None;
+    /// A CPIM wrapping in somebody else's name.
+    CpimFromMismatch = None;
+    /// XML that is not well-formed, over its bounds, or more than a document.
+    XmlRefused = None;
+    /// More recipients than the class allows.
+    ListTooLong = None;
+    /// A list of recipients that nobody is asked to expand, or with entries that are more than recipients.
+    ListRefused = None;
+    /// A location filter that asks too much, or for somebody else.
+    FilterRefused = None;
+    /// A caller who may not watch anybody.
+    WatcherRefused = None;
+    /// A session description without the media that its class needs, or with a path that leads nowhere.
+    MsrpRefused = None;
+    /// An event package that UEs may not use.
+    EventRefused = None;
+    /// A server that may not push for that application.
+    PushServerUnknown = None;
+    /// A push that was here before.
+    PushReplayed = None;
+    /// No way to the UE that is safe enough.
+    Unreachable = None;
     /// The caller sends more of this class than it may.
     RateExceeded = None;
     /// The body is longer than its class allows.
@@ -195,8 +241,12 @@ impl Refusal {
             | Self::KeyExpired
             | Self::KeyAgeing
             | Self::AssociationLost => Answer::Challenge { stale: false },
-            Self::NonceStale => Answer::Challenge { stale: true },
-            Self::ContactsRefused => Answer::Status(400),
+            Self::NonceStale | Self::IntegrityRequired => Answer::Challenge { stale: true },
+            Self::ContactsRefused
+            | Self::BodyMalformed
+            | Self::ConversationRefused
+            | Self::CpimMalformed
+            | Self::XmlRefused => Answer::Status(400),
             Self::AgreementRequired => Answer::Agreement(421),
             Self::AgreementMismatch => Answer::Agreement(494),
             Self::NotFirstHop => Answer::Status(502),
@@ -211,29 +261,41 @@ impl Refusal {
             | Self::ForeignDialogNamed
             | Self::ChallengeReflected
             | Self::WrongSide
+            | Self::ClassConflict
+            | Self::ClassMethodUnfit
+            | Self::ClassNotAllowed
             | Self::DirectionForbidden
+            | Self::SecureRequired
+            | Self::CpimFromMismatch
+            | Self::ListRefused
+            | Self::FilterRefused
+            | Self::WatcherRefused
+            | Self::PushServerUnknown
             | Self::IdentityForeign
             | Self::RouteForeign
             | Self::DomainForeign => Answer::Status(403),
             Self::NoRoute => Answer::Status(404),
             Self::MethodNotBridged => Answer::Status(405),
-            Self::BodyTooLarge => Answer::Status(413),
+            Self::BodyTooLarge | Self::ListTooLong => Answer::Status(413),
+            Self::BodyTypeForbidden(_) | Self::EncodingForbidden => Answer::Status(415),
             Self::ExtensionUnsupported | Self::ExtensionNotBridged => Answer::Status(420),
             Self::SessionTooShort => Answer::Status(422),
             Self::PathUnsupported => Answer::Status(421),
             Self::FlowGone => Answer::Status(430),
             Self::OutboundLacking => Answer::Status(439),
-            Self::SipsImpossible => Answer::Status(480),
+            Self::SipsImpossible | Self::Unreachable => Answer::Status(480),
             Self::DialogUnknown | Self::CancelUnmatched | Self::MethodUnfit | Self::DialogEnded => {
                 Answer::Status(481)
             }
-            Self::LoopDetected | Self::RequestMerged => Answer::Status(482),
+            Self::LoopDetected | Self::RequestMerged | Self::PushReplayed => Answer::Status(482),
             Self::HopsSpent => Answer::Status(483),
+            Self::MsrpRefused => Answer::Status(488),
+            Self::EventRefused => Answer::Status(489),
             Self::InviteGlare => Answer::Status(491),
             Self::SequenceLow => Answer::Status(500),
             Self::InviteUnderWay => Answer::Soon(500),
             Self::LegTooLong => Answer::Status(513),
-            Self::RateExceeded => Answer::Later(500),
+            Self::RateExceeded | Self::AnchorMissing | Self::KeyAwaited => Answer::Later(500),
             Self::NoTime
             | Self::KeySourceUnavailable
             | Self::TableFull
@@ -251,6 +313,15 @@ impl Refusal {
     pub fn asks_for_another_key(self) -> bool {
         matches!(self, Self::KeyExpired | Self::KeyAgeing)
     }
+
+    /// All alarms: the closed label set of their counters.
+    pub const ALARMS: &'static [&'static str] = &[
+        "foreign_identity",
+        "foreign_flow",
+        "wrong_side",
+        "foreign_dialog",
+        "challenge_reflected",
+    ];
 
     /// The alarm that it raises, if it does: somebody reaches for what is another's.
     pub fn alarm(self) -> Option<&'static str> {

@@ -13,6 +13,7 @@ use sipward::authentication::Accounts;
 use sipward::authentication::digest::Hash;
 use sipward::config::reload::{Reloader, diff};
 use sipward::config::{Config, accounts};
+use sipward::enabler::Class;
 use sipward::identity::Realm;
 
 /// A folder with what `sipward init` writes, gone when the test ends.
@@ -226,7 +227,7 @@ fn what_a_file_holds_reaches_no_terminal() {
 /// Accounts of a fixture, and the problems as they are printed.
 fn read_accounts(file: &str, octets: &[u8]) -> (Accounts, Vec<String>) {
     let realm = Realm::new("lab").unwrap();
-    let home = accounts::Home { realm: &realm, domain: "example.net" };
+    let home = accounts::Home { realm: &realm, domain: "example.net", own: &[] };
     let (accounts, notes) = accounts::read(Path::new(file), octets, home);
     let (problems, warnings) = notes.into_parts();
     assert_eq!(warnings, []);
@@ -259,6 +260,10 @@ fn accounts_in_csv_are_quoted_as_rfc_4180_says() {
     let gina = accounts.identities("lab", "gina").expect("gina");
     assert_eq!(gina[0].as_str(), "sip:gina@example.net", "the domain, not the realm");
     assert!(accounts.has_passwords());
+    let held = |name| accounts.user("lab", name, Hash::Md5).expect("a user").0.rights.classes;
+    let gina = held("gina").expect("a list");
+    assert!(gina.has(Class::CpmPager) && gina.has(Class::Locsip) && !gina.has(Class::CpmGroup));
+    assert_eq!(held("alice"), None, "held to no list");
 }
 
 #[test]
@@ -568,4 +573,47 @@ fn every_part_is_compared() {
     lab.edit("sipward.toml", "[aka] ", "# [aka] ");
     lab.edit("subscribers.toml", "impus = [\"sip:ue2@", "impus = [\"sip:ue3@");
     assert_eq!(diff(&old, &load()).live, ["subscribers"]);
+}
+
+#[test]
+fn a_class_of_ones_own_is_one_table_and_accounts_are_held_to_it_by_its_name() {
+    let lab = Lab::new("own-class");
+    let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
+    let class = "\n[[enabler.class]]\nname = \"example\"\nmethod = \"INVITE\"\nfeature = \"+g.example.service\"\nlevel = 2\nsecure = true\n";
+    lab.write("own.toml", &(text + class));
+    lab.edit(
+        "accounts.toml",
+        "username = \"alice\"",
+        "classes = [\"example\"]\nusername = \"alice\"",
+    );
+    let (config, _) = Config::load(&lab.path("own.toml")).expect("USAB-002: one table, no code");
+    let [own] = config.enablers.own.as_slice() else { panic!("{:?}", config.enablers.own) };
+    assert!(own.policy.demands.secure && own.policy.demands.level == 2);
+    let (alice, _) =
+        config.authentication.accounts.user("example.net", "alice", Hash::Sha256).expect("alice");
+    let classes = alice.rights.classes.expect("a list");
+    assert!(classes.has(Class::Own(0)) && !classes.has(Class::CpmPager));
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!(code, 2, "without the class its name is none");
+    assert!(errors.contains("is held to \"example\", which is no class"), "{errors}");
+}
+
+#[test]
+fn classes_may_change_while_the_edge_serves_but_not_with_the_list_of_peers() {
+    let lab = Lab::new("reload-classes");
+    let text = fs::read_to_string(lab.path("sipward.toml")).unwrap();
+    let parse = |more: &str| {
+        Config::parse(&lab.path("sipward.toml"), &format!("{text}{more}")).expect(more).0
+    };
+    let class = "\n[[enabler.class]]\nname = \"example\"\ndomain = \"a.example.net\"\n";
+    let cpm = "\n[enabler.cpm]\nmsrp = \"tls\"\n[enabler.locsip]\nmin_moved = \"20 m\"\n";
+    let found = diff(&parse(""), &parse(&format!("{class}{cpm}")));
+    assert_eq!(found.live, ["enabler.locsip", "enabler.class", "enabler.cpm"]);
+    assert_eq!(found.restart, Vec::<String>::new());
+    let ids = "\n[enabler.locsip]\nua_ids = [\"0300000002\", \"0300000003\"]\n";
+    assert_eq!(diff(&parse(""), &parse(ids)).restart, ["enabler.locsip.ua_ids"]);
+    let peer =
+        "\n[[peer]]\nname = \"b\"\nmembers = [\"sip:127.0.0.1:5099\"]\ntrust = \"address\"\n";
+    let found = diff(&parse(""), &parse(&format!("{class}{peer}")));
+    assert!(found.restart.contains(&"enabler.class".to_owned()), "{found:?}");
 }

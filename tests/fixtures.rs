@@ -1,4 +1,4 @@
-//! Walks `sip-fixtures/gate`: a `.sip` file and the `.toml` beside it are a test.
+//! Walks `sip-fixtures/gate` and `sip-fixtures/enabler`: a `.sip` file and the `.toml` beside it are a test.
 //!
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1`, `@ue2` and `@ue1-next` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=...
@@ -8,7 +8,10 @@
 //! and the response that a UE saw last, `@asked-from` for the From of that request,
 //! `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
 //! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
-//! list being written `_`).
+//! list being written `_`); `over=altered` signs another body than is sent.
+
+#[path = "fixtures/enabler.rs"]
+mod enabler;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +27,8 @@ use sipward::identity::{Btid, Proof};
 use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
-use sipward::testing::lab::{EDGE, UE1_PASSWORD, lab_key};
-use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
+use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, lab_key};
+use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +94,9 @@ struct Given {
     /// Flows that are closed before, by the address of the peer.
     #[serde(default)]
     closed: Vec<String>,
+    /// Of the classes of enablers.
+    #[serde(default)]
+    classes: enabler::Classes,
     /// Whose keys are taken back before.
     #[serde(default)]
     revoked: Vec<String>,
@@ -133,17 +139,20 @@ fn signers(lab: &Lab) -> BTreeMap<String, Signer> {
     BTreeMap::from([
         ("ue1".to_owned(), lab.ue1()),
         ("ue2".to_owned(), lab.ue2()),
+        ("ue1-locsip".to_owned(), lab.signer(UE1_BTID, UE1_LOCSIP_PASSWORD)),
         ("ue1-next".to_owned(), lab.signer(NEXT_BTID, UE1_PASSWORD)),
         ("nobody".to_owned(), lab.signer("AAAAAAAAAAAAAAAAAAAAAA==@bsf.example.net", "x")),
     ])
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/gate")
+fn folders() -> [PathBuf; 2] {
+    ["gate", "enabler"]
+        .map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures").join(name))
 }
 
 fn case(name: &str) -> (Case, String) {
-    let file = folder().join(name);
+    let mut files = folders().into_iter().map(|folder| folder.join(name));
+    let file = files.find(|file| file.exists()).unwrap_or_else(|| panic!("no fixture {name}"));
     let read = |file: &Path| {
         fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
     };
@@ -164,6 +173,8 @@ fn peer(arrival: &Arrival) -> Peer {
         "tcp" => Peer::tcp(&arrival.from, slot),
         "tls" => Peer::tls(&arrival.from, slot),
         "core" => Peer::core(),
+        "location" => Peer::location(),
+        "slp" => Peer::slp(),
         "stray" => Peer::stray(&arrival.from),
         other => panic!("no transport {other:?}"),
     }
@@ -222,6 +233,7 @@ impl Run {
                 other => panic!("no mode {other:?}"),
             });
         }
+        given.classes.configure(&mut settings);
         if given.b2bua {
             settings = settings.bridging();
         }
@@ -230,6 +242,7 @@ impl Run {
 
     fn arrange(&mut self, given: &Given) {
         let lab = &mut self.lab;
+        given.classes.furnish(lab);
         if let Some(answer) = &given.keys {
             lab.keys.otherwise(match answer.as_str() {
                 "forbidden" => KeyAnswer::Forbidden,
@@ -263,7 +276,8 @@ impl Run {
         let octets = self.fill(text);
         for _ in 0..case.arrival.copies.unwrap_or(1) {
             sent = self.lab.receive_octets(&peer(&case.arrival), octets.clone());
-            for message in sent.iter().filter(|sent| sent.to.to_string() == "203.0.113.10:5060") {
+            for message in sent.iter().filter(|sent| sent.to.to_string().starts_with("203.0.113."))
+            {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
@@ -339,6 +353,7 @@ impl Run {
         let mut signer =
             self.signers.get(who).unwrap_or_else(|| panic!("no signer {who:?}")).clone();
         let (mut count, mut list, mut verifier) = (None, LIST.to_owned(), None);
+        let mut altered = false;
         if agreed {
             (signer.hash, signer.auth_int) = (Hash::Md5, true);
         }
@@ -353,6 +368,7 @@ impl Run {
                 "list" => list = value.replace('_', " "),
                 "ver" => verifier = Some(value.to_owned()),
                 "qop" => signer.auth_int = value == "auth-int",
+                "over" => altered = value == "altered",
                 other => panic!("no word {other:?}"),
             }
         }
@@ -363,7 +379,9 @@ impl Run {
             signer.count += 1;
             signer.count
         });
-        let credentials = signer.credentials_with(method, uri, body.as_bytes(), count);
+        // As if somebody on the way had taken its last octet.
+        let signed = if altered { format!("{body}!") } else { body.to_owned() };
+        let credentials = signer.credentials_with(method, uri, signed.as_bytes(), count);
         if !agreed {
             return vec![format!("{name}: {credentials}")];
         }
@@ -386,8 +404,9 @@ fn line_of(sent: Option<&Sent>, of: &str, name: &str) -> String {
 
 #[test]
 fn every_fixture_gets_what_stands_beside_it() {
-    let mut names: Vec<String> = fs::read_dir(folder())
-        .expect("the folder of fixtures")
+    let mut names: Vec<String> = folders()
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("the folder of fixtures"))
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".sip"))
         .collect();
@@ -409,7 +428,7 @@ fn check(name: &str) -> Result<(), String> {
         run.restart(&case.given);
     }
     for address in &case.given.closed {
-        run.lab.close(&Peer::udp(address));
+        run.lab.close(&enabler::closed(address));
     }
     for who in &case.given.revoked {
         let name = &run.signers[who].username;

@@ -93,6 +93,7 @@ fn bootstrapped(key: [u8; 32]) -> KeyAnswer {
         impi: Impi::new("ue1@example.net"),
         identities: [Impu::new("sip:ue1@example.net").expect("a URI")].into(),
         expires: WallTime::from_unix(now.as_unix() + 60),
+        uss: Arc::from([]),
         created: now,
         ready: Default::default(),
     }))

@@ -2,9 +2,10 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use sipward::association::Bound;
+use sipward::association::{Bound, Settings};
 use sipward::gate::{Gate, Stop};
 use sipward::instant::Now;
 use sipward::refusal::Refusal;
@@ -118,7 +119,14 @@ pub(crate) const BENCHES: &[Bench] = &[
         about: "what the look-up and the judgement of a BYE cost, thousand calls being on",
         before: 100,
         runs: 400,
-        start: bind,
+        start: || bind(CALLS),
+    },
+    Bench {
+        name: "association/bind-100000",
+        about: "the same with hundred thousand calls: a look-up is no dearer but for what no cache holds",
+        before: 100,
+        runs: 400,
+        start: || bind(100 * CALLS),
     },
 ];
 
@@ -195,9 +203,28 @@ pub(crate) fn calls(edge: &mut Edge, many: usize) -> Vec<(usize, usize)> {
     (0..many).map(&mut call).collect()
 }
 
-fn bind() -> Run {
+/// Lets an edge hold so many dialogs, and so many of one caller.
+pub(crate) fn room_for(edge: &Edge, max: usize) {
+    let settings = Settings { max, max_per_caller: u32::MAX, ..Settings::default() };
+    edge.lab.shared.gate.associations.replace_settings(settings);
+}
+
+/// [`calls`], so many at a time, until nothing but dialogs is left.
+pub(crate) fn many_calls(edge: &mut Edge, many: usize, at_a_time: usize) -> Vec<(usize, usize)> {
+    let mut made = Vec::with_capacity(many);
+    while made.len() < many {
+        made.extend(calls(edge, at_a_time.min(many - made.len())));
+        edge.settle(Duration::from_secs(35));
+    }
+    made
+}
+
+fn bind(many: usize) -> Run {
     let mut edge = Edge::new();
-    let calls = calls(&mut edge, CALLS);
+    room_for(&edge, 2 * many + 10 * CALLS);
+    let mut calls = many_calls(&mut edge, many, 10 * CALLS);
+    // Neighbours in time are no neighbours in the table, and none is there when it is asked for.
+    calls.sort_by_key(|(number, _)| number.wrapping_mul(0x9E37_79B9) % (1 << 20));
     let gate = Arc::clone(&edge.lab.shared.gate);
     let mut done = 0;
     Box::new(move |meter| {
@@ -207,7 +234,10 @@ fn bind() -> Run {
         let octets = octets_of(&bye(&mut edge, number, owner, owner, done));
         let message = Message::from_datagram(octets).expect("a message");
         let (arrival, now) = (edge.arrival(owner), edge.lab.now);
-        let admitted = gate.admission.admit(&message, &arrival, now).expect("it is admitted");
+        let admitted = gate
+            .admission
+            .admit(&message, &arrival, &gate.enablers.policies(), now)
+            .expect("it is admitted");
         let caller = gate.authentication.identify(admitted, now).expect("its owner is known");
         let bound = meter.count(|| gate.associations.bind(caller, now));
         assert!(bound.is_ok(), "{bound:?}");

@@ -12,6 +12,12 @@ use crate::{gate, text};
 
 /// Entries.
 const MANY: usize = 4096;
+/// What `association.max` is where nothing is configured.
+const DIALOGS_MAX: usize = 250_000;
+/// Calls whose transactions are there at once.
+const AT_A_TIME: usize = 10_000;
+/// By then all transactions are over.
+const FORGOTTEN: Duration = Duration::from_secs(35);
 
 /// What stays of one operation.
 pub(crate) struct Held {
@@ -50,6 +56,23 @@ pub(crate) const HELD: &[Held] = &[
             });
             let dialogs = edge.lab.shared.gate.associations.footprint();
             assert_eq!((edge.lab.transactions(), dialogs), (0, MANY + 1), "dialogs, nothing else");
+            octets
+        },
+    },
+    Held {
+        name: "held/dialogs-250000",
+        about: "the same for as many as association.max is: under 1 KiB each",
+        octets: || {
+            let mut edge = Edge::new();
+            gate::room_for(&edge, DIALOGS_MAX + AT_A_TIME);
+            messages(&mut edge, AT_A_TIME);
+            edge.settle(FORGOTTEN);
+            let before = Heap::now().live();
+            drop(gate::many_calls(&mut edge, DIALOGS_MAX, AT_A_TIME));
+            let octets = (Heap::now().live() - before) as f64 / DIALOGS_MAX as f64;
+            let dialogs = edge.lab.shared.gate.associations.footprint();
+            assert_eq!((edge.lab.transactions(), dialogs), (0, DIALOGS_MAX), "dialogs alone");
+            assert!(octets < 1024.0, "{octets} octets each");
             octets
         },
     },

@@ -83,7 +83,7 @@ impl Edge {
         settings.admission.failures.flow = boundless;
         settings.admission.failures.address = boundless;
         settings.reg.demands.rate = boundless;
-        settings.sip.demands.rate = boundless;
+        (settings.sip.demands.rate, settings.sip.demands.dialogs) = (boundless, None);
         settings.association.max_per_caller = u32::MAX;
         settings.forward.transactions_max = 1_000_000;
         settings.forward.transactions_of_flow_max = 1_000_000;

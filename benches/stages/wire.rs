@@ -140,9 +140,14 @@ fn print() -> Run {
         meter.count(|| {
             let route = route::route(&bound, &shared, &settings, now).expect("a route");
             let headers = &settings.headers;
-            let edits =
-                asserted::edit_request(&bound, &shared.gate, headers, Some(arrival.flow.listener))
-                    .expect("its caller's");
+            let edits = asserted::edit_request(
+                &bound,
+                &shared.gate,
+                headers,
+                None,
+                Some(arrival.flow.listener),
+            )
+            .expect("its caller's");
             let branch = b"z9hG4bK00f81d4fae7dec11d0a76500a0c91e6bf6c0ffee01";
             let (settings, route) = (&*settings, &route);
             let plan = outgoing::Plan { settings, route, path_token: None, recorded: None, branch };

@@ -22,7 +22,7 @@ pub use overload::{Load, Overload, Strain};
 pub use rate::{Bucket, Rate};
 pub use recent::Recent;
 
-use crate::enabler::Class;
+use crate::enabler::{Class, Policies};
 use crate::gate::Halt;
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
@@ -78,6 +78,8 @@ pub struct Admitted<'m> {
     message: &'m Message,
     arrival: &'m Arrival,
     class: Class,
+    claimed: Class,
+    unfit: Option<Refusal>,
     doubtful: bool,
     noted: bool,
 }
@@ -98,6 +100,22 @@ impl<'m> Admitted<'m> {
         self.class
     }
 
+    /// What its own headers claim, whatever dialog it is inside of.
+    pub fn claimed(&self) -> Class {
+        self.claimed
+    }
+
+    /// Why it cannot be of that class, where that is only observed.
+    pub fn unfit(&self) -> Option<Refusal> {
+        self.unfit
+    }
+
+    /// The same, of a dialog of that class: what it is judged by from here on is the stricter one.
+    pub fn inside(mut self, class: Class) -> Self {
+        self.class = self.class.stricter(class);
+        self
+    }
+
     /// The method.
     pub fn method(&self) -> Method {
         self.message.method().unwrap_or(Method::Other)
@@ -111,6 +129,25 @@ impl<'m> Admitted<'m> {
     /// Whether its address is over the failure limit, so that a request without evidence gets no answer.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful
+    }
+}
+
+impl Admitted<'_> {
+    /// Reads the class that the headers claim.
+    fn classify(&mut self, policies: &Policies) -> Result<(), Refusal> {
+        match policies.recognisers.hint(self.message, self.arrival) {
+            Ok(class) => (self.class, self.claimed) = (class, class),
+            Err(unfit) => {
+                let known =
+                    matches!(unfit.refusal, Refusal::ClassConflict | Refusal::ClassMethodUnfit);
+                if !policies.observe || !known {
+                    return Err(unfit.refusal);
+                }
+                (self.class, self.claimed) = (unfit.class, unfit.class);
+                self.unfit = Some(unfit.refusal);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -139,16 +176,26 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`], [`Refusal::NoTime`].
+    /// [`Refusal::TooManyFailures`], [`Refusal::SourceLimited`], [`Refusal::Overloaded`], [`Refusal::NoTime`]; what
+    /// the hint says of a request that can be of no class.
     pub fn admit<'m>(
         &self,
         message: &'m Message,
         arrival: &'m Arrival,
+        policies: &Policies,
         now: Now,
     ) -> Result<Admitted<'m>, Halt> {
-        let class = Class::hint(message, arrival.side);
-        let mut admitted = Admitted { message, arrival, class, doubtful: false, noted: false };
+        let mut admitted = Admitted {
+            message,
+            arrival,
+            class: Class::Sip,
+            claimed: Class::Sip,
+            unfit: None,
+            doubtful: false,
+            noted: false,
+        };
         if arrival.side == Side::Core {
+            admitted.classify(policies)?;
             return Ok(admitted);
         }
         match self.failures.standing(&arrival.flow, now.mono) {
@@ -165,6 +212,7 @@ impl Admission {
         }
         admitted.noted = noted.is_some_and(|noted| now.mono.since(noted) < NOTED_FOR);
         self.shed(&admitted)?;
+        admitted.classify(policies)?;
         Ok(admitted)
     }
 

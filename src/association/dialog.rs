@@ -20,7 +20,7 @@ use super::bridge::{Bridge, Seed};
 use super::owner::{OwnerKey, Shown};
 use super::state::State;
 use super::target::Way;
-use crate::enabler::Class;
+use crate::enabler::{Class, Family};
 use crate::expiry::Timer;
 use crate::identity::Principal;
 use crate::instant::Instant;
@@ -133,6 +133,8 @@ pub(super) struct Tally {
     held: AtomicU32,
     /// Requests among them that formed one: it counts in their place, though other forks may still answer.
     borne: AtomicU32,
+    /// The same of each family of classes: held, and borne.
+    of: [[AtomicU32; 2]; Family::COUNT],
 }
 
 impl Tally {
@@ -142,28 +144,47 @@ impl Tally {
         self.held.load(Ordering::Acquire).saturating_sub(borne)
     }
 
+    /// How many count as dialogs of a family of classes.
+    pub(super) fn of(&self, family: Family) -> u32 {
+        let Some([held, borne]) = self.of.get(family as usize) else { return 0 };
+        let borne = borne.load(Ordering::Acquire);
+        held.load(Ordering::Acquire).saturating_sub(borne)
+    }
+
     /// Whether there is none left, nor a request.
     pub(super) fn is_empty(&self) -> bool {
         self.held.load(Ordering::Acquire) == 0
     }
 
     /// One more.
-    pub(super) fn up(&self) {
+    pub(super) fn up(&self, family: Family) {
+        if let Some([held, _]) = self.of.get(family as usize) {
+            held.fetch_add(1, Ordering::AcqRel);
+        }
         self.held.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One less; whether it was the last.
-    pub(super) fn down(&self) -> bool {
+    pub(super) fn down(&self, family: Family) -> bool {
+        if let Some([held, _]) = self.of.get(family as usize) {
+            held.fetch_sub(1, Ordering::AcqRel);
+        }
         self.held.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// A request formed its first dialog.
-    pub(super) fn bear(&self) {
+    pub(super) fn bear(&self, family: Family) {
+        if let Some([_, borne]) = self.of.get(family as usize) {
+            borne.fetch_add(1, Ordering::AcqRel);
+        }
         self.borne.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Such a request is gone.
-    fn forget(&self) {
+    fn forget(&self, family: Family) {
+        if let Some([_, borne]) = self.of.get(family as usize) {
+            borne.fetch_sub(1, Ordering::AcqRel);
+        }
         self.borne.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -260,6 +281,8 @@ pub struct Association {
     pub adrift: bool,
     /// Whether it was made of a token: which subscriptions it has is not known then.
     pub rebuilt: bool,
+    /// Its class: that of the strictest request of its owner. It never falls.
+    pub class: Class,
 }
 
 /// A forwarded request that may form dialogs, as long as forks of it may answer.
@@ -306,6 +329,7 @@ impl Forming {
             timed: false,
             adrift: false,
             rebuilt: false,
+            class: origin.class,
             origin,
         }
     }
@@ -315,7 +339,7 @@ impl Forming {
         let fresh = !self.children.contains(&child);
         if fresh {
             if self.children.is_empty() {
-                self.origin.tally.bear();
+                self.origin.tally.bear(self.origin.class.family());
             }
             self.children.push(child);
         }
@@ -326,7 +350,7 @@ impl Forming {
 impl Drop for Forming {
     fn drop(&mut self) {
         if !self.children.is_empty() {
-            self.origin.tally.forget();
+            self.origin.tally.forget(self.origin.class.family());
         }
     }
 }

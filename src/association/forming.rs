@@ -111,6 +111,7 @@ impl Associations {
             }
             if sender == Side::Ue {
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
+                entry.class = bound.class();
             }
             if !entry.timed {
                 entry.ends = now.mono + self.settings.load().max_idle;
@@ -199,7 +200,7 @@ impl Associations {
         let owner = &owner.principal;
         Some(Origin {
             id,
-            tally: self.one_more(owner),
+            tally: self.one_more(owner, bound.class().family()),
             owner: owner.clone(),
             flow,
             key,
@@ -261,7 +262,7 @@ impl Associations {
     fn bear(&self, child: DialogKey, forming: &Forming) {
         if let Entry::Vacant(place) = self.dialogs.entry(child) {
             let mut association = forming.fork(State::Early);
-            association.origin.tally.up();
+            association.origin.tally.up(association.origin.class.family());
             self.anchored.add(&association.origin.flow, child);
             self.held.fetch_add(1, Ordering::AcqRel);
             self.look(child, &mut association);

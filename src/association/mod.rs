@@ -30,7 +30,7 @@ pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin};
 pub use settings::Settings;
 pub use state::State;
-pub use table::{Associations, Responder, Sent, Track};
+pub use table::{Associations, Noted, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};
 
 use anchors::Moved;
@@ -91,6 +91,8 @@ pub struct Inside {
     pub known: Known,
     /// What the dialog came of.
     pub origin: Arc<Origin>,
+    /// The class that it had before this request.
+    pub class: Class,
     moved: Moved,
     /// Its two legs, where they have ids of their own.
     pub bridge: Option<Arc<Bridge>>,
@@ -132,11 +134,12 @@ impl<'m> Bound<'m> {
         matches!(self.ruling, Ruling::Inside(_))
     }
 
-    /// The class: the dialog's, inside one.
+    /// The class: inside a dialog the dialog's, or what the request itself claims if that is stricter.
     pub fn class(&self) -> Class {
+        let claimed = self.authenticated.admitted().class();
         match &self.ruling {
-            Ruling::Inside(inside) => inside.origin.class,
-            Ruling::Alone | Ruling::Forms(_) => self.authenticated.admitted().class(),
+            Ruling::Inside(inside) => inside.class.stricter(claimed),
+            Ruling::Alone | Ruling::Forms(_) => claimed,
         }
     }
 

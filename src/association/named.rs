@@ -87,9 +87,7 @@ impl Grants {
 
     /// The dialog is over.
     pub(super) fn forget(&self, key: DialogKey) {
-        if !self.0.is_empty() {
-            self.0.remove(&key);
-        }
+        self.0.remove(&key);
     }
 
     /// How many dialogs have some.
@@ -175,9 +173,6 @@ impl Associations {
 
     /// A request that names a dialog by leave of a grant has used it.
     pub(super) fn use_grant(&self, bound: &Bound<'_>, now: Now) -> Option<Used> {
-        if self.grants.0.is_empty() {
-            return None;
-        }
         let Named { dialog, derives } = named(bound.message()).ok().flatten()?;
         let who = sender(bound).filter(|_| derives)?;
         let mut used = None;

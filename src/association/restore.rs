@@ -182,9 +182,20 @@ impl Associations {
         let (origin, moved) = (Arc::new(origin), Moved::default());
         let known = Known::Told(*token);
         let shown = Some(shown);
-        let (bridge, seed, verified) = (None, None, true);
-        let inside =
-            Inside { rule: 23, key, known, origin, moved, bridge, seed, shown, way, verified };
+        let (class, bridge, seed, verified) = (token.class, None, None, true);
+        let inside = Inside {
+            rule: 23,
+            key,
+            known,
+            origin,
+            class,
+            moved,
+            bridge,
+            seed,
+            shown,
+            way,
+            verified,
+        };
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
@@ -202,7 +213,7 @@ impl Associations {
         }
         let Entry::Vacant(place) = self.dialogs.entry(inside.key) else { return };
         let of = &*inside.origin;
-        let tally = self.one_more(&of.owner);
+        let tally = self.one_more(&of.owner, of.class.family());
         let (owner, flow, origin_key) = (of.owner.clone(), of.flow, of.key);
         let origin = Arc::new(Origin { owner, flow, server: None, tally, ..*of });
         let subscribes = matches!(method, Method::Subscribe | Method::Notify | Method::Refer);
@@ -228,6 +239,7 @@ impl Associations {
             timed: false,
             adrift: false,
             rebuilt: true,
+            class: inside.class,
         };
         self.anchored.add(&association.origin.flow, inside.key);
         self.noted.restored.fetch_add(1, Ordering::Relaxed);

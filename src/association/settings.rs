@@ -20,6 +20,10 @@ pub struct Settings {
     pub early_max: usize,
     /// A dialog without a verified request for so long is over.
     pub max_idle: Duration,
+    /// The longest subscription to a location: longer ones end by then.
+    pub location_max: Duration,
+    /// Whether no location is told of while its watcher's key has to be made anew.
+    pub location_strict: bool,
     /// How long an owner to whom no flow leads may be away.
     pub grace: Duration,
     /// How long before its end a key is asked to be made anew, at least.
@@ -28,6 +32,8 @@ pub struct Settings {
     pub rekey_deadline: Duration,
     /// Event packages that the core may notify of without a subscription, in small letters.
     pub unsolicited: Vec<String>,
+    /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the flow that they registered from.
+    pub bye_at_level_1: Vec<String>,
     /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
     pub observe: bool,
     /// Rules that are enforced although others are observed.
@@ -43,10 +49,13 @@ impl Default for Settings {
             max_per_caller: 64,
             early_max: 16,
             max_idle: Duration::from_secs(12 * 3600),
+            location_max: Duration::from_secs(24 * 3600),
+            location_strict: true,
             grace: Duration::from_secs(32),
             rekey_window: Duration::from_secs(60),
             rekey_deadline: Duration::from_secs(1800),
             unsolicited: vec!["message-summary".into()],
+            bye_at_level_1: Vec::new(),
             observe: false,
             enforce: Vec::new(),
             groups: Vec::new(),

@@ -25,13 +25,14 @@ use sha2::{Digest as _, Sha256};
 use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
-use super::judge::{Passed, judge};
+use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
 use super::token::{RouteToken, RouteTokens};
 use super::usages::Ending;
 use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller};
+use crate::enabler::{Class, Family};
 use crate::expiry::Expiry;
 use crate::forward::session::Asked;
 use crate::gate::Halt;
@@ -40,7 +41,7 @@ use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
-use crate::wire::{Message, Method, Uri};
+use crate::wire::{Message, Method, Name, Uri};
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
@@ -246,11 +247,15 @@ impl Associations {
         if association.state == State::Released {
             return Err(Refusal::DialogEnded.into());
         }
-        let (passed, would) = match judge(&association, &found, event, &self.keyer, now) {
-            Ok(passed) => (passed, None),
-            Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        if side == Side::Core && self.waits_for_key(&association, message) {
+            return Err(Refusal::KeyAwaited.into());
+        }
+        let (passed, would) =
+            match judge(&association, &found, self.question(&association, &found, event, now)) {
+                Ok(passed) => (passed, None),
+                Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
+                Err(refusal) => return Err(refusal.into()),
+            };
         let inside = Inside::of(&association, key, Known::Held, passed);
         drop(association);
         let would = match self.judge_named(&found, Some(&inside.origin.owner), now) {
@@ -262,6 +267,30 @@ impl Associations {
             return Err(Refusal::KeyAgeing.into());
         }
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
+    }
+
+    fn question(
+        &self,
+        association: &Association,
+        found: &Authenticated<'_>,
+        event: u64,
+        now: Now,
+    ) -> Question<'_> {
+        let settings = self.settings.load();
+        let agent = found.admitted().message().first(Name::UserAgent).unwrap_or_default();
+        let account = association.origin.owner.name.split_once('\t').map(|(_, name)| name);
+        let is =
+            |name: &String| account == Some(name.as_str()) || agent.starts_with(name.as_bytes());
+        let lenient = settings.bye_at_level_1.iter().any(is);
+        Question { event, keyer: &self.keyer, lenient, now }
+    }
+
+    /// Rule 20, for a class that is strict: whether the key of its owner has to be made anew before he is told anything.
+    fn waits_for_key(&self, association: &Association, notify: &Message) -> bool {
+        association.state == State::Rekeying
+            && association.class == Class::Locsip
+            && !notify.body().is_empty()
+            && self.settings.load().location_strict
     }
 
     /// Whether a request that refreshes something is the moment to ask for another key.
@@ -327,7 +356,7 @@ impl Associations {
             return Err(unknown.into());
         }
         // From elsewhere than the SUBSCRIBE went to, it is as if there were none.
-        judge(&fork, &found, event, &self.keyer, now).map_err(|_| unknown)?;
+        judge(&fork, &found, self.question(&fork, &found, event, now)).map_err(|_| unknown)?;
         if many >= self.settings.load().early_max {
             return Err(Refusal::TableFull.into());
         }
@@ -375,6 +404,11 @@ impl Associations {
         counts
     }
 
+    /// How many dialogs there may be.
+    pub fn room(&self) -> usize {
+        self.settings.load().max
+    }
+
     /// What happened so far.
     pub fn noted(&self) -> &Noted {
         &self.noted
@@ -408,19 +442,38 @@ impl Associations {
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
     /// on one that is not in the table.
-    pub(super) fn one_more(&self, owner: &Principal) -> Arc<Tally> {
+    pub(super) fn one_more(&self, owner: &Principal, family: Family) -> Arc<Tally> {
         if let Some(tally) = self.of_caller.get(owner) {
-            tally.up();
+            tally.up(family);
             return Arc::clone(&tally);
         }
         let tally = self.of_caller.entry(owner.clone()).or_default();
-        tally.up();
+        tally.up(family);
         Arc::clone(&tally)
+    }
+
+    /// How long a subscription of that class may be granted for: what is granted beyond that is not held.
+    pub(super) fn longest_subscription(&self, class: Class) -> Duration {
+        match class.family() {
+            Family::Locsip => self.settings.load().location_max,
+            _ => Duration::MAX,
+        }
+    }
+
+    /// Dialogs of one caller that are open, of a family of classes; those included that may come to be.
+    pub fn open_of(&self, caller: &Principal, family: Family) -> u32 {
+        self.of_caller.get(caller).map_or(0, |tally| tally.of(family))
+    }
+
+    /// The class of the dialog that a request from the UE side claims to be inside of.
+    pub fn class_of(&self, message: &Message) -> Option<Class> {
+        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        Some(association.class)
     }
 
     /// Counts one dialog less.
     pub(super) fn one_less(&self, origin: &Origin) {
-        if origin.tally.down() {
+        if origin.tally.down(origin.class.family()) {
             self.of_caller.remove_if(&origin.owner, |_, tally| tally.is_empty());
         }
     }
@@ -439,8 +492,8 @@ impl Inside {
     fn of(association: &Association, key: DialogKey, known: Known, passed: Passed) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
-        let (bridge, seed) = (association.bridge.clone(), None);
-        Self { rule, key, known, origin, moved, bridge, seed, shown, way, verified }
+        let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
+        Self { rule, key, known, origin, class, moved, bridge, seed, shown, way, verified }
     }
 }
 

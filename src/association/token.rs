@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::enabler::Class;
+use crate::enabler::class::{NAMED, OWN_MAX};
 use crate::identity::{Principal, Proof};
 use crate::instant::WallTime;
 use crate::transport::Side;
@@ -244,11 +245,26 @@ fn class_code(class: Class) -> u8 {
     match class {
         Class::Reg => 1,
         Class::Sip => 2,
+        Class::CpmPager => 3,
+        Class::CpmSystem => 4,
+        Class::CpmSession => 5,
+        Class::CpmLarge => 6,
+        Class::CpmFile => 7,
+        Class::CpmDeferred => 8,
+        Class::CpmGroup => 9,
+        Class::Locsip => 10,
+        Class::Push => 11,
+        Class::Own(place) => place.saturating_add(OWN),
     }
 }
 
+/// Where the codes of the operator's own classes begin.
+const OWN: u8 = 32;
+
 fn class_of(code: u8) -> Option<Class> {
-    [Class::Reg, Class::Sip].into_iter().find(|class| class_code(*class) == code)
+    let own = code.checked_sub(OWN).filter(|place| usize::from(*place) < OWN_MAX).map(Class::Own);
+    let mut known = [Class::Reg, Class::Sip, Class::Push].into_iter().chain(NAMED);
+    own.or_else(|| known.find(|class| class_code(*class) == code))
 }
 
 #[cfg(test)]

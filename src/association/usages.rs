@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::dialog::{Association, DialogKey, LINGER};
+use super::dialog::{Association, DialogKey, LINGER, Origin};
 use super::state::State;
 use super::table::{Associations, Track};
 use crate::identity::{Principal, Proof};
@@ -107,7 +107,8 @@ impl Associations {
     pub(super) fn prolong(&self, key: DialogKey, event: u64, seconds: Option<u32>, now: Now) {
         let Some(seconds) = seconds else { return };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        let until = now.mono + Duration::from_secs(seconds.into()) + LINGER;
+        let longest = self.longest_subscription(entry.class);
+        let until = now.mono + Duration::from_secs(seconds.into()).min(longest) + LINGER;
         if entry.grant(event, until) {
             self.look(key, &mut entry);
         }
@@ -193,20 +194,20 @@ impl Associations {
         }
     }
 
-    /// Takes back what some dialogs stand on, `gone` being told the owner and his key's mark: those that may come to be
-    /// do not, and the others can only be torn down. How many there were.
+    /// Takes back what some dialogs stand on, `gone` being told what they came of and the mark of their owner's key:
+    /// those that may come to be do not, and the others can only be torn down. How many there were.
     ///
     /// Looks at every dialog.
-    pub fn revoke(&self, gone: impl Fn(&Principal, u64) -> bool, now: Now) -> usize {
+    pub fn revoke(&self, gone: impl Fn(&Origin, u64) -> bool, now: Now) -> usize {
         let forming =
-            self.forming.iter().filter(|entry| gone(&entry.origin.owner, entry.origin.key.mark));
+            self.forming.iter().filter(|entry| gone(&entry.origin, entry.origin.key.mark));
         let forming: Vec<DialogKey> = forming.map(|entry| *entry.key()).collect();
         for key in &forming {
             self.end_forming(*key, now);
         }
         let stands = |entry: &Association| {
             let live = entry.state.is_confirmed() && entry.state != State::Broken;
-            live && gone(&entry.origin.owner, entry.key.mark())
+            live && gone(&entry.origin, entry.key.mark())
         };
         let dialogs = self.dialogs.iter().filter(|entry| stands(entry));
         let dialogs: Vec<DialogKey> = dialogs.map(|entry| *entry.key()).collect();
@@ -241,13 +242,18 @@ impl Associations {
 
     /// Takes back what dialogs of one principal stand on.
     pub fn revoke_owner(&self, owner: &Principal, now: Now) -> usize {
-        self.revoke(|of, _| of == owner, now)
+        self.revoke(|origin, _| origin.owner == *owner, now)
+    }
+
+    /// Takes back all that came of one request, by its number.
+    pub fn revoke_dialog(&self, id: u64, now: Now) -> usize {
+        self.revoke(|origin, _| origin.id == id, now)
     }
 
     /// Takes back a key: dialogs that stand on it.
     pub fn revoke_key(&self, proof: Proof, name: &str, now: Now) -> usize {
         let mark = self.keyer.mark(name.as_bytes());
-        self.revoke(|owner, key| owner.proof == proof && key == mark, now)
+        self.revoke(|origin, key| origin.owner.proof == proof && key == mark, now)
     }
 
     /// Ends what is due, so many at a time: while there are more, [`Associations::next_expiry`] is past.

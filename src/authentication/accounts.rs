@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::caller::{Caller, Renewal};
+use super::caller::{Caller, Renewal, Rights};
 use super::digest::{Ha1, Hash};
 use super::ready::Ready;
+use crate::enabler::ClassSet;
 use crate::hashing::{Seeded, seeded};
 use crate::identity::{Impu, NAME_MAX, Principal, Proof};
 
@@ -45,6 +46,8 @@ pub struct Account {
     pub identities: Arc<[Impu]>,
     /// Whether he may not use the service now: as if he did not exist.
     pub disabled: bool,
+    /// Classes that he may use, if he is held to a list of them.
+    pub classes: Option<ClassSet>,
 }
 
 /// Why an account cannot be taken.
@@ -68,6 +71,7 @@ impl Entry {
             key_name: username.into(),
             expires: None,
             strongest: AtomicU8::new(0),
+            rights: Rights { classes: self.account.classes, ..Rights::default() },
         })
     }
 }
@@ -184,7 +188,7 @@ mod tests {
     use super::*;
 
     fn account(secret: Secret) -> Account {
-        Account { secret, identities: Arc::new([]), disabled: false }
+        Account { secret, identities: Arc::new([]), disabled: false, classes: None }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use siphasher::sip::SipHasher13;
 
 use super::aka::{AkaAlgorithm, AkaNonce, parse_auts};
 use super::caller::{Caller, Renewal};
-use super::challenge::Row;
+use super::challenge::{EITHER, Row};
 use super::digest::{Ha1, Inputs, Qop, Response};
 use crate::admission::Recent;
 use crate::gate::{Halt, Lookup};
@@ -129,7 +129,7 @@ impl AkaRealm {
         self.settings.algorithms.iter().enumerate().map(move |(rank, algorithm)| {
             let realm = &self.settings.realm;
             let value = format!(
-                "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth,auth-int\""
+                "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, {EITHER}"
             );
             Row { value, rank }
         })
@@ -184,6 +184,7 @@ impl AkaRealm {
             key_name: impi.as_str().into(),
             expires: None,
             strongest: AtomicU8::new(0),
+            rights: Default::default(),
         };
         Ok(Verified { caller: Arc::new(caller), ha1, algorithm })
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::enabler::{Class, ClassSet, Entitlement, Family};
 use crate::identity::{Impu, Principal};
 use crate::instant::WallTime;
 use crate::transport::Group;
@@ -31,6 +32,43 @@ pub struct Caller {
     pub expires: Option<WallTime>,
     /// The rank of the best algorithm used with this key: what it is held to.
     pub strongest: AtomicU8,
+    /// What it may use of the classes that ask for a right.
+    pub rights: Rights,
+}
+
+/// A subscriber's right to one service, as his user security settings give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uss {
+    /// The service, by its identifier.
+    pub gsid: u32,
+    /// Flags that are set.
+    pub flags: Vec<u32>,
+}
+
+/// What a caller may use of the classes that ask for a right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Of a subscriber.
+    pub uss: Arc<[Uss]>,
+    /// Of an account that is held to a list.
+    pub classes: Option<ClassSet>,
+}
+
+impl Rights {
+    /// Whether they are enough for `class`, which asks for `asked`. Any other SIP asks for nothing.
+    pub fn allow(&self, class: Class, asked: Entitlement) -> bool {
+        if class.family() == Family::Sip {
+            return true;
+        }
+        match (self.classes, asked) {
+            (Some(classes), _) => classes.has(class),
+            (None, Entitlement::None) => true,
+            (None, Entitlement::Uss { gsid, flag }) => self
+                .uss
+                .iter()
+                .any(|uss| uss.gsid == gsid && flag.is_none_or(|flag| uss.flags.contains(&flag))),
+        }
+    }
 }
 
 /// When a key that its peer can make anew is to be, while there is still time for it.
@@ -78,6 +116,8 @@ impl Caller {
 pub struct Evidence {
     /// Credentials in this request: response right, nonce ours and fresh, count unspent.
     pub digest: Option<Arc<Caller>>,
+    /// Whether the response covers the body.
+    pub integral: bool,
     /// The flow's own handshake.
     pub channel: Option<Arc<Caller>>,
     /// Principals verified on this unbroken secure flow before.

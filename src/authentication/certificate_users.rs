@@ -219,6 +219,7 @@ impl CertificateUsers {
             key_name: key_name.into(),
             expires: Some(names.not_after),
             strongest: AtomicU8::new(0),
+            rights: Default::default(),
         }))
     }
 

@@ -53,6 +53,15 @@ impl Challenge {
         if self.status == 401 { "WWW-Authenticate" } else { "Proxy-Authenticate" }
     }
 
+    /// The same challenge, to be answered by a response that covers the body.
+    #[must_use]
+    pub fn integral(mut self) -> Self {
+        for row in &mut self.rows {
+            row.value = row.value.replace(EITHER, "qop=\"auth-int\"");
+        }
+        self
+    }
+
     /// The same for a peer who is to make another key first: of the realm of bootstrapping alone, where there is one.
     #[must_use]
     pub fn for_another_key(mut self) -> Self {
@@ -72,6 +81,9 @@ impl Challenge {
         }
     }
 }
+
+/// What most challenges leave to the UE.
+pub(super) const EITHER: &str = "qop=\"auth,auth-int\"";
 
 impl Offer {
     /// The algorithms of a listener.
@@ -127,7 +139,8 @@ impl Offer {
                     &nonce,
                     "\", algorithm=",
                     hash.as_str(),
-                    ", qop=\"auth,auth-int\"",
+                    ", ",
+                    EITHER,
                     if stale { ", stale=true" } else { "" },
                 ];
                 rows.push(Row { value: parts.concat(), rank });

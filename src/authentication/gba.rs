@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::enabler::Family;
 use crate::identity::Btid;
 use crate::keys::{NafId, UaId};
 
@@ -19,23 +20,31 @@ pub const PREFIX: &str = "3GPP-bootstrapping@";
 pub struct Naf {
     fqdn: Arc<str>,
     realm: Arc<str>,
-    /// Protocol identifier of the key for each class; today one for all.
-    pub ua: UaId,
-    id: NafId,
+    /// Whose keys prove a caller, for each family of classes.
+    ids: [Arc<[NafId]>; Family::COUNT],
     bsfs: Arc<[Arc<str>]>,
 }
 
 impl Naf {
-    /// A NAF of that FQDN that takes keys of these servers.
+    /// A NAF of that FQDN that takes keys of these servers: those of `ua`, and for location those of LOCSIP alone.
     pub fn new(fqdn: &str, ua: UaId, bsfs: impl IntoIterator<Item = Arc<str>>) -> Self {
         let fqdn = fqdn.to_ascii_lowercase();
-        Self {
-            id: NafId::new(&fqdn, ua),
+        let usual: Arc<[NafId]> = Arc::from([NafId::new(&fqdn, ua)]);
+        let naf = Self {
+            ids: std::array::from_fn(|_| Arc::clone(&usual)),
             realm: format!("{PREFIX}{fqdn}").into(),
             fqdn: fqdn.into(),
-            ua,
             bsfs: bsfs.into_iter().collect(),
+        };
+        naf.with_ids(Family::Locsip, &[UaId::LOCSIP])
+    }
+
+    /// The same, with these protocol identifiers for the classes of one family; they are tried in order.
+    pub fn with_ids(mut self, family: Family, uas: &[UaId]) -> Self {
+        if let Some(ids) = self.ids.get_mut(family as usize) {
+            *ids = uas.iter().map(|ua| NafId::new(&self.fqdn, *ua)).collect();
         }
+        self
     }
 
     /// The realm that is offered.
@@ -49,9 +58,10 @@ impl Naf {
         prefix == PREFIX.as_bytes() && host.eq_ignore_ascii_case(self.fqdn.as_bytes())
     }
 
-    /// The key that credentials are judged by: our FQDN, never one from the message.
-    pub fn naf_id(&self) -> &NafId {
-        &self.id
+    /// The keys that credentials of a family of classes are judged by: our FQDN, never one from the message. A key
+    /// of another family's protocol opens none of its doors.
+    pub fn naf_ids(&self, family: Family) -> &[NafId] {
+        self.ids.get(family as usize).map(|ids| &**ids).unwrap_or_default()
     }
 
     /// The B-TID in `username`, if its server is one of ours: no other is ever asked.

@@ -20,6 +20,7 @@ pub mod digest;
 pub mod flows;
 pub mod gba;
 pub mod info;
+mod keyed;
 pub mod nonce;
 mod ready;
 pub mod sec_agree;
@@ -28,7 +29,7 @@ pub mod tls_identity;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,26 +37,27 @@ use smallvec::SmallVec;
 
 pub use accounts::Accounts;
 pub use aka_realm::AkaRealm;
-pub use caller::{Caller, Evidence, Kind, Renewal};
+pub use caller::{Caller, Evidence, Kind, Renewal, Rights, Uss};
 pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
+pub(crate) use keyed::bootstrapped;
 pub use nonce::Nonces;
 pub use ready::Ready;
 pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
-use crate::gate::{Halt, Lookup};
-use crate::identity::{Btid, Principal, Proof, Realm};
+use crate::gate::Halt;
+use crate::identity::{Proof, Realm};
 use crate::instant::Now;
-use crate::keys::{KeyAnswer, KeySource};
+use crate::keys::KeySource;
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, ListenerId, Side};
 use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
-use digest::{Ha1, Hash, Inputs, Qop, Response};
+use digest::{Hash, Inputs, Qop};
 
 /// What stage 4 is told.
 #[derive(Clone, Debug)]
@@ -326,9 +328,10 @@ impl Authentication {
         let (rows, spans) = own_rows(admitted.message(), |realm| self.is_own_realm(realm))?;
         found.own_rows = Some(spans);
         found.failure = match self.any_right(&rows, &admitted, list, now) {
-            Ok(Some((caller, proof))) => {
+            Ok(Some(Right { caller, proof, integral })) => {
                 self.flows.note_verified(&arrival.flow, &caller, now);
                 found.evidence.digest = Some(caller);
+                found.evidence.integral = integral;
                 found.proof = proof;
                 None
             }
@@ -406,7 +409,6 @@ impl Authentication {
             return Err(bad());
         }
         let seal = self.nonces.open(row.or_empty("nonce"), now).ok_or(Refusal::NonceUnknown)?;
-        let (known, ha1) = self.secret(settings, row, hash, now)?;
         let inputs = Inputs {
             hash,
             session,
@@ -417,8 +419,12 @@ impl Authentication {
             nc: row.or_empty("nc"),
             qop,
         };
-        let right = Response::compute(&ha1, &inputs).verify(row.or_empty("response"));
-        let caller = known.filter(|_| right).ok_or_else(bad)?;
+        let naf = settings.naf.as_ref().filter(|naf| naf.is_realm(row.or_empty("realm")));
+        let right = match naf {
+            None => self.right_one(self.of_account(settings, row, hash), row, &inputs),
+            Some(naf) => self.right_key(naf, admitted.class().family(), row, &inputs, now)?,
+        };
+        let (caller, ha1) = right.ok_or_else(bad)?;
         if list.is_some_and(|(agreement, digits)| !agreement.covers(digits, &ha1, &inputs)) {
             return Err(Refusal::AgreementMismatch.into());
         }
@@ -433,7 +439,7 @@ impl Authentication {
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
             Box::new(ServerProof::new(row, ha1, hash, session, next))
         });
-        Ok((caller, proof))
+        Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
     }
 
     /// The same for the realm of cards.
@@ -457,40 +463,7 @@ impl Authentication {
             let (hash, session) = (algorithm.hash, algorithm.session);
             Box::new(ServerProof::new(row, ha1, hash, session, None))
         });
-        Ok((caller, proof))
-    }
-
-    /// The caller that a row names and his HA1; a decoy for names that are not known.
-    fn secret(
-        &self,
-        settings: &Settings,
-        row: &Credentials<'_>,
-        hash: Hash,
-        now: Now,
-    ) -> Result<(Option<Arc<Caller>>, Ha1), Halt> {
-        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
-        let decoy = || (None, Ha1::new(hash, username, realm, &self.decoy));
-        let Some(naf) = settings.naf.as_ref().filter(|naf| naf.is_realm(realm)) else {
-            let user = settings.account_realm.as_ref().and_then(|realm| {
-                let username = std::str::from_utf8(username).ok()?;
-                self.accounts.load().user(realm.as_str(), username, hash)
-            });
-            return Ok(user.map_or_else(decoy, |(caller, ha1)| (Some(caller), ha1)));
-        };
-        let Some(btid) = naf.btid(username) else { return Ok(decoy()) };
-        match self.keys.naf_key(&btid, naf.naf_id(), now) {
-            KeyAnswer::Known(key) if key.expires > now.wall => {
-                let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
-                // Another spelling of the realm is another HA1.
-                let usual = realm == naf.realm().as_bytes();
-                let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
-                Ok((Some(key.ready.caller(|| bootstrapped(&btid, &key))), ha1))
-            }
-            KeyAnswer::Known(_) | KeyAnswer::Unknown => Ok(decoy()),
-            KeyAnswer::Forbidden => Err(Refusal::KeyForbidden.into()),
-            KeyAnswer::Ask => Err(Halt::Wait(Lookup::NafKey { btid, naf: naf.naf_id().clone() })),
-            KeyAnswer::Unavailable => Err(Refusal::KeySourceUnavailable.into()),
-        }
+        Ok(Right { caller, proof, integral: row.or_empty("qop") == b"auth-int" })
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
@@ -522,20 +495,13 @@ impl Authentication {
     }
 }
 
-/// A caller whose response was right, and the edge's own proof where one is due.
-type Right = (Arc<Caller>, Option<Box<ServerProof>>);
-
-/// The caller that a bootstrapped key proves.
-pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
-    let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
-    Caller {
-        principal: Principal::new(Proof::Gba, name),
-        renewal: Renewal::of(key.created),
-        identities: Arc::clone(&key.identities),
-        key_name: btid.as_str().into(),
-        expires: Some(key.expires),
-        strongest: AtomicU8::new(0),
-    }
+/// A caller whose response was right.
+struct Right {
+    caller: Arc<Caller>,
+    /// The edge's own proof, where one is due.
+    proof: Option<Box<ServerProof>>,
+    /// Whether the response covers the body.
+    integral: bool,
 }
 
 /// Credentials, and where they stand.

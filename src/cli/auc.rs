@@ -56,7 +56,7 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
     Ok((Arc::new(bsf), state))
 }
 
-/// What the edge may have keys for: SIP Digest, and the handshakes that its listeners take.
+/// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.
 fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
     let taken = config.listeners_with_psk().next();
     let handshakes = taken.into_iter().flat_map(|_| {
@@ -66,5 +66,6 @@ fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
         };
         [suites, UaGrant::Exact(UaId::SHARED_KEY_TLS13)]
     });
-    naf.ua_ids.iter().map(|ua| UaGrant::Exact(*ua)).chain(handshakes).collect()
+    let digest = naf.ua_ids.iter().copied().chain(config.enablers.ids()).map(UaGrant::Exact);
+    digest.chain(handshakes).collect()
 }

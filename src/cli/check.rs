@@ -17,11 +17,11 @@ use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
 use crate::transport::peer::{ClientCertificate, Trust};
-use crate::transport::{Side, Transport};
+use crate::transport::{GroupId, Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
 const NOT_OFFERED: [&str; 4] =
-    ["bearer tokens", "classes cpm, locsip and push", "key servers of others (Zn)", "shared state"];
+    ["bearer tokens", "GBA Push", "key servers of others (Zn)", "shared state"];
 
 /// The arguments of `sipward check`.
 #[derive(Debug, clap::Args)]
@@ -122,7 +122,9 @@ fn of_config(config: &Config) -> Value {
         "peers": peers.collect::<Vec<_>>(),
         "routes": routes(config).into_iter().map(|(domain, peer)| json!({"domain": domain, "peer": peer}))
             .collect::<Vec<_>>(),
-        "enablers": {"reg": class(&config.enablers.reg), "sip": class(&config.enablers.sip)},
+        "enablers": config.enablers.demands().iter().map(|(name, demands)| (name.clone(), class(demands)))
+            .collect::<serde_json::Map<_, _>>(),
+        "enabler_mode": if config.enablers.observe { "observe" } else { "enforce" },
         "schemes": schemes(config).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "bsf": config.bsf.as_ref().map(|bsf| json!({"name": &*bsf.name, "listen": bsf.listen.to_string()})),
         "association": if config.association.observe { "observe" } else { "enforce" },
@@ -164,9 +166,9 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         table.print(out)?;
         writeln!(out)?;
         let mut table = Table::new(&["CLASS", "LEVEL", "SECURE FLOW", "RATE OF A CALLER", "BODY"]);
-        for (name, demands) in [("reg", &config.enablers.reg), ("sip", &config.enablers.sip)] {
+        for (name, demands) in config.enablers.demands_in_short() {
             table.row([
-                name.into(),
+                name,
                 demands.level.to_string(),
                 if demands.secure { "yes" } else { "no" }.into(),
                 demands.rate.shown().trim_matches('"').into(),
@@ -177,6 +179,9 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
         let mut table = Table::new(&["OFFERED", ""]);
         for (name, about) in schemes(config) {
+            table.row([name.into(), about]);
+        }
+        for (name, about) in services(config) {
             table.row([name.into(), about]);
         }
         table.print(out)?;
@@ -230,6 +235,28 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
         schemes.push(("certificate", format!("on {}{known}", asking.join(", "))));
     }
     schemes
+}
+
+/// Who stands behind the classes that only certain peers serve.
+fn services(config: &Config) -> Vec<(&'static str, String)> {
+    let name = |group: &GroupId| {
+        let peer = config.peers.get(usize::from(group.0));
+        peer.map(|peer| peer.name.to_string()).unwrap_or_default()
+    };
+    let names = |groups: &[GroupId]| groups.iter().map(name).collect::<Vec<_>>().join(" ");
+    let mut services = Vec::new();
+    if !config.enablers.locsip_groups.is_empty() {
+        services
+            .push(("locsip", format!("locations of {}", names(&config.enablers.locsip_groups))));
+    }
+    let servers = &config.enablers.push.servers;
+    let push =
+        servers.iter().map(|(application, groups)| format!("{application} of {}", names(groups)));
+    let push = push.collect::<Vec<_>>().join(", ");
+    if !push.is_empty() {
+        services.push(("push", push));
+    }
+    services
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -14,7 +14,9 @@ use crate::assembly::{Group, Plan, SharedKeys};
 use crate::authentication::{Naf, aka_realm};
 use crate::config::{self, Config};
 use crate::edge::GroupSpec;
-use crate::enabler::{reg::Reg, sip::Sip};
+use crate::enabler::Family;
+use crate::enabler::own::{Line, Own};
+use crate::enabler::reg::Reg;
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
@@ -111,7 +113,12 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
                 None => source,
             };
-            Some((Naf::new(&naf.fqdn, ua, names), source))
+            let mut naf = Naf::new(&naf.fqdn, ua, names)
+                .with_ids(Family::Locsip, &config.enablers.locsip_ids);
+            if let Some(ids) = &config.enablers.cpm_ids {
+                naf = naf.with_ids(Family::Cpm, ids);
+            }
+            Some((naf, source))
         }
         _ => None,
     };
@@ -170,17 +177,27 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             max_per_caller: config.association.max_per_caller,
             early_max: config.association.early_max,
             max_idle: config.association.max_idle,
+            location_max: config.enablers.locsip_longest,
+            location_strict: config.enablers.locsip_strict,
             grace: config.association.grace,
             rekey_window: config.association.rekey_window,
             rekey_deadline: config.association.rekey_deadline,
-            unsolicited: vec!["message-summary".into()],
+            unsolicited: unsolicited(&config.enablers),
+            bye_at_level_1: config.danger.bye_at_level_1.clone(),
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),
             groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),
         },
         secret: config.cluster.secret.clone(),
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
-        sip: Sip { demands: config.enablers.sip },
+        sip: config.enablers.sip.clone(),
+        cpm: config.enablers.cpm.clone(),
+        locsip: config.enablers.locsip.clone(),
+        locsip_groups: config.enablers.locsip_groups.clone(),
+        locsip_domains: config.enablers.locsip_domains.clone(),
+        push: config.enablers.push.clone(),
+        own: own(&config.enablers),
+        enablers_observe: config.enablers.observe,
         timings: config.forward.timings,
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,
@@ -203,6 +220,16 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         client_tls,
         ..Plan::new()
     })
+}
+
+/// What the core may notify of unasked: rule 30 knows these names in small letters.
+fn unsolicited(enablers: &config::Enablers) -> Vec<String> {
+    enablers.sip_unsolicited.iter().map(|event| event.to_ascii_lowercase()).collect()
+}
+
+/// Classes of the operator's own, each with its one line.
+fn own(enablers: &config::Enablers) -> Vec<(Vec<Line>, Own)> {
+    enablers.own.iter().map(|own| (vec![own.line.clone()], own.policy.clone())).collect()
 }
 
 /// The handshakes with shared keys of a listener.

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args as Clap;
@@ -28,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::plan::plan;
 use super::{GOOD, NO, USAGE, auc, endings};
 use crate::assembly::Running;
+use crate::association;
 use crate::config::reload::{Reloader, Report};
 use crate::config::renewal::Renewal;
 use crate::config::{self, Config, Problem};
@@ -246,6 +247,27 @@ impl Service {
             let about = "Dialogs held, ended ones included";
             metrics.gauge("sipward_associations", about, &[], move || {
                 shared.gate.associations.footprint() as u64
+            });
+            let shared = Arc::clone(&running.shared);
+            let about = "Dialogs that there is room for";
+            metrics.gauge("sipward_associations_max", about, &[], move || {
+                shared.gate.associations.room() as u64
+            });
+            let about = "Dialogs whose owner's key ended or was changed";
+            type Count = fn(&association::Noted) -> &AtomicU64;
+            let counts: [(_, Count); 2] =
+                [("renewed", |noted| &noted.rekeyed), ("broken", |noted| &noted.not_rekeyed)];
+            for (outcome, count) in counts {
+                let shared = Arc::clone(&running.shared);
+                let labels = [("outcome", outcome)];
+                metrics.count("sipward_association_rekeys_total", about, &labels, move || {
+                    count(shared.gate.associations.noted()).load(Ordering::Relaxed)
+                });
+            }
+            let shared = Arc::clone(&running.shared);
+            let (about, labels) = ("Dialogs that were made again", [("source", "token")]);
+            metrics.count("sipward_association_restored_total", about, &labels, move || {
+                shared.gate.associations.noted().restored.load(Ordering::Relaxed)
             });
             let shared = Arc::clone(&running.shared);
             let about =

@@ -3,7 +3,7 @@
 //! Takes:   the octets of the file; a name that ends in `.csv` is read as CSV, any other as TOML.
 //! Gives:   [`Accounts`], and what is wrong with which line.
 //! Keeps:   nothing.
-//! Refuses: usernames with a colon, accounts twice, HA1 of the wrong length, users with both or neither;
+//! Refuses: usernames with a colon, accounts twice, HA1 of the wrong length, users with both or neither, classes that are none;
 //!          identities that are no SIP or tel URI; more than 10 of those; lines over [`LINE_MAX`].
 //! Sources: RFC 7616 section 3.4.2; RFC 4180; V-96.
 //!
@@ -14,10 +14,11 @@
 //! realm = "example.net"                 # the edge's realm, if left out; its first domain then names the user
 //! identities = ["sip:alice@example.net"] # that one, if left out
 //! disabled = false
+//! classes = ["cpm", "locsip"]         # what it may use beyond plain SIP; all that ask for no right, if left out
 //! ```
 //!
 //! A CSV file begins with a line that names its columns, among `username`, `realm`, `password`, `md5`, `sha-256`,
-//! `sha-512-256`, `identities` (several with a space between) and `disabled`.
+//! `sha-512-256`, `identities` and `classes` (several with a space between) and `disabled`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::raw::{self, Document, Lines, Section};
 use crate::authentication::Accounts;
 use crate::authentication::accounts::{ACCOUNTS_MAX, Account, AccountUnfit, Secret};
 use crate::authentication::digest::{Ha1, Hash};
+use crate::enabler::{Class, ClassSet};
 use crate::identity::{Impu, Realm};
 use crate::wire::Uri;
 use crate::wire::uri::Scheme;
@@ -49,6 +51,8 @@ pub struct Home<'a> {
     pub realm: &'a Realm,
     /// The domain of their identities.
     pub domain: &'a str,
+    /// The names of the operator's own classes.
+    pub own: &'a [Box<str>],
 }
 
 /// Reads the accounts in `octets`, which stood in the file `name`.
@@ -79,6 +83,7 @@ struct Row<'a> {
     ha1: Vec<(Hash, Zeroizing<String>)>,
     identities: Vec<String>,
     disabled: bool,
+    classes: Option<Vec<String>>,
 }
 
 impl Row<'_> {
@@ -107,7 +112,8 @@ impl Row<'_> {
             return;
         };
         let (Some(secret), Some(identities)) = (secret, identities.flatten()) else { return };
-        let account = Account { secret, identities, disabled: self.disabled };
+        let Ok(classes) = self.classes(&who, home, notes) else { return };
+        let account = Account { secret, identities, disabled: self.disabled, classes };
         let (what, why) = match accounts.add(&realm, username, account) {
             Ok(()) => return,
             Err(AccountUnfit::Username) => (
@@ -152,6 +158,26 @@ impl Row<'_> {
         };
         notes.say(self.line, format!("{who} {what}"), why, "password = \"..\"");
         None
+    }
+
+    /// The classes that the account is held to; an error after saying what is wrong.
+    fn classes(&self, who: &str, home: Home<'_>, notes: &Notes) -> Result<Option<ClassSet>, ()> {
+        let Some(names) = &self.classes else { return Ok(None) };
+        let own = |name: &str| {
+            let place = home.own.iter().position(|own| **own == *name)?;
+            Some(ClassSet::default().with(Class::Own(u8::try_from(place).ok()?)))
+        };
+        let mut set = ClassSet::default();
+        for name in names {
+            let Some(more) = ClassSet::named(name).or_else(|| own(name)) else {
+                let what = format!("{who} is held to {name:?}, which is no class");
+                let why = "cpm, cpm.pager and so on, locsip, and classes of [[enabler.class]] are; any other SIP asks for no right";
+                notes.say(self.line, what, why, "classes = [\"cpm\", \"locsip\"]");
+                return Err(());
+            };
+            set = set.and(more);
+        }
+        Ok(Some(set))
     }
 
     fn identities(&self, who: &str, domain: &str, notes: &Notes) -> Option<Arc<[Impu]>> {
@@ -211,10 +237,11 @@ fn toml(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
         let identities = section.maybe::<Vec<String>>("identities").map(|spot| spot.value);
         let identities = identities.unwrap_or_default();
         let disabled = section.or("disabled", false);
+        let classes = section.maybe::<Vec<String>>("classes").map(|spot| spot.value);
         section.finish();
         let Some(username) = username.filter(|_| !unread) else { continue };
         let (username, realm) = (username.value.as_str(), realm.as_deref());
-        take(Row { line, username, realm, password, ha1, identities, disabled });
+        take(Row { line, username, realm, password, ha1, identities, disabled, classes });
     }
     root.finish();
 }
@@ -277,6 +304,9 @@ fn csv(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
                 Column::Identities => {
                     row.identities = cell.split_ascii_whitespace().map(str::to_owned).collect();
                 }
+                Column::Classes => {
+                    row.classes = Some(cell.split_ascii_whitespace().map(str::to_owned).collect());
+                }
                 Column::Disabled => match cell.to_ascii_lowercase().as_str() {
                     "true" | "yes" | "1" => row.disabled = true,
                     "false" | "no" | "0" => {}
@@ -302,6 +332,7 @@ enum Column {
     Ha1(Hash),
     Identities,
     Disabled,
+    Classes,
 }
 
 fn columns(head: &str, notes: &Notes) -> Option<Vec<Column>> {
@@ -316,9 +347,10 @@ fn columns(head: &str, notes: &Notes) -> Option<Vec<Column>> {
             "sha-512-256" => Column::Ha1(Hash::Sha512_256),
             "identities" => Column::Identities,
             "disabled" => Column::Disabled,
+            "classes" => Column::Classes,
             _ => {
                 let shown: String = name.chars().take(64).collect();
-                let why = "columns are: username, realm, password, md5, sha-256, sha-512-256, identities, disabled";
+                let why = "columns are: username, realm, password, md5, sha-256, sha-512-256, identities, disabled, classes";
                 notes.say(
                     1,
                     format!("{shown:?} is not a column"),

@@ -1,7 +1,7 @@
 //! Configuration, fields: what a single value may be.
 //!
 //! Takes:   one value as TOML has it.
-//! Gives:   times, sizes, rates, addresses, algorithms and texts; or what is wrong with it, and one that would do.
+//! Gives:   times, sizes, distances, rates, addresses, algorithms and texts; or what is wrong with it, and one that would do.
 //! Keeps:   nothing.
 //! Refuses: numbers without a unit where a unit is meant, times over ten years, sizes over 4 GiB, empty texts.
 //! Sources: TS 33.220 annex B.3 (Ua security protocol identifiers); RFC 8760 section 2 (algorithms).
@@ -55,6 +55,10 @@ pub trait Field: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Octets(pub usize);
 
+/// A distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Metres(pub u32);
+
 /// Values that can be written the way they are read.
 pub trait Shown {
     /// As TOML.
@@ -81,6 +85,12 @@ impl Shown for Octets {
             n if n.is_multiple_of(1 << 10) => format!("\"{} KiB\"", n >> 10),
             n => format!("\"{n} octets\""),
         }
+    }
+}
+
+impl Shown for Metres {
+    fn shown(&self) -> String {
+        format!("\"{} m\"", self.0)
     }
 }
 
@@ -194,6 +204,22 @@ impl Field for Octets {
         let octets = number.checked_mul(octets).filter(|octets| *octets <= 1 << 32);
         let octets = octets.and_then(|octets| usize::try_from(octets).ok());
         octets.map(Self).ok_or_else(|| Wrong::new::<Self>("is more than 4096 MiB"))
+    }
+}
+
+impl Field for Metres {
+    const WHY: &'static str = "distances are written with m or km";
+    const EXAMPLE: &'static str = "\"10 m\"";
+
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let (number, unit) = measured::<Self>(value, " m")?;
+        let metres: u64 = match unit {
+            "m" => 1,
+            "km" => 1000,
+            _ => return Err(Wrong::new::<Self>("has an unknown unit")),
+        };
+        let metres = number.checked_mul(metres).and_then(|metres| u32::try_from(metres).ok());
+        metres.map(Self).ok_or_else(|| Wrong::new::<Self>("is farther than anybody is"))
     }
 }
 
@@ -415,6 +441,16 @@ mod tests {
         }
         for text in ["1300", "'64 KB'", "'5000 MiB'", "'KiB'"] {
             assert!(read::<Octets>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn distances_have_units() {
+        for (text, metres) in [("'10 m'", 10), ("'2km'", 2000)] {
+            assert_eq!(read(text), Ok(Metres(metres)), "{text}");
+        }
+        for text in ["10", "'10'", "'10 miles'", "'5000000 km'"] {
+            assert!(read::<Metres>(text).is_err(), "{text}");
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Peer {
     pub identities: Vec<Arc<str>>,
     /// Whether its requests may have branches as RFC 2543 knew them, or none.
     pub rfc2543: bool,
+    /// Whether it is of the location service: what goes to it, or comes from it, is of class `locsip`.
+    pub location: bool,
 }
 
 /// One server of a group.
@@ -132,6 +134,7 @@ fn one(
     let written = section.maybe::<Vec<IpAddr>>("addresses");
     let identities = section.maybe::<Vec<String>>("identity");
     let rfc2543 = section.or("rfc2543", false);
+    let location = section.choice("enabler", &[("locsip", ())], "locsip").is_some();
     let mut table = section.table("tls");
     let trusts = table.has("ca");
     let dialling = dialling(&mut table, folder);
@@ -164,6 +167,7 @@ fn one(
         addresses,
         identities,
         rfc2543,
+        location,
     };
     Some((peer, dialling))
 }

@@ -1,4 +1,4 @@
-//! Configuration, policy: `[enabler]`, `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
+//! Configuration, policy: `[admission]`, `[forward]`, `[telemetry]` and `[danger]`.
 //!
 //! Takes:   the tables as written.
 //! Gives:   bounds, rates and modes, each with the default that stands here.
@@ -9,22 +9,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::proof::size;
 use super::raw::{Section, Spot};
 use crate::admission::Rate;
-use crate::enabler::{Demands, reg, sip};
 use crate::forward::reflected::Filter;
 use crate::forward::timers::Timings;
 use crate::telemetry;
-
-/// What the classes demand.
-#[derive(Clone, Copy, Debug)]
-pub struct Enablers {
-    /// Of REGISTER.
-    pub reg: Demands,
-    /// Of everything that claims no other class.
-    pub sip: Demands,
-}
 
 /// What one source may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +81,7 @@ pub struct Telemetry {
 }
 
 /// What weakens security, and is written down for that reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Danger {
     /// The page of counters may be served beyond loopback.
     pub metrics_beyond_loopback: bool,
@@ -100,29 +89,10 @@ pub struct Danger {
     pub bsf_accepts_auth: bool,
     /// The BSF tells which names are its subscribers.
     pub bsf_reveals_unknown: bool,
-}
-
-/// Reads `[enabler]`.
-pub(super) fn enablers(root: &mut Section<'_>) -> Enablers {
-    let mut section = root.table("enabler");
-    let reg = demands(section.table("reg"), reg::Reg::default().demands);
-    let sip = demands(section.table("sip"), sip::Sip::default().demands);
-    section.finish();
-    Enablers { reg, sip }
-}
-
-fn demands(mut section: Section<'_>, default: Demands) -> Demands {
-    let place = section.place_of("level");
-    let level = section.within("level", default.level, 0..=4);
-    if level < 2 {
-        let why = "under 2, requests pass that nobody proved to have sent";
-        section.notes().problem(&place, "asks for no proof", why, "2");
-    }
-    let secure = section.or("secure", default.secure);
-    let rate = section.or("rate", default.rate);
-    let body_max = size(&mut section, "body_max", default.body_max, 256 * 1024);
-    section.finish();
-    Demands { level, secure, rate, body_max }
+    /// What CPIM wraps may be in anybody's name.
+    pub cpim_from_anyone: bool,
+    /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the address that they registered from.
+    pub bye_at_level_1: Vec<String>,
 }
 
 /// Reads `[admission]`.
@@ -231,6 +201,16 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
 /// Reads `[danger]`: every switch that is on is warned of.
 pub(super) fn danger(root: &mut Section<'_>) -> Danger {
     let mut section = root.table("danger");
+    let bare = section.maybe::<Vec<String>>("bye_at_level_1").map(|Spot { value, place }| {
+        if value.iter().any(|name| name.trim().is_empty()) {
+            let why = "it would be the beginning of every name";
+            section.notes().problem(&place, "holds an empty name", why, "[\"OldPhone/1\"]");
+        } else if !value.is_empty() {
+            let why = "whoever sends from the address of such a phone ends its calls";
+            section.notes().warn(&place, "weakens security", why, "bye_at_level_1 = []");
+        }
+        value
+    });
     let mut switch = |key: &'static str, why: &'static str| {
         let Some(Spot { value, place }) = section.maybe::<bool>(key) else { return false };
         if value {
@@ -251,13 +231,18 @@ pub(super) fn danger(root: &mut Section<'_>) -> Danger {
             "bsf_reveals_unknown",
             "anybody can ask which names are subscribers",
         ),
+        bye_at_level_1: bare.unwrap_or_default(),
+        cpim_from_anyone: switch(
+            "cpim_from_anyone",
+            "with enabler.cpm.cpim_from = \"off\", messages show whatever sender their sender likes",
+        ),
     };
     section.finish();
     danger
 }
 
 /// Reads `[telemetry]`.
-pub(super) fn telemetry(root: &mut Section<'_>, danger: Danger) -> Telemetry {
+pub(super) fn telemetry(root: &mut Section<'_>, danger: &Danger) -> Telemetry {
     let mut section = root.table("telemetry");
     let notes = section.notes();
     let metrics = section.maybe::<SocketAddr>("metrics").map(|Spot { value, place }| {

@@ -83,7 +83,11 @@ pub struct Place {
 impl Place {
     /// The key without its tables.
     pub fn key(&self) -> &str {
-        self.path.rsplit_once('.').map_or(&self.path, |(_, key)| key)
+        let start = match self.path.strip_suffix('"') {
+            Some(path) => path.rfind('"'),
+            None => self.path.rfind('.').map(|at| at + 1),
+        };
+        start.and_then(|at| self.path.get(at..)).unwrap_or(&self.path)
     }
 
     /// `naf.fqdn = "192.0.2.7"`, or the path alone.

@@ -263,6 +263,20 @@ impl<'d> Section<'d> {
         self.asked.extend(keys);
     }
 
+    /// Every key of a table whose keys are free, with its value; those that are wrong are told of and left out.
+    pub fn entries<T: Field>(&self) -> Vec<(String, Spot<T>)> {
+        let mut found = Vec::new();
+        for (key, value) in self.table.into_iter().flat_map(|table| table.iter()) {
+            let name: &str = key.get_ref();
+            let place = self.place_of(name);
+            match T::read(value.get_ref()) {
+                Ok(value) => found.push((name.to_owned(), Spot { value, place })),
+                Err(wrong) => self.notes().problem(&place, &wrong.what, wrong.why, &wrong.value),
+            }
+        }
+        found
+    }
+
     /// Ends the reading: what was not asked for is unknown.
     pub fn finish(self) {
         let Some(table) = self.table else { return };
@@ -293,6 +307,8 @@ impl<'d> Section<'d> {
     }
 
     fn path_of(&self, key: &str) -> String {
+        let quoted = if key.contains('.') { format!("{key:?}") } else { key.to_owned() };
+        let key = quoted.as_str();
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 

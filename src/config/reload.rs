@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::{Config, Listener, Peer, Problem, Warning};
+use super::{Config, Enablers, Listener, Peer, Problem, Warning};
 
 /// The configuration in force, and where it came from.
 pub struct Reloader {
@@ -171,6 +171,8 @@ const KEYS: &[Key] = keys! {
     live "digest.uri_check" digest.uri_strict;
     waits "naf.fqdn" naf => fqdn;
     waits "naf.ua_ids" naf => ua_ids;
+    waits "enabler.cpm.ua_ids" enablers.cpm_ids;
+    waits "enabler.locsip.ua_ids" enablers.locsip_ids;
     waits "naf.association_lifetime" naf => association_lifetime;
     waits "naf.required" naf => required;
     waits "bsf.name" bsf => name;
@@ -201,8 +203,11 @@ const KEYS: &[Key] = keys! {
     live "association.rekey_deadline" association.rekey_deadline;
     live "association.digest_anchor" association.secure_flow_anchor;
     live "association.secure_flow_max_principals" association.secure_flow_max_principals;
+    live "enabler.mode" enablers.observe;
     live "enabler.reg" enablers.reg;
     live "enabler.sip" enablers.sip;
+    live "enabler.sip.unsolicited_events" enablers.sip_unsolicited;
+    live "enabler.cpm" enablers.cpm;
     live "admission.flow_rate" admission.flow_rate;
     live "admission.answer_rate" admission.answer_rate;
     live "admission.failures.flow" admission.flow_failures;
@@ -222,6 +227,8 @@ const KEYS: &[Key] = keys! {
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
     waits "danger.bsf_accepts_auth" danger.bsf_accepts_auth;
     waits "danger.bsf_reveals_unknown" danger.bsf_reveals_unknown;
+    live "danger.bye_at_level_1" danger.bye_at_level_1;
+    live "danger.cpim_from_anyone" danger.cpim_from_anyone;
 };
 
 /// In what they differ, and the old configuration with everything of the new one that may change while it serves.
@@ -230,6 +237,7 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
     let mut merged = old.clone();
     found.files(&mut merged, new);
     found.routes(&mut merged, new);
+    found.enablers(&mut merged, old, new);
     for key in KEYS.iter().filter(|key| (key.shown)(old) != (key.shown)(new)) {
         if let Some(take) = key.take {
             take(&mut merged, new);
@@ -321,12 +329,41 @@ impl Difference {
         if merged.routes == new.routes {
             return;
         }
-        let names = |peers: &[Peer]| peers.iter().map(|peer| Arc::clone(&peer.name)).collect();
-        let (before, after): (Vec<_>, Vec<_>) = (names(&merged.peers), names(&new.peers));
-        if self.live(before == after, "routes") {
+        if self.live(are_same(&merged.peers, &new.peers), "routes") {
             merged.routes = new.routes.clone();
         } else {
             self.restart(true, "route");
+        }
+    }
+
+    /// Classes that name peers: as routes. Accounts are held to classes by their places, so that accounts wait
+    /// with them.
+    fn enablers(&mut self, merged: &mut Config, old: &Config, new: &Config) {
+        let (to, from) = (&mut merged.enablers, &new.enablers);
+        let live = are_same(&merged.peers, &new.peers);
+        let location = |of: &Enablers| {
+            let ends = (of.locsip_longest, of.locsip_strict);
+            format!("{:?}", (&of.locsip, &of.locsip_groups, &of.locsip_domains, ends))
+        };
+        let (push, own) =
+            (|of: &Enablers| format!("{:?}", of.push), |of: &Enablers| format!("{:?}", of.own));
+        for (name, differs) in [
+            ("enabler.locsip", location(to) != location(from)),
+            ("enabler.push", push(to) != push(from)),
+            ("enabler.class", own(to) != own(from)),
+        ] {
+            self.live(live && differs, name);
+            self.restart(!live && differs, name);
+        }
+        if live {
+            to.locsip.clone_from(&from.locsip);
+            to.locsip_groups.clone_from(&from.locsip_groups);
+            to.locsip_domains.clone_from(&from.locsip_domains);
+            (to.locsip_longest, to.locsip_strict) = (from.locsip_longest, from.locsip_strict);
+            to.push.clone_from(&from.push);
+            to.own.clone_from(&from.own);
+        } else if to.own_names() != from.own_names() {
+            merged.authentication.clone_from(&old.authentication);
         }
     }
 
@@ -390,6 +427,7 @@ impl Difference {
                 ("members", members(old) != members(new)),
                 ("trust", old.by_certificate != new.by_certificate),
                 ("identity", old.identities != new.identities),
+                ("enabler", old.location != new.location),
             ] {
                 self.restart(differs, format!("peer[{at}].{key}"));
             }
@@ -400,6 +438,11 @@ impl Difference {
         }
         self.restart(merged.dialling.is_some() != new.dialling.is_some(), "peer.tls");
     }
+}
+
+/// Whether the same peers are in the same places.
+fn are_same(before: &[Peer], after: &[Peer]) -> bool {
+    before.iter().map(|peer| &peer.name).eq(after.iter().map(|peer| &peer.name))
 }
 
 /// Whether two listeners in one place are the same one, whatever else it is told.

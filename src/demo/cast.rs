@@ -67,6 +67,7 @@ pub(super) fn bsf() -> Result<Bsf, Trouble> {
             .collect(),
         key_lifetime: None,
         barred: false,
+        uss: Arc::from([]),
         card: Card::Gba,
     };
     let grant = NafGrant {
@@ -95,6 +96,7 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
         secret: Secret::Password(Zeroizing::new(MALLORY.into())),
         identities: [format!("sip:mallory@{DOMAIN}")].iter().filter_map(|t| Impu::new(t)).collect(),
         disabled: false,
+        classes: None,
     };
     accounts.add(DOMAIN, "mallory", mallory).map_err(|why| Trouble::Scene(format!("{why:?}")))?;
     let listen = |id, side, transports: &[Transport], name: &str| ListenSpec {

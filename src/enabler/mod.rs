@@ -1,97 +1,151 @@
 //! Stage 6, enabler: what the class of a request demands of its caller.
 //!
+//! 1. Direction: who may send the class at all.
+//! 2. Level and secure flow, in both modes.
+//! 3. Integrity, entitlement, length; then what the class itself looks at.
+//! 4. How many dialogs are open, how much was sent, whether it was here before.
+//!
 //! Takes:   [`Bound`], and the class that stage 3 read from the headers.
 //! Gives:   [`Permitted`], the only thing that stage 7 forwards.
-//! Keeps:   one bucket for each caller and class, bounded.
-//! Refuses: a level under the class's, a direction it does not have, too much of it, too long a body.
+//! Keeps:   one bucket for each caller and class, and what may be there once, bounded.
+//! Refuses: by the demands of the class, and by its own checks. Where it only observes, all but direction of push, level
+//!          and secure flow pass and are told of; registration is never only observed.
 //! Sources: SEC_CF 1.1 (OMA-RD-SEC_CF) section 5; RFC 3261 section 16.3 item 6.
 
+pub mod body;
+pub mod check;
+pub mod class;
+pub mod cpm;
+pub mod demands;
+pub mod hint;
+pub mod locsip;
+pub mod own;
+pub mod push;
+pub mod rates;
 pub mod reg;
+pub mod service;
 pub mod sip;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
+use smallvec::SmallVec;
 
-use crate::admission::{Bucket, Rate, Recent};
-use crate::association::Bound;
+pub use class::{Class, ClassSet, Family};
+pub use demands::{Demands, Entitlement, Integrity};
+pub use hint::{Recognisers, Unfit};
+pub use rates::{Meter, Payer, Toll, Tolls};
+
+use crate::admission::Rate;
+use crate::association::{Associations, Bound, Ruling};
+use crate::authentication::Caller;
 use crate::gate::Halt;
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::Side;
+use crate::transport::{Arrival, Flow, Side};
 use crate::wire::{Message, Method};
+use rates::Counts;
 
-/// The kind of service that a request is part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Registration.
-    Reg,
-    /// Any other SIP.
-    Sip,
-}
-
-impl Class {
-    /// The class that the headers of a request claim.
-    pub fn hint(message: &Message, _side: Side) -> Self {
-        if message.method() == Some(Method::Register) { Self::Reg } else { Self::Sip }
-    }
-
-    /// Its name in configuration, counters and spans.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reg => "reg",
-            Self::Sip => "sip",
-        }
-    }
-}
-
-/// What a class demands.
-#[derive(Clone, Copy, Debug)]
-pub struct Demands {
-    /// Least level of evidence on the UE side.
-    pub level: u8,
-    /// Whether the UE's flow must be secure.
-    pub secure: bool,
-    /// Requests of one caller.
-    pub rate: Rate,
-    /// Longest body from the UE side, in octets.
-    pub body_max: usize,
-}
-
-/// The policy of one class.
+/// The policy of a family of classes.
 ///
 /// What an attacker gains if an implementation errs: a request of a class that its caller may not use, or
 /// without the protection that its content needs; never an identity, since stages 4 and 5 stand before it.
 pub trait EnablerPolicy: Send + Sync {
-    /// What it demands of every request of its class.
-    fn demands(&self) -> Demands;
+    /// What it demands of every request of `class`.
+    fn demands(&self, class: Class) -> &Demands;
 
-    /// Whether requests of the class may come from `side`.
-    fn allows_direction(&self, side: Side) -> bool;
+    /// Whether requests of the class may come from `side`, inside a dialog of the class or not.
+    fn allows_direction(&self, side: Side, in_dialog: bool) -> bool;
 
-    /// Looks at one request from the UE side beyond the demands.
+    /// Where responses must cover the body, of that method.
+    fn integrity(&self, class: Class, _method: Method) -> Integrity {
+        self.demands(class).integrity
+    }
+
+    /// Looks at one request beyond the demands, from whichever side it comes.
     ///
     /// # Errors
     ///
     /// The refusal that the request earns.
-    fn check(&self, bound: &Bound<'_>) -> Result<(), Refusal>;
+    fn check(&self, _bound: &Bound<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// What one request pays. On the core side a dialog pays, and nobody outside of one.
+    fn tolls(&self, bound: &Bound<'_>) -> Tolls {
+        usual_tolls(self.demands(bound.class()), bound)
+    }
+
+    /// What may be there once within ten minutes, if the request is such a thing.
+    fn once(&self, _bound: &Bound<'_>) -> Option<Box<[u8]>> {
+        None
+    }
+
+    /// Whether a request from the core may go to its UE on `flow`: where the class asks for a secure flow, on one.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that the request earns if no other flow will do.
+    fn deliver(&self, bound: &Bound<'_>, flow: &Flow) -> Result<(), Refusal> {
+        let secure = self.demands(bound.class()).secure;
+        if secure && !flow.transport.is_secure() { Err(Refusal::Unreachable) } else { Ok(()) }
+    }
+
+    /// How much one UE may be sent of the class.
+    fn delivery_rate(&self) -> Option<Rate> {
+        None
+    }
 }
 
-/// Stage 6.
-pub struct Enablers {
-    policies: ArcSwap<Policies>,
-    callers: Recent<(Principal, Class), Bucket>,
+/// Requests, and new dialogs, by the demands of their class.
+pub fn usual_tolls(demands: &Demands, bound: &Bound<'_>) -> Tolls {
+    let class = bound.class();
+    let mut tolls = Tolls::new();
+    if bound.arrival().side == Side::Core {
+        return tolls;
+    }
+    tolls.push(Toll { meter: Meter::Requests(class), rate: demands.rate });
+    if let (Ruling::Forms(_), Some(rate)) = (bound.ruling(), demands.dialogs) {
+        tolls.push(Toll { meter: Meter::Dialogs(class.family()), rate });
+    }
+    tolls
 }
 
-/// The policy of each class.
+/// The policy of each family, and how classes are recognised.
 #[derive(Clone)]
 pub struct Policies {
+    /// Whether what is refused is only told of.
+    pub observe: bool,
+    /// How classes are recognised.
+    pub recognisers: Recognisers,
     /// Of registration.
     pub reg: Arc<dyn EnablerPolicy>,
     /// Of any other SIP.
     pub sip: Arc<dyn EnablerPolicy>,
+    /// Of messaging.
+    pub cpm: Arc<dyn EnablerPolicy>,
+    /// Of location.
+    pub locsip: Arc<dyn EnablerPolicy>,
+    /// Of push.
+    pub push: Arc<dyn EnablerPolicy>,
+    /// Of the operator's own classes, in the order of [`Recognisers::own`].
+    pub own: Vec<Arc<dyn EnablerPolicy>>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            observe: false,
+            recognisers: Recognisers::default(),
+            reg: Arc::new(reg::Reg::default()),
+            sip: Arc::new(sip::Sip::default()),
+            cpm: Arc::new(cpm::Cpm::default()),
+            locsip: Arc::new(locsip::Locsip::default()),
+            push: Arc::new(push::Push::default()),
+            own: Vec::new(),
+        }
+    }
 }
 
 impl Policies {
@@ -99,20 +153,50 @@ impl Policies {
     pub fn of(&self, class: Class) -> &dyn EnablerPolicy {
         match class {
             Class::Reg => &*self.reg,
-            Class::Sip => &*self.sip,
+            // One that is no longer configured is judged as any other SIP.
+            Class::Own(place) => self.own.get(usize::from(place)).map_or(&*self.sip, |own| &**own),
+            class => match class.family() {
+                Family::Sip | Family::Own => &*self.sip,
+                Family::Cpm => &*self.cpm,
+                Family::Locsip => &*self.locsip,
+                Family::Push => &*self.push,
+            },
         }
+    }
+
+    /// Adds a class of the operator's own: its signs and its policy. `false` if there is no room for another one.
+    pub fn add(&mut self, lines: Vec<own::Line>, policy: Arc<dyn EnablerPolicy>) -> bool {
+        if self.own.len() >= class::OWN_MAX {
+            return false;
+        }
+        self.recognisers.own.push(lines);
+        self.own.push(policy);
+        true
+    }
+
+    /// Whether a request that is challenged has to be answered with `auth-int`.
+    pub fn wants_integrity(&self, message: &Message, arrival: &Arrival) -> bool {
+        let class = self.recognisers.hint(message, arrival).unwrap_or_else(|unfit| unfit.class);
+        let method = message.method().unwrap_or(Method::Other);
+        self.of(class).integrity(class, method).is_due(arrival.flow.transport)
     }
 }
 
 impl std::fmt::Debug for Policies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policies").finish_non_exhaustive()
+        f.debug_struct("Policies").field("observe", &self.observe).finish_non_exhaustive()
     }
+}
+
+/// Stage 6.
+pub struct Enablers {
+    policies: ArcSwap<Policies>,
+    counts: Counts,
 }
 
 impl std::fmt::Debug for Enablers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enablers").field("callers", &self.callers.len()).finish()
+        f.debug_struct("Enablers").field("counts", &self.counts.len()).finish()
     }
 }
 
@@ -120,6 +204,7 @@ impl std::fmt::Debug for Enablers {
 #[derive(Debug)]
 pub struct Permitted<'m> {
     bound: Bound<'m>,
+    would: Option<Refusal>,
 }
 
 impl<'m> Permitted<'m> {
@@ -128,17 +213,26 @@ impl<'m> Permitted<'m> {
         &self.bound
     }
 
+    /// The service to be asserted to the core; none where the request only passes because that is observed.
+    pub fn service(&self) -> Option<&'static str> {
+        if self.would.is_some() { None } else { service::service_of(&self.bound) }
+    }
+
     /// Gives up the evidence for what stage 5 found.
     pub fn into_bound(self) -> Bound<'m> {
         self.bound
+    }
+
+    /// The refusal that enforcing the class would have given.
+    pub fn would(&self) -> Option<Refusal> {
+        self.would
     }
 }
 
 impl Enablers {
     /// Stage 6 with these policies; at most `max` callers are remembered for their rates.
-    pub fn new(reg: Arc<dyn EnablerPolicy>, sip: Arc<dyn EnablerPolicy>, max: usize) -> Self {
-        let policies = ArcSwap::from_pointee(Policies { reg, sip });
-        Self { policies, callers: Recent::new(max, Duration::from_secs(120)) }
+    pub fn new(policies: Policies, max: usize) -> Self {
+        Self { policies: ArcSwap::from_pointee(policies), counts: Counts::new(max) }
     }
 
     /// Puts other policies in the place of the present ones; how much each caller has sent stays counted.
@@ -146,46 +240,184 @@ impl Enablers {
         self.policies.store(Arc::new(policies));
     }
 
-    /// Permits one request.
+    /// The present policies: one request is judged by one set of them.
+    pub fn policies(&self) -> Guard<Arc<Policies>> {
+        self.policies.load()
+    }
+
+    /// Permits one request by `policies`, which are those of this stage.
     ///
     /// # Errors
     ///
-    /// [`Refusal::DirectionForbidden`], [`Refusal::LevelTooLow`], [`Refusal::BodyTooLarge`],
-    /// [`Refusal::RateExceeded`], and what the policy's own check says.
-    pub fn permit<'m>(&self, bound: Bound<'m>, now: Now) -> Result<Permitted<'m>, Halt> {
-        let (class, side) = (bound.class(), bound.arrival().side);
-        let policies = self.policies.load();
+    /// The refusal of the first demand or check that it does not meet.
+    pub fn permit<'m>(
+        &self,
+        bound: Bound<'m>,
+        policies: &Policies,
+        associations: &Associations,
+        now: Now,
+    ) -> Result<Permitted<'m>, Halt> {
+        let class = judged_class(&bound);
         let policy = policies.of(class);
-        if !policy.allows_direction(side) {
-            return Err(Refusal::DirectionForbidden.into());
-        }
-        if side == Side::Core || matches!(bound.method(), Method::Ack | Method::Cancel) {
-            return Ok(Permitted { bound });
-        }
-        let demands = policy.demands();
-        if !bound.in_dialog() {
-            if bound.evidence().level() < demands.level {
-                return Err(Refusal::LevelTooLow.into());
+        let observe = policies.observe && class != Class::Reg;
+        let mut would = bound.authenticated().admitted().unfit();
+        if !policy.allows_direction(bound.arrival().side, bound.in_dialog()) {
+            let refusal = Refusal::DirectionForbidden;
+            if class == Class::Push || !observe {
+                return Err(refusal.into());
             }
-            if demands.secure && !bound.arrival().flow.transport.is_secure() {
-                return Err(Refusal::LevelTooLow.into());
+            would = would.or(Some(refusal));
+        }
+        if matches!(bound.method(), Method::Ack | Method::Cancel) {
+            return Ok(Permitted { bound, would });
+        }
+        judge_level(policy.demands(class), &bound)?;
+        if let Err(refusal) = self.judge(policy, &bound, associations, now) {
+            if !observe {
+                return Err(refusal.into());
+            }
+            would = would.or(Some(refusal));
+        }
+        Ok(Permitted { bound, would })
+    }
+
+    /// Lines 3 and 4.
+    fn judge(
+        &self,
+        policy: &dyn EnablerPolicy,
+        bound: &Bound<'_>,
+        associations: &Associations,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let class = judged_class(bound);
+        let demands = policy.demands(class);
+        let from_ue = bound.arrival().side == Side::Ue;
+        if from_ue {
+            let due =
+                policy.integrity(class, bound.method()).is_due(bound.arrival().flow.transport);
+            let evidence = bound.evidence();
+            if due && evidence.digest.is_some() && !evidence.integral {
+                return Err(Refusal::IntegrityRequired);
+            }
+            let speaks = speaker(bound);
+            if !speaks.is_none_or(|caller| caller.rights.allow(class, demands.entitlement)) {
+                return Err(Refusal::ClassNotAllowed);
             }
         }
-        if bound.message().body().len() > demands.body_max {
-            return Err(Refusal::BodyTooLarge.into());
+        let longest = if from_ue { demands.body_max } else { demands.body_max_to_ue };
+        if bound.message().body().len() > longest {
+            return Err(Refusal::BodyTooLarge);
         }
-        policy.check(&bound)?;
-        if let Some(caller) = bound.caller() {
-            let key = (caller.principal.clone(), class);
-            if !self.callers.with(key, now.mono, |bucket, _| bucket.take(demands.rate, now.mono)) {
-                return Err(Refusal::RateExceeded.into());
+        policy.check(bound)?;
+        let opens =
+            matches!(bound.ruling(), Ruling::Forms(_)) && bound.message().expires() != Some(0);
+        if let (true, Some(max), Some(caller)) = (opens, demands.open_max, bound.caller())
+            && associations.open_of(&caller.principal, class.family()) >= max
+        {
+            return Err(Refusal::RateExceeded);
+        }
+        self.pay(policy, bound, now)?;
+        let first = policy.once(bound).is_none_or(|thing| self.counts.first(thing, now));
+        if first { Ok(()) } else { Err(Refusal::PushReplayed) }
+    }
+
+    fn pay(&self, policy: &dyn EnablerPolicy, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+        let payer = match (bound.arrival().side, bound.caller(), bound.ruling()) {
+            (Side::Ue, Some(caller), _) => Payer::Caller(caller.principal.clone()),
+            (Side::Core, _, Ruling::Inside(inside)) => Payer::Dialog(inside.origin.id),
+            _ => return Ok(()),
+        };
+        let mut tolls = policy.tolls(bound).into_iter();
+        let fits = tolls.all(|toll| self.counts.pay(&payer, toll, now));
+        if fits { Ok(()) } else { Err(Refusal::RateExceeded) }
+    }
+
+    /// Which of `flows` a request from the core may go to its UE on; `to` is whose they are.
+    ///
+    /// # Errors
+    ///
+    /// That of the first flow, if none will do; [`Refusal::RateExceeded`].
+    pub fn deliver(
+        &self,
+        bound: &Bound<'_>,
+        flows: &mut SmallVec<[Flow; 2]>,
+        to: Option<&Principal>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (class, policies) = (bound.class(), self.policies.load());
+        let policy = policies.of(class);
+        let mut refusal = None;
+        flows.retain(|flow| match policy.deliver(bound, flow) {
+            Ok(()) => true,
+            Err(why) => {
+                refusal = refusal.or(Some(why));
+                false
             }
+        });
+        if let (true, Some(refusal)) = (flows.is_empty(), refusal) {
+            return Err(refusal);
         }
-        Ok(Permitted { bound })
+        let Some(rate) = policy.delivery_rate() else { return Ok(()) };
+        let payer = match (bound.ruling(), to) {
+            (Ruling::Inside(inside), _) => Payer::Dialog(inside.origin.id),
+            (_, Some(to)) => Payer::Caller(to.clone()),
+            (_, None) => return Ok(()),
+        };
+        let toll = Toll { meter: Meter::Deliveries(class), rate };
+        let fits = policies.observe || self.counts.pay(&payer, toll, now);
+        if fits { Ok(()) } else { Err(Refusal::RateExceeded) }
     }
 
     /// Callers remembered.
     pub fn footprint(&self) -> usize {
-        self.callers.len()
+        self.counts.len()
     }
+}
+
+/// The class that a request is judged by. Where a server began a session with a push, its UE has to be able to answer
+/// and to end it: what brings no push of its own there is any other SIP.
+fn judged_class(bound: &Bound<'_>) -> Class {
+    let claimed = bound.authenticated().admitted().claimed();
+    let answers = bound.class() == Class::Push
+        && claimed != Class::Push
+        && bound.in_dialog()
+        && bound.arrival().side == Side::Ue;
+    if answers { claimed } else { bound.class() }
+}
+
+/// Line 2. Inside a dialog, rule 14 has asked already for what the dialog began with; a class of a family of its own
+/// may ask for more.
+fn judge_level(demands: &Demands, bound: &Bound<'_>) -> Result<(), Refusal> {
+    let (evidence, flow) = (bound.evidence(), &bound.arrival().flow);
+    if bound.arrival().side == Side::Core {
+        let short = evidence.level() < demands.core_level;
+        return if short { Err(Refusal::LevelTooLow) } else { Ok(()) };
+    }
+    let level = match bound.ruling() {
+        Ruling::Inside(_) if judged_class(bound).family() == Family::Sip => return Ok(()),
+        Ruling::Inside(_) if bound.would().is_some() => demands.level,
+        Ruling::Inside(inside) => evidence.of(&inside.origin.owner).1,
+        Ruling::Alone | Ruling::Forms(_) => evidence.level(),
+    };
+    if level < demands.level {
+        // A response would lift a handshake's 3 to 4, and nothing at all to 2.
+        let by_digest = evidence.digest.is_none() && (demands.level <= 2 || level == 3);
+        return Err(if by_digest { Refusal::CredentialsMissing } else { Refusal::LevelTooLow });
+    }
+    if demands.secure && !flow.transport.is_secure() {
+        return Err(Refusal::SecureRequired);
+    }
+    Ok(())
+}
+
+/// Whose request from the UE side it is: proved by itself, or inside a dialog by its owner's secure flow.
+pub fn speaker<'b>(bound: &'b Bound<'_>) -> Option<&'b Arc<Caller>> {
+    let evidence = bound.evidence();
+    evidence.caller().or_else(|| match bound.ruling() {
+        Ruling::Inside(inside) => {
+            let owner = &inside.origin.owner;
+            evidence.secure_flow.iter().find(|caller| caller.principal == *owner)
+        }
+        Ruling::Alone | Ruling::Forms(_) => None,
+    })
 }

@@ -8,7 +8,7 @@
 //!          another Contact that is to stay, a reg-id or instance twice.
 //! Sources: RFC 3261 section 10.3; RFC 5626 section 6; `RG-02`, `RG-05`, `V-131`.
 
-use super::{Demands, EnablerPolicy};
+use super::{Class, Demands, EnablerPolicy};
 use crate::admission::Rate;
 use crate::association::Bound;
 use crate::refusal::Refusal;
@@ -31,17 +31,16 @@ pub struct Reg {
 impl Default for Reg {
     fn default() -> Self {
         let rate = Rate { burst: 6, ..Rate::per_minute(6) };
-        let demands = Demands { level: 2, secure: false, rate, body_max: 8 * 1024 };
-        Self { demands, third_party: false }
+        Self { demands: Demands::new(rate, 8 * 1024), third_party: false }
     }
 }
 
 impl EnablerPolicy for Reg {
-    fn demands(&self) -> Demands {
-        self.demands
+    fn demands(&self, _class: Class) -> &Demands {
+        &self.demands
     }
 
-    fn allows_direction(&self, side: Side) -> bool {
+    fn allows_direction(&self, side: Side, _in_dialog: bool) -> bool {
         side == Side::Ue
     }
 

@@ -114,7 +114,8 @@ impl std::fmt::Debug for Asserted<'_> {
     }
 }
 
-/// What a request loses and gains when it goes to the other side; `ue` is the listener for UEs on its way.
+/// What a request loses and gains when it goes to the other side; `service` is what is asserted of it, `ue` the
+/// listener for UEs on its way.
 ///
 /// # Errors
 ///
@@ -123,6 +124,7 @@ pub fn edit_request(
     bound: &Bound<'_>,
     gate: &Gate,
     settings: &Settings,
+    service: Option<&str>,
     ue: Option<ListenerId>,
 ) -> Result<Edits, Refusal> {
     let message = bound.message();
@@ -131,7 +133,7 @@ pub fn edit_request(
     let asserted = Asserted {
         settings,
         identities: Some(identities),
-        service: None,
+        service,
         is_own_realm: &|realm| gate.authentication.is_own_realm(realm),
         own_rows: bound.authenticated().own_rows(),
         sec_agree: ue.is_some_and(|listener| gate.authentication.agrees(listener)),

@@ -17,12 +17,12 @@ use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::transaction::ClientInput;
-use super::{Output, Settings, asserted, returning, session};
-use crate::association::{Bound, Ruling};
-use crate::enabler::Permitted;
+use super::{Destination, Output, Settings, asserted, returning, session};
+use crate::association::{Bound, Ruling, Sent};
+use crate::enabler::{Class, Permitted};
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{ListenerId, Pending, Side};
+use crate::transport::{Flow, ListenerId, Pending, Side};
 use crate::wire::device::{Asked, asks_outbound};
 use crate::wire::{Method, Name};
 
@@ -40,17 +40,19 @@ impl Proxy {
         ticket: &Ticket,
         now: Now,
     ) -> Result<Option<Refusal>, Refusal> {
+        let service = permitted.service();
         let bound = permitted.into_bound();
         match bound.method() {
             Method::Cancel => self.cancel(&bound, ticket, now).map(|()| None),
             Method::Ack => self.forward_ack(&bound, ticket, now),
-            _ => self.forward_request(&bound, ticket, now),
+            _ => self.forward_request(&bound, service, ticket, now),
         }
     }
 
     pub(super) fn forward_request(
         &mut self,
         bound: &Bound<'_>,
+        service: Option<&str>,
         ticket: &Ticket,
         now: Now,
     ) -> Result<Option<Refusal>, Refusal> {
@@ -62,9 +64,12 @@ impl Proxy {
         if self.footprint() >= settings.transactions_max || flow_full {
             return Err(Refusal::TransactionsFull);
         }
-        let mut route = route::route(bound, &self.shared, &settings, now)?;
+        let found = route::route(bound, &self.shared, &settings, now);
+        let mut route = found.map_err(|refusal| awaited(bound, refusal))?;
+        self.keep_to_class(bound, &mut route, now)?;
         let ue = listener_for_ues(bound, &route);
-        let mut edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let headers = &settings.headers;
+        let mut edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
         let session = session::ask(message, &mut edits)?;
         let (register, token) = self.prepare_register(bound, &settings, now)?;
         let associations = Arc::clone(&self.shared.gate.associations);
@@ -148,6 +153,28 @@ impl Proxy {
         self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
+    /// Leaves out the flows to a UE that the class of a request may not go over.
+    fn keep_to_class(&self, bound: &Bound<'_>, route: &mut Route, now: Now) -> Result<(), Refusal> {
+        let owner = match &route.sent {
+            Sent::Core(_) => return Ok(()),
+            Sent::Ue(_, caller) => Some(&caller.principal),
+            Sent::Inside if bound.arrival().side == Side::Ue => return Ok(()),
+            Sent::Inside => None,
+        };
+        let mut flows: SmallVec<[Flow; 2]> =
+            route.destinations.iter().filter_map(route::flow_of).collect();
+        self.shared.gate.enablers.deliver(bound, &mut flows, owner, now)?;
+        let way = flows.first().copied().ok_or(Refusal::NoRoute)?;
+        if let Sent::Ue(first, _) = &mut route.sent {
+            *first = way;
+        }
+        route.destinations.retain(|to| match to {
+            Destination::Flow(flow) => flows.contains(flow),
+            Destination::Target(_) => false,
+        });
+        Ok(())
+    }
+
     /// A binding and its token for a REGISTER from a UE.
     pub(super) fn prepare_register(
         &mut self,
@@ -199,7 +226,8 @@ impl Proxy {
         let settings = self.settings();
         let route: Route = route::route(bound, &self.shared, &settings, now)?;
         let ue = listener_for_ues(bound, &route);
-        let edits = asserted::edit_request(bound, &self.shared.gate, &settings.headers, ue)?;
+        let headers = &settings.headers;
+        let edits = asserted::edit_request(bound, &self.shared.gate, headers, None, ue)?;
         if let Some(bridge) = &inside.bridge {
             return self
                 .ack_across(bound, bridge, edits, &route, &ticket.loop_part)
@@ -275,6 +303,12 @@ impl Proxy {
         self.put_back(id, context);
         Ok(())
     }
+}
+
+/// Of a location the watcher's next flow is waited for: his server is asked to come again.
+fn awaited(bound: &Bound<'_>, refusal: Refusal) -> Refusal {
+    let waits = bound.in_dialog() && bound.class() == Class::Locsip;
+    if waits && refusal == Refusal::FlowGone { Refusal::AnchorMissing } else { refusal }
 }
 
 /// The listener for UEs on the way of a request.

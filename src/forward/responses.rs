@@ -175,6 +175,10 @@ impl Proxy {
         }
         if matches!(status, 200..=299) {
             self.note_registration(context, response, now);
+            // Whoever called may have lost his connection while it rang.
+            if context.side == Side::Ue && !self.shared.is_open(&context.flow) {
+                self.shared.gate.associations.lose(&context.flow, now);
+            }
         }
         let settings = self.settings();
         let (side, gate) = (context.side, &self.shared.gate);
@@ -450,7 +454,8 @@ Content-Length: 0
     #[test]
     fn a_flow_that_ends_costs_what_waits_for_it_and_not_what_waits() {
         let mut settings = LabSettings::default();
-        settings.sip.demands.rate = Rate::per_second(10_000);
+        let rate = Rate::per_second(10_000);
+        (settings.sip.demands.rate, settings.sip.demands.dialogs) = (rate, None);
         let mut lab = Lab::new(settings);
         let sent = messages(&mut lab, 2000);
         assert_eq!((sent.len(), lab.journey().proxy().on_the_way.len()), (2000, 2000));

@@ -108,6 +108,7 @@ mod tests {
             key_lifetime: None,
             barred: false,
             card: Card::Gba,
+            uss: Arc::from([]),
         };
         let grant = NafGrant {
             host: "edge".into(),

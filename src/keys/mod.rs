@@ -25,7 +25,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::authentication::Ready;
+use crate::authentication::{Ready, Uss};
 use crate::identity::{Btid, Impi, Impu};
 use crate::instant::{Now, WallTime};
 
@@ -136,6 +136,8 @@ pub struct NafKey {
     pub impi: Option<Impi>,
     /// Public identities of the subscriber, the default one first.
     pub identities: Arc<[Impu]>,
+    /// What the subscriber may use, of the services that this NAF asked about.
+    pub uss: Arc<[Uss]>,
     /// When the key ends.
     pub expires: WallTime,
     /// When the bootstrapping run was.

@@ -281,6 +281,7 @@ mod tests {
             impi: None,
             identities: Arc::from([]),
             expires: WallTime::from_unix(expires),
+            uss: Arc::from([]),
             created: WallTime::from_unix(0),
             ready: Default::default(),
         }))

@@ -304,6 +304,7 @@ impl PskKeys {
             key_name: (&*name).into(),
             expires: known.expires,
             strongest: AtomicU8::new(0),
+            rights: Default::default(),
         };
         let proof = PskProof {
             caller: Arc::new(caller),

@@ -84,6 +84,9 @@ pub struct Metrics {
     outcomes: Vec<Counter>,
     evidence: Vec<Counter>,
     refusals: HashMap<&'static str, Counter>,
+    alarms: Vec<Counter>,
+    /// Of classes that are only observed; each made when first counted.
+    would: HashMap<&'static str, OnceLock<Counter>>,
     /// Made when first counted: most of them never are.
     rules: Vec<OnceLock<Counter>>,
     faults: Vec<(Counter, Episode)>,
@@ -158,6 +161,10 @@ impl Metrics {
             let counter = of("sipward_refusals_total", "Messages refused.", &[("refusal", name)]);
             (name, counter)
         };
+        let by_alarm = |alarm: &&'static str| {
+            let about = "Times that somebody reached for what is another's.";
+            of("sipward_alarms_total", about, &[("alarm", *alarm)])
+        };
         let by_fault = |(_, name)| {
             let counter = of("sipward_faults_total", "What is ours to regret.", &[("fault", name)]);
             (counter, Episode::default())
@@ -171,6 +178,8 @@ impl Metrics {
             outcomes: OUTCOMES.into_iter().map(by_outcome).collect(),
             evidence: KINDS.into_iter().map(by_kind).collect(),
             refusals: Refusal::NAMES.iter().map(|name| by_refusal(name)).collect(),
+            alarms: Refusal::ALARMS.iter().map(by_alarm).collect(),
+            would: Refusal::NAMES.iter().map(|name| (*name, OnceLock::new())).collect(),
             rules: (0..(RULES + 1) * MODES.len() * METHODS.len() * SIDES.len())
                 .map(|_| OnceLock::new())
                 .collect(),
@@ -266,6 +275,15 @@ impl Metrics {
         }
     }
 
+    /// Counts what the class of a request would have been refused for.
+    fn observed(&self, refusal: Refusal) {
+        let name = refusal.name();
+        let Some(cell) = self.would.get(name) else { return };
+        let about = "Requests that passed because their class is only observed.";
+        let make = || counter(&self.recorder, "sipward_would_total", about, &[("refusal", name)]);
+        cell.get_or_init(make).increment(1);
+    }
+
     /// Counts rule `rule`, as enforced or as one that would have been.
     fn ruled(&self, rule: u8, mode: usize, decision: &Decision) {
         let (method, side) = (method_index(decision.method), side_index(decision.side));
@@ -332,6 +350,19 @@ impl Watch for Metrics {
         }
         if let Some(rule) = would.and_then(Refusal::rule) {
             self.ruled(rule, 1, decision);
+        }
+        // Whether it is refused or only observed: somebody tries.
+        let refused = match outcome {
+            Outcome::Refused(refusal) | Outcome::Dropped(refusal) => Some(refusal),
+            _ => would,
+        };
+        if let Some(alarm) = refused.and_then(Refusal::alarm)
+            && let Some(place) = Refusal::ALARMS.iter().position(|known| *known == alarm)
+        {
+            add(&self.alarms, place);
+        }
+        if let Some(refusal) = decision.class_would {
+            self.observed(refusal);
         }
         if let Outcome::Refused(refusal) | Outcome::Dropped(refusal) = outcome {
             self.refused(refusal);
@@ -422,7 +453,20 @@ mod tests {
             Flow { transport: Transport::Udp, listener: ListenerId(0), remote, connection: None };
         let (side, evidence) = (Side::Ue, Kind::None);
         let (rule, would, dialog, class) = (0, None, None, None);
-        Decision { method, status, side, flow, outcome, evidence, rule, would, dialog, class }
+        let class_would = None;
+        Decision {
+            method,
+            status,
+            side,
+            flow,
+            outcome,
+            evidence,
+            rule,
+            would,
+            class_would,
+            dialog,
+            class,
+        }
     }
 
     #[test]
@@ -433,6 +477,7 @@ mod tests {
         metrics.decided(&Decision {
             rule: 1,
             would: Some(Refusal::WrongSide),
+            class_would: Some(Refusal::ListTooLong),
             side: Side::Core,
             ..decision(Method::Other, 0, Outcome::Forwarded)
         });
@@ -447,8 +492,12 @@ mod tests {
             r#"sipward_refusals_total{refusal="AssociationMismatch"} 1"#,
             r#"sipward_refusals_total{refusal="NonceStale"} 0"#,
             r#"sipward_association_evidence_total{evidence="none"} 2"#,
+            r#"sipward_alarms_total{alarm="foreign_identity"} 1"#,
+            r#"sipward_alarms_total{alarm="wrong_side"} 1"#,
+            r#"sipward_alarms_total{alarm="foreign_flow"} 0"#,
             r#"sipward_association_rules_total{rule="4",mode="enforced",method="BYE",side="ue"} 1"#,
             r#"sipward_association_rules_total{rule="26",mode="would",method="OTHER",side="core"} 1"#,
+            r#"sipward_would_total{refusal="ListTooLong"} 1"#,
             r#"sipward_faults_total{fault="mail_full"} 1"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");

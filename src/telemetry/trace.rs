@@ -165,7 +165,7 @@ Content-Length: 0
             ("sip.call_id", call_id.as_str()),
             ("flow.id", "tls-7.0"),
             ("auth.scheme", "secure-flow"),
-            ("assoc.id", "1"),
+            ("assoc.id", "1000000000"),
             ("assoc.rule", "1"),
             ("enabler.name", "sip"),
         ] {

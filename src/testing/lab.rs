@@ -19,14 +19,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::Signer;
+use super::{LOCATION, SLP, Signer};
 use crate::admission::{self, Admission};
 use crate::association::{self, Associations};
 use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Caller, Naf, Nonces, Offer, digest::Hash, nonce,
 };
-use crate::enabler::{Enablers, reg::Reg, sip::Sip};
+use crate::enabler::Enablers;
+use crate::enabler::own::{Line, Own};
+use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
@@ -88,6 +90,16 @@ pub struct LabSettings {
     pub reg: Reg,
     /// Stage 6, plain SIP.
     pub sip: Sip,
+    /// Stage 6, messaging.
+    pub cpm: Cpm,
+    /// Stage 6, location.
+    pub locsip: Locsip,
+    /// Stage 6, push.
+    pub push: Push,
+    /// Stage 6, classes of the operator's own.
+    pub own: Vec<(Vec<Line>, Own)>,
+    /// Whether stage 6 only tells of what it would refuse.
+    pub observe: bool,
     /// Stage 7.
     pub forward: forward::Settings,
     /// Addresses of the core's servers, in order.
@@ -146,6 +158,11 @@ impl Default for LabSettings {
             association: association::Settings::default(),
             reg: Reg::default(),
             sip: Sip::default(),
+            cpm: Cpm::default(),
+            locsip: Locsip::default(),
+            push: Push { servers: vec![("ulp.ua".into(), vec![SLP])], ..Push::default() },
+            own: Vec::new(),
+            observe: false,
             forward: forward::Settings {
                 listeners: vec![
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),
@@ -176,7 +193,7 @@ impl Default for LabSettings {
 /// Somebody who sends and receives.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    arrival: Arrival,
+    pub(super) arrival: Arrival,
 }
 
 impl Peer {
@@ -236,7 +253,13 @@ impl Peer {
         Self::new(Transport::Udp, from, Side::Core, 2, None)
     }
 
-    fn new(transport: Transport, from: &str, side: Side, listener: u16, slot: Option<u32>) -> Self {
+    pub(super) fn new(
+        transport: Transport,
+        from: &str,
+        side: Side,
+        listener: u16,
+        slot: Option<u32>,
+    ) -> Self {
         let local = if side == Side::Ue { "198.51.100.1:5060" } else { "198.51.100.2:5060" };
         let flow = Flow {
             transport,
@@ -297,10 +320,15 @@ impl Resolved for Core {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
         let target = |address: &&str| {
             let address = address.parse().expect("an address");
-            let (transport, domain) = (Transport::Udp, "core.example.net".into());
-            Target { transport, address, domain, group }
+            let transport = if group == GroupId(0) { Transport::Udp } else { Transport::Tls };
+            Target { transport, address, domain: "core.example.net".into(), group }
         };
-        Arc::new(self.0.iter().map(target).collect())
+        let addresses = match group {
+            LOCATION => vec!["203.0.113.30:5061"],
+            SLP => vec!["203.0.113.40:5061"],
+            _ => self.0.clone(),
+        };
+        Arc::new(addresses.iter().map(target).collect())
     }
 }
 
@@ -399,6 +427,8 @@ impl Lab {
             let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
             keys.put(Btid::new(btid).expect("a B-TID"), naf, KeyAnswer::Known(Arc::new(key)));
         }
+        keys.put_location(now);
+        let policies = settings.policies();
         // Numbers of a later process are others.
         let first = now.mono.as_micros();
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
@@ -412,7 +442,7 @@ impl Lab {
                 [2; 32],
             ),
             associations: Arc::new(Associations::new(settings.association, [3; 16], first)),
-            enablers: Enablers::new(Arc::new(settings.reg), Arc::new(settings.sip), 10_000),
+            enablers: Enablers::new(policies, 10_000),
             tag_key: [4; 16],
         };
         let gone = Arc::new(ClosedOnes::default());
@@ -560,6 +590,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         impi: Impi::new(impi),
         identities: identities.iter().filter_map(|text| Impu::new(text)).collect(),
         expires: expires.wall,
+        uss: Arc::from([]),
         created: WallTime::from_unix(expires.wall.as_unix().saturating_sub(3600)),
         ready: Default::default(),
     }

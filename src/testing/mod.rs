@@ -6,8 +6,10 @@
 //! Refuses: nothing; it panics where a test is written wrongly.
 //! Sources: none.
 
+pub mod enablers;
 pub mod lab;
 pub mod sign;
 
+pub use enablers::{LOCATION, SLP, UE1_LOCSIP_PASSWORD};
 pub use lab::{Lab, LabKeys, LabSettings, Peer, Sent};
 pub use sign::Signer;

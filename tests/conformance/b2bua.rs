@@ -19,6 +19,7 @@ struct World {
 /// Alice on TLS, known by her handshake, before an edge that bridges.
 fn world() -> World {
     let alice = Arc::new(Caller {
+        rights: Default::default(),
         principal: Principal::new(Proof::Gba, "ue1@ims.example.net"),
         identities: [Impu::new("sip:alice@example.net").expect("a URI")].into(),
         key_name: UE1_BTID.into(),

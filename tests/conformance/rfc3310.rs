@@ -93,6 +93,7 @@ fn section_3_4_vectors_for_sip() {
         key_lifetime: None,
         barred,
         card: Card::Gba,
+        uss: Arc::from([]),
     };
     let config = BsfConfig::new("bsf.home1.net");
     let auc = Bsf::new(config, vec![subscriber(false)], vec![], [0; 32]).expect("fit");

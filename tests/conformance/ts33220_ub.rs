@@ -56,6 +56,7 @@ fn subscriber(last: Sqn) -> Subscriber {
         key_lifetime: None,
         barred: false,
         card: Card::Gba,
+        uss: Arc::from([]),
     }
 }
 

@@ -34,6 +34,7 @@ fn world_of(settings: LabSettings) -> Apart {
 /// What the handshake of alice's phone proves.
 pub(crate) fn alice() -> Arc<Caller> {
     Arc::new(Caller {
+        rights: Default::default(),
         principal: Principal::new(Proof::Gba, "ue1@ims.example.net"),
         identities: [Impu::new("sip:alice@example.net").expect("a URI")].into(),
         key_name: UE1_BTID.into(),

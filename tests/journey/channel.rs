@@ -24,6 +24,7 @@ fn alice(lab: &Lab) -> Arc<Caller> {
         key_name: UE1_BTID.into(),
         expires: Some((lab.now + LIFE).wall),
         strongest: Default::default(),
+        rights: Default::default(),
     })
 }
 

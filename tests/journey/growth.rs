@@ -19,7 +19,7 @@ fn boundless() -> Lab {
     let mut settings = LabSettings::default();
     settings.admission.flow_rate = rate;
     settings.reg.demands.rate = rate;
-    settings.sip.demands.rate = rate;
+    (settings.sip.demands.rate, settings.sip.demands.dialogs) = (rate, None);
     settings.association.max_per_caller = u32::MAX;
     Lab::new(settings)
 }

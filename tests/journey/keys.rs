@@ -11,7 +11,7 @@ use sipward::refusal::Refusal;
 use sipward::testing::lab::{EDGE, UE1_BTID, lab_key};
 use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
-use crate::scene::{call, from_bob, in_dialog, request, respond, status_to, to_core};
+use crate::scene::{call, from_bob, in_dialog, register, request, respond, status_to, to_core};
 
 const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
@@ -204,6 +204,25 @@ fn a_lost_flow_leaves_the_owner_thirty_two_seconds() {
 }
 
 #[test]
+fn a_flow_that_is_lost_while_it_rings_leads_to_nobody_when_it_is_answered() {
+    for early in [true, false] {
+        let mut lab = Lab::default();
+        let (peer, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
+        let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+        let invite = to_core(&lab.receive(&peer, &text)).clone();
+        if early {
+            lab.receive(&Peer::core(), &respond(&invite, 180, "b", ""));
+        }
+        lab.close(&peer);
+        lab.receive(
+            &Peer::core(),
+            &respond(&invite, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"),
+        );
+        assert_eq!(state(&lab), State::Suspect, "early {early}");
+    }
+}
+
+#[test]
 fn one_of_two_flows_may_go() {
     let mut lab = Lab::default();
     let (first, second) = (Peer::tls("192.0.2.10:40000", 1), Peer::tls("192.0.2.10:41000", 2));
@@ -309,4 +328,34 @@ fn what_was_not_yet_answered_is_taken_back_too() {
     lab.receive(&Peer::core(), &respond(&invite, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"));
     lab.receive(&alice, &info(2, Some(&mut key)));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded));
+}
+
+/// `danger.bye_at_level_1`: for those alone that are written down, and from the address that they registered from.
+#[test]
+fn a_phone_that_answers_no_challenge_hangs_up_from_where_it_registered() {
+    let agent = "User-Agent: OldPhone/1.2 (x)\n";
+    for (what, listed, method, from, passes) in [
+        ("as it should", &["OldPhone/1"][..], "BYE", ALICE, true),
+        ("not written down", &["NewPhone"], "BYE", ALICE, false),
+        ("nothing else than BYE", &["OldPhone/1"], "INFO", ALICE, false),
+        ("from elsewhere", &["OldPhone/1"], "BYE", "192.0.2.10:5062", false),
+    ] {
+        let mut settings = LabSettings::default();
+        let names = listed.iter().map(|name| (*name).to_owned());
+        settings.association.bye_at_level_1 = names.collect();
+        let mut lab = Lab::new(settings);
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        register(&mut lab, &alice, "alice", &mut key);
+        call(&mut lab, &alice, &mut key);
+        let text = in_dialog(method, BOB, "alice", "b", "call", 2, None, agent);
+        let peer = Peer::udp(from);
+        let sent = lab.receive(&peer, &text);
+        if passes {
+            let sent = to_core(&sent).clone();
+            lab.receive(&Peer::core(), &respond(&sent, 200, "b", ""));
+            assert_eq!(state(&lab), State::Released, "{what}");
+        } else {
+            assert_eq!(status_to(&sent, &peer), Some(407), "{what}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod b2bua_fixtures;
 mod channel;
 mod credentials;
 mod dtls;
+mod enablers;
 mod forwarding;
 mod growth;
 mod keys;

@@ -31,6 +31,7 @@ pub(crate) fn with_account(mut settings: LabSettings) -> LabSettings {
         secret: Secret::Password(Zeroizing::new(PASSWORD.into())),
         identities: [Impu::new("sip:alice@example.net").expect("a URI")].into(),
         disabled: false,
+        classes: None,
     };
     settings.accounts.add("example.net", "alice", account).expect("room");
     settings.authentication.offer.realms = vec!["example.net".into()];

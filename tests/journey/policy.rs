@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sipward::admission::{self, Load, Rate, Strain};
 use sipward::association;
-use sipward::enabler::{Policies, reg::Reg, sip::Sip};
+use sipward::enabler::{Policies, sip::Sip};
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, Peer};
@@ -42,11 +42,11 @@ fn other_settings_take_hold_at_once_and_the_call_goes_on() {
 
     let mut sip = Sip::default();
     sip.demands.secure = true;
-    let policies = Policies { reg: Arc::new(Reg::default()), sip: Arc::new(sip) };
+    let policies = Policies { sip: Arc::new(sip), ..Policies::default() };
     lab.shared.gate.enablers.replace_policies(policies);
     let text = request("MESSAGE", "sip:bob@example.net", "alice", "m", 1, Some(&mut key));
     lab.receive(&alice, &text);
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::LevelTooLow), "enabler.sip.secure");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::SecureRequired), "enabler.sip.secure");
 
     let slow = admission::Settings { flow_rate: Rate::per_minute(1), ..Default::default() };
     lab.shared.gate.admission.replace_settings(slow);

@@ -88,6 +88,7 @@ fn same_stranger_on_his_own_mtls_flow_no_credentials() {
     call(&mut lab, &alice, &mut key);
     let before = format!("{:?}", lab.shared.gate.associations.snapshot());
     let mallory = Caller {
+        rights: Default::default(),
         principal: Principal::new(Proof::UserCertificate, "sip:mallory@example.net"),
         renewal: Default::default(),
         identities: Arc::from([]),

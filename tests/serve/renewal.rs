@@ -120,7 +120,7 @@ fn a_renewed_certificate_is_shown_and_a_broken_pair_is_not_and_no_call_fails() {
     let mut edge = Edge::start_with("renewal", |text| {
         let peer = format!("sip:{};transport=udp", core.address);
         text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
-            .replace("rate = \"60/min burst 10\"", "rate = \"60000/min\"")
+            .replace("rate = \"60/min\"\n", "rate = \"60000/min\"\ndialog_rate = \"1000/s\"\n")
             .replace("rate = \"6/min\"", "rate = \"6000/min\"")
     });
     let lab = Lab::new(&edge.folder);

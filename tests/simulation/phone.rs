@@ -44,6 +44,7 @@ pub(crate) fn bootstrap(name: &str, chance: &mut Chance, now: Now) -> (Arc<Boots
         key: keys.naf_key(&naf).expect("a key"),
         impi: Some(impi),
         identities: Impu::new(&format!("sip:{name}@example.net")).into_iter().collect(),
+        uss: Arc::from([]),
         expires,
         created: now.wall,
         ready: Default::default(),

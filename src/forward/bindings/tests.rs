@@ -28,6 +28,7 @@ fn caller(name: &str) -> Arc<Caller> {
         key_name: name.into(),
         expires: None,
         strongest: 0.into(),
+        rights: Default::default(),
     })
 }
 

@@ -211,6 +211,7 @@ impl Bsf {
                 none()
             },
             expires: session.expires,
+            uss: Arc::clone(&record.subscriber.uss),
             created: session.created,
             ready: Default::default(),
         })

@@ -45,6 +45,7 @@ impl KeySource for Server {
             impi: Some(impi),
             identities,
             expires,
+            uss: Arc::from([]),
             created,
             ready,
         }))

@@ -20,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::{Card, Subscriber};
+use crate::authentication::Uss;
 use crate::identity::{Impi, Impu};
 use crate::keys::milenage::Milenage;
 use crate::keys::sqn::{Sqn, SqnGenerator};
@@ -33,7 +34,7 @@ pub const FILE_MAX: u64 = 512 * 1024 * 1024;
 /// Most subscribers.
 pub const SUBSCRIBERS_MAX: usize = 1_000_000;
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "impi",
     "algorithm",
     "k",
@@ -49,6 +50,7 @@ const KNOWN: [&str; 16] = [
     "key_lifetime",
     "barred",
     "card",
+    "uss",
     "note",
 ];
 
@@ -268,6 +270,7 @@ impl Reader<'_> {
             "gba-u" => Card::GbaU,
             _ => Card::Gba,
         };
+        let uss = self.uss(&row);
         (self.problems.len() == before).then_some(())?;
         Some(Subscriber {
             impi: impi?,
@@ -278,6 +281,7 @@ impl Reader<'_> {
             key_lifetime,
             barred,
             card,
+            uss,
         })
     }
 
@@ -399,6 +403,39 @@ impl Reader<'_> {
             }
         }
         impus.into()
+    }
+
+    /// Services that ask for a right, each with its flags.
+    fn uss(&mut self, row: &Row<'_, '_>) -> Arc<[Uss]> {
+        let Some(value) = row.get("uss") else { return Arc::from([]) };
+        let number = |value: &DeValue<'_>| match value {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let one = |item: &Spanned<DeValue<'_>>| {
+            let table = item.get_ref().as_table()?;
+            let gsid = number(table.get("gsid")?.get_ref())?;
+            let flags = match table.get("flags") {
+                Some(flags) => {
+                    let flags = flags.get_ref().as_array()?.iter();
+                    flags.map(|flag| number(flag.get_ref())).collect::<Option<Vec<u32>>>()?
+                }
+                None => Vec::new(),
+            };
+            let known = table.keys().all(|key| matches!(key.get_ref().as_ref(), "gsid" | "flags"));
+            known.then_some(Uss { gsid, flags })
+        };
+        let read = value.get_ref().as_array();
+        let read = read.and_then(|items| items.iter().map(one).collect::<Option<Vec<Uss>>>());
+        if read.is_none() {
+            self.problem(
+                value.span().start,
+                "subscriber.uss is no list of services".to_owned(),
+                "each has a number, and perhaps flags (TS 29.109 annex A)",
+                "uss = [{ gsid = 5, flags = [1] }]".to_owned(),
+            );
+        }
+        read.unwrap_or_default().into()
     }
 
     fn lifetime(&mut self, row: &Row<'_, '_>) -> Option<Duration> {
@@ -559,6 +596,7 @@ opc = "cd63cb71954a9f4e48a5994e37a02baf"
 impus = ["sip:ue1@example.net", "tel:+15550100"]
 sqn = "000000000021"
 key_lifetime = "90m"
+uss = [{ gsid = 5, flags = [1, 2] }, { gsid = 3 }]
 
 [[subscriber]]
 impi = "ue2@example.net"
@@ -580,6 +618,8 @@ card = "gba-u"
         assert_eq!((one.sqn.last(), one.card), (Sqn::new(1, 1), Card::Gba));
         assert_eq!(one.key_lifetime, Some(Duration::from_secs(5400)));
         assert_eq!(one.impus.iter().map(Impu::as_str).collect::<Vec<_>>()[1], "tel:+15550100");
+        let uss = |gsid, flags: &[u32]| Uss { gsid, flags: flags.to_vec() };
+        assert_eq!(*one.uss, [uss(5, &[1, 2]), uss(3, &[])]);
         assert_eq!((two.amf, two.barred, two.card), ([0x80, 1], true, Card::GbaU));
         let rand = crate::keys::Rand([1; 16]);
         assert_eq!(two.algorithms.answers(&rand).res.expose().len(), 16);
@@ -659,7 +699,7 @@ res_octets = 32
         assert!(problems[0].what.contains("is there twice"), "{}", problems[0]);
         let broken = GOOD.replace("barred = true", "barred = ");
         let problems = parse("s.toml", &broken).expect_err("broken");
-        assert!(problems.iter().any(|p| p.what.starts_with("is not TOML") && p.line == 19));
+        assert!(problems.iter().any(|p| p.what.starts_with("is not TOML") && p.line == 20));
     }
 
     #[test]

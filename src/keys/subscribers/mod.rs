@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::sqn::SqnGenerator;
 use super::vector::{Algorithms, Amf};
+use crate::authentication::Uss;
 use crate::identity::{Impi, Impu};
 
 /// Where the card keeps Ks.
@@ -49,4 +50,6 @@ pub struct Subscriber {
     pub barred: bool,
     /// The kind of card.
     pub card: Card,
+    /// What the subscriber may use of the services that ask for a right.
+    pub uss: Arc<[Uss]>,
 }

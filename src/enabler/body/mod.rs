@@ -1,0 +1,50 @@
+//! Stage 6, bodies: what the classes have to read of them. Nothing here changes an octet.
+//!
+//! Takes:   the octets of a body and what its headers say of them.
+//! Gives:   parts, sender, entries, filters or media lines, each in a file of its own; [`leaves`], for all of which
+//!          a body holds, whatever it is wrapped in.
+//! Keeps:   nothing. Bounds: each reader its own.
+//! Refuses: what another reader might read otherwise. Every name for that is a [`Refusal`].
+//! Sources: RFC 3261 section 7.4; RFC 2045; RFC 2046 section 5.1.
+
+pub mod cpim;
+pub mod filter;
+pub mod media;
+pub mod multipart;
+pub mod resource_lists;
+pub mod xml;
+
+use crate::refusal::Refusal;
+use crate::wire::{MediaType, Message, Name};
+pub use multipart::Leaf;
+
+/// Every part of a message's body that is no multipart itself; the body as a whole if it is none.
+///
+/// # Errors
+///
+/// [`Refusal::BodyMalformed`] for a body with octets and no type, and as [`multipart::walk`];
+/// [`Refusal::EncodingForbidden`] for one that is encoded.
+pub fn leaves<'b>(
+    message: &'b Message,
+    visit: &mut dyn FnMut(&Leaf<'b>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let body = message.body();
+    if body.is_empty() {
+        return Ok(());
+    }
+    let plain = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    if !message.values(Name::ContentEncoding).all(plain) {
+        return Err(Refusal::EncodingForbidden);
+    }
+    let media = message.content_type().ok_or(Refusal::BodyMalformed)?;
+    if media.kind().eq_ignore_ascii_case(b"multipart") {
+        return multipart::walk(media, body, visit);
+    }
+    let disposition = message.first(Name::ContentDisposition);
+    visit(&Leaf { media, disposition, content: body, encoded: false })
+}
+
+/// Whether a value is of this type, given as `type/subtype`.
+pub fn is(media: &MediaType<'_>, wanted: &str) -> bool {
+    wanted.split_once('/').is_some_and(|(kind, subtype)| media.is(kind, subtype))
+}
