@@ -118,6 +118,7 @@ peer = "core"
 rate = "100000/s burst 100000"      # a UE here does in a second what others do in a month
 [enabler.sip]
 rate = "100000/s burst 100000"
+dialog_rate = "100000/s burst 100000"
 [admission]
 flow_rate = "100000/s"
 [forward]
