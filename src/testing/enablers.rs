@@ -9,7 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lab::{EDGE, LabKeys, LabSettings, Peer, UE1_BTID, lab_key};
+use super::Peer;
+use super::lab::{EDGE, LabKeys, LabSettings, UE1_BTID, lab_key};
 use crate::enabler::{Policies, Recognisers};
 use crate::identity::Btid;
 use crate::instant::Now;

@@ -8,8 +8,10 @@
 
 pub mod enablers;
 pub mod lab;
+pub mod peer;
 pub mod sign;
 
 pub use enablers::{LOCATION, SLP, UE1_LOCSIP_PASSWORD};
-pub use lab::{Lab, LabKeys, LabSettings, Peer, Sent};
+pub use lab::{Lab, LabKeys, LabSettings, Sent};
+pub use peer::Peer;
 pub use sign::Signer;
