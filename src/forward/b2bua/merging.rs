@@ -4,7 +4,7 @@
 //! Request-URI is part of what makes two requests the same.
 //!
 //! Takes:   From tag, Call-ID, CSeq and Request-URI of each request, and who sent it.
-//! Gives:   [`Ours`], which holds the place as long as the transaction lasts.
+//! Gives:   `Ours`, which holds the place as long as the transaction lasts.
 //! Keeps:   an entry for each of them; they are counted among the transactions already.
 //! Refuses: a request that is there: it was forked, and merges here.
 //! Sources: RFC 3261 section 8.2.2.2; `TX-10`, `B2-03`.
