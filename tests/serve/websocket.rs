@@ -180,6 +180,10 @@ fn clients_show_certificates_under_websocket_too() {
         });
         assert_eq!(came, good.then_some(200), "{about}");
         if !good {
+            // With TLS 1.3 a client is done before the edge has seen what it shows.
+            while edge.metrics([FAILED]) == [before] {
+                std::thread::yield_now();
+            }
             assert_eq!(edge.metrics([FAILED]), [before + 1], "{about}: in the handshake");
         }
     }
