@@ -1,4 +1,4 @@
-//! One client after the other, each from an address of its own: a handshake, perhaps an OPTIONS, a good-bye.
+//! One client after the other in each lane, each from an address of its own: a handshake, perhaps an OPTIONS, a good-bye.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -86,6 +86,8 @@ impl Kind {
 /// Clients of one server.
 pub(crate) struct Clients {
     kind: Kind,
+    /// Those of each have addresses of their own.
+    lane: u8,
     door: SocketAddrV4,
     context: SslContext,
     count: u32,
@@ -127,16 +129,16 @@ impl Write for Wire {
 }
 
 impl Clients {
-    pub(crate) fn new(kind: Kind, door: SocketAddrV4) -> Result<Self, String> {
+    pub(crate) fn new(kind: Kind, door: SocketAddrV4, lane: u8) -> Result<Self, String> {
         let context = context(kind).map_err(|error| error.to_string())?;
-        Ok(Self { kind, door, context, count: 0 })
+        Ok(Self { kind, lane, door, context, count: 0 })
     }
 
     /// One more, from another address than the last.
     pub(crate) fn connect(&mut self) -> Result<Session, String> {
-        let [_, a, b, c] = (self.count % 0xFF_FFFF).to_be_bytes();
+        let [_, _, a, b] = (self.count % 0xFFFF).to_be_bytes();
         self.count += 1;
-        let from = Ipv4Addr::new(127, 110 + a, b, c.max(1));
+        let from = Ipv4Addr::new(127, 110 + self.lane, a, b.max(1));
         let wire = self.wire(from).map_err(|error| format!("from {from}: {error}"))?;
         let local = match &wire {
             Wire::Stream(stream) => stream.local_addr(),

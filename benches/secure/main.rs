@@ -4,7 +4,7 @@
 //!     cargo bench --bench secure -- --before PATH        # the program of another commit beside this one
 //!     cargo bench --bench secure -- --quick              # does it all work? some seconds, figures worth little
 //!
-//! On the second core is one client, which shakes hands again and again, each time from another address. On the first
+//! On the second core are some clients, which shake hands again and again, each time from another address. On the first
 //! are, in turns A B B A, a bare loop that accepts, shakes hands and does nothing else (`floor`: rustls for certificates
 //! over TLS, OpenSSL for all else, cookies over DTLS included), and `sipward serve` with certificates, keys and both
 //! transports on one port.
@@ -40,6 +40,7 @@ mod net;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -66,6 +67,9 @@ struct Options {
     /// Handshakes of a slice; 0 for idle flows alone
     #[arg(long, default_value_t = 300)]
     handshakes: usize,
+    /// Clients at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    at_once: u8,
     /// Slices of each
     #[arg(long, default_value_t = 8)]
     slices: usize,
@@ -142,12 +146,12 @@ fn handshakes(
     bays.push((
         "floor",
         floor::start(kind, &plan, certificate, folder)?,
-        Clients::new(kind, plan.door())?,
+        lanes(kind, &plan, options)?,
     ));
     for (who, program) in programs {
         let plan = Plan::new(Transport::Tls);
         let anchor = edge(program, &plan, certificate, folder)?;
-        bays.push((who, anchor, Clients::new(kind, plan.door())?));
+        bays.push((who, anchor, lanes(kind, &plan, options)?));
     }
     let mut costs = vec![Vec::new(); bays.len()];
     for round in 0..=options.slices {
@@ -157,21 +161,19 @@ fn handshakes(
         }
         for at in turn {
             await_quiet(Duration::from_secs(1));
-            let (who, anchor, clients) = &mut bays[at];
+            let (who, anchor, lanes) = &mut bays[at];
             let before = anchor.meter.read();
-            let mut sessions = Vec::with_capacity(options.handshakes);
-            for _ in 0..options.handshakes {
-                let session = clients.connect();
-                sessions.push(session.map_err(|why| format!("{who}: {why}\n{}", anchor.said()))?);
-            }
+            let sessions = shake_hands(lanes, options.handshakes);
+            let sessions = sessions.map_err(|why| format!("{who}: {why}\n{}", anchor.said()))?;
             // What the last ones left to do.
             pause(Duration::from_millis(30));
             let spent = anchor.meter.read().anchor.saturating_sub(before.anchor);
+            let count = sessions.len() as f64;
             sessions.into_iter().for_each(Session::leave);
             pause(floor::FORGETS * 2);
             // The first round warms up.
             if round > 0 {
-                costs[at].push(spent.as_secs_f64() * 1e6 / options.handshakes as f64);
+                costs[at].push(spent.as_secs_f64() * 1e6 / count);
             }
         }
     }
@@ -192,9 +194,27 @@ fn handshakes(
     Ok(())
 }
 
+fn lanes(kind: Kind, plan: &Plan, options: &Options) -> Result<Vec<Clients>, String> {
+    (0..options.at_once).map(|lane| Clients::new(kind, plan.door(), lane)).collect()
+}
+
+/// So many handshakes, as many at once as there are lanes.
+fn shake_hands(lanes: &mut [Clients], handshakes: usize) -> Result<Vec<Session>, String> {
+    let each = handshakes.div_ceil(lanes.len());
+    let sessions = thread::scope(|scope| {
+        let shake = |clients: &mut Clients| (0..each).map(|_| clients.connect()).collect();
+        let threads: Vec<_> =
+            lanes.iter_mut().map(|clients| scope.spawn(move || shake(clients))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        let joined = joined.map(|done| done.unwrap_or_else(|_| Err("a client panicked".into())));
+        joined.collect::<Result<Vec<Vec<Session>>, String>>()
+    })?;
+    Ok(sessions.into_iter().flatten().collect())
+}
+
 /// Octets of one more flow.
 fn held(kind: Kind, anchor: &Anchor, plan: &Plan, flows: usize) -> Result<f64, String> {
-    let mut clients = Clients::new(kind, plan.door())?;
+    let mut clients = Clients::new(kind, plan.door(), 0)?;
     let mut sessions: Vec<Session> = Vec::new();
     let mut memory = Vec::new();
     for wanted in [flows / 4, flows] {
