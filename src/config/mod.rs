@@ -222,7 +222,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
-    fit_proofs(&root, &authentication, wants_edge && !shared, notes);
+    let otherwise = shared || ue_certificates > 0;
+    fit_proofs(&root, &authentication, wants_edge && !otherwise, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let telemetry = policy::telemetry(&mut root, &danger);
     let admin = admin::read(&mut root, &folder);
@@ -358,7 +359,7 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
     let certificates = notes.has_problems();
     if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
         let why = "no caller could ever prove who he is";
-        let fix = "[naf] with fqdn, [aka], or authentication.accounts = \"accounts.toml\"";
+        let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
     if root.has("naf") && !root.has("bsf") {
