@@ -9,6 +9,8 @@
 pub mod bootstrap;
 pub mod calendar;
 pub mod derivation;
+#[cfg(feature = "diameter")]
+pub mod diameter;
 pub mod milenage;
 pub mod naf;
 pub mod psk;
