@@ -1,4 +1,5 @@
-//! The edge, lookups: one thread asks for keys and vectors, so that no worker waits.
+//! The edge, lookups: one thread asks for keys and vectors, so that no worker waits. It does not wait either: a source
+//! far away answers later, from a thread of its own.
 //!
 //! Takes:   questions of workers and of handshakes, by a bounded queue.
 //! Gives:   each answer, where the one who asked looks for it, and word that it is there.
@@ -27,30 +28,42 @@ pub(super) fn start(
     let spec = Arc::clone(spec);
     let run = move || {
         while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
+            let (watch, spoken) = (Arc::clone(&spec.watch), lookup.clone());
+            let worker = match &asker {
+                Asker::Worker(number) => workers.get(usize::from(*number)).cloned(),
+                Asker::Handshake(_) => None,
             };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
-            }
+            let done = move || {
+                if let Asker::Handshake(done) = asker {
+                    // It may have given up.
+                    let _gone = done.send(());
+                }
+                if let Some(worker) = worker
+                    && worker.try_send(Mail::Answered(spoken)).is_err()
+                {
+                    watch.fault(Fault::MailFull);
+                }
+            };
+            look_up(&spec, &lookup, done);
         }
     };
     std::thread::Builder::new().name("edge-keys".into()).spawn(run)
 }
 
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
+/// Asks for one thing, and puts the answer where the resumed request looks for it, at once or once it comes; then it
+/// is `done`.
+fn look_up(spec: &EdgeSpec, lookup: &Lookup, done: impl FnOnce() + Send + 'static) {
     let now = clock::now();
     match lookup {
         Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
-            }
+            let (keys, of) = (Arc::clone(&spec.keys), (btid.clone(), naf.clone()));
+            let told = move |answer| {
+                if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
+                    keys.insert(&of.0, &of.1, answer, clock::now());
+                }
+                done();
+            };
+            spec.key_source.ask(btid, naf, now, Box::new(told));
         }
         Lookup::AkaVector { impi, resync, .. } => {
             let realm = spec.shared.gate.authentication.aka();
@@ -58,6 +71,7 @@ fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
                 let rand = Rand(clock::random());
                 realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
             }
+            done();
         }
     }
 }

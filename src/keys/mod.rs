@@ -177,7 +177,16 @@ pub enum KeyAnswer {
 pub trait KeySource: Send + Sync {
     /// The key for `btid` and `naf`, or that it has to be asked for.
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer;
+
+    /// The same for who may wait: `told` is given the answer once, at once or later, from any thread. It is never
+    /// [`KeyAnswer::Ask`] where that would mean this source.
+    fn ask(&self, btid: &Btid, naf: &NafId, now: Now, told: Told) {
+        told(self.naf_key(btid, naf, now));
+    }
 }
+
+/// Who is told an answer.
+pub type Told = Box<dyn FnOnce(KeyAnswer) + Send>;
 
 /// A vector for one challenge, and whom it is for.
 #[derive(Debug)]

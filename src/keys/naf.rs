@@ -15,7 +15,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::{KeyAnswer, KeySource, NafId, NafKey};
+use super::{KeyAnswer, KeySource, NafId, NafKey, Told};
 use crate::hashing::{Seeded, seeded};
 use crate::identity::Btid;
 use crate::instant::{Instant, Now};
@@ -244,17 +244,26 @@ impl fmt::Debug for Shortened {
 
 impl KeySource for Shortened {
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
-        let answer = self.source.naf_key(btid, naf, now);
-        let KeyAnswer::Known(key) = &answer else { return answer };
-        let ends = key.created + self.lifetime;
-        if ends >= key.expires {
-            return answer;
-        }
-        if ends <= now.wall {
-            return KeyAnswer::Unknown;
-        }
-        KeyAnswer::Known(Arc::new(NafKey { expires: ends, ..NafKey::clone(key) }))
+        shortened(self.source.naf_key(btid, naf, now), self.lifetime, now)
     }
+
+    fn ask(&self, btid: &Btid, naf: &NafId, now: Now, told: Told) {
+        let lifetime = self.lifetime;
+        let told = Box::new(move |answer| told(shortened(answer, lifetime, now)));
+        self.source.ask(btid, naf, now, told);
+    }
+}
+
+fn shortened(answer: KeyAnswer, lifetime: Duration, now: Now) -> KeyAnswer {
+    let KeyAnswer::Known(key) = &answer else { return answer };
+    let ends = key.created + lifetime;
+    if ends >= key.expires {
+        return answer;
+    }
+    if ends <= now.wall {
+        return KeyAnswer::Unknown;
+    }
+    KeyAnswer::Known(Arc::new(NafKey { expires: ends, ..NafKey::clone(key) }))
 }
 
 #[cfg(test)]

@@ -214,6 +214,15 @@ impl ServerTls {
         Self::with_alpn(spec, ALPN_HTTP)
     }
 
+    /// The same for Diameter, which has no name in that registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_diameter(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::with_alpn(spec, b"")
+    }
+
     fn with_alpn(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Self, TlsProblem> {
         let config = ArcSwap::from(server_config(spec, alpn)?);
         Ok(Self { alpn, config, standing: Standing::of_clients(spec.trust.clone()) })
@@ -234,7 +243,7 @@ impl ServerTls {
 
 /// Whom a connection's certificate must satisfy for as long as it stands.
 #[derive(Clone, Debug)]
-pub(super) enum Vouched {
+pub(crate) enum Vouched {
     /// A client's, at a listener, and whom it proved.
     Client(Arc<ServerTls>, Chain, Option<Arc<Caller>>),
     /// A server's, that we dialled.
@@ -242,11 +251,11 @@ pub(super) enum Vouched {
 }
 
 /// A chain as the handshake brought it, the peer's own certificate first.
-pub(super) type Chain = Arc<[CertificateDer<'static>]>;
+pub(crate) type Chain = Arc<[CertificateDer<'static>]>;
 
 impl Vouched {
     /// A client's, if it showed a certificate.
-    pub(super) fn client<S>(
+    pub(crate) fn client<S>(
         tls: &Arc<ServerTls>,
         stream: &server::TlsStream<S>,
         greeted: &Greeted,
@@ -256,13 +265,13 @@ impl Vouched {
     }
 
     /// A server's.
-    pub(super) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
+    pub(crate) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
         let chain = stream.get_ref().1.peer_certificates()?;
         Some(Self::Server(Arc::clone(tls), chain.into()))
     }
 
     /// Waits until it is no longer good; gives the reason.
-    pub(super) async fn until_refused(&self) -> TlsRefusal {
+    pub(crate) async fn until_refused(&self) -> TlsRefusal {
         match self {
             Self::Client(tls, chain, user) => {
                 tls.standing.until_refused(chain, user.as_deref()).await
@@ -301,7 +310,7 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = (!alpn.is_empty()).then(|| alpn.to_vec()).into_iter().collect();
     Ok(Arc::new(config))
 }
 

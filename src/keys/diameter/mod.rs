@@ -6,12 +6,20 @@
 //! Refuses: see each file.
 //! Sources: RFC 6733; RFC 3539; TS 29.109; TS 29.229; TS 29.230.
 
+#[cfg(feature = "edge")]
+pub mod ask;
 pub mod base;
 pub mod client;
 pub mod codec;
 pub mod dictionary;
+#[cfg(feature = "edge")]
+pub mod door;
 pub mod guss;
 pub mod link;
+#[cfg(feature = "edge")]
+pub mod source;
+#[cfg(feature = "edge")]
+pub mod way;
 pub mod zh;
 pub mod zn;
 
