@@ -159,7 +159,9 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, danger: &Danger) -> 
     table.finish();
     let second = Duration::from_secs(1);
     let watchdog = section.within("watchdog", second * 30, second * 6..=second * 3600);
-    let answer = section.within("answer", second * 4, second..=second * 15);
+    let millis = Duration::from_millis;
+    // Two tries end before a request is refused that waits for them.
+    let answer = section.within("answer", millis(900), millis(100)..=millis(10_000));
     let (place, mut peers) = (section.place(), Vec::new());
     let rows = section.tables("peer");
     if rows.is_empty() {

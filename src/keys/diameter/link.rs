@@ -45,7 +45,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             watchdog: Duration::from_secs(30),
-            answer: Duration::from_secs(4),
+            answer: Duration::from_millis(900),
             greeting: Duration::from_secs(5),
             outstanding: 1024,
         }
