@@ -54,6 +54,8 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
         sees_identities: true,
     });
     let others = config.diameter.iter().flat_map(|diameter| &diameter.peers).filter_map(grant);
+    let nafs = config.nbsp.iter().flat_map(|nbsp| &nbsp.nafs);
+    let others = others.chain(nafs.map(|naf| naf.granted.to(&naf.host)));
     let bsf = Bsf::new(settings, subscribers, grants.chain(others).collect(), clock::random())
         .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
     state.keep(&bsf)?;
@@ -80,16 +82,8 @@ pub(super) fn keys(
 
 /// What a NAF of another process may have.
 fn grant(peer: &DiameterPeer) -> Option<NafGrant> {
-    let Role::Naf { fqdns, ua_ids, sees_impi, sees_identities, .. } = &peer.role else {
-        return None;
-    };
-    Some(NafGrant {
-        host: Arc::clone(&peer.host),
-        fqdns: fqdns.clone(),
-        protocols: ua_ids.iter().copied().map(UaGrant::Exact).collect(),
-        sees_impi: *sees_impi,
-        sees_identities: *sees_identities,
-    })
+    let Role::Naf { granted, .. } = &peer.role else { return None };
+    Some(granted.to(&peer.host))
 }
 
 /// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.

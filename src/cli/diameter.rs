@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::plan::services;
 use crate::clock;
 use crate::config::Config;
 use crate::config::diameter::{Diameter, DiameterPeer, Role};
-use crate::enabler::Entitlement;
 use crate::http::ub::AskHome;
 use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
@@ -28,7 +28,6 @@ use crate::keys::diameter::ask::{Asker, Neighbour, Tally};
 use crate::keys::diameter::base::Local;
 use crate::keys::diameter::dictionary::{ZH, ZN};
 use crate::keys::diameter::door::{Asked, Door, Guest};
-use crate::keys::diameter::guss::UNSPECIFIC;
 use crate::keys::diameter::link::Pace;
 use crate::keys::diameter::source::{Asks, Desk, ZhSource, ZnSource};
 use crate::telemetry::Metrics;
@@ -246,17 +245,4 @@ fn asks(peer: &DiameterPeer) -> Option<(Arc<str>, Asks)> {
 fn guest(peer: &DiameterPeer) -> Option<Guest> {
     let (Role::Naf { from, .. } | Role::Bsf { from }) = peer.role else { return None };
     Some(Guest { host: Arc::clone(&peer.host), clear: from.filter(|_| peer.clear) })
-}
-
-/// The service that names identities, and those whose rights are asked for.
-fn services(config: &Config) -> Vec<u32> {
-    let mut services = vec![UNSPECIFIC];
-    for (_, demands) in config.enablers.demands() {
-        if let Entitlement::Uss { gsid, .. } = demands.entitlement
-            && !services.contains(&gsid)
-        {
-            services.push(gsid);
-        }
-    }
-    services
 }

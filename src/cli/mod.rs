@@ -68,6 +68,7 @@ mod diameter {
 }
 mod endings;
 pub mod init;
+mod nbsp;
 mod plan;
 pub mod serve;
 pub mod subscriber;

@@ -11,12 +11,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::assembly::{Group, Plan, SharedKeys};
-use crate::authentication::{Naf, aka_realm};
-use crate::config::{self, Config, Diameter};
+use crate::authentication::{Naf, Uss, aka_realm};
+use crate::config::{self, Config, Diameter, Nbsp};
 use crate::edge::GroupSpec;
-use crate::enabler::Family;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::reg::Reg;
+use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::naf::Shortened;
@@ -55,6 +55,19 @@ fn headers(forward: &config::Forward) -> asserted::Settings {
     }
     settings.strip_from_ue.extend(forward.strip_from_ue.iter().cloned());
     settings
+}
+
+/// The service that names identities, and those whose rights are asked for.
+pub(super) fn services(config: &Config) -> Vec<u32> {
+    let mut services = vec![Uss::UNSPECIFIC];
+    for (_, demands) in config.enablers.demands() {
+        if let Entitlement::Uss { gsid, .. } = demands.entitlement
+            && !services.contains(&gsid)
+        {
+            services.push(gsid);
+        }
+    }
+    services
 }
 
 /// What the configuration says, as a plan; `keys` are those of the NAF, wherever they come from.
@@ -98,6 +111,7 @@ pub(super) fn plan(
         targets: Vec::new(),
     });
     let others = config.diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| domain);
+    let others = others.chain(config.nbsp.iter().flat_map(Nbsp::domains));
     let bsf_names = config.bsf.iter().map(|bsf| &bsf.name).chain(others);
     let bsf_names: Vec<String> = bsf_names.map(ToString::to_string).collect();
     let aka = match (&config.aka, &bsf) {
