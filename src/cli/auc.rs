@@ -13,10 +13,10 @@ use std::sync::Arc;
 use crate::clock;
 use crate::config::diameter::{DiameterPeer, Role};
 use crate::config::{Config, Naf};
-use crate::keys::{KeySource, UaId};
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
 use crate::keys::subscribers::{Subscriber, file, state::SqnState};
+use crate::keys::{KeySource, UaId};
 
 /// Starts the server of the subscribers that are listed, or of those that a home has; with it, the file of sequence
 /// numbers, which stays unwritten where the home has them. `None` if nobody has any.

@@ -169,7 +169,8 @@ impl Node {
                 [("answered", |it| &it.answered), ("unanswered", |it| &it.unanswered)];
             for (outcome, count) in counts {
                 let tally = Arc::clone(asker.tally());
-                let (about, name) = ("Diameter questions of ours", "sipward_diameter_questions_total");
+                let (about, name) =
+                    ("Diameter questions of ours", "sipward_diameter_questions_total");
                 let labels = [("interface", *thing), ("outcome", outcome)];
                 metrics.count(name, about, &labels, move || count(&tally).load(Ordering::Relaxed));
             }

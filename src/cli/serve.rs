@@ -25,8 +25,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::plan::plan;
 use super::diameter::{Node, Tls};
+use super::plan::plan;
 use super::{GOOD, NO, USAGE, auc, endings};
 use crate::assembly::Running;
 use crate::association;

@@ -187,7 +187,8 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, danger: &Danger) -> 
         if !peer.clear && !has_tls {
             let what = "diameter.tls is missing".to_owned();
             let why = format!("{} and we have to prove who we are (SEC-002)", peer.host);
-            let fix = "tls = { certificate = \"edge.pem\", key = \"edge.key\", ca = \"peers.pem\" }";
+            let fix =
+                "tls = { certificate = \"edge.pem\", key = \"edge.key\", ca = \"peers.pem\" }";
             notes.say(place.line, what, why, fix);
         }
         peers.push(peer);
@@ -260,11 +261,21 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
     let written = (section.has("serves"), section.has("asks"));
     let role = match (serves, asks) {
         _ if written.0 == written.1 => {
-            let what = format!("diameter.peer {} serves or asks",
-                if written.0 { "both" } else { "neither" });
+            let what = format!(
+                "diameter.peer {} serves or asks",
+                if written.0 { "both" } else { "neither" }
+            );
             let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn) or a BSF (zh)";
             notes.say(place.line, what, why, "serves = \"zn\"");
-            section.know(&["address", "bsf", "from", "fqdns", "ua_ids", "sees_impi", "sees_identities"]);
+            section.know(&[
+                "address",
+                "bsf",
+                "from",
+                "fqdns",
+                "ua_ids",
+                "sees_impi",
+                "sees_identities",
+            ]);
             None
         }
         (Some(keys), _) => serving(&mut section, keys, host.as_ref()),
@@ -303,7 +314,11 @@ fn asking(section: &mut Section<'_>, keys: bool, clear: bool) -> Option<Role> {
     let from = section.maybe::<IpAddr>("from").map(|spot| spot.value);
     if clear != from.is_some() {
         let (what, why, fix) = if clear {
-            ("is missing", "in the clear, the address is all that tells it apart", "\"203.0.113.7\"")
+            (
+                "is missing",
+                "in the clear, the address is all that tells it apart",
+                "\"203.0.113.7\"",
+            )
         } else {
             ("stands beside TLS", "its certificate says who it is, wherever it comes from", "")
         };
@@ -312,7 +327,8 @@ fn asking(section: &mut Section<'_>, keys: bool, clear: bool) -> Option<Role> {
     if !keys {
         return Some(Role::Bsf { from });
     }
-    let why = "it may have keys for the names that are listed, and no other (TS 33.220 clause 4.5.3)";
+    let why =
+        "it may have keys for the names that are listed, and no other (TS 33.220 clause 4.5.3)";
     let fqdns = section.need::<Vec<String>>("fqdns", why, "[\"naf.example.net\"]");
     let ua_ids = section.maybe::<Vec<UaId>>("ua_ids");
     if let Some(Spot { place, .. }) = ua_ids.as_ref().filter(|it| it.value.contains(&UaId::TMPI)) {
@@ -417,7 +433,8 @@ pub(super) fn hss(root: &mut Section<'_>, folder: &Folder, list: bool) -> Option
     }
     let place = section.place();
     if list {
-        let why = "[bsf] or [aka] has one: each card has one sequence number, and one list moves it";
+        let why =
+            "[bsf] or [aka] has one: each card has one sequence number, and one list moves it";
         notes.say(place.line, "[hss] is a second list of subscribers".into(), why, "");
     }
     if !has_diameter {

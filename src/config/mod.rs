@@ -381,7 +381,8 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
     }
     if root.has("naf") && !root.has("bsf") && !root.has("diameter") {
         let place = root.place_of("naf");
-        let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn";
+        let why =
+            "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn";
         let fix = "[bsf], or [diameter] with a peer that serves = \"zn\"";
         notes.say(place.line, "[naf] stands without [bsf]".into(), why, fix);
     }

@@ -7,9 +7,9 @@
 //! Sources: TS 24.109 clause 4; RFC 9112.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use sipward::keys::bootstrap::{Home, HomeAnswer, NafRefusal};
 use sipward::keys::diameter::ask::{Asker, Neighbour, Reply};
 use sipward::keys::diameter::base::{Verdict, verdict};
 use sipward::keys::diameter::codec::{Fault, Message, Printed, header};
-use sipward::keys::diameter::link::{Input, Link, Output, Pace, Ticket};
+use sipward::keys::diameter::link::{Input, Link, Output, Pace};
 use sipward::keys::diameter::zn::ServiceForm;
 use sipward::keys::diameter::{Local, dictionary, zh, zn};
 use sipward::keys::milenage::Milenage;
@@ -53,7 +53,10 @@ impl FreeDiameter {
         // The list of those that may come: in the clear as well as over TLS.
         let list = folder.write("peers.conf", "ALLOW_IPSEC edge.example.net\n");
         let extension = "/usr/lib/freeDiameter/acl_wl.fdx";
-        assert!(std::path::Path::new(extension).is_file(), "Debian package freediameter-extensions");
+        assert!(
+            std::path::Path::new(extension).is_file(),
+            "Debian package freediameter-extensions"
+        );
         let config = format!(
             "Identity = \"fd.example.net\";\nRealm = \"example.net\";\nPort = {PORT};\n\
              SecPort = {SECURE_PORT};\nNo_SCTP;\nNo_IPv6;\nListenOn = \"{ip}\";\nTwTimer = 6;\n\
@@ -144,7 +147,8 @@ fn freediameter_takes_our_capabilities_watchdogs_and_parting() {
     let (now, pace) = (Instant::START, Pace::default());
     let local = local("edge.example.net");
     let link = Link::dialled(local, own, "fd.example.net".into(), pace, (1, 1), now);
-    let mut line = Line { stream, link, now, opened: false, sent: vec![], heard: vec![], ended: false };
+    let mut line =
+        Line { stream, link, now, opened: false, sent: vec![], heard: vec![], ended: false };
     line.drain();
     line.until(|line| line.opened);
 
@@ -219,7 +223,8 @@ fn question(session: String) -> zn::Question {
 
 /// Every kind of message that we send, each with a name.
 fn all() -> Vec<(&'static str, Printed)> {
-    let (edge, bsf, hss) = (local("edge.example.net"), local("bsf.example.net"), local("hss.example.net"));
+    let (edge, bsf, hss) =
+        (local("edge.example.net"), local("bsf.example.net"), local("hss.example.net"));
     let ip = loopback::address();
     let cer = edge.cer(ip, 1, 1);
     let cer_header = Message::parse(&cer).unwrap().header;
@@ -303,7 +308,11 @@ fn recorded(messages: &[(&str, Printed)]) -> Vec<u8> {
     for ((_, message), second) in messages.iter().zip(0_u32..) {
         let request = message[4] & 0x80 != 0;
         let ports = if request { [40_000_u16, PORT] } else { [PORT, 40_000] };
-        let hosts = if request { [[192, 0, 2, 1], [192, 0, 2, 2]] } else { [[192, 0, 2, 2], [192, 0, 2, 1]] };
+        let hosts = if request {
+            [[192, 0, 2, 1], [192, 0, 2, 2]]
+        } else {
+            [[192, 0, 2, 2], [192, 0, 2, 1]]
+        };
         let (own, other) = if request { (0, 1) } else { (1, 0) };
         let length = u16::try_from(40 + message.len()).unwrap();
         let mut packet = vec![0x45, 0];
@@ -333,7 +342,16 @@ fn tshark_knows_every_avp_that_we_send() {
     let path = folder.path().join("diameter.pcap");
     std::fs::write(&path, recorded(&messages)).unwrap();
     let run = Command::new(find("tshark", "tshark"))
-        .args(["-O", "diameter", "-n", "-o", "tcp.check_checksum:FALSE", "-o", "ip.check_checksum:FALSE", "-r"])
+        .args([
+            "-O",
+            "diameter",
+            "-n",
+            "-o",
+            "tcp.check_checksum:FALSE",
+            "-o",
+            "ip.check_checksum:FALSE",
+            "-r",
+        ])
         .arg(&path)
         .output()
         .expect("tshark runs");
@@ -354,7 +372,9 @@ fn tshark_knows_every_avp_that_we_send() {
         let found = commands.lines().filter(|line| line.contains(command)).count();
         assert_eq!(found, count, "{command}: {commands}");
     }
-    for bad in ["Malformed", "Unknown", "unknown", "Expert Info (Error", "Expert Info (Warn", "not valid"] {
+    for bad in
+        ["Malformed", "Unknown", "unknown", "Expert Info (Error", "Expert Info (Warn", "not valid"]
+    {
         let lines: Vec<&str> = said.lines().filter(|line| line.contains(bad)).collect();
         assert!(lines.is_empty(), "{bad}: {lines:#?}");
     }

@@ -36,7 +36,8 @@ fn heard<const N: usize>(out: ChildStdout, names: [&str; N]) -> [SocketAddr; N] 
     let mut said = BufReader::new(out).lines().map(Result::unwrap);
     names.map(|name| {
         let mark = format!("listening: {name} on ");
-        said.find_map(|line| line.strip_prefix(&mark)?.parse().ok()).unwrap_or_else(|| panic!("{name}"))
+        said.find_map(|line| line.strip_prefix(&mark)?.parse().ok())
+            .unwrap_or_else(|| panic!("{name}"))
     })
 }
 
@@ -227,7 +228,8 @@ impl Serve for Liar {
         let request = zn::request(message, &self.local).unwrap();
         let keys = Arc::clone(&self.keys.lock().unwrap());
         let impi = Impi::new(if does == OTHER_IDENTITY { "other@example.net" } else { IMPI });
-        let identity = if does == OTHER_IDENTITY { "sip:other@example.net" } else { "sip:ue1@example.net" };
+        let identity =
+            if does == OTHER_IDENTITY { "sip:other@example.net" } else { "sip:ue1@example.net" };
         let later = Duration::from_secs(3600);
         let expires = if does == EXPIRED {
             WallTime::from_unix(now.wall.as_unix() - 1)
@@ -356,11 +358,9 @@ fn a_server_that_lies_opens_no_door() {
     let paper = authority.issue(&["edge.example.net"]);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-zn-papers");
     fs::create_dir_all(&folder).unwrap();
-    for (name, text) in [
-        ("edge.pem", &paper.certificate),
-        ("edge.key", &paper.key),
-        ("ca.pem", &authority.pem()),
-    ] {
+    for (name, text) in
+        [("edge.pem", &paper.certificate), ("edge.key", &paper.key), ("ca.pem", &authority.pem())]
+    {
         fs::write(folder.join(name), text).unwrap();
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();

@@ -150,9 +150,8 @@ impl Bsf {
         let State { subscribers, sessions, challenges, .. } = &mut *state;
         // Of another's subscribers, the home knows who they are.
         let others = self.config.home;
-        let stays = |impi: &Impi| {
-            subscribers.get(impi).map_or(others, |record| !record.subscriber.barred)
-        };
+        let stays =
+            |impi: &Impi| subscribers.get(impi).map_or(others, |record| !record.subscriber.barred);
         sessions.retain(stays);
         challenges.open.retain(|_, pending| others || subscribers.contains_key(&pending.impi));
     }

@@ -347,7 +347,12 @@ impl Bsf {
         self.print_challenge("", &hex(&fresh.opaque), UbOutcome::TmpiUnknown)
     }
 
-    pub(super) fn print_challenge(&self, nonce: &str, opaque: &str, outcome: UbOutcome) -> UbAnswer {
+    pub(super) fn print_challenge(
+        &self,
+        nonce: &str,
+        opaque: &str,
+        outcome: UbOutcome,
+    ) -> UbAnswer {
         let offer = |algorithm: &AkaAlgorithm| {
             let value = message::challenge(&self.realm, nonce, *algorithm, opaque);
             ("WWW-Authenticate", value)

@@ -268,7 +268,11 @@ impl Desk {
                     }
                 }
                 Output::Answer(ticket, answer) => {
-                    let count = if answer.is_some() { &self.tally.answered } else { &self.tally.unanswered };
+                    let count = if answer.is_some() {
+                        &self.tally.answered
+                    } else {
+                        &self.tally.unanswered
+                    };
                     count.fetch_add(1, Ordering::Relaxed);
                     if let Some(reply) = self.replies.remove(&ticket) {
                         reply.tell(answer);

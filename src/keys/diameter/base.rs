@@ -55,9 +55,8 @@ impl Capabilities {
 /// A [`Fault`] about what is missing or wrong.
 pub fn capabilities(message: &Message<'_>) -> Result<Capabilities, Fault> {
     let avps = message.avps();
-    let name = |of| -> Result<Arc<str>, Fault> {
-        Ok(avps.need(of)?.text()?.to_ascii_lowercase().into())
-    };
+    let name =
+        |of| -> Result<Arc<str>, Fault> { Ok(avps.need(of)?.text()?.to_ascii_lowercase().into()) };
     let (host, realm) = (name(&known::ORIGIN_HOST)?, name(&known::ORIGIN_REALM)?);
     let mut applications = Vec::new();
     for plain in avps.all(&known::AUTH_APPLICATION_ID) {
@@ -165,7 +164,13 @@ impl Local {
         if let Some((code, vendor)) = fault.about {
             let example = match known::find(code, vendor) {
                 Some(known) => *known,
-                None => known::Definition { code, vendor, name: "", kind: known::Kind::Octets, mandatory: true },
+                None => known::Definition {
+                    code,
+                    vendor,
+                    name: "",
+                    kind: known::Kind::Octets,
+                    mandatory: true,
+                },
             };
             // An example of it, with zeroes for a value.
             let least: &[u8] = if example.kind == known::Kind::Group { &[] } else { &[0; 4] };

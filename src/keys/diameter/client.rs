@@ -108,13 +108,7 @@ struct Asked {
 
 impl Client {
     /// A client of these neighbours, the preferred one first; the first two count. `seed` is random.
-    pub fn new(
-        local: Arc<Local>,
-        hosts: &[Arc<str>],
-        pace: Pace,
-        seed: u32,
-        now: Instant,
-    ) -> Self {
+    pub fn new(local: Arc<Local>, hosts: &[Arc<str>], pace: Pace, seed: u32, now: Instant) -> Self {
         let peers = hosts.iter().take(PEERS_MAX).map(|host| Neighbour {
             host: Arc::clone(host),
             state: State::Rests(now),
@@ -273,9 +267,8 @@ impl Client {
     /// Sends a question where it was not sent yet; lets it wait if somebody may be there soon; else gives it up.
     fn send(&mut self, ticket: Ticket, now: Instant) {
         let Some(asked) = self.asked.get_mut(&ticket) else { return };
-        let untried = |(place, peer): &(Place, &Neighbour)| {
-            peer.is_open() && !asked.tried.contains(place)
-        };
+        let untried =
+            |(place, peer): &(Place, &Neighbour)| peer.is_open() && !asked.tried.contains(place);
         let next = self.peers.iter().enumerate().find(untried).map(|(place, _)| place);
         let Some(place) = next.filter(|_| asked.tried.len() < PEERS_MAX) else {
             let soon = asked.tried.is_empty() && self.peers.iter().any(Neighbour::comes);
@@ -299,15 +292,18 @@ impl Client {
                 let code = code.and_then(|code| code.number().ok());
                 matches!(code, Some(known::TOO_BUSY | known::UNABLE_TO_DELIVER))
             });
-        if busy { self.elsewhere(ticket, Some(octets), now) } else { self.finish(ticket, Some(octets)) }
+        if busy {
+            self.elsewhere(ticket, Some(octets), now)
+        } else {
+            self.finish(ticket, Some(octets))
+        }
     }
 
     /// Asks the other neighbour, if there is one; else this is how it ends.
     fn elsewhere(&mut self, ticket: Ticket, answer: Option<Printed>, now: Instant) {
         let Some(asked) = self.asked.get(&ticket) else { return };
-        let other = |(place, peer): (Place, &Neighbour)| {
-            peer.is_open() && !asked.tried.contains(&place)
-        };
+        let other =
+            |(place, peer): (Place, &Neighbour)| peer.is_open() && !asked.tried.contains(&place);
         if !self.stopping && self.peers.iter().enumerate().any(other) {
             self.send(ticket, now);
         } else {

@@ -175,7 +175,8 @@ impl<'a> Message<'a> {
     ///
     /// Source: RFC 6733 section 4.1 (the M bit).
     pub fn all_known(&self) -> Result<(), Fault> {
-        let unknown = |avp: &Avp<'_>| avp.mandatory && dictionary::find(avp.code, avp.vendor).is_none();
+        let unknown =
+            |avp: &Avp<'_>| avp.mandatory && dictionary::find(avp.code, avp.vendor).is_none();
         match self.body.into_iter().find(unknown) {
             Some(Avp { code, vendor, .. }) => {
                 Err(Fault { code: dictionary::AVP_UNSUPPORTED, about: Some((code, vendor)) })
@@ -457,8 +458,13 @@ mod tests {
 
     use super::*;
 
-    const HEAD: Header =
-        Header { flags: REQUEST | PROXIABLE, command: 310, application: 16_777_220, hop: 1, end: 2 };
+    const HEAD: Header = Header {
+        flags: REQUEST | PROXIABLE,
+        command: 310,
+        application: 16_777_220,
+        hop: 1,
+        end: 2,
+    };
 
     fn written(avps: &[(u32, u32, bool, Vec<u8>)]) -> Printed {
         let mut writer = Writer::new(HEAD);

@@ -99,7 +99,8 @@ impl Door {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             // A place before a connection: past the bound, the kernel's queue holds them.
-            let accepted = async { (places.clone().acquire_owned().await, listener.accept().await) };
+            let accepted =
+                async { (places.clone().acquire_owned().await, listener.accept().await) };
             let (place, accepted) = tokio::select! {
                 _ = stop.changed() => return,
                 accepted = accepted => accepted,
@@ -111,7 +112,9 @@ impl Door {
             let (own, stop) = (Arc::clone(&self), stop.clone());
             tokio::spawn(async move {
                 match timeout(own.pace.greeting, own.greet(stream, from)).await {
-                    Ok(Ok((connection, expected))) => own.converse(connection, expected, stop).await,
+                    Ok(Ok((connection, expected))) => {
+                        own.converse(connection, expected, stop).await
+                    }
                     Ok(Err(why)) => own.turn_away(from, &why),
                     Err(_) => own.turn_away(from, &io::ErrorKind::TimedOut.into()),
                 }

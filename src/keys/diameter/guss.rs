@@ -119,7 +119,8 @@ pub fn parse(octets: &[u8], impi: &Impi) -> Option<Guss> {
         Some(seconds) => Some(Duration::from_secs(seconds.text.trim().parse().ok()?)),
         None => None,
     };
-    let Listed { identities, uss } = child(&root, "ussList").map_or(Some(Listed::default()), listed)?;
+    let Listed { identities, uss } =
+        child(&root, "ussList").map_or(Some(Listed::default()), listed)?;
     Some(Guss { card, key_lifetime, impus: identities.into(), uss: Arc::from(uss) })
 }
 
@@ -142,7 +143,8 @@ fn listed(list: &Element<'_>) -> Option<Listed> {
         }
         let flags = child(uss, "flags").map(|flags| flags.children.as_slice()).unwrap_or_default();
         let flags = flags.iter().filter(|child| child.name == "flag");
-        let flags = flags.map(|flag| flag.text.trim().parse().ok()).collect::<Option<Vec<u32>>>()?;
+        let flags =
+            flags.map(|flag| flag.text.trim().parse().ok()).collect::<Option<Vec<u32>>>()?;
         found.uss.push(Uss { gsid, flags });
     }
     Some(found)
@@ -181,7 +183,9 @@ mod tests {
     #[test]
     fn a_list_holds_what_was_asked_for() {
         let Guss { impus, uss, .. } = guss();
-        for (services, expected) in [(&[0][..], &[0][..]), (&[5], &[5]), (&[0, 5, 9], &[0, 5]), (&[9], &[])] {
+        for (services, expected) in
+            [(&[0][..], &[0][..]), (&[5], &[5]), (&[0, 5, 9], &[0, 5]), (&[9], &[])]
+        {
             let printed = print_list(&impus, &uss, services);
             let read = parse_list(printed.as_bytes()).expect("as printed");
             let listed: Vec<u32> = read.uss.iter().map(|uss| uss.gsid).collect();

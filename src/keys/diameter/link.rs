@@ -385,7 +385,9 @@ impl Link {
                 let of = |pending: &Pending| {
                     pending.command == header.command && pending.end == header.end
                 };
-                let Some(pending) = self.pending.get(&header.hop).copied().filter(of) else { return };
+                let Some(pending) = self.pending.get(&header.hop).copied().filter(of) else {
+                    return;
+                };
                 self.pending.remove(&header.hop);
                 self.order.remove(&(pending.ends, header.hop));
                 self.outputs.push_back(Output::Answered(pending.ticket, octets.to_vec().into()));

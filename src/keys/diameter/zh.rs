@@ -18,7 +18,7 @@ use crate::identity::Impi;
 use crate::keys::Rand;
 use crate::keys::bootstrap::{Home, HomeAnswer};
 use crate::keys::subscribers::Guss;
-use crate::keys::vector::{Auts, Autn, Res, SessionKey, Vector};
+use crate::keys::vector::{Autn, Auts, Res, SessionKey, Vector};
 
 /// The only scheme of Zh.
 pub const SCHEME: &str = "Digest-AKAv1-MD5";
@@ -152,12 +152,7 @@ pub fn request(message: &Message<'_>, local: &Local) -> Result<VectorRequest, Fa
 }
 
 /// Multimedia-Auth-Answer.
-pub fn answer(
-    local: &Local,
-    request: &Message<'_>,
-    impi: &Impi,
-    found: &HomeAnswer,
-) -> Printed {
+pub fn answer(local: &Local, request: &Message<'_>, impi: &Impi, found: &HomeAnswer) -> Printed {
     let mut writer = Writer::new(request.header.answer());
     if let Some(session) = request.avps().all(&known::SESSION_ID).next() {
         writer.put(&known::SESSION_ID, session.value);

@@ -122,8 +122,9 @@ impl Question {
             None => None,
         };
         let Listed { identities, uss } = match avps.one(&known::GBA_USER_SEC_SETTINGS)? {
-            Some(settings) => guss::parse_list(settings.value)
-                .ok_or(settings.wrong(known::INVALID_AVP_VALUE))?,
+            Some(settings) => {
+                guss::parse_list(settings.value).ok_or(settings.wrong(known::INVALID_AVP_VALUE))?
+            }
             None => Listed::default(),
         };
         Ok(KeyAnswer::Known(Arc::new(NafKey {
@@ -195,7 +196,8 @@ pub fn addressed(message: &Message<'_>, local: &Local) -> Result<(), Fault> {
 /// A service, in digits or in four octets.
 fn service(avp: &Avp<'_>) -> Result<u32, Fault> {
     let digits = !avp.value.is_empty() && avp.value.iter().all(u8::is_ascii_digit);
-    let read = if digits { avp.text().ok().and_then(|text| text.parse().ok()) } else { avp.number().ok() };
+    let read =
+        if digits { avp.text().ok().and_then(|text| text.parse().ok()) } else { avp.number().ok() };
     read.ok_or(avp.wrong(known::INVALID_AVP_VALUE))
 }
 
