@@ -238,6 +238,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
+    // Of a table that could not be read, nobody knows what it would have been.
+    let asks = diameter.as_ref().map_or(root.has("diameter"), Diameter::has_keys);
+    keyless(&root, asks, notes);
     fit_proofs(&root, &authentication, wants_edge && !shared, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let telemetry = policy::telemetry(&mut root, &danger);
@@ -379,7 +382,11 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
         let fix = "[naf] with fqdn, [aka], or authentication.accounts = \"accounts.toml\"";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
-    if root.has("naf") && !root.has("bsf") && !root.has("diameter") {
+}
+
+/// Somebody must have the keys of the NAF; `asks` says whether servers of others are asked.
+fn keyless(root: &Section<'_>, asks: bool, notes: &Notes) {
+    if root.has("naf") && !root.has("bsf") && !asks {
         let place = root.place_of("naf");
         let why =
             "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn";
