@@ -246,6 +246,10 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
+    // Of a table that could not be read, nobody knows what it would have been.
+    let asks = diameter.as_ref().map_or(root.has("diameter"), Diameter::has_keys)
+        || nbsp.as_ref().map_or(root.has("nbsp"), |nbsp| !nbsp.servers.is_empty());
+    keyless(&root, asks, notes);
     let otherwise = shared || ue_certificates > 0;
     fit_proofs(&root, &authentication, wants_edge && !otherwise, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
@@ -389,8 +393,11 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
         let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
-    let has_keys = ["bsf", "diameter", "nbsp"].into_iter().any(|table| root.has(table));
-    if root.has("naf") && !has_keys {
+}
+
+/// Somebody must have the keys of the NAF; `asks` says whether servers of others are asked.
+fn keyless(root: &Section<'_>, asks: bool, notes: &Notes) {
+    if root.has("naf") && !root.has("bsf") && !asks {
         let place = root.place_of("naf");
         let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn or Nbsp_GBA";
         let fix = "[bsf], [diameter] with a peer that serves = \"zn\", or [[nbsp.server]]";

@@ -23,7 +23,8 @@ use super::link::{Input, Link, Output, Pace};
 use super::way::{Connection, QUEUE_MAX, carry};
 use crate::clock;
 use crate::instant::Now;
-use crate::transport::tls::{ServerTls, Vouched, accept};
+use crate::transport::tls::{ServerTls, accept};
+use crate::transport::vouched::Vouched;
 
 /// Most connections.
 pub const CONNECTIONS_MAX: usize = 256;

@@ -323,7 +323,7 @@ impl Link {
     /// Any message shows that the other end lives.
     fn heard(&mut self, now: Instant) {
         match self.state {
-            State::Open { asked: false } => self.deadline = now + self.pace.watchdog,
+            State::Open { .. } => self.deadline = now + self.pace.watchdog,
             State::Silent => {
                 self.state = State::Open { asked: false };
                 self.deadline = now + self.pace.watchdog;
