@@ -16,7 +16,7 @@ use crate::config::{Config, Naf};
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
 use crate::keys::subscribers::{Subscriber, file, state::SqnState};
-use crate::keys::{KeySource, UaId};
+use crate::keys::{KeyServer, UaId};
 
 /// Starts the server of the subscribers that are listed, or of those that a home has; with it, the file of sequence
 /// numbers, which stays unwritten where the home has them. `None` if nobody has any.
@@ -54,6 +54,8 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
         sees_identities: true,
     });
     let others = config.diameter.iter().flat_map(|diameter| &diameter.peers).filter_map(grant);
+    let nafs = config.nbsp.iter().flat_map(|nbsp| &nbsp.nafs);
+    let others = others.chain(nafs.map(|naf| naf.granted.to(&naf.host)));
     let bsf = Bsf::new(settings, subscribers, grants.chain(others).collect(), clock::random())
         .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
     state.keep(&bsf)?;
@@ -69,24 +71,19 @@ fn listed(list: &Path) -> io::Result<(Vec<Subscriber>, SqnState)> {
     Ok((subscribers, state))
 }
 
-/// The keys of our own server, for the NAF here.
-pub(super) fn keys(config: &Config, bsf: Option<&Arc<Bsf>>) -> Option<Arc<dyn KeySource>> {
-    let (naf, bsf) = (config.naf.as_ref()?, bsf.filter(|_| config.bsf.is_some())?);
-    Some(Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn)))
+/// Our own server, for the NAF here, by the domain of its B-TIDs.
+pub(super) fn keys(
+    config: &Config,
+    bsf: Option<&Arc<Bsf>>,
+) -> Option<(Arc<str>, Arc<dyn KeyServer>)> {
+    let (naf, bsf, own) = (config.naf.as_ref()?, bsf?, config.bsf.as_ref()?);
+    Some((Arc::clone(&own.name), Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn))))
 }
 
 /// What a NAF of another process may have.
 fn grant(peer: &DiameterPeer) -> Option<NafGrant> {
-    let Role::Naf { fqdns, ua_ids, sees_impi, sees_identities, .. } = &peer.role else {
-        return None;
-    };
-    Some(NafGrant {
-        host: Arc::clone(&peer.host),
-        fqdns: fqdns.clone(),
-        protocols: ua_ids.iter().copied().map(UaGrant::Exact).collect(),
-        sees_impi: *sees_impi,
-        sees_identities: *sees_identities,
-    })
+    let Role::Naf { granted, .. } = &peer.role else { return None };
+    Some(granted.to(&peer.host))
 }
 
 /// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.

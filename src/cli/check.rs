@@ -231,7 +231,7 @@ fn part(role: &Role) -> (&'static str, String) {
     match role {
         Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
         Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
-        Role::Naf { fqdns, .. } => ("asks for keys (zn)", names(fqdns)),
+        Role::Naf { granted, .. } => ("asks for keys (zn)", names(&granted.fqdns)),
         Role::Bsf { .. } => ("asks for vectors (zh)", "all subscribers".into()),
     }
 }

@@ -17,18 +17,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::plan::services;
 use crate::clock;
 use crate::config::Config;
 use crate::config::diameter::{Diameter, DiameterPeer, Role};
-use crate::enabler::Entitlement;
 use crate::http::ub::AskHome;
-use crate::keys::KeySource;
+use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::diameter::ask::{Asker, Neighbour, Tally};
 use crate::keys::diameter::base::Local;
 use crate::keys::diameter::dictionary::{ZH, ZN};
 use crate::keys::diameter::door::{Asked, Door, Guest};
-use crate::keys::diameter::guss::UNSPECIFIC;
 use crate::keys::diameter::link::Pace;
 use crate::keys::diameter::source::{Asks, Desk, ZhSource, ZnSource};
 use crate::telemetry::Metrics;
@@ -121,18 +120,16 @@ impl Node {
         Ok(Some(Self { askers, tasks, stop, domains, services, door, tls }))
     }
 
-    /// The keys of all domains that are asked for; `others` has those of the rest.
-    pub(super) fn keys(&self, others: Option<Arc<dyn KeySource>>) -> Option<Arc<dyn KeySource>> {
+    /// Who has the keys of B-TIDs, by their domain.
+    pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
         let of = |(domain, realm): &(Arc<str>, Arc<str>)| {
             let serves = |it: &&(&str, Arc<str>, Asker)| it.0 == "zn" && it.1 == *realm;
             let (_, realm, asker) = self.askers.iter().find(serves)?;
-            Some((Arc::clone(domain), Arc::clone(realm), asker.clone()))
+            let (realm, asker) = (Arc::clone(realm), asker.clone());
+            let source = ZnSource { realm, asker, services: self.services.clone() };
+            Some((Arc::clone(domain), Arc::new(source) as Arc<dyn KeyServer>))
         };
-        let domains: Vec<_> = self.domains.iter().filter_map(of).collect();
-        if domains.is_empty() {
-            return others;
-        }
-        Some(Arc::new(ZnSource { domains, services: self.services.clone(), others }))
+        self.domains.iter().filter_map(of).collect()
     }
 
     /// The home that has the subscribers, if there is one.
@@ -248,17 +245,4 @@ fn asks(peer: &DiameterPeer) -> Option<(Arc<str>, Asks)> {
 fn guest(peer: &DiameterPeer) -> Option<Guest> {
     let (Role::Naf { from, .. } | Role::Bsf { from }) = peer.role else { return None };
     Some(Guest { host: Arc::clone(&peer.host), clear: from.filter(|_| peer.clear) })
-}
-
-/// The service that names identities, and those whose rights are asked for.
-fn services(config: &Config) -> Vec<u32> {
-    let mut services = vec![UNSPECIFIC];
-    for (_, demands) in config.enablers.demands() {
-        if let Entitlement::Uss { gsid, .. } = demands.entitlement
-            && !services.contains(&gsid)
-        {
-            services.push(gsid);
-        }
-    }
-    services
 }

@@ -21,7 +21,7 @@ mod diameter {
 
     use crate::config::Config;
     use crate::http::ub::AskHome;
-    use crate::keys::KeySource;
+    use crate::keys::KeyServer;
     use crate::keys::bootstrap::Bsf;
     use crate::telemetry::Metrics;
 
@@ -41,7 +41,7 @@ mod diameter {
             Ok(None)
         }
 
-        pub(super) fn keys(&self, _: Option<Arc<dyn KeySource>>) -> Option<Arc<dyn KeySource>> {
+        pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
             match *self {}
         }
 
@@ -68,6 +68,7 @@ mod diameter {
 }
 mod endings;
 pub mod init;
+mod nbsp;
 mod plan;
 pub mod serve;
 pub mod subscriber;

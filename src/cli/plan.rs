@@ -11,16 +11,16 @@ use std::io;
 use std::sync::Arc;
 
 use crate::assembly::{Group, Plan, SharedKeys};
-use crate::authentication::{Naf, aka_realm};
-use crate::config::{self, Config, Diameter};
+use crate::authentication::{Naf, Uss, aka_realm};
+use crate::config::{self, Config, Diameter, Nbsp};
 use crate::edge::GroupSpec;
-use crate::enabler::Family;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::reg::Reg;
+use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::naf::Shortened;
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::{KeyServer, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -57,6 +57,19 @@ fn headers(forward: &config::Forward) -> asserted::Settings {
     settings
 }
 
+/// The service that names identities, and those whose rights are asked for.
+pub(super) fn services(config: &Config) -> Vec<u32> {
+    let mut services = vec![Uss::UNSPECIFIC];
+    for (_, demands) in config.enablers.demands() {
+        if let Entitlement::Uss { gsid, .. } = demands.entitlement
+            && !services.contains(&gsid)
+        {
+            services.push(gsid);
+        }
+    }
+    services
+}
+
 /// What the configuration says, as a plan; `keys` are those of the NAF, wherever they come from.
 ///
 /// # Errors
@@ -65,7 +78,7 @@ fn headers(forward: &config::Forward) -> asserted::Settings {
 pub(super) fn plan(
     config: &Config,
     bsf: Option<Arc<Bsf>>,
-    keys: Option<Arc<dyn KeySource>>,
+    keys: Option<Arc<dyn KeyServer>>,
 ) -> io::Result<Plan> {
     let ids = || (0_u16..).map(ListenerId);
     let mut listeners = Vec::new();
@@ -98,6 +111,7 @@ pub(super) fn plan(
         targets: Vec::new(),
     });
     let others = config.diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| domain);
+    let others = others.chain(config.nbsp.iter().flat_map(Nbsp::domains));
     let bsf_names = config.bsf.iter().map(|bsf| &bsf.name).chain(others);
     let bsf_names: Vec<String> = bsf_names.map(ToString::to_string).collect();
     let aka = match (&config.aka, &bsf) {

@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::diameter::{Node, Tls};
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc, endings};
+use super::{GOOD, NO, USAGE, auc, endings, nbsp};
 use crate::assembly::Running;
 use crate::association;
 use crate::config::reload::{Reloader, Report};
@@ -37,8 +37,9 @@ use crate::edge::Watch;
 use crate::forward::Resolved;
 use crate::http::admin;
 use crate::instant::Now;
-use crate::keys::KeySource;
+use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
+use crate::keys::servers::Servers;
 use crate::keys::subscribers::{file, state::SqnState};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
@@ -165,6 +166,8 @@ pub struct Service {
     door: Option<TcpListener>,
     /// Key servers and homes of others.
     node: Option<Node>,
+    /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
+    nbsp: Option<nbsp::Node>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
@@ -185,8 +188,9 @@ struct Live {
     running: Option<Arc<Running>>,
     bsf: Option<(Arc<Bsf>, SqnState)>,
     /// Of the NAF, from wherever; they stay as they were planned first.
-    keys: Option<Arc<dyn KeySource>>,
+    keys: Option<Arc<dyn KeyServer>>,
     node: Tls,
+    nbsp: Option<nbsp::Tls>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -211,11 +215,11 @@ impl Service {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
         };
-        let keys = auc::keys(&config, bsf.as_ref().map(|(bsf, _)| bsf));
-        let keys = match &node {
-            Some(node) => node.keys(keys),
-            None => keys,
-        };
+        let nbsp = nbsp::Node::start(&config, bsf.as_ref().map(|(bsf, _)| bsf)).await?;
+        let own = auc::keys(&config, bsf.as_ref().map(|(bsf, _)| bsf));
+        let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
+        let keys = own.into_iter().chain(others).collect();
+        let keys = Servers::new(keys).map(|servers| Arc::new(servers) as Arc<dyn KeyServer>);
         let (mut groups, mut tls, mut dtls, mut ws) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut client_tls, mut running) = (None, None);
@@ -236,6 +240,7 @@ impl Service {
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
             keys,
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
+            nbsp: nbsp.as_ref().map(nbsp::Node::tls),
             tls,
             dtls,
             ws,
@@ -248,6 +253,7 @@ impl Service {
             bsf,
             door,
             node,
+            nbsp,
             groups,
             metrics: None,
             admin,
@@ -372,6 +378,9 @@ impl Service {
         if let Some(address) = self.node.as_ref().and_then(Node::address) {
             writeln!(out, "listening: Diameter on {address}")?;
         }
+        if let Some(address) = self.nbsp.as_ref().and_then(nbsp::Node::address) {
+            writeln!(out, "listening: Nbsp_GBA on {address}")?;
+        }
         if let Some(page) = self.page {
             writeln!(out, "listening: page of metrics on {page}")?;
         }
@@ -388,6 +397,9 @@ impl Service {
             let bsf = Arc::clone(bsf);
             let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
             tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(nbsp) = self.nbsp.take() {
+            tokio::spawn(nbsp.serve());
         }
         if let Some(admin) = self.admin.take() {
             tokio::spawn(admin.serve(Arc::new(self.desk()), std::future::pending()));
@@ -510,6 +522,9 @@ impl Live {
             state.keep(bsf).map_err(|why| why.to_string())?;
         }
         self.node.replace(new).map_err(|why| why.to_string())?;
+        if let Some(nbsp) = &self.nbsp {
+            nbsp.replace(new).map_err(|why| why.to_string())?;
+        }
         for (serving, listener) in self.tls.iter().zip(&new.listeners) {
             if let (Some(serving), Some(tls)) = (serving, &listener.tls) {
                 serving.replace(&tls.spec).map_err(|why| why.to_string())?;

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{Fingerprint, Folder, Sum};
+use super::grants::{self, Granted, granted};
 use super::listen::{is_address, is_host, pair, trust};
 use super::policy::Danger;
 use super::problem::{Notes, Place};
 use super::proof::subscribers;
 use super::raw::{Section, Spot};
-use crate::keys::UaId;
 use crate::transport::peer::ClientCertificate;
 use crate::transport::tls::{ClientTls, ServerSpec, ServerTls};
 
@@ -88,14 +88,8 @@ pub enum Role {
     Naf {
         /// Where it comes from, if that proves it.
         from: Option<IpAddr>,
-        /// Names that it may have keys for, lower case.
-        fqdns: Vec<Arc<str>>,
-        /// Protocols that it may have keys for.
-        ua_ids: Vec<UaId>,
-        /// Whether it is told private identities.
-        sees_impi: bool,
-        /// Whether it is told public identities.
-        sees_identities: bool,
+        /// What it may have.
+        granted: Granted,
     },
     /// A bootstrapping server that asks for vectors of our subscribers.
     Bsf {
@@ -266,15 +260,8 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
             let what = format!("diameter.peer {what}");
             let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn) or a BSF (zh)";
             notes.say(place.line, what, why, "serves = \"zn\"");
-            section.know(&[
-                "address",
-                "bsf",
-                "from",
-                "fqdns",
-                "ua_ids",
-                "sees_impi",
-                "sees_identities",
-            ]);
+            section.know(&["address", "bsf", "from"]);
+            section.know(&grants::KEYS);
             None
         }
         (Some(keys), _) => serving(&mut section, keys, host.as_ref()),
@@ -326,24 +313,7 @@ fn asking(section: &mut Section<'_>, keys: bool, clear: bool) -> Option<Role> {
     if !keys {
         return Some(Role::Bsf { from });
     }
-    let why =
-        "it may have keys for the names that are listed, and no other (TS 33.220 clause 4.5.3)";
-    let fqdns = section.need::<Vec<String>>("fqdns", why, "[\"naf.example.net\"]");
-    let ua_ids = section.maybe::<Vec<UaId>>("ua_ids");
-    if let Some(Spot { place, .. }) = ua_ids.as_ref().filter(|it| it.value.contains(&UaId::TMPI)) {
-        let why = "temporary identities are derived with it (TS 33.220 annex B.4)";
-        notes.problem(place, "holds the identifier of TMPIs", why, "[\"0300000003\"]");
-    }
-    let ua_ids = ua_ids.map_or(vec![UaId::SIP_DIGEST, UaId::LOCSIP], |spot| spot.value);
-    let sees_impi = section.or("sees_impi", false);
-    let sees_identities = section.or("sees_identities", true);
-    let fqdns = fqdns?;
-    if let Some(bad) = fqdns.value.iter().find(|name| !is_host(name) || is_address(name)) {
-        let what = format!("holds {bad:?}, which is no domain name");
-        notes.problem(&fqdns.place, &what, "UEs dial it", "[\"naf.example.net\"]");
-    }
-    let fqdns = fqdns.value.iter().map(|name| name.to_ascii_lowercase().into()).collect();
-    Some(Role::Naf { from, fqdns, ua_ids, sees_impi, sees_identities })
+    Some(Role::Naf { from, granted: granted(section)? })
 }
 
 /// Holds one peer against those before it.

@@ -16,7 +16,9 @@ pub mod dtls;
 pub mod enabler;
 pub mod field;
 pub mod files;
+pub mod grants;
 pub mod listen;
+pub mod nbsp;
 pub mod ocsp;
 pub mod peer;
 pub mod policy;
@@ -43,6 +45,7 @@ pub use diameter::Diameter;
 pub use dtls::Dtls;
 pub use enabler::Enablers;
 pub use listen::{Listener, ListenerTls};
+pub use nbsp::Nbsp;
 pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
@@ -83,6 +86,8 @@ pub struct Config {
     pub bsf: Option<Bsf>,
     /// Key servers and homes of others, and who may ask ours.
     pub diameter: Option<Diameter>,
+    /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
+    pub nbsp: Option<Nbsp>,
     /// Subscribers whose vectors others may ask for, where nobody else here has a list.
     pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
@@ -234,14 +239,18 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         let beside = diameter::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), list };
         diameter::fit(&mut root, diameter, beside);
     }
+    let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
+    let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
+    let nbsp = nbsp::read(&mut root, &folder, &beside);
     let psk = psk::read(&mut root, &folder, &listeners, has_naf);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
     // Of a table that could not be read, nobody knows what it would have been.
     let asks = diameter.as_ref().map_or(root.has("diameter"), Diameter::has_keys);
-    keyless(&root, asks, notes);
-    fit_proofs(&root, &authentication, wants_edge && !shared, notes);
+    keyless(&root, asks || root.has("nbsp"), notes);
+    let otherwise = shared || ue_certificates > 0;
+    fit_proofs(&root, &authentication, wants_edge && !otherwise, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let telemetry = policy::telemetry(&mut root, &danger);
     let admin = admin::read(&mut root, &folder);
@@ -265,6 +274,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         naf,
         bsf,
         diameter,
+        nbsp,
         hss,
         aka,
         psk,
@@ -379,7 +389,7 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
     let certificates = notes.has_problems();
     if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
         let why = "no caller could ever prove who he is";
-        let fix = "[naf] with fqdn, [aka], or authentication.accounts = \"accounts.toml\"";
+        let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
 }
@@ -388,9 +398,8 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
 fn keyless(root: &Section<'_>, asks: bool, notes: &Notes) {
     if root.has("naf") && !root.has("bsf") && !asks {
         let place = root.place_of("naf");
-        let why =
-            "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn";
-        let fix = "[bsf], or [diameter] with a peer that serves = \"zn\"";
+        let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn or Nbsp_GBA";
+        let fix = "[bsf], [diameter] with a peer that serves = \"zn\", or [[nbsp.server]]";
         notes.say(place.line, "[naf] stands without [bsf]".into(), why, fix);
     }
 }

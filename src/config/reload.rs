@@ -190,6 +190,10 @@ const KEYS: &[Key] = keys! {
     waits "diameter.watchdog" diameter => watchdog;
     waits "diameter.answer" diameter => answer;
     waits "diameter.peer" diameter => peers;
+    waits "nbsp.listen" nbsp => listen;
+    waits "nbsp.answer" nbsp => answer;
+    waits "nbsp.naf" nbsp => nafs;
+    waits "nbsp.server" nbsp => servers;
     waits "hss.subscribers" hss => subscribers;
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
@@ -304,6 +308,13 @@ impl Difference {
             && tls.fingerprint != other.fingerprint
         {
             diameter.tls.clone_from(&newer.tls);
+            renewed = true;
+        }
+        if let (Some(nbsp), Some(newer)) = (&mut merged.nbsp, &new.nbsp)
+            && nbsp.fingerprint != newer.fingerprint
+        {
+            nbsp.tls = Arc::clone(&newer.tls);
+            nbsp.fingerprint = newer.fingerprint;
             renewed = true;
         }
         self.live(renewed, "certificates");

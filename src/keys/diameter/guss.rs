@@ -19,8 +19,6 @@ use crate::keys::subscribers::{Card, Guss};
 pub const USS_MAX: usize = 64;
 /// Most identities of one setting.
 pub const UIDS_MAX: usize = 64;
-/// The service that is none in particular: its setting names the subscriber's identities.
-pub const UNSPECIFIC: u32 = 0;
 
 const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
 
@@ -61,8 +59,8 @@ pub fn print(impi: &Impi, guss: &Guss) -> String {
 
 fn list(text: &mut String, identities: &[Impu], uss: &[Uss], wanted: impl Fn(u32) -> bool) {
     text.push_str("<ussList>");
-    let unspecific = Uss { gsid: UNSPECIFIC, flags: Vec::new() };
-    let own = uss.iter().any(|uss| uss.gsid == UNSPECIFIC);
+    let unspecific = Uss { gsid: Uss::UNSPECIFIC, flags: Vec::new() };
+    let own = uss.iter().any(|uss| uss.gsid == Uss::UNSPECIFIC);
     let all = (!own).then_some(&unspecific).into_iter().chain(uss);
     for uss in all.filter(|uss| wanted(uss.gsid)) {
         let _ = write!(text, "<uss id=\"{}\" type=\"0\"><uids>", uss.gsid);
@@ -172,7 +170,7 @@ mod tests {
         let impi = Impi::new("a@example.net").unwrap();
         let printed = print(&impi, &guss());
         let read = parse(printed.as_bytes(), &impi).expect("as printed");
-        let unspecific = Uss { gsid: UNSPECIFIC, flags: vec![] };
+        let unspecific = Uss { gsid: Uss::UNSPECIFIC, flags: vec![] };
         assert_eq!((read.card, read.key_lifetime), (Card::GbaU, Some(Duration::from_secs(600))));
         assert_eq!(&read.impus, &guss().impus);
         assert_eq!(&*read.uss, [unspecific, Uss { gsid: 5, flags: vec![1, 2] }]);
