@@ -4,7 +4,7 @@
 //! Gives:   [`Diameter`]: who we are, whom we ask on Zn and Zh, who asks us; [`Hss`], the list for those on Zh.
 //! Keeps:   nothing.
 //! Refuses: a link in the clear, unless `danger` says so; a peer that both asks and serves, or neither; more than two
-//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; peers without use.
+//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; peers without use. A table without peers is warned of.
 //! Sources: RFC 6733 sections 2.1, 2.8 and 13; TS 29.109 clauses 4 and 5; TS 33.220 clauses 4.4.6 and 4.5.2; SEC_CF 1.1
 //!          SEC-002, CONF-002.
 
@@ -160,7 +160,7 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, danger: &Danger) -> 
     let rows = section.tables("peer");
     if rows.is_empty() {
         let why = "nobody is asked, and nobody may ask";
-        notes.say(place.line, "there is no [[diameter.peer]]".into(), why, "[[diameter.peer]]");
+        notes.warn(&place, "has no [[diameter.peer]]", why, "[[diameter.peer]]");
     }
     for row in rows {
         let row_place = row.place();
