@@ -63,7 +63,6 @@ const SCENES: &[(&str, &[&[&str]])] = &[
             &["REFER", "passes, proved by Digest, rule 1"],
             &["202"],
             &["INVITE", "TLS", "passes, proved by Digest"],
-            &["BYE", "TLS", "rule 1"],
             &["NOTIFY", "TLS", "rule 1"],
             &["Proved:", "rule 29"],
         ],
