@@ -20,7 +20,7 @@ use crate::enabler::reg::Reg;
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::{KeyServer, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -108,7 +108,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         (Some(naf), Some(bsf)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
-            let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
+            let source: Arc<dyn KeyServer> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
             let source = match naf.association_lifetime {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
                 None => source,
