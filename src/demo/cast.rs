@@ -40,8 +40,10 @@ use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport}
 pub const EDGE: &str = "edge.example.net";
 pub(super) const BSF: &str = "bsf.example.net";
 pub(super) const DOMAIN: &str = "example.net";
-/// Where the location service is, and whom it knows about.
+/// Where the location service is.
 pub(super) const LOCATION: &str = "location.example.net";
+/// Whose whereabouts it tells.
+pub const VAN: &str = "sip:van7@location.example.net";
 /// A server that may push, for [`APPLICATION`].
 pub(super) const PUSH: &str = "push.example.net";
 /// A partner that may not.

@@ -27,6 +27,6 @@ mod scene;
 pub mod server;
 mod stage;
 
-pub use cast::EDGE;
+pub use cast::{EDGE, VAN};
 pub use ladder::Ladder;
 pub use stage::{Demo, Trouble};

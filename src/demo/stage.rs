@@ -118,6 +118,11 @@ impl Demo {
         self.running.edge.addresses().first().copied().unwrap_or_else(|| (LOOPBACK, 5060).into())
     }
 
+    /// Its address for TLS.
+    pub fn edge_tls(&self) -> SocketAddr {
+        self.listener(place::SECURE)
+    }
+
     /// The bootstrapping server's address.
     pub fn bsf(&self) -> SocketAddr {
         self.bsf_address

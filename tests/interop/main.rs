@@ -248,11 +248,39 @@ fn our_ue(mode: &str) {
     assert_eq!(listening.stop().failed, 0);
     let (code, said) = edge.ue(&["message", "sip:nobody@ims.example", "hello"]);
     assert_eq!((code, said.trim()), (Some(1), "480 Temporarily Unavailable"));
+    services(&edge, there, &callee);
     let seen = core.await_request(|seen| seen.method == "BYE");
     assert_eq!(seen.asserted.as_deref(), Some("sip:ue0001@ims.example"));
     for seen in core.requests() {
         assert!(!seen.credentials, "{seen:?}");
         assert!(seen.method == "ACK" || seen.asserted_count == 1, "{seen:?}");
+    }
+}
+
+/// A message of CPM passes, wrapped and under the name of its service; a chat and a location are more than a flow in the clear
+/// is good for, whatever key they come with.
+fn services(edge: &Edge, there: SocketAddr, callee: &str) {
+    let register = Sipp::new("register").from(there).to(edge.ue).csv_text(callee).calls(1);
+    register.run().assert_all_good(1);
+    let listening = Sipp::new("uas_message").from(there).to(edge.ue).calls(1).traced().listen();
+    let (code, said) = edge.ue(&["message", "--cpm", "sip:ue0002@ims.example", "wrapped"]);
+    assert_eq!((code, said.trim()), (Some(0), "200 OK"), "{}", edge.said());
+    let heard = listening.finish().messages;
+    for part in ["Content-Type: message/cpim", "From: <sip:ue0001@ims.example>", "wrapped"] {
+        assert!(heard.contains(part), "{part} in {heard}");
+    }
+    let service = "*;+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\"";
+    assert!(heard.contains(&format!("Accept-Contact: {service}")), "{heard}");
+    for (count, arguments) in [
+        (1, &["call", "--chat", "chat.ims.example", "sip:ue0002@ims.example"][..]),
+        // With the key of SIP it would be no answer but another challenge.
+        (2, &["subscribe", "--location", "sip:van@ims.example"]),
+    ] {
+        let (code, said) = edge.ue(arguments);
+        assert_eq!((code, said.trim()), (Some(1), "403 Forbidden"), "{}", edge.said());
+        let line = format!("sipward_refusals_total{{refusal=\"SecureRequired\"}} {count}");
+        let counters = edge.counters();
+        assert!(counters.lines().any(|it| it == line), "{line} in\n{counters}");
     }
 }
 

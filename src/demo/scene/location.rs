@@ -14,13 +14,11 @@ use crate::client::answer::{Credential, Unanswerable};
 use crate::client::bootstrap::Bootstrapped;
 use crate::client::ue::{Ue, UeError};
 use crate::demo::stage::{expect, received};
-use crate::demo::{Demo, Trouble};
+use crate::demo::{Demo, Trouble, VAN};
 use crate::keys::UaId;
 use crate::refusal::Refusal;
 use crate::transport::Transport;
 use crate::wire::Message;
-
-const VAN: &str = "sip:van7@location.example.net";
 
 impl Demo {
     pub(super) async fn location(
