@@ -278,9 +278,7 @@ fn services(edge: &Edge, there: SocketAddr, callee: &str) {
     ] {
         let (code, said) = edge.ue(arguments);
         assert_eq!((code, said.trim()), (Some(1), "403 Forbidden"), "{}", edge.said());
-        let line = format!("sipward_refusals_total{{refusal=\"SecureRequired\"}} {count}");
-        let counters = edge.counters();
-        assert!(counters.lines().any(|it| it == line), "{line} in\n{counters}");
+        edge.assert_counted("sipward_refusals_total{refusal=\"SecureRequired\"}", count);
     }
 }
 

@@ -114,9 +114,7 @@ fn a_200_that_a_stranger_forged_is_dropped_by_rule_16() {
         assert!(!calling.messages.contains("stranger"), "{mode}: {}", calling.messages);
         assert!(!calling.messages.contains("tag=forged"), "{mode}: {}", calling.messages);
         lab.edge.await_log(&["dropped", "assoc.rule=16", "refusal=\"ResponseAstray\""]);
-        let counters = lab.edge.counters();
-        let line = "sipward_refusals_total{refusal=\"ResponseAstray\"} 1";
-        assert!(counters.lines().any(|it| it == line), "{line} in\n{counters}");
+        lab.edge.assert_counted("sipward_refusals_total{refusal=\"ResponseAstray\"}", 1);
         lab.edge.assert_ruled(1, "BYE", 1);
     }
 }
