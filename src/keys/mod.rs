@@ -10,11 +10,14 @@
 pub mod bootstrap;
 pub mod calendar;
 pub mod derivation;
+#[cfg(feature = "diameter")]
+pub mod diameter;
 pub mod milenage;
 pub mod naf;
 #[cfg(feature = "http")]
 pub mod nbsp;
 pub mod psk;
+pub mod servers;
 pub mod sqn;
 pub mod subscribers;
 pub mod tuak;

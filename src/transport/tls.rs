@@ -226,6 +226,15 @@ impl ServerTls {
         Self::with_alpn(spec, ALPN_HTTP2)
     }
 
+    /// The same for Diameter, which has no name in that registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_diameter(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::with_alpn(spec, b"")
+    }
+
     fn with_alpn(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Self, TlsProblem> {
         let config = ArcSwap::from(server_config(spec, alpn)?);
         Ok(Self { alpn, config, standing: Standing::of_clients(spec.trust.clone()) })
@@ -268,7 +277,7 @@ impl Vouched {
     }
 
     /// A server's.
-    pub(super) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
+    pub(crate) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
         let chain = stream.get_ref().1.peer_certificates()?;
         Some(Self::Server(Arc::clone(tls), chain.into()))
     }
@@ -313,7 +322,7 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = (!alpn.is_empty()).then(|| alpn.to_vec()).into_iter().collect();
     Ok(Arc::new(config))
 }
 

@@ -151,7 +151,7 @@ pub fn print_key(key: &NafKey, gsids: &[u32]) -> Zeroizing<Vec<u8>> {
     let secret = print_hex(key.key.expose());
     let ids: Vec<Value> =
         key.identities.iter().map(|own| json!({ "ueId": own.as_str() })).collect();
-    let unspecific = [Uss { gsid: 0, flags: Vec::new() }];
+    let unspecific = [Uss { gsid: Uss::UNSPECIFIC, flags: Vec::new() }];
     let asked = |one: &&Uss| gsids.contains(&one.gsid);
     let own = key.uss.iter().filter(asked);
     let told = own.chain(unspecific.iter().filter(asked).filter(|_| !ids.is_empty()));
