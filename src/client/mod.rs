@@ -24,6 +24,7 @@ pub mod instance;
 pub mod keeping;
 #[cfg(feature = "edge")]
 mod phone;
+pub mod services;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]

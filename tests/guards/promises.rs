@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "src/client/draft.rs",
     "src/client/keeping.rs",
     "src/client/register.rs",
+    "src/client/services.rs",
     "src/testing/",
     "src/transport/mod.rs",
     "src/transport/aliases.rs",

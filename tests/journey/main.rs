@@ -20,5 +20,6 @@ mod policy;
 mod proofs;
 mod scene;
 mod tokens;
+mod transfer;
 mod ways;
 mod ws;
