@@ -17,6 +17,7 @@ pub mod named;
 pub mod owner;
 mod restore;
 pub mod settings;
+mod shown;
 pub mod state;
 pub mod table;
 pub mod target;

@@ -392,18 +392,6 @@ impl Associations {
         }
     }
 
-    /// Dialogs in each state, those that may come to be included.
-    pub fn by_state(&self) -> [usize; State::ALL.len()] {
-        let mut counts = [0_usize; State::ALL.len()];
-        let forming = self.forming.iter().map(|_| State::Forming);
-        for state in forming.chain(self.dialogs.iter().map(|entry| entry.state)) {
-            if let Some(count) = counts.get_mut(state as usize) {
-                *count = count.saturating_add(1);
-            }
-        }
-        counts
-    }
-
     /// How many dialogs there may be.
     pub fn room(&self) -> usize {
         self.settings.load().max

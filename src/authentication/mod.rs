@@ -42,7 +42,7 @@ pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
-pub(crate) use keyed::bootstrapped;
+pub(crate) use keyed::{bootstrapped, principal_of};
 pub use nonce::Nonces;
 pub use ready::Ready;
 pub use sec_agree::{Agreed, Agreement};

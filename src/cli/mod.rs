@@ -60,6 +60,8 @@ enum Command {
     Status(admin::Edge),
     /// Dialogs of the running edge: who owns them, and on which flows
     Sa(admin::Associations),
+    /// One dialog of the running edge, found by its Call-ID
+    Dialog(admin::DialogArgs),
 }
 
 /// Runs the command that the process was given.
@@ -83,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Subscriber(args) => subscriber::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
+        Command::Dialog(args) => admin::dialog(args, out, errors),
     };
     console.ended(result)
 }

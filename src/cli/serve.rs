@@ -38,7 +38,7 @@ use crate::http::admin;
 use crate::instant::Now;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::subscribers::{file, state::SqnState};
-use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
+use crate::telemetry::{self, Metrics, Row, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
@@ -244,9 +244,24 @@ impl Service {
     async fn show(&mut self, metrics: Arc<Metrics>) -> io::Result<()> {
         if let Some(running) = &self.running {
             let shared = Arc::clone(&running.shared);
-            let about = "Dialogs held, ended ones included";
-            metrics.gauge("sipward_associations", about, &[], move || {
-                shared.gate.associations.footprint() as u64
+            let about = "Dialogs held, ended ones and those that may come to be included";
+            metrics.gauges("sipward_associations", about, move || {
+                let counts = shared.gate.associations.counts().into_iter();
+                let mut rows: Vec<Row> = counts
+                    .map(|((state, class), count)| {
+                        let (state, class) = (state.as_str().to_owned(), class.as_str().to_owned());
+                        (vec![("state", state), ("class", class)], count)
+                    })
+                    .collect();
+                rows.sort();
+                rows
+            });
+            let shared = Arc::clone(&running.shared);
+            let about = "Dialogs held, of those that there is room for";
+            metrics.ratio("sipward_association_table_ratio", about, move || {
+                let associations = &shared.gate.associations;
+                let (held, room) = (associations.footprint(), associations.room().max(1));
+                (held.saturating_mul(1000) / room) as u64
             });
             let shared = Arc::clone(&running.shared);
             let about = "Dialogs that there is room for";
@@ -327,12 +342,12 @@ impl Service {
             endings::of(&config.load()).into_iter().map(ended).collect()
         };
         admin::Desk {
-            shared: self.running.as_ref().map(|running| Arc::clone(&running.shared)),
-            flows: self.running.as_ref().map(|running| Arc::clone(&running.flows)),
+            running: self.running.clone(),
             addresses: self.addresses(),
             config: self.reloader.shared(),
             certificates: Box::new(certificates),
             began: clock::now(),
+            audit: admin::audit::Audit::default(),
         }
     }
 

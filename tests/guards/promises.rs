@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
 pub(crate) const SHELL: &[&str] = &[
     "src/main.rs",
     "src/assembly.rs",
+    "src/assembly/",
     "src/clock.rs",
     "src/edge.rs",
     "src/edge/",
