@@ -11,11 +11,17 @@
 //! Refuses: through its stages; what is said of each message is a [`Decision`].
 //! Sources: RFC 3261 section 16; rules 8, 20.
 
+mod account;
+mod clue;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use account::{Account, Step};
+pub use clue::{Clue, RULES};
 
 use crate::association::{Responder, Ruling};
 use crate::authentication::Kind;
@@ -105,6 +111,8 @@ pub struct Journey {
     waiting_keys: HashSet<ServerKey>,
     deadlines: VecDeque<(Instant, Lookup)>,
     actions: VecDeque<Action>,
+    /// What was found of the message, where that is to be told.
+    account: Option<Box<Account>>,
 }
 
 /// What waits for one lookup.
@@ -130,6 +138,7 @@ impl Journey {
             waiting_keys: HashSet::new(),
             deadlines: VecDeque::new(),
             actions: VecDeque::new(),
+            account: None,
         }
     }
 
@@ -147,6 +156,7 @@ impl Journey {
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
+        self.note("wire", "well-formed");
         if message.is_request() {
             self.request(&message, arrival, now);
         } else {
@@ -176,14 +186,16 @@ impl Journey {
         if waits || self.proxy.absorb(message, &key, now) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
+        self.note("transaction", "no copy of one that is known");
         let ticket = match self.proxy.precheck(message, &arrival) {
             Ok(Check::GoOn(loop_part)) => Ticket { key, loop_part },
             Ok(Check::AnswerHere) => return self.answer_options(message, &arrival, now),
             Err(refusal) => return self.refuse(message, &arrival, refusal, now),
         };
+        self.note("precheck", "hops, loop and extensions allow it");
         arrival.pending = self.proxy.pending(message, &arrival.flow);
         let shared = Arc::clone(&self.shared);
-        match shared.gate.inspect(message, &arrival, now) {
+        match shared.gate.inspect_before(&mut self.account, message, &arrival, now) {
             Ok(permitted) => self.forward(permitted, &ticket, now),
             Err(Stop::Wait(paused, lookup)) => self.wait(Waiting { paused, ticket }, lookup, now),
             Err(stop) => self.stop(stop, message, &arrival),
@@ -191,6 +203,7 @@ impl Journey {
     }
 
     fn forward(&mut self, permitted: Permitted<'_>, ticket: &Ticket, now: Now) {
+        self.note("enabler", "its class permits it");
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
@@ -326,6 +339,12 @@ impl Journey {
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {
         let stop = self.shared.gate.refuse(message, arrival, refusal, now);
         self.stop(stop, message, arrival);
+    }
+
+    fn note(&mut self, stage: &'static str, found: &str) {
+        if let Some(account) = &mut self.account {
+            account.step(stage, found.to_owned());
+        }
     }
 
     fn decide(&mut self, message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) {

@@ -138,6 +138,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// One that counts the same for now.
+    pub(super) fn twin(&self) -> Self {
+        let copy = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Acquire));
+        let of = self.of.each_ref().map(|pair| pair.each_ref().map(copy));
+        Self { held: copy(&self.held), borne: copy(&self.borne), of }
+    }
+
     /// How many count as dialogs of the caller.
     pub(super) fn dialogs(&self) -> u32 {
         let borne = self.borne.load(Ordering::Acquire);

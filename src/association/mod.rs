@@ -22,6 +22,7 @@ pub mod state;
 pub mod table;
 pub mod target;
 pub mod token;
+pub(crate) mod trial;
 mod usages;
 
 use std::sync::Arc;

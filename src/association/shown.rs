@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, other};
 use super::dialog::Association;
 use super::state::State;
 use super::table::Associations;
 use crate::enabler::Class;
 use crate::transport::Side;
+use crate::wire::Message;
 
 impl Association {
     /// Its two legs, where they have ids of their own.
@@ -47,6 +48,13 @@ impl Associations {
         found.iter().filter_map(|key| self.dialogs.get(key).map(|entry| entry.clone())).collect()
     }
 
+    /// The dialog that a request from `side` claims to be inside of, or a response to one.
+    pub fn held(&self, message: &Message, side: Side) -> Option<Association> {
+        let sender = if message.is_request() { side } else { other(side) };
+        let key = self.lead(self.keyer.of(message, sender), sender);
+        self.dialogs.get(&key).map(|entry| entry.clone())
+    }
+
     /// How many dialogs there are of each state and class, those that may come to be included. Looks at every one.
     pub fn counts(&self) -> HashMap<(State, Class), u64> {
         let mut counts = HashMap::new();
@@ -54,10 +62,10 @@ impl Associations {
             let count: &mut u64 = counts.entry((state, class)).or_default();
             *count = count.saturating_add(1);
         };
-        for entry in &self.forming {
+        for entry in self.forming.iter() {
             one_more(State::Forming, entry.origin.class);
         }
-        for entry in &self.dialogs {
+        for entry in self.dialogs.iter() {
             one_more(entry.state, entry.class);
         }
         counts

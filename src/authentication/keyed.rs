@@ -47,7 +47,11 @@ impl Authentication {
     ) -> Option<(Arc<Caller>, Ha1)> {
         let realm = settings.account_realm.as_ref()?;
         let username = std::str::from_utf8(row.or_empty("username")).ok()?;
-        self.accounts.load().user(realm.as_str(), username, hash)
+        let (accounts, realm) = (self.accounts.load(), realm.as_str());
+        if self.aside {
+            return accounts.aside(realm, username, hash);
+        }
+        accounts.user(realm, username, hash)
     }
 
     /// The bootstrapped caller whose key of `family` the response is right by. Of several keys each is asked for in
