@@ -102,6 +102,20 @@ pub enum Outcome {
     Waits,
 }
 
+impl Outcome {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Absorbed => "absorbed",
+            Self::Answered => "answered",
+            Self::Refused(_) => "refused",
+            Self::Dropped(_) => "dropped",
+            Self::Waits => "waits",
+        }
+    }
+}
+
 /// One worker's stages 2 to 7.
 #[derive(Debug)]
 pub struct Journey {

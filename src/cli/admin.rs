@@ -7,6 +7,7 @@
 //! Sources: SEC_CF 1.1 ADM-001.
 
 mod dialogs;
+pub mod explain;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -268,9 +269,10 @@ fn asked<T: serde::de::DeserializeOwned>(
     if edge.json {
         out.write_all(&octets)?;
         writeln!(out)?;
-        return Ok(GOOD);
     }
     match serde_json::from_slice(&octets) {
+        // What is printed as JSON is read all the same, for the exit code.
+        Ok(value) if edge.json => print(value, &mut io::sink()).map(|()| GOOD),
         Ok(value) => print(value, out).map(|()| GOOD),
         Err(why) => {
             writeln!(errors, "{}: answers in another form: {why}", socket.display())?;

@@ -62,6 +62,8 @@ enum Command {
     Sa(admin::Associations),
     /// One dialog of the running edge, found by its Call-ID
     Dialog(admin::DialogArgs),
+    /// What the running edge would do with a message, and why; nothing comes of it
+    Explain(admin::explain::Args),
 }
 
 /// Runs the command that the process was given.
@@ -86,6 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
         Command::Dialog(args) => admin::dialog(args, out, errors),
+        Command::Explain(args) => admin::explain::run(args, out, errors),
     };
     console.ended(result)
 }

@@ -7,11 +7,12 @@ use std::process::Output;
 use std::sync::{Arc, Mutex};
 
 use sipward::client::ue::Ue;
-use sipward::http::admin::views::Dialogs;
+use sipward::http::admin::views::{Dialogs, Explanation};
 use sipward::keys::sqn::SqnWindow;
 use sipward::keys::subscribers::file;
 use sipward::keys::usim::Usim;
 use sipward::transport::Transport;
+use sipward::wire::{Message, Name};
 
 use super::{Core, Edge, alice, sipward, ue_with};
 
@@ -78,6 +79,125 @@ fn status_and_associations_of_a_running_edge() {
     assert_eq!(String::from_utf8_lossy(&unknown.stderr), "no dialog has that number\n");
 }
 
+/// A request inside the dialog that `answer` made, without credentials.
+fn inside_text(method: &str, answer: &Message, from: &str) -> String {
+    let field = |name| String::from_utf8(answer.first(name).unwrap().to_vec()).unwrap();
+    format!(
+        "{method} sip:bob@example.net SIP/2.0\nVia: SIP/2.0/UDP {from};branch=z9hG4bK-{method};rport\n\
+         Max-Forwards: 70\nFrom: {}\nTo: {}\nCall-ID: {}\nCSeq: 90 {method}\nContent-Length: 0\n\n",
+        field(Name::From),
+        field(Name::To),
+        field(Name::CallId)
+    )
+}
+
+/// What the edge says of a message.
+fn explain(edge: &Edge, message: &str, arguments: &[&str]) -> Explanation {
+    let file = edge.folder.join("captured.sip");
+    std::fs::write(&file, message).unwrap();
+    let output = ask(edge, &[&["explain", file.to_str().unwrap(), "--json"], arguments].concat());
+    let found: Explanation =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"));
+    let refused = matches!(&*found.outcome, "refused" | "dropped");
+    assert_eq!(output.status.code(), Some(i32::from(refused)), "{output:?}");
+    found
+}
+
+fn summary(found: &Explanation) -> (&str, u8, Option<&str>, Option<u16>, &str) {
+    (&found.outcome, found.rule, found.refusal.as_deref(), found.answer, &found.text)
+}
+
+/// Whatever is explained has no effect: neither counters nor tables move by it.
+#[test]
+fn a_message_is_explained_and_nothing_comes_of_it() {
+    let core = Core::start();
+    let edge = Edge::start_with("admin-explain", |text| {
+        let peer = format!("sip:{};transport=udp", core.address);
+        text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
+    });
+    let names = [
+        r#"sipward_requests_total{method="MESSAGE",side="ue"}"#,
+        r#"sipward_refusals_total{refusal="CredentialsMissing"}"#,
+        r#"sipward_outcomes_total{outcome="refused"}"#,
+        r#"sipward_outcomes_total{outcome="forwarded"}"#,
+        r#"sipward_association_evidence_total{evidence="none"}"#,
+    ];
+    assert_eq!(edge.metrics(names), [0; 5]);
+    let from_core = ["--core", "--from", "127.0.0.1:5070"];
+    let trusted = super::MESSAGE.replace("127.0.0.1:9", "127.0.0.1:5070");
+    for (message, arguments, expected) in [
+        (super::MESSAGE, &[][..], ("refused", 3, Some("CredentialsMissing"), Some(407))),
+        (
+            &*super::MESSAGE.replace("Forwards: 70", "Forwards: 0"),
+            &[],
+            ("refused", 0, Some("HopsSpent"), Some(483)),
+        ),
+        (
+            &*super::MESSAGE.replace("CSeq: 1 MESSAGE", "CSeq: 1 BYE"),
+            &[],
+            ("refused", 0, Some("Malformed"), Some(400)),
+        ),
+        (
+            &*super::MESSAGE.replace("bob@example.net>\r", "bob@example.net>;tag=2\r"),
+            &[],
+            ("refused", 6, Some("DialogUnknown"), Some(481)),
+        ),
+        (
+            &*super::MESSAGE.replace("MESSAGE", "ACK"),
+            &[],
+            ("dropped", 15, Some("AckUnmatched"), None),
+        ),
+        (
+            &*super::MESSAGE.replace("UDP 127", "TLS 127"),
+            &["--transport", "tls"],
+            ("refused", 3, Some("CredentialsMissing"), Some(407)),
+        ),
+        (
+            &*trusted,
+            &["--core", "--from", "203.0.113.99:5060"],
+            ("refused", 26, Some("PeerUnknown"), Some(403)),
+        ),
+        (&*trusted, &from_core, ("refused", 0, Some("NoRoute"), Some(404))),
+        ("nothing of the kind", &[], ("dropped", 0, Some("Malformed"), None)),
+    ] {
+        let found = explain(&edge, message, arguments);
+        let (outcome, rule, refusal, answer, _) = summary(&found);
+        assert_eq!((outcome, rule, refusal, answer), expected, "{found:?}");
+    }
+    let file = edge.folder.join("captured.sip");
+    std::fs::write(&file, super::MESSAGE).unwrap();
+    let file = file.to_str().unwrap();
+    let shown = ask(&edge, &["explain", file]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.status.code(), Some(1), "{text}");
+    for part in [
+        "STAGE",
+        "admission",
+        "no Proxy-Authorization",
+        "3, evidence missing",
+        "CredentialsMissing: ",
+        "407",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for (arguments, code) in [
+        (&["explain", "/nonexistent"][..], 2),
+        (&["explain", file, "--listener", "nobody"], 1),
+        (&["explain", file, "--transport", "sctp"], 1),
+        (&["explain", file, "--transport", "ws"], 1),
+        (&["explain", file, "--core", "--peer", "nobody"], 1),
+    ] {
+        let output = ask(&edge, arguments);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(edge.metrics(names), [0; 5], "nothing was counted");
+    assert!(core.heard.lock().unwrap().is_empty(), "nothing was sent");
+    let status = said(&ask(&edge, &["status"]));
+    assert!(status.contains("0 registrations, 0 keys, 0 dialogs"), "{status}");
+    assert!(edge.ask(super::MESSAGE).starts_with("SIP/2.0 407 "), "as it was said");
+}
+
 /// V-73.
 #[test]
 fn the_socket_is_for_our_own_user_and_says_nothing_to_what_stands_in_no_row() {
@@ -119,12 +239,12 @@ fn what_is_taken_back_of_a_call_that_is_up() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = alice(&edge, Transport::Udp);
-    let (ue, first, second) = runtime.block_on(async {
+    let (ue, first, second, answer) = runtime.block_on(async {
         let ue = Ue::connect(settings).await.unwrap();
         ue.register(600).await.unwrap();
         let first = ue.call("sip:bob@example.net").await.unwrap();
         let second = ue.call("sip:carol@example.net").await.unwrap();
-        (ue, first.call_id, second.call_id)
+        (ue, first.call_id, second.call_id, first.answer)
     });
     let inside = |call_id: &str, method| {
         runtime.block_on(async {
@@ -151,12 +271,27 @@ fn what_is_taken_back_of_a_call_that_is_up() {
     {
         assert_eq!(ask(&edge, &wrong).status.code(), Some(1), "{wrong:?}");
     }
+    let info = inside_text("INFO", &answer, &ue.local().to_string());
+    let explained = explain(&edge, &info, &["--from", &ue.local().to_string()]);
+    let expected = (
+        "refused",
+        3,
+        Some("CredentialsMissing"),
+        Some(407),
+        "no Proxy-Authorization, no Authorization",
+    );
+    assert_eq!(summary(&explained), expected, "{explained:?}");
+    assert_eq!(explained.dialog.as_ref().map(|found| found.id), Some(dialog.id));
     let without = ask(&edge, &["sa", "revoke"]);
     assert_eq!(without.status.code(), Some(2), "V-73: {without:?}");
 
     let revoked = said(&ask(&edge, &["sa", "revoke", &dialog.id.to_string()]));
     assert!(revoked.starts_with("taken back: 0 keys, "), "{revoked}");
     assert_eq!(found(&first).state, "broken");
+    let explained = explain(&edge, &info, &["--from", &ue.local().to_string()]);
+    let call_id = format!("Call-ID: {first}");
+    let expected = ("refused", 19, Some("Revoked"), Some(403), &*call_id);
+    assert_eq!(summary(&explained), expected, "{explained:?}");
     assert_eq!(inside(&first, "INFO"), 403);
     let rule =
         r#"sipward_association_rules_total{rule="19",mode="enforced",method="INFO",side="ue"}"#;

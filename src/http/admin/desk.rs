@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,15 +20,22 @@ use serde::Serialize;
 
 use super::Asker;
 use super::audit::Audit;
-use super::question::{Asked, LIMIT, Wanted, Whom};
-use super::views::{self, Certificate, Dialog, Dialogs, Listening, Revocation, Status};
+use super::question::{Asked, Facts, LIMIT, Wanted, Whom};
+use super::views::{
+    self, Certificate, Dialog, Dialogs, Explanation, Listening, Revocation, Status,
+};
 use crate::assembly::Running;
 use crate::assembly::revocation::is_called;
 use crate::association::Association;
 use crate::clock;
 use crate::config::{Config, Listener};
+use crate::edge::Told;
 use crate::http::Answer;
 use crate::instant::Now;
+use crate::transport::{GroupId, ListenerId};
+
+/// Longest message that is explained, in octets.
+const MESSAGE_MAX: usize = 256 * 1024;
 
 /// What the answers are made of.
 pub struct Desk {
@@ -66,6 +73,7 @@ impl Desk {
                 found => json(&Dialogs { found: found.len(), dialogs: found }),
             },
             Ok(Asked::Revoke(whom)) => self.revoke(&whom, asker),
+            Ok(Asked::Explain(facts)) => self.explain(request, &facts, now).await,
             Err((status, why)) => {
                 if !matches!(*method, Method::GET | Method::HEAD) {
                     self.audit.refused(asker, status.as_u16());
@@ -91,6 +99,43 @@ impl Desk {
             return nobody("there is nothing of that to take back");
         }
         json(&Revocation { keys: revoked.keys, dialogs: revoked.dialogs })
+    }
+
+    async fn explain(&self, request: Request<Incoming>, facts: &Facts, now: Now) -> Answer {
+        let Some(running) = &self.running else { return nobody("there is no edge") };
+        let told = match self.told(facts) {
+            Ok(told) => told,
+            Err(why) => return plain(StatusCode::BAD_REQUEST, why),
+        };
+        let Ok(body) = Limited::new(request.into_body(), MESSAGE_MAX).collect().await else {
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, "no message is that long");
+        };
+        match running.edge.explain(body.to_bytes(), &told).await {
+            Ok(account) => json(&Explanation::of(account, now)),
+            Err(why) => plain(StatusCode::BAD_REQUEST, why),
+        }
+    }
+
+    /// What is meant by names.
+    fn told(&self, facts: &Facts) -> Result<Told, &'static str> {
+        let config = self.config.load();
+        let place = |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok());
+        let listener = match &facts.listener {
+            None => None,
+            Some(name) => {
+                let found = config.listeners.iter().position(|one| *one.name == **name);
+                Some(ListenerId(place(found).ok_or("no listener has that name")?))
+            }
+        };
+        let group = match &facts.peer {
+            None => None,
+            Some(name) => {
+                let found = config.peers.iter().position(|one| *one.name == **name);
+                Some(GroupId(place(found).ok_or("no peer has that name")?))
+            }
+        };
+        let Facts { transport, from, side, ahead, .. } = *facts;
+        Ok(Told { transport, from, side, listener, group, ahead })
     }
 
     fn status(&self, now: Now) -> Status {

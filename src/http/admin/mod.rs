@@ -6,6 +6,7 @@
 //! | `GET /associations?owner=…&call=…&tag=…&tag=…&limit=…` | [`Dialogs`](views::Dialogs) |
 //! | `GET /associations/<id>` | the same, of one request |
 //! | `DELETE /associations/<id>`, `DELETE /associations?owner=…`, `DELETE /keys?btid=…` | [`Revocation`](views::Revocation) |
+//! | `POST /explain?transport=…&from=…&side=…&listener=…&peer=…&ahead=…`, a message | [`Explanation`](views::Explanation) |
 //!
 //! Takes:   HTTP/1.1 on a Unix socket that our own user and root may open.
 //! Gives:   JSON; every request that changes something, and every user who is not let in, is in the audit.

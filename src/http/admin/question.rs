@@ -7,9 +7,13 @@
 //!          that ask for everything to be changed (400).
 //! Sources: RFC 9110 sections 9.3 and 15.5; V-73.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use hyper::{Method, StatusCode};
 
 use crate::identity::Btid;
+use crate::transport::{Side, Transport};
 use crate::wire;
 
 /// Dialogs in one answer, if nobody says how many.
@@ -28,7 +32,77 @@ pub enum Asked {
     Show(u64),
     /// That something is taken back.
     Revoke(Whom),
+    /// What would become of a message.
+    Explain(Facts),
 }
+
+/// How a message would have come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Over what.
+    pub transport: Transport,
+    /// From where.
+    pub from: SocketAddr,
+    /// To which side.
+    pub side: Side,
+    /// To the listener of that name.
+    pub listener: Option<String>,
+    /// From a peer with a certificate of the group of that name.
+    pub peer: Option<String>,
+    /// How long from now.
+    pub ahead: Duration,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            transport: Transport::Udp,
+            from: ([192, 0, 2, 1], 5060).into(),
+            side: Side::Ue,
+            listener: None,
+            peer: None,
+            ahead: Duration::ZERO,
+        }
+    }
+}
+
+impl Facts {
+    fn parse(query: &str) -> Result<Self, Refused> {
+        let bad = |why| (StatusCode::BAD_REQUEST, why);
+        let mut facts = Self::default();
+        for (name, value) in pairs(query)? {
+            match name {
+                "transport" => {
+                    let known = TRANSPORTS.iter().find(|known| known.uri_token() == value);
+                    facts.transport = *known.ok_or(bad("no such transport"))?;
+                }
+                "from" => facts.from = value.parse().map_err(|_| bad("from is no address"))?,
+                "side" if value == "ue" => facts.side = Side::Ue,
+                "side" if value == "core" => facts.side = Side::Core,
+                "listener" => facts.listener = Some(value),
+                "peer" => facts.peer = Some(value),
+                "ahead" => {
+                    let seconds = value.parse().ok().filter(|seconds| *seconds <= AHEAD_MAX);
+                    let seconds = seconds.ok_or(bad("ahead is not from 0 to 86400"))?;
+                    facts.ahead = Duration::from_secs(seconds);
+                }
+                _ => return Err(bad("there are transport, from, side, listener, peer and ahead")),
+            }
+        }
+        Ok(facts)
+    }
+}
+
+const TRANSPORTS: [Transport; 6] = [
+    Transport::Udp,
+    Transport::Tcp,
+    Transport::Tls,
+    Transport::Dtls,
+    Transport::Ws,
+    Transport::Wss,
+];
+/// How far ahead a message may be tried, in seconds: a day.
+const AHEAD_MAX: u64 = 86_400;
 
 /// Which dialogs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -81,6 +155,8 @@ impl Asked {
         let id = path.strip_prefix("/associations/").and_then(|id| id.parse().ok());
         match (path, id) {
             ("/status", _) if gets => Ok(Self::Status),
+            ("/explain", _) if *method == Method::POST => Ok(Self::Explain(Facts::parse(query)?)),
+            ("/explain", _) => Err((StatusCode::METHOD_NOT_ALLOWED, "POST")),
             ("/associations", _) if gets => Ok(Self::List(Wanted::parse(query)?)),
             ("/associations", _) if deletes => match Wanted::parse(query)? {
                 Wanted { owner: Some(owner), call: None, tags: None, limit: None } => {
@@ -181,6 +257,25 @@ mod tests {
         ] {
             let expected = expected.map_err(|why| (StatusCode::BAD_REQUEST, why));
             assert_eq!(Wanted::parse(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_query_says_how_a_message_would_have_come() {
+        let facts = Facts {
+            transport: Transport::Tls,
+            from: ([198, 51, 100, 7], 40_000).into(),
+            side: Side::Core,
+            listener: Some("core".into()),
+            peer: Some("home".into()),
+            ahead: Duration::from_secs(90),
+        };
+        let all =
+            "transport=tls&from=198.51.100.7%3A40000&side=core&listener=core&peer=home&ahead=90";
+        assert_eq!(Facts::parse(all), Ok(facts));
+        assert_eq!(Facts::parse(""), Ok(Facts::default()));
+        for bad in ["transport=sctp", "from=x", "side=both", "ahead=86401", "x=1"] {
+            assert!(Facts::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::association::dialog::{NEVER, Subscription};
 use crate::association::{Association, Associations};
+use crate::forward::Destination;
+use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
+use crate::journey::{Account, RULES, Step};
+use crate::refusal::Refusal;
 use crate::telemetry::Redacted;
 use crate::transport::{Flow, Side};
 
@@ -216,6 +220,84 @@ pub(super) fn states(associations: &Associations) -> BTreeMap<String, u64> {
 /// A keyed hash as it is shown.
 fn digits(mark: u64) -> String {
     format!("~{mark:016x}")
+}
+
+/// What would become of a message.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// `forwarded`, `absorbed`, `answered`, `refused`, `dropped` or `waits`.
+    pub outcome: String,
+    /// Stages that let it pass.
+    pub stages: Vec<Stage>,
+    /// The strongest evidence of its sender, if it came so far.
+    pub evidence: Option<String>,
+    /// The dialog it is inside of.
+    pub dialog: Option<Dialog>,
+    /// The number of the line that decided; nothing if it is none.
+    pub line: Option<usize>,
+    /// That line, or what was looked for.
+    pub text: String,
+    /// The rule of stage 5 that decided, 0 if none did.
+    pub rule: u8,
+    /// What it is called.
+    pub rule_name: String,
+    /// Why it is refused, or would be if every rule were enforced.
+    pub refusal: Option<String>,
+    /// The same in a sentence.
+    pub why: Option<String>,
+    /// The status code that its sender gets.
+    pub answer: Option<u16>,
+    /// What goes on, and where.
+    pub onward: Vec<String>,
+    /// What has to be looked up before it can be judged.
+    pub lookup: Option<String>,
+}
+
+/// A stage that let a message pass.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// What it found.
+    pub found: String,
+}
+
+impl Explanation {
+    pub(super) fn of(account: Account, now: Now) -> Self {
+        let refusal = account.refusal();
+        let decision = account.decision;
+        let rule = match decision.map_or(0, |decision| decision.rule) {
+            0 => refusal.and_then(Refusal::rule).unwrap_or(0),
+            rule => rule,
+        };
+        let stage = |Step { stage, found }: Step| Stage { name: stage.to_owned(), found };
+        let onward = |(to, line): (Destination, String)| match to {
+            Destination::Flow(to) => format!("{line} -> {}", flow(&to)),
+            Destination::Target(to) => {
+                format!("{line} -> {} {}", to.transport.uri_token(), to.address)
+            }
+        };
+        let lookup = |lookup: Lookup| match lookup {
+            Lookup::NafKey { .. } => "the key of a B-TID".to_owned(),
+            Lookup::AkaVector { .. } => "a vector for a card".to_owned(),
+        };
+        let (line, text) = account.clue.map(|clue| (clue.line, clue.text)).unwrap_or_default();
+        Self {
+            outcome: decision.map_or("unknown", |decision| decision.outcome.as_str()).to_owned(),
+            stages: account.steps.into_iter().map(stage).collect(),
+            evidence: account.evidence.map(|kind| kind.as_str().to_owned()),
+            dialog: account.dialog.map(|dialog| Dialog::of(&dialog, now)),
+            line,
+            text,
+            rule,
+            rule_name: RULES.get(usize::from(rule)).copied().unwrap_or_default().to_owned(),
+            refusal: refusal.map(|refusal| refusal.name().to_owned()),
+            why: refusal.map(|refusal| refusal.about().to_owned()),
+            answer: account.answer,
+            onward: account.onward.into_iter().map(onward).collect(),
+            lookup: account.lookup.map(lookup),
+        }
+    }
 }
 
 /// A side, as the configuration writes it.
