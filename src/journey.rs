@@ -23,7 +23,7 @@ use bytes::Bytes;
 pub use account::{Account, Step};
 pub use clue::{Clue, RULES};
 
-use crate::association::{Responder, Ruling};
+use crate::association::{Bound, Inside, Responder, Ruling, State};
 use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
@@ -79,10 +79,34 @@ pub struct Decision {
     pub would: Option<Refusal>,
     /// What enforcing its class would have refused.
     pub class_would: Option<Refusal>,
-    /// The number of its dialog in traces, where it went on inside one.
-    pub dialog: Option<u64>,
+    /// Its dialog, where it went on inside one.
+    pub dialog: Option<Within>,
     /// Its class, where it went on.
     pub class: Option<Class>,
+}
+
+/// The dialog that a request went on inside of, as it stood before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its number in traces.
+    pub id: u64,
+    /// Where it stood.
+    pub state: State,
+    /// The level of what the sender showed of the owner of his leg.
+    pub level: u8,
+    /// How many keys its owner had shown before.
+    pub generation: u16,
+}
+
+impl Within {
+    fn of(inside: &Inside, bound: &Bound<'_>) -> Self {
+        let (evidence, owner) = (bound.evidence(), &inside.origin.owner);
+        let level = match bound.arrival().side {
+            Side::Ue => evidence.of(owner).1,
+            Side::Core => evidence.level(),
+        };
+        Self { id: inside.origin.id, state: inside.state, level, generation: inside.generation }
+    }
 }
 
 /// What was done with a message.
@@ -221,7 +245,7 @@ impl Journey {
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
-            Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
+            Ruling::Inside(inside) => (inside.rule, Some(Within::of(inside, bound))),
             Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {

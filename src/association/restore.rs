@@ -190,6 +190,8 @@ impl Associations {
             known,
             origin,
             class,
+            state: State::Bound,
+            generation: 0,
             moved,
             bridge,
             seed,

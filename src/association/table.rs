@@ -481,7 +481,22 @@ impl Inside {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
-        Self { rule, key, known, origin, class, moved, bridge, seed, shown, way, verified }
+        let (state, generation) = (association.state, association.key.generation);
+        Self {
+            rule,
+            key,
+            known,
+            origin,
+            class,
+            state,
+            generation,
+            moved,
+            bridge,
+            seed,
+            shown,
+            way,
+            verified,
+        }
     }
 }
 
