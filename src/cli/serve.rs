@@ -41,7 +41,7 @@ use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::servers::Servers;
 use crate::keys::subscribers::{file, state::SqnState};
-use crate::telemetry::{self, Metrics, Row, log::LogHandle, page::Page};
+use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
@@ -269,15 +269,7 @@ impl Service {
             let shared = Arc::clone(&running.shared);
             let about = "Dialogs held, ended ones and those that may come to be included";
             metrics.gauges("sipward_associations", about, move || {
-                let counts = shared.gate.associations.counts().into_iter();
-                let mut rows: Vec<Row> = counts
-                    .map(|((state, class), count)| {
-                        let (state, class) = (state.as_str().to_owned(), class.as_str().to_owned());
-                        (vec![("state", state), ("class", class)], count)
-                    })
-                    .collect();
-                rows.sort();
-                rows
+                admin::views::rows(&shared.gate.associations)
             });
             let shared = Arc::clone(&running.shared);
             let about = "Dialogs held, of those that there is room for";

@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::association::dialog::{NEVER, Subscription};
-use crate::association::{Association, Associations};
+use crate::association::{Association, Associations, State};
+use crate::enabler::Class;
 use crate::forward::Destination;
 use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Account, RULES, Step};
 use crate::refusal::Refusal;
-use crate::telemetry::Redacted;
+use crate::telemetry::{Redacted, Row};
 use crate::transport::{Flow, Side};
 
 /// How the edge stands.
@@ -215,6 +216,17 @@ pub(super) fn states(associations: &Associations) -> BTreeMap<String, u64> {
         *all = all.saturating_add(count);
     }
     states
+}
+
+/// The same for gauges, of each state and class.
+pub fn rows(associations: &Associations) -> Vec<Row> {
+    let row = |((state, class), count): ((State, Class), u64)| {
+        let (state, class) = (state.as_str().to_owned(), class.as_str().to_owned());
+        (vec![("state", state), ("class", class)], count)
+    };
+    let mut rows: Vec<Row> = associations.counts().into_iter().map(row).collect();
+    rows.sort();
+    rows
 }
 
 /// A keyed hash as it is shown.
