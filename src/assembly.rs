@@ -6,6 +6,8 @@
 //! Refuses: addresses that cannot be bound.
 //! Sources: none.
 
+pub mod revocation;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
@@ -26,7 +28,7 @@ use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeyServer, KeySource, VectorSource};
@@ -451,18 +453,6 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
-    /// on it are closed, and dialogs can only be torn down. How many keys there were.
-    pub fn revoke(&self, btid: &Btid) -> usize {
-        let count = self.keys.revoke(btid, clock::now());
-        self.shared.gate.authentication.flows().take_back(|caller| {
-            caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
-        });
-        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
-        self.edge.keys_taken_back();
-        count
-    }
-
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {

@@ -18,6 +18,7 @@
 mod groups;
 mod guests;
 mod lookups;
+mod trial;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -54,6 +55,9 @@ use crate::wire::{Malformed, Message};
 
 pub use groups::GroupSpec;
 use guests::{FAREWELL, Guests, Parting};
+use trial::Trial;
+
+pub use trial::Told;
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -116,6 +120,8 @@ enum Mail {
     Answered(Lookup),
     /// A connection to it is gone.
     Gone(Box<Destination>),
+    /// What would become of a message.
+    Try(Box<Trial>),
     Stop,
 }
 
@@ -315,6 +321,7 @@ impl Worker {
                 Mail::Gone(gone) => {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
+                Mail::Try(trial) => self.try_out(*trial),
                 Mail::Stop => {}
             }
         }

@@ -11,13 +11,19 @@
 //! Refuses: through its stages; what is said of each message is a [`Decision`].
 //! Sources: RFC 3261 section 16; rules 8, 20.
 
+mod account;
+mod clue;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::association::{Responder, Ruling};
+pub use account::{Account, Step};
+pub use clue::{Clue, RULES};
+
+use crate::association::{Bound, Inside, Responder, Ruling, State};
 use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
@@ -73,10 +79,34 @@ pub struct Decision {
     pub would: Option<Refusal>,
     /// What enforcing its class would have refused.
     pub class_would: Option<Refusal>,
-    /// The number of its dialog in traces, where it went on inside one.
-    pub dialog: Option<u64>,
+    /// Its dialog, where it went on inside one.
+    pub dialog: Option<Within>,
     /// Its class, where it went on.
     pub class: Option<Class>,
+}
+
+/// The dialog that a request went on inside of, as it stood before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its number in traces.
+    pub id: u64,
+    /// Where it stood.
+    pub state: State,
+    /// The level of what the sender showed of the owner of his leg.
+    pub level: u8,
+    /// How many keys its owner had shown before.
+    pub generation: u16,
+}
+
+impl Within {
+    fn of(inside: &Inside, bound: &Bound<'_>) -> Self {
+        let (evidence, owner) = (bound.evidence(), &inside.origin.owner);
+        let level = match bound.arrival().side {
+            Side::Ue => evidence.of(owner).1,
+            Side::Core => evidence.level(),
+        };
+        Self { id: inside.origin.id, state: inside.state, level, generation: inside.generation }
+    }
 }
 
 /// What was done with a message.
@@ -96,6 +126,20 @@ pub enum Outcome {
     Waits,
 }
 
+impl Outcome {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Absorbed => "absorbed",
+            Self::Answered => "answered",
+            Self::Refused(_) => "refused",
+            Self::Dropped(_) => "dropped",
+            Self::Waits => "waits",
+        }
+    }
+}
+
 /// One worker's stages 2 to 7.
 #[derive(Debug)]
 pub struct Journey {
@@ -105,6 +149,8 @@ pub struct Journey {
     waiting_keys: HashSet<ServerKey>,
     deadlines: VecDeque<(Instant, Lookup)>,
     actions: VecDeque<Action>,
+    /// What was found of the message, where that is to be told.
+    account: Option<Box<Account>>,
 }
 
 /// What waits for one lookup.
@@ -130,6 +176,7 @@ impl Journey {
             waiting_keys: HashSet::new(),
             deadlines: VecDeque::new(),
             actions: VecDeque::new(),
+            account: None,
         }
     }
 
@@ -147,6 +194,7 @@ impl Journey {
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
+        self.note("wire", "well-formed");
         if message.is_request() {
             self.request(&message, arrival, now);
         } else {
@@ -176,14 +224,16 @@ impl Journey {
         if waits || self.proxy.absorb(message, &key, now) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
+        self.note("transaction", "no copy of one that is known");
         let ticket = match self.proxy.precheck(message, &arrival) {
             Ok(Check::GoOn(loop_part)) => Ticket { key, loop_part },
             Ok(Check::AnswerHere) => return self.answer_options(message, &arrival, now),
             Err(refusal) => return self.refuse(message, &arrival, refusal, now),
         };
+        self.note("precheck", "hops, loop and extensions allow it");
         arrival.pending = self.proxy.pending(message, &arrival.flow);
         let shared = Arc::clone(&self.shared);
-        match shared.gate.inspect(message, &arrival, now) {
+        match shared.gate.inspect_before(&mut self.account, message, &arrival, now) {
             Ok(permitted) => self.forward(permitted, &ticket, now),
             Err(Stop::Wait(paused, lookup)) => self.wait(Waiting { paused, ticket }, lookup, now),
             Err(stop) => self.stop(stop, message, &arrival),
@@ -191,10 +241,11 @@ impl Journey {
     }
 
     fn forward(&mut self, permitted: Permitted<'_>, ticket: &Ticket, now: Now) {
+        self.note("enabler", "its class permits it");
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
-            Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
+            Ruling::Inside(inside) => (inside.rule, Some(Within::of(inside, bound))),
             Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
@@ -326,6 +377,12 @@ impl Journey {
     fn refuse(&mut self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) {
         let stop = self.shared.gate.refuse(message, arrival, refusal, now);
         self.stop(stop, message, arrival);
+    }
+
+    fn note(&mut self, stage: &'static str, found: &str) {
+        if let Some(account) = &mut self.account {
+            account.step(stage, found.to_owned());
+        }
     }
 
     fn decide(&mut self, message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) {

@@ -9,7 +9,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::State;
@@ -19,15 +18,16 @@ use super::dialog::{DialogKey, Keyer, Origin};
 use super::table::{Associations, Track};
 use crate::hashing::Hashed;
 use crate::instant::Now;
+use crate::layered::Layered;
 use crate::transport::{Flow, Side};
 use crate::wire::{DialogRef, Message, Method};
 
 /// The aliases of all dialogs. Their lock is the last that is taken.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
-    keys: DashMap<DialogKey, (Side, DialogKey), Hashed>,
+    pub(super) keys: Layered<DialogKey, (Side, DialogKey), Hashed>,
     /// Calls that ended here, and not by a word of their ends: these are still to be told.
-    orphans: Mutex<Vec<Arc<Bridge>>>,
+    pub(super) orphans: Mutex<Vec<Arc<Bridge>>>,
 }
 
 impl Aliases {

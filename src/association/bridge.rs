@@ -196,6 +196,25 @@ impl Seed {
         (length <= LEG_MAX).then_some(seed)
     }
 
+    /// The same, which nothing leads to.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            near: self.near,
+            near_call_id: self.near_call_id.clone(),
+            near_tag: self.near_tag.clone(),
+            near_way: self.near_way.clone(),
+            far_call_id: self.far_call_id.clone(),
+            far_own_tag: self.far_own_tag.clone(),
+            far_uri: self.far_uri.clone(),
+            parties: self.parties.clone(),
+            came: self.came,
+            left: self.left,
+            invite: self.invite,
+            same_ids: self.same_ids,
+            alias: OnceLock::new(),
+        }
+    }
+
     /// Our tag on the near leg of the dialog with the far peer of that tag: another for each, and always the same.
     pub fn near_own_tag(&self, keyer: &Keyer, far_tag: &[u8]) -> Box<[u8]> {
         if self.same_ids {
@@ -265,7 +284,7 @@ pub struct Bridge {
     pub(super) alias: OnceLock<Alias>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Moving {
     ue: Moves,
     core: Moves,
@@ -275,7 +294,7 @@ struct Moving {
 }
 
 /// What moves of one leg.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Moves {
     /// The last number sent.
     sent: u32,
@@ -292,6 +311,18 @@ struct Invite {
 }
 
 impl Bridge {
+    /// The same as it stands, to go its own way.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            ue: self.ue.clone(),
+            core: self.core.clone(),
+            near: self.near,
+            parties: self.parties.clone(),
+            moving: Mutex::new(self.moving().clone()),
+            alias: OnceLock::new(),
+        }
+    }
+
     /// The leg on `side`.
     pub fn leg(&self, side: Side) -> &Leg {
         match side {

@@ -138,6 +138,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// One that counts the same for now.
+    pub(super) fn twin(&self) -> Self {
+        let copy = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Acquire));
+        let of = self.of.each_ref().map(|pair| pair.each_ref().map(copy));
+        Self { held: copy(&self.held), borne: copy(&self.borne), of }
+    }
+
     /// How many count as dialogs of the caller.
     pub(super) fn dialogs(&self) -> u32 {
         let borne = self.borne.load(Ordering::Acquire);
@@ -204,6 +211,8 @@ pub struct Origin {
     pub server: Option<Target>,
     /// Its event package, by keyed hash; 0 if it subscribes to none.
     pub event: u64,
+    /// Its Call-ID, by keyed hash: people look for dialogs by it.
+    pub call: u64,
     /// Its CSeq.
     pub cseq: Option<u32>,
     /// The peer group that may send requests from the core side.
@@ -273,6 +282,8 @@ pub struct Association {
     pub(super) timer: Timer,
     /// Where it stands.
     pub state: State,
+    /// The rule that let its latest request pass; 0 before there was one.
+    pub rule: u8,
     /// Whether there is an INVITE usage.
     pub invite: bool,
     /// Whether `ends` is what both ends of the session agreed on.
@@ -325,6 +336,7 @@ impl Forming {
             deadline: self.deadline,
             timer: Timer::default(),
             state,
+            rule: 0,
             invite: origin.invite,
             timed: false,
             adrift: false,

@@ -113,6 +113,7 @@ impl Associations {
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
                 entry.class = bound.class();
             }
+            entry.rule = inside.rule;
             if !entry.timed {
                 entry.ends = now.mono + self.settings.load().max_idle;
             }
@@ -208,6 +209,7 @@ impl Associations {
             sips: is_sips(message),
             server,
             event,
+            call: self.keyer.mark(message.call_id()),
             cseq: message.cseq().map(|cseq| cseq.number),
             group,
             caller_side: arrival.side,

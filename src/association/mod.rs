@@ -17,10 +17,12 @@ pub mod named;
 pub mod owner;
 mod restore;
 pub mod settings;
+mod shown;
 pub mod state;
 pub mod table;
 pub mod target;
 pub mod token;
+pub(crate) mod trial;
 mod usages;
 
 use std::sync::Arc;
@@ -93,6 +95,10 @@ pub struct Inside {
     pub origin: Arc<Origin>,
     /// The class that it had before this request.
     pub class: Class,
+    /// Where it stood.
+    pub state: State,
+    /// How many keys its owner had shown before the one that it stood on.
+    pub generation: u16,
     moved: Moved,
     /// Its two legs, where they have ids of their own.
     pub bridge: Option<Arc<Bridge>>,

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::alias::{Aliases, is_on_its_leg};
@@ -39,6 +38,7 @@ use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::Now;
+use crate::layered::Layered;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
 use crate::wire::{Message, Method, Name, Uri};
@@ -100,17 +100,17 @@ pub struct Associations {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) keyer: Keyer,
     pub(super) tokens: RouteTokens,
-    pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
-    pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
+    pub(super) forming: Layered<DialogKey, Forming, Hashed>,
+    pub(super) dialogs: Layered<DialogKey, Association, Hashed>,
     /// How many there are in both.
     pub(super) held: AtomicUsize,
-    of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) of_caller: Layered<Principal, Arc<Tally>, Seeded>,
     pub(super) aliases: Arc<Aliases>,
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
     pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
-    next_id: AtomicU64,
+    pub(super) next_id: AtomicU64,
 }
 
 impl Associations {
@@ -120,10 +120,10 @@ impl Associations {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
             tokens: RouteTokens::new(secret_of(key)),
-            forming: DashMap::with_hasher(Hashed::default()),
-            dialogs: DashMap::with_hasher(Hashed::default()),
+            forming: Layered::with_hasher(Hashed::default()),
+            dialogs: Layered::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
-            of_caller: DashMap::with_hasher(seeded()),
+            of_caller: Layered::with_hasher(seeded()),
             aliases: Arc::default(),
             anchored: Anchored::default(),
             grants: Grants::default(),
@@ -392,18 +392,6 @@ impl Associations {
         }
     }
 
-    /// Dialogs in each state, those that may come to be included.
-    pub fn by_state(&self) -> [usize; State::ALL.len()] {
-        let mut counts = [0_usize; State::ALL.len()];
-        let forming = self.forming.iter().map(|_| State::Forming);
-        for state in forming.chain(self.dialogs.iter().map(|entry| entry.state)) {
-            if let Some(count) = counts.get_mut(state as usize) {
-                *count = count.saturating_add(1);
-            }
-        }
-        counts
-    }
-
     /// How many dialogs there may be.
     pub fn room(&self) -> usize {
         self.settings.load().max
@@ -493,7 +481,22 @@ impl Inside {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
-        Self { rule, key, known, origin, class, moved, bridge, seed, shown, way, verified }
+        let (state, generation) = (association.state, association.key.generation);
+        Self {
+            rule,
+            key,
+            known,
+            origin,
+            class,
+            state,
+            generation,
+            moved,
+            bridge,
+            seed,
+            shown,
+            way,
+            verified,
+        }
     }
 }
 

@@ -95,6 +95,11 @@ impl std::fmt::Debug for RouteTokens {
 }
 
 impl RouteTokens {
+    /// The same tokens.
+    pub(super) fn twin(&self) -> Self {
+        Self::new(*self.secret)
+    }
+
     /// Tokens under `secret`, which all nodes of a deployment share.
     pub fn new(secret: [u8; 32]) -> Self {
         let secret = Zeroizing::new(secret);

@@ -26,6 +26,7 @@ mod ready;
 pub mod sec_agree;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
+mod trial;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
-pub(crate) use keyed::bootstrapped;
+pub(crate) use keyed::{bootstrapped, principal_of};
 pub use nonce::Nonces;
 pub use ready::Ready;
 pub use sec_agree::{Agreed, Agreement};
@@ -96,6 +97,8 @@ pub struct Authentication {
     flows: ProvedFlows,
     /// The best algorithm of each bootstrapped key, by B-TID: the key itself may be dropped and asked for again.
     best: Recent<Arc<str>, u8>,
+    /// Whether nothing that is noted of callers may be kept.
+    aside: bool,
     /// Takes the place of a key that is not known, so that the arithmetic is the same.
     decoy: [u8; 32],
 }
@@ -187,7 +190,7 @@ impl Authentication {
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
         let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
         let best = Recent::new(max_flows, Duration::from_secs(24 * 3600));
-        Self { settings, accounts, keys, nonces, aka, flows, best, decoy }
+        Self { settings, accounts, keys, nonces, aka, flows, best, aside: false, decoy }
     }
 
     /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.

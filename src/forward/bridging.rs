@@ -19,6 +19,7 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
+use super::b2bua::Ongoing;
 use super::b2bua::merging::Ours;
 use super::b2bua::request::Dress;
 use super::b2bua::response::Asked;
@@ -31,6 +32,7 @@ use super::route::{self, Route};
 use super::{Destination, Output, Settings, asserted, session};
 use crate::association::bridge::{Clash, Ids, Sown, Way};
 use crate::association::dialog::Keyer;
+use crate::association::trial::Twins;
 use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
 use crate::authentication::ServerProof;
 use crate::instant::{Instant, Now};
@@ -81,6 +83,29 @@ pub(super) struct Crossed {
 }
 
 impl Crossing {
+    /// The same as it stands, to go its own way.
+    pub(super) fn twin(&self, twins: &Twins, ongoing: &Ongoing) -> Self {
+        let accepted = |one: &Accepted| Accepted {
+            bridge: twins.bridge(&one.bridge),
+            octets: one.octets.clone(),
+            at: one.at,
+            interval: one.interval,
+        };
+        let legs = match &self.legs {
+            Legs::Fresh(seed, ours) => Legs::Fresh(Arc::new(seed.twin()), ours.twin(ongoing)),
+            Legs::Dialog(bridge) => Legs::Dialog(twins.bridge(bridge)),
+        };
+        Self {
+            request: self.request.clone(),
+            side: self.side,
+            flow: self.flow,
+            proof: self.proof.clone(),
+            legs,
+            accepted: self.accepted.iter().map(accepted).collect(),
+            late: self.late.clone(),
+        }
+    }
+
     fn asked(&self) -> Asked<'_> {
         let (request, side, flow) = (&self.request, self.side, &self.flow);
         Asked { request, side, flow, proof: self.proof.as_ref() }

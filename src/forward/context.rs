@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::b2bua::Ongoing;
 use super::bridging::Crossing;
 use super::outgoing::Printed;
 use super::timers::Timings;
@@ -19,6 +20,7 @@ use super::transaction::{
     ServerInvite, ServerKey, ServerOutput,
 };
 use super::{Destination, Settings};
+use crate::association::trial::Twins;
 use crate::association::{Responder, Track};
 use crate::authentication::{Caller, ServerProof};
 use crate::instant::Instant;
@@ -91,6 +93,34 @@ impl Context {
         }
     }
 
+    /// The same as it stands, to go its own way; without a timer.
+    pub(super) fn twin(&self, twins: &Twins, ongoing: &Ongoing) -> Self {
+        let crossing = self.crossing.as_ref();
+        Self {
+            server_key: self.server_key,
+            flow: self.flow,
+            server: self.server.clone(),
+            clients: self.clients.clone(),
+            request: self.request.clone(),
+            printed: self.printed.clone(),
+            remaining: self.remaining.clone(),
+            side: self.side,
+            method: self.method,
+            reply_to: self.reply_to,
+            track: self.track,
+            register: self.register.clone(),
+            crossing: crossing.map(|crossing| Box::new(crossing.twin(twins, ongoing))),
+            own: self.own,
+            cancelled: self.cancelled,
+            unavailable: self.unavailable,
+            unreachable: self.unreachable,
+            doubtful: self.doubtful,
+            keeps: self.keeps,
+            timer: None,
+            ways: SmallVec::new(),
+        }
+    }
+
     /// Whether an ACK that matched by its key acknowledges what was answered: by the second procedure of RFC 3261
     /// section 17.2.3 its To tag must be the response's.
     pub(super) fn acknowledged_by(&self, ack: &Message) -> bool {
@@ -118,7 +148,7 @@ pub(super) struct Register {
     pub(super) proof: Option<ServerProof>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Branch {
     pub(super) key: ClientKey,
     pub(super) machine: AnyClient,
@@ -127,13 +157,13 @@ pub(super) struct Branch {
     pub(super) cancel: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AnyServer {
     Invite(ServerInvite),
     Other(Server),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AnyClient {
     Invite(ClientInvite),
     Other(Client),

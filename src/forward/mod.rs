@@ -27,6 +27,7 @@ mod table;
 pub mod timers;
 pub mod token;
 pub mod transaction;
+mod trial;
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -42,6 +43,7 @@ pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
 
+use crate::association::trial::Twins;
 use crate::gate::Gate;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Uri;
@@ -192,6 +194,21 @@ impl Shared {
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
         Self { gate, bindings, tokens, resolved, connections, resting, ongoing, settings, version }
+    }
+
+    /// The same over that of `of`: it knows what that knows, and changes nothing of it.
+    pub(crate) fn trial(of: &Arc<Self>, twins: &Arc<Twins>) -> Self {
+        Self {
+            gate: Arc::new(Gate::trial(&of.gate, twins)),
+            bindings: Bindings::trial(of),
+            tokens: of.tokens.twin(),
+            resolved: Arc::clone(&of.resolved),
+            connections: Arc::clone(&of.connections),
+            resting: of.resting.twin(),
+            ongoing: of.ongoing.trial(),
+            settings: RwLock::new(of.settings()),
+            version: AtomicU64::new(of.version()),
+        }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

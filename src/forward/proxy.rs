@@ -45,7 +45,7 @@ use crate::wire::{Message, Method};
 pub struct Proxy {
     pub(super) shared: Arc<Shared>,
     /// This worker's copy, so that none is counted by all of them; and which version it is of.
-    settings: (Arc<Settings>, u64),
+    pub(super) settings: (Arc<Settings>, u64),
     pub(super) worker: u8,
     pub(super) keys: Keys,
     pub(super) loop_key: [u8; 16],
@@ -56,6 +56,8 @@ pub struct Proxy {
     pub(super) on_the_way: BTreeSet<(u64, u64)>,
     /// Those that are answered, until their copies cannot come any more.
     pub(super) lingering: Lingering,
+    /// Transactions that count as ours, though they are held elsewhere.
+    pub(super) beside: usize,
     pub(super) servers: Table<ServerKey, Place>,
     pub(super) clients: Table<ClientKey, Place>,
     /// Hashes flows into keys.
@@ -121,6 +123,7 @@ impl Proxy {
             contexts: HashMap::default(),
             on_the_way: BTreeSet::new(),
             lingering: Lingering::default(),
+            beside: 0,
             servers: Table::default(),
             clients: Table::default(),
             flow_hash: seeded(),
@@ -208,6 +211,17 @@ impl Proxy {
             key.is_some_and(|key| self.servers.contains(&key.on(self.flow_hash.hash_one(flow))))
         });
         if other { Pending::Other } else { Pending::None }
+    }
+
+    /// The key of a request with that method which a message is about.
+    pub(super) fn key_to(
+        &self,
+        message: &Message,
+        method: &[u8],
+        flow: &Flow,
+    ) -> Option<ServerKey> {
+        let key = self.keys.target_any(message, method, flow)?;
+        Some(key.on(self.flow_hash.hash_one(flow)))
     }
 
     /// How a CANCEL stands to an INVITE of the same branch, sent-by and flow.
@@ -522,7 +536,7 @@ impl Proxy {
 
     /// Transactions held, those included that are answered and linger.
     pub fn footprint(&self) -> usize {
-        self.contexts.len().saturating_add(self.lingering.len())
+        self.contexts.len().saturating_add(self.lingering.len()).saturating_add(self.beside)
     }
 
     /// Requests that no final response has gone back to.
@@ -547,7 +561,7 @@ impl Proxy {
 }
 
 /// Methods whose transactions a CANCEL may meet without effect.
-const OTHERS: [&str; 11] = [
+pub(super) const OTHERS: [&str; 11] = [
     "BYE",
     "INFO",
     "MESSAGE",

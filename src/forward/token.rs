@@ -52,6 +52,11 @@ impl Tokens {
         Self { secret: Zeroizing::new(secret) }
     }
 
+    /// The same tokens.
+    pub(super) fn twin(&self) -> Self {
+        Self::new(*self.secret)
+    }
+
     /// Seals `plain`; `nonce` must be random.
     pub fn seal(&self, plain: Plain, nonce: [u8; NONCE_OCTETS], wall: WallTime) -> Option<String> {
         let day = day_of(wall);

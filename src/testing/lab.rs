@@ -37,7 +37,7 @@ use crate::forward::{
 use crate::gate::{Gate, Lookup};
 use crate::identity::{Btid, Impi, Impu, Realm};
 use crate::instant::{Instant, Now, WallTime};
-use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::journey::{Account, Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, KsNaf, NafId, NafKey, UaId};
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Message;
@@ -381,6 +381,28 @@ impl Lab {
     pub fn receive_octets(&mut self, from: &Peer, octets: impl Into<Bytes>) -> Vec<Sent> {
         self.journey.datagram(octets.into(), from.arrival(), self.now);
         self.drain()
+    }
+
+    /// What would become of octets from a peer if they came now.
+    pub fn explain(&self, from: &Peer, octets: impl Into<Bytes>) -> Account {
+        self.journey.explain(octets.into(), &from.arrival(), self.now)
+    }
+
+    /// Everything that is held, as text: what an account must not change.
+    pub fn all_held(&self) -> String {
+        let Shared { gate, bindings, .. } = &*self.shared;
+        let parts = [
+            format!("{:?}", gate.admission),
+            format!("{:?}", gate.associations),
+            format!("{bindings:?}"),
+            format!("{:?}", self.journey.proxy()),
+            format!("{:?}", self.shared.resting),
+            self.shared.ongoing.len().to_string(),
+            gate.footprint().to_string(),
+            gate.authentication.footprint().to_string(),
+            gate.enablers.footprint().to_string(),
+        ];
+        parts.join("\n")
     }
 
     /// Lets time pass in steps of its timers, and gives what the edge sent meanwhile.

@@ -11,8 +11,10 @@ const PURE: &[&str] = &[
     "src/hashing.rs",
     "src/identity.rs",
     "src/instant.rs",
+    "src/layered.rs",
     "src/wheel.rs",
     "src/journey.rs",
+    "src/journey/",
     "src/wire/",
     "src/admission/",
     "src/authentication/",
@@ -48,6 +50,7 @@ const PURE: &[&str] = &[
 pub(crate) const SHELL: &[&str] = &[
     "src/main.rs",
     "src/assembly.rs",
+    "src/assembly/",
     "src/clock.rs",
     "src/edge.rs",
     "src/edge/",
