@@ -548,6 +548,7 @@ mod tests {
         assert_eq!(answerer.challenged(&challenge(&[&stale])), Ok(()));
     }
 
+    /// V-146.
     #[test]
     fn weak_algorithms_and_foreign_realms_get_nothing() {
         let mut answerer = account();

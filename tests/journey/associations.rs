@@ -202,6 +202,7 @@ fn forks_are_dialogs_of_their_own_and_the_losers_end() {
     to_core(&lab.receive(&alice, &update));
 }
 
+/// V-107.
 #[test]
 fn early_dialogs_have_a_bound_and_the_call_goes_on() {
     let mut lab = Lab::default();

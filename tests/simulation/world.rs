@@ -509,10 +509,12 @@ impl World {
         }
     }
 
-    /// Every field of every association that is not Mallory's.
+    /// Every field of every association that is not Mallory's. What is due ends with the next message, whoever sends it.
     fn associations(&self) -> Vec<String> {
+        let now = self.lab.now.mono;
         let all = self.lab.shared.gate.associations.snapshot();
-        let honest = all.iter().filter(|one| !one.origin.owner.name.contains("mallory"));
+        let stands = all.iter().filter(|one| one.next_end() > now);
+        let honest = stands.filter(|one| !one.origin.owner.name.contains("mallory"));
         let mut fields: Vec<String> = honest.map(|one| format!("{one:?}")).collect();
         fields.sort();
         fields
