@@ -87,6 +87,11 @@ impl Keyer {
         self.tagged(message, sender, b"")
     }
 
+    /// The end of a dialog that has that Call-ID and tag.
+    pub(super) fn end(&self, call_id: &[u8], tag: &[u8]) -> DialogKey {
+        self.dialog(call_id, tag, b"")
+    }
+
     /// The key of the entry of one request: nobody else's request, whatever ids it bears, falls on it.
     pub fn numbered(&self, id: u64) -> DialogKey {
         self.dialog(&id.to_be_bytes(), b"", b"")
@@ -229,6 +234,8 @@ pub struct Origin {
     pub sips: bool,
     /// Whether it is an INVITE.
     pub invite: bool,
+    /// The end that its sender has of the dialogs that come of it.
+    pub(super) end: DialogKey,
     /// Record-Route values that it had already: of hops between its sender and us.
     pub below: u8,
     /// What requests from the UE have to name, where the request itself told it.
@@ -261,6 +268,8 @@ pub struct Association {
     /// What its request brought.
     pub origin: Arc<Origin>,
     pub(super) moved: Moved,
+    /// Its two ends, once they are known to others.
+    pub(super) named: Option<[DialogKey; 2]>,
     /// Its two legs, where they have ids of their own.
     pub(super) bridge: Option<Arc<Bridge>>,
     /// Of the UE side.
@@ -325,6 +334,7 @@ impl Forming {
         let subscription = subscribes.map(|event| Subscription { event, until: NEVER });
         Association {
             moved: Moved::default(),
+            named: None,
             bridge: None,
             ue,
             core,

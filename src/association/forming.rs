@@ -74,6 +74,9 @@ impl Associations {
                     Known::Told(token) => self.rebuild(inside, &token, event, method, now),
                     Known::Held => {}
                 }
+                if !matches!(inside.known, Known::Held) {
+                    self.name_ends(inside.key, message);
+                }
                 self.grant_named(bound, sent, now);
                 self.commit_inside(bound, inside, event, now)
             }
@@ -217,6 +220,7 @@ impl Associations {
             level,
             secure,
             invite: bound.method() == Method::Invite,
+            end: self.keyer.end(message.call_id(), message.from_tag()),
             below: hops_below(message),
         })
     }
@@ -242,6 +246,7 @@ impl Associations {
         // Nobody is notified of a subscription later than that (RFC 6665 section 4.1.2.4).
         let deadline = now.mono + if origin.event == 0 { FORMING } else { LINGER };
         let (children, timer) = (SmallVec::new(), Timer::default());
+        self.ends.add(origin.end, &origin.owner);
         let mut forming = Forming { origin, seed: None, credentials, children, deadline, timer };
         let old = match self.forming.entry(key) {
             Entry::Vacant(place) => {
@@ -257,7 +262,22 @@ impl Associations {
                 std::mem::replace(known, forming)
             }
         };
+        self.ends.remove(old.origin.end, &old.origin.owner);
         self.one_less(&old.origin);
+    }
+
+    /// Both ends of a dialog are its owner's from now on: `message` is one of it.
+    fn name_ends(&self, key: DialogKey, message: &Message) {
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        if entry.bridge.is_some() || entry.named.is_some() {
+            return;
+        }
+        let ends = [message.from_tag(), message.to_tag()]
+            .map(|tag| self.keyer.end(message.call_id(), tag));
+        entry.named = Some(ends);
+        for end in ends {
+            self.ends.add(end, &entry.origin.owner);
+        }
     }
 
     /// Makes the dialog of a fork, unless it is there. `forming` is held, so that its owner is counted.
@@ -331,6 +351,8 @@ impl Associations {
             forming.deadline = forming.deadline.max(now.mono + self.patience(track));
             forming.bears(child);
             self.bear(child, &forming);
+            drop(forming);
+            self.name_ends(child, response);
         }
         if track.sender == Side::Ue {
             self.note_way(child, response, confirms);
@@ -412,6 +434,7 @@ impl Associations {
         let (_, mut forming) = self.forming.remove(&key)?;
         self.expiry.cancel(&mut forming.timer);
         self.held.fetch_sub(1, Ordering::AcqRel);
+        self.ends.remove(forming.origin.end, &forming.origin.owner);
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }

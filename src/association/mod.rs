@@ -11,6 +11,7 @@ mod alias;
 pub mod anchors;
 pub mod bridge;
 pub mod dialog;
+mod ends;
 mod forming;
 pub mod judge;
 pub mod named;

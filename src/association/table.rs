@@ -12,7 +12,7 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
-//! held, and no two of one table. Those of `aliases` are the last.
+//! held, and no two of one table. Those of `aliases` and `ends` are the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
+use super::ends::Ends;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
@@ -108,8 +109,10 @@ pub struct Associations {
     pub(super) aliases: Arc<Aliases>,
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
+    pub(super) ends: Ends,
     pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
+    pub(super) first_id: u64,
     pub(super) next_id: AtomicU64,
 }
 
@@ -127,8 +130,10 @@ impl Associations {
             aliases: Arc::default(),
             anchored: Anchored::default(),
             grants: Grants::default(),
+            ends: Ends::default(),
             noted: Noted::default(),
             expiry: Expiry::default(),
+            first_id,
             next_id: AtomicU64::new(first_id),
         }
     }
@@ -213,13 +218,16 @@ impl Associations {
         }
     }
 
-    /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
+    /// Nobody forms dialogs under what is an end of another's. A SUBSCRIBE or REFER is found again by its ids alone.
     fn judge_forming(&self, found: &Authenticated<'_>) -> Result<(), Refusal> {
         let admitted = found.admitted();
         let Some(caller) = found.evidence().caller() else { return Ok(()) };
-        let key = self.keyer.forming(admitted.message(), admitted.arrival().side);
-        let foreign = |entry: &Forming| entry.origin.owner != caller.principal;
-        let taken = self.forming.get(&key).is_some_and(|entry| foreign(&entry));
+        let (message, owner) = (admitted.message(), &caller.principal);
+        let end = self.keyer.end(message.call_id(), message.from_tag());
+        let ended = self.ends.is_anothers(end, owner);
+        let key = self.keyer.forming(message, admitted.arrival().side);
+        let foreign = |entry: &Forming| entry.origin.owner != *owner;
+        let taken = ended || self.forming.get(&key).is_some_and(|entry| foreign(&entry));
         if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
@@ -321,7 +329,9 @@ impl Associations {
             _ => Refusal::DialogUnknown,
         };
         let turned = self.lead(self.keyer.of(message, other(side)), other(side));
-        if let Some(association) = self.dialogs.get(&turned) {
+        // A call between two UEs is two dialogs here, each the other turned round: a token tells which is meant.
+        let is_meant = |of: &Association| token.is_none_or(|token| token.id == of.origin.id);
+        if let Some(association) = self.dialogs.get(&turned).filter(|one| is_meant(one)) {
             // Of a bridged one no leg could be told that the other is meant.
             let over = association.state == State::Released || association.bridge.is_some();
             if over || !self.only_observed(Refusal::WrongSide) {
@@ -417,6 +427,11 @@ impl Associations {
         self.expiry.len()
     }
 
+    /// Ends that are held to be somebody's.
+    pub fn ends(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Callers who have dialogs.
     pub fn callers(&self) -> usize {
         self.of_caller.len()
@@ -426,6 +441,12 @@ impl Associations {
     pub fn snapshot(&self) -> Vec<Association> {
         let forming = self.forming.iter().map(|entry| entry.fork(State::Forming));
         forming.chain(self.dialogs.iter().map(|entry| entry.value().clone())).collect()
+    }
+
+    /// Whether a request that this process numbered may form or have formed dialogs by that number.
+    pub(super) fn is_own(&self, id: u64) -> bool {
+        let next = self.next_id.load(Ordering::Relaxed);
+        id.wrapping_sub(self.first_id) < next.wrapping_sub(self.first_id)
     }
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use super::alias::Aliases;
 use super::bridge::{Bridge, Seed};
 use super::dialog::{Association, DialogKey, Forming, Origin, Tally};
+use super::ends::Ends;
 use super::named::Grants;
 use super::table::Associations;
 use crate::expiry::Timer;
@@ -109,8 +110,10 @@ impl Associations {
             aliases: Arc::new(aliases),
             anchored: Default::default(),
             grants: Grants::trial(&twins.of),
+            ends: Ends::trial(&twins.of),
             noted: Default::default(),
             expiry: Default::default(),
+            first_id: of.first_id,
             next_id: AtomicU64::new(of.next_id.load(Ordering::Relaxed)),
         }
     }

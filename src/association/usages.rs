@@ -153,6 +153,10 @@ impl Associations {
     fn let_lapse(&self, key: DialogKey, entry: &mut Association, now: Now) -> bool {
         let (before, lives) = (entry.state, entry.lapse(now.mono, &self.settings.load()));
         if before == State::Released {
+            // A timer of before its end may have come: it is not the last.
+            if lives {
+                self.look(key, entry);
+            }
             return !lives;
         }
         let broke = before != State::Broken && entry.state == State::Broken;
@@ -279,6 +283,7 @@ impl Associations {
         });
         if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
+            self.ends.remove(entry.origin.end, &entry.origin.owner);
             self.one_less(&entry.origin);
         }
     }
@@ -290,8 +295,11 @@ impl Associations {
             }
             self.let_lapse(key, entry, now)
         });
-        if gone.is_some() {
+        if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
+            for end in entry.named.into_iter().flatten() {
+                self.ends.remove(end, &entry.origin.owner);
+            }
         }
     }
 

@@ -555,6 +555,7 @@ mod tests {
         assert_eq!(answerer.challenged(&challenge(&[&stale])), Ok(()));
     }
 
+    /// V-146.
     #[test]
     fn renewed_credentials_wait_for_a_challenge() {
         let mut answerer = account();

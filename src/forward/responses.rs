@@ -157,6 +157,11 @@ impl Proxy {
         if status == 430 && context.side == Side::Core && self.next_destination(id, context, now) {
             return Ok(Passed::Whole);
         }
+        // RFC 5626 section 11.5: what it says is said between proxies, and an endpoint never receives it.
+        if status == 430 && context.side == Side::Ue {
+            self.end_with(context, 480, now);
+            return Ok(Passed::Whole);
+        }
         if status == 503 {
             context.unavailable = true;
             if self.next_destination(id, context, now) {
@@ -291,12 +296,6 @@ impl Proxy {
 
     /// No destination is left: 500 if one was there but not ready, else as 408.
     pub(super) fn give_up(&mut self, context: &mut Context, now: Now) {
-        if let Some(crossing) = &context.crossing {
-            crossing.refused();
-        }
-        if let Some(track) = &context.track {
-            self.shared.gate.associations.fail(track, now);
-        }
         let status = if context.cancelled {
             487
         } else if context.side == Side::Core && context.unreachable {
@@ -306,6 +305,17 @@ impl Proxy {
         } else {
             408
         };
+        self.end_with(context, status, now);
+    }
+
+    /// Nothing comes of the request: a final answer of our own says so.
+    fn end_with(&mut self, context: &mut Context, status: u16, now: Now) {
+        if let Some(crossing) = &context.crossing {
+            crossing.refused();
+        }
+        if let Some(track) = &context.track {
+            self.shared.gate.associations.fail(track, now);
+        }
         self.answer(context, status, now);
     }
 

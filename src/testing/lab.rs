@@ -297,6 +297,11 @@ impl Lab {
         *self = Self::build(settings, keys, source, self.now);
     }
 
+    /// As [`Lab::restart`], with keys from `source`.
+    pub fn restart_with_source(&mut self, settings: LabSettings, source: Arc<dyn KeySource>) {
+        *self = Self::build(settings, Arc::new(LabKeys::default()), source, self.now);
+    }
+
     /// An edge whose keys come from `source`, in place of the laboratory's own: for benches of the real one.
     pub fn with_source(settings: LabSettings, source: Arc<dyn KeySource>) -> Self {
         Self::build(settings, Arc::new(LabKeys::default()), source, start())
@@ -328,8 +333,9 @@ impl Lab {
         }
         keys.put_location(now);
         let policies = settings.policies();
-        // Numbers of a later process are others.
-        let first = now.mono.as_micros();
+        // Numbers of a later process are others, and so is its chance.
+        let (first, later) = (now.mono.as_micros(), now.mono.since(start().mono));
+        let later = u64::try_from(later.as_micros()).unwrap_or(u64::MAX);
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
         let gate = Gate {
             admission: Admission::new(settings.admission),
@@ -347,13 +353,15 @@ impl Lab {
         let gone = Arc::new(ClosedOnes::default());
         let shared = Arc::new(Shared::new(
             Arc::new(gate),
-            Bindings::new(10_000, 1),
+            Bindings::new(10_000, later.saturating_add(1)),
             Tokens::new([5; 32]),
             Arc::new(Core(settings.core)),
             Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
         ));
-        let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
+        let mut seed = [6; 32];
+        seed.iter_mut().zip(later.to_be_bytes()).for_each(|(octet, other)| *octet ^= other);
+        let proxy = Proxy::new(Arc::clone(&shared), 0, seed, [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
         let holds = Vec::new();
