@@ -59,6 +59,8 @@ pub mod tls;
 mod transports;
 #[cfg(feature = "edge")]
 pub mod udp;
+#[cfg(feature = "edge")]
+pub(crate) mod vouched;
 pub mod ws;
 
 #[cfg(feature = "edge")]

@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "src/enabler/",
     "src/forward/",
     "src/keys/",
+    "src/keys/diameter/",
     "src/keys/subscribers/mod.rs",
     "src/client/mod.rs",
     "src/client/agent.rs",
@@ -56,6 +57,11 @@ pub(crate) const SHELL: &[&str] = &[
     "src/telemetry/",
     "src/authentication/certificate_users.rs",
     "src/authentication/tls_identity.rs",
+    "src/keys/diameter/ask.rs",
+    "src/keys/diameter/door.rs",
+    "src/keys/diameter/source.rs",
+    "src/keys/diameter/way.rs",
+    "src/keys/nbsp/client.rs",
     "src/keys/subscribers/",
     "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
@@ -96,11 +102,13 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/tls.rs",
     "src/transport/transports.rs",
     "src/transport/udp.rs",
+    "src/transport/vouched.rs",
     "src/transport/ws/door.rs",
 ];
 
 /// The files that start tasks or threads: none of them does so for a transaction.
 pub(crate) const SPAWNS: &[&str] = &[
+    "src/cli/diameter.rs",
     "src/cli/serve.rs",
     "src/client/bootstrap_http.rs",
     "src/client/flows.rs",
@@ -111,6 +119,9 @@ pub(crate) const SPAWNS: &[&str] = &[
     "src/edge/lookups.rs",
     "src/http/admin/mod.rs",
     "src/http/mod.rs",
+    "src/keys/diameter/ask.rs",
+    "src/keys/diameter/door.rs",
+    "src/keys/nbsp/client.rs",
     "src/transport/dtls/vouched.rs",
     "src/transport/tcp.rs",
     "src/transport/transports.rs",

@@ -3,10 +3,16 @@
 //! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
 
 mod client;
+#[cfg(feature = "diameter")]
+mod diameter;
 mod dtls;
 mod edge;
 mod kamailio;
 mod loopback;
+#[cfg(feature = "diameter")]
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "../dtls/papers.rs"]
+mod papers;
 mod peer;
 #[cfg(feature = "openssl")]
 mod psk;
