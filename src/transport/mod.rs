@@ -43,6 +43,8 @@ pub mod psk_tls {
 }
 pub mod resolve;
 #[cfg(feature = "edge")]
+mod socket;
+#[cfg(feature = "edge")]
 mod standing;
 #[cfg(feature = "edge")]
 pub mod stream;

@@ -96,6 +96,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/peers.rs",
     "src/transport/psk_tls.rs",
     "src/transport/resolve.rs",
+    "src/transport/socket.rs",
     "src/transport/standing.rs",
     "src/transport/stream.rs",
     "src/transport/stream/",
