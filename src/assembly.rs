@@ -21,7 +21,7 @@ use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, 
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::own::{Line, Own};
-use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
@@ -95,6 +95,8 @@ pub struct Plan {
     pub sec_agree: HashMap<ListenerId, Mode>,
     /// Listeners that bridge, and do not proxy.
     pub b2bua: HashSet<ListenerId>,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
     /// Listeners that refuse who asks for outbound through another hop.
@@ -184,6 +186,7 @@ impl Plan {
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
+            bridged: ClassSet::default(),
             keep_call_id: false,
             outbound_required: HashSet::new(),
             register_with_401: false,
@@ -241,6 +244,7 @@ impl Plan {
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,
                 user_agents: self.b2bua.clone(),
+                bridged: self.bridged,
             },
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
@@ -309,6 +313,7 @@ impl Plan {
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
             keep_call_id: self.keep_call_id,
+            bridged: self.bridged,
         }
     }
 

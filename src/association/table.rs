@@ -467,7 +467,8 @@ impl Associations {
 
     /// The class of the dialog that a request from the UE side claims to be inside of.
     pub fn class_of(&self, message: &Message) -> Option<Class> {
-        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        let key = self.lead(self.keyer.of(message, Side::Ue), Side::Ue);
+        let association = self.dialogs.get(&key)?;
         Some(association.class)
     }
 

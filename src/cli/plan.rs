@@ -156,7 +156,8 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter(|(_, listener)| listener.b2bua)
             .map(|(id, _)| id)
             .collect(),
-        keep_call_id: config.forward.keep_call_id,
+        bridged: config.bridging.classes,
+        keep_call_id: config.bridging.keep_call_id,
         outbound_required: of_listener
             .clone()
             .filter_map(|(id, listener)| listener.outbound_required.then_some(id))

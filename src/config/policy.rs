@@ -57,8 +57,6 @@ pub struct Forward {
     pub challenge_filter: Filter,
     /// Whether a UE's own `transport=tls` is mirrored in Record-Route.
     pub mirror_tls_param: bool,
-    /// Whether a bridged dialog has the same Call-ID and tags on both legs.
-    pub keep_call_id: bool,
     /// Whether a From that is not the caller's is refused in every request, not in MESSAGE and REGISTER alone.
     pub from_check_all: bool,
     /// Whether P-Asserted-Identity goes out to UEs where Privacy does not forbid it.
@@ -180,9 +178,6 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
     let mut record_route = root.table("record_route");
     let mirror_tls_param = record_route.word("tls_param", &[("mirror", true), ("never", false)]);
     record_route.finish();
-    let mut b2bua = root.table("b2bua");
-    let keep_call_id = b2bua.or("keep_call_id", false);
-    b2bua.finish();
     Forward {
         timings,
         transactions_max,
@@ -190,7 +185,6 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         route_check,
         challenge_filter,
         mirror_tls_param,
-        keep_call_id,
         from_check_all,
         pai_to_ue,
         keep_history,

@@ -563,8 +563,11 @@ fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {
     }
 }
 
-/// Whether a request outside dialogs comes or goes by a listener that bridges.
+/// Whether a request outside dialogs is of a class that is bridged, or comes or goes by a listener that bridges.
 fn is_bridged(bound: &Bound<'_>, route: &Route, settings: &Settings) -> bool {
+    if settings.bridged.has(bound.class()) {
+        return true;
+    }
     let arrival = bound.arrival();
     let came = settings.listener(arrival.flow.listener);
     let to = route.destinations.first();

@@ -42,6 +42,7 @@ pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
 
+use crate::enabler::ClassSet;
 use crate::gate::Gate;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Uri;
@@ -132,6 +133,8 @@ pub struct Settings {
     pub mirror_tls_param: bool,
     /// Whether a bridged dialog has the same Call-ID and tags on both legs.
     pub keep_call_id: bool,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
 }
 
 /// Addresses of peer groups, found by resolution.

@@ -5,6 +5,7 @@ mod agreement;
 mod apart;
 mod associations;
 mod b2bua;
+mod b2bua_classes;
 mod b2bua_fixtures;
 mod channel;
 mod credentials;
