@@ -358,7 +358,7 @@ impl Journey {
             }
         }
         self.shared.gate.associations.expire(now);
-        self.proxy.end_orphans(now);
+        self.proxy.run_errands(now);
         // What lapses here is asked no more; that it goes is not worth waking for.
         self.shared.gate.authentication.flows().expire(now);
         self.shared.bindings.expire(now);

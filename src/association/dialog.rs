@@ -246,6 +246,18 @@ pub struct Subscription {
     pub until: Instant,
 }
 
+/// Who sees to it that a session without life ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Session {
+    /// Nobody: it lasts until it was silent for too long.
+    #[default]
+    Open,
+    /// Its ends, who agreed on a timer.
+    Agreed,
+    /// We: bridged, its ends know no timer, and can be asked.
+    Ours,
+}
+
 /// One dialog, or one that may become one.
 #[derive(Clone, Debug)]
 pub struct Association {
@@ -275,8 +287,8 @@ pub struct Association {
     pub state: State,
     /// Whether there is an INVITE usage.
     pub invite: bool,
-    /// Whether `ends` is what both ends of the session agreed on.
-    pub timed: bool,
+    /// Whose word `ends` is.
+    pub session: Session,
     /// Whether the last flow to its owner is lost.
     pub adrift: bool,
     /// Whether it was made of a token: which subscriptions it has is not known then.
@@ -326,7 +338,7 @@ impl Forming {
             timer: Timer::default(),
             state,
             invite: origin.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: false,
             class: origin.class,
@@ -421,6 +433,8 @@ impl Association {
 
 /// No time at all.
 pub const NEVER: Instant = Instant::from_micros(u64::MAX);
+/// How long after the last sign of life we ask the ends of a bridged call: half the interval of RFC 4028 section 4.2.
+pub const REFRESH: Duration = Duration::from_secs(900);
 /// 64*T1: how long a dialog that ended is remembered, and a subscription that was not refreshed.
 pub const LINGER: Duration = Duration::from_secs(32);
 

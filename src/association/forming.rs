@@ -18,7 +18,8 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::dialog::{
-    Association, DialogKey, Forming, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, Subscription,
+    Association, DialogKey, Forming, LINGER, NEVER, Origin, REFRESH, SUBSCRIPTIONS_MAX, Session,
+    Subscription,
 };
 use super::owner::Shown;
 use super::state::State;
@@ -113,8 +114,10 @@ impl Associations {
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
                 entry.class = bound.class();
             }
-            if !entry.timed {
-                entry.ends = now.mono + self.settings.load().max_idle;
+            match entry.session {
+                Session::Open => entry.ends = now.mono + self.settings.load().max_idle,
+                Session::Ours => entry.ends = now.mono + REFRESH,
+                Session::Agreed => {}
             }
             entry.way.may_retarget(target);
             let first_notify = entry.state == State::Early && method == Method::Notify;

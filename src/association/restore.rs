@@ -19,7 +19,7 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::anchors::Moved;
-use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Subscription};
+use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
 use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent};
@@ -236,7 +236,7 @@ impl Associations {
             timer: Timer::default(),
             state: State::Bound,
             invite: token.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: true,
             class: inside.class,

@@ -12,7 +12,7 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
-//! held, and no two of one table. Those of `aliases` are the last.
+//! held, and no two of one table. Those of `aliases` and `errands` are the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
+use super::errands::Errands;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
@@ -106,6 +107,7 @@ pub struct Associations {
     pub(super) held: AtomicUsize,
     of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
     pub(super) aliases: Arc<Aliases>,
+    pub(super) errands: Errands,
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
     pub(super) noted: Noted,
@@ -125,6 +127,7 @@ impl Associations {
             held: AtomicUsize::new(0),
             of_caller: DashMap::with_hasher(seeded()),
             aliases: Arc::default(),
+            errands: Errands::default(),
             anchored: Anchored::default(),
             grants: Grants::default(),
             noted: Noted::default(),

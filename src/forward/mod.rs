@@ -11,6 +11,7 @@ pub mod b2bua;
 pub mod bindings;
 mod bridging;
 pub(crate) mod context;
+mod ending;
 mod line;
 mod lingering;
 pub mod outgoing;
