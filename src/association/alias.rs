@@ -98,16 +98,20 @@ impl Associations {
     }
 
     /// Gives the dialog between the sender of `seed` and the far peer of that tag its bridge, unless it has one. Who
-    /// confirms it says the way anew. `None` if there is no such dialog, or its leg is too long.
+    /// confirms it says the way anew; `of` is the number of its request, and whether this does. `None` if there is no such
+    /// dialog, or its leg is too long.
     pub fn join(
         &self,
         seed: &Seed,
         far_tag: &[u8],
         way: Way,
-        confirms: bool,
+        of: (u64, bool),
     ) -> Option<Arc<Bridge>> {
-        let child = self.child_of(seed, far_tag);
+        let ((id, confirms), child) = (of, self.child_of(seed, far_tag));
         let mut entry = self.dialogs.get_mut(&child)?;
+        if entry.origin.id != id {
+            return None;
+        }
         if let Some(known) = &entry.bridge {
             if confirms {
                 known.confirm(way);

@@ -233,8 +233,23 @@ pub struct Origin {
 pub struct Counts {
     /// Of all requests.
     pub cseq: Option<u32>,
-    /// Of INVITEs: what an ACK must repeat.
-    pub invite: Option<u32>,
+    /// Of the two newest INVITEs that were accepted, the newer one last: what an ACK must repeat.
+    pub accepted: [Option<u32>; 2],
+}
+
+impl Counts {
+    /// An INVITE of that number was accepted.
+    pub(super) fn accept(&mut self, number: u32) {
+        let [_, newest] = self.accepted;
+        if !self.accepts(number) && newest < Some(number) {
+            self.accepted = [newest, Some(number)];
+        }
+    }
+
+    /// Whether one was: an ACK may be late, for the one before the newest.
+    pub fn accepts(&self, number: u32) -> bool {
+        self.accepted.contains(&Some(number))
+    }
 }
 
 /// A subscription of a dialog.
@@ -317,7 +332,7 @@ impl Forming {
     /// The dialog that a fork makes, or would make.
     pub(super) fn fork(&self, state: State) -> Association {
         let origin = Arc::clone(&self.origin);
-        let sender = Counts { cseq: origin.cseq, invite: origin.cseq.filter(|_| origin.invite) };
+        let sender = Counts { cseq: origin.cseq, ..Counts::default() };
         let (ue, core) = match origin.caller_side {
             Side::Ue => (sender, Counts::default()),
             Side::Core => (Counts::default(), sender),

@@ -68,6 +68,8 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
+    /// The number of what it forms, or is inside of.
+    pub(super) id: u64,
     pub(super) forms: bool,
     pub(super) sender: Side,
     pub(super) method: Method,
@@ -82,6 +84,13 @@ pub struct Track {
     pub(super) used: Option<Used>,
     /// What it asked of the session's length, as stage 7 sent it.
     pub session: Option<Asked>,
+}
+
+impl Track {
+    /// The number of what it forms, or is inside of.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 /// What happened to dialogs so far.

@@ -72,7 +72,11 @@ impl Associations {
     ) {
         let key = if track.forms { self.keyer.of(response, track.sender) } else { track.key };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        if !track.verified || !entry.invite || !entry.state.is_confirmed() {
+        if !track.verified
+            || entry.origin.id != track.id
+            || !entry.invite
+            || !entry.state.is_confirmed()
+        {
             return;
         }
         let bridge = entry.bridge.clone();

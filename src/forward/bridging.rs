@@ -247,7 +247,9 @@ impl Proxy {
             (None, Some(seed)) => {
                 let way = Way::of_request(message);
                 let (associations, tag) = (&self.shared.gate.associations, message.from_tag());
-                associations.join(seed, tag, way, false).ok_or(Refusal::LegTooLong)?
+                associations
+                    .join(seed, tag, way, (inside.origin.id, false))
+                    .ok_or(Refusal::LegTooLong)?
             }
             (None, None) => return Err(Refusal::DialogUnknown),
         };
@@ -422,11 +424,13 @@ impl Proxy {
         match &crossing.legs {
             Legs::Fresh(seed, _) => {
                 let tag = response.to_tag();
-                if track.is_none() || !matches!(status, 101..=299) || tag.is_empty() {
+                let id = track?.id();
+                if !matches!(status, 101..=299) || tag.is_empty() {
                     return None;
                 }
                 let way = Way::of_response(response);
-                let bridge = self.shared.gate.associations.join(seed, tag, way, accepts)?;
+                let associations = &self.shared.gate.associations;
+                let bridge = associations.join(seed, tag, way, (id, accepts))?;
                 bridge.note_methods(other(crossing.side), response);
                 Some(bridge)
             }

@@ -11,6 +11,7 @@ mod b2bua_fixtures;
 mod b2bua_names;
 mod channel;
 mod credentials;
+mod crossed;
 mod dtls;
 mod enablers;
 mod forwarding;
