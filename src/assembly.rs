@@ -11,6 +11,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
@@ -97,6 +98,8 @@ pub struct Plan {
     pub b2bua: HashSet<ListenerId>,
     /// Classes that are bridged, whatever the listener.
     pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
     /// Listeners that refuse who asks for outbound through another hop.
@@ -187,6 +190,7 @@ impl Plan {
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
             bridged: ClassSet::default(),
+            hides: false,
             keep_call_id: false,
             outbound_required: HashSet::new(),
             register_with_401: false,
@@ -314,6 +318,7 @@ impl Plan {
             mirror_tls_param: self.mirror_tls_param,
             keep_call_id: self.keep_call_id,
             bridged: self.bridged,
+            hides: self.hides,
         }
     }
 
@@ -355,6 +360,7 @@ impl Plan {
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
         let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -376,7 +382,8 @@ impl Plan {
         let tokens = Tokens::new(clock::random());
         let connections: Arc<dyn Connections> = Arc::<Flows>::clone(flows);
         let gate = Arc::new(gate);
-        (Arc::new(Shared::new(gate, bindings, tokens, resolved, connections, forward)), known)
+        let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
+        (Arc::new(shared.hiding_with(hidden.finalize().into())), known)
     }
 
     /// Binds the listeners and starts the edge.

@@ -147,12 +147,31 @@ impl Journey {
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
+        let message = match self.restored(message, &arrival, now) {
+            Some(message) => message,
+            None => return self.drain(),
+        };
         if message.is_request() {
             self.request(&message, arrival, now);
         } else {
             self.response(&message, &arrival, now);
         }
         self.drain();
+    }
+
+    /// A message of a UE with what was kept from it; `None` after saying so if that cannot be said.
+    fn restored(&mut self, message: Message, arrival: &Arrival, now: Now) -> Option<Message> {
+        let hides = self.proxy.hides() && arrival.side == Side::Ue;
+        if !hides {
+            return Some(message);
+        }
+        match self.shared.topology.restore(&message, &self.proxy.settings()) {
+            Ok(restored) => Some(restored.unwrap_or(message)),
+            Err(refusal) => {
+                self.refuse(&message, arrival, refusal, now);
+                None
+            }
+        }
     }
 
     /// Octets that are no message. On a stream, framing is lost with them.
@@ -384,11 +403,26 @@ impl Journey {
 
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
-            self.actions.push_back(Action::Send(output));
+            self.actions.extend(self.hidden(output).map(Action::Send));
         }
         while let Some(hold) = self.proxy.poll_hold() {
             self.actions.push_back(Action::Hold(hold));
         }
+    }
+
+    /// What goes to a UE, without what is kept from it; nothing if that cannot be.
+    fn hidden(&self, mut output: Output) -> Option<Output> {
+        if self.proxy.hides()
+            && let Destination::Flow(flow) = &output.to
+        {
+            let settings = self.proxy.settings();
+            let listener = settings.listener(flow.listener);
+            if listener.is_some_and(|listener| listener.side == Side::Ue) {
+                output.octets =
+                    self.shared.topology.hide(&output.octets, flow.listener, &settings)?;
+            }
+        }
+        Some(output)
     }
 
     /// A ping came on a flow of datagrams.

@@ -157,6 +157,7 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .map(|(id, _)| id)
             .collect(),
         bridged: config.bridging.classes,
+        hides: config.forward.hides,
         keep_call_id: config.bridging.keep_call_id,
         outbound_required: of_listener
             .clone()

@@ -234,7 +234,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let cluster = cluster::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
-    let forward = policy::forward(&mut root);
+    let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
     let bridging = b2bua::read(&mut root, &listeners, &own);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
     root.finish();

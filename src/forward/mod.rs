@@ -27,6 +27,7 @@ pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
+pub mod topology;
 pub mod transaction;
 
 use std::cell::OnceCell;
@@ -42,6 +43,7 @@ pub use precheck::{Check, Ticket};
 pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
+pub use topology::Topology;
 
 use crate::enabler::ClassSet;
 use crate::gate::Gate;
@@ -136,6 +138,8 @@ pub struct Settings {
     pub keep_call_id: bool,
     /// Classes that are bridged, whatever the listener.
     pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
 }
 
 /// Addresses of peer groups, found by resolution.
@@ -163,6 +167,8 @@ pub struct Shared {
     pub bindings: Bindings,
     /// Flow tokens.
     pub tokens: Tokens,
+    /// What is kept from UEs, where that is asked for.
+    pub topology: Topology,
     /// Addresses of peers.
     pub resolved: Arc<dyn Resolved>,
     /// Connections.
@@ -195,7 +201,26 @@ impl Shared {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
-        Self { gate, bindings, tokens, resolved, connections, resting, ongoing, settings, version }
+        let topology = Topology::new(tokens.other_secret());
+        Self {
+            gate,
+            bindings,
+            tokens,
+            topology,
+            resolved,
+            connections,
+            resting,
+            ongoing,
+            settings,
+            version,
+        }
+    }
+
+    /// The same, with what is kept from UEs sealed under `secret`, which outlives this process.
+    #[must_use]
+    pub fn hiding_with(mut self, secret: [u8; 32]) -> Self {
+        self.topology = Topology::new(secret);
+        self
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

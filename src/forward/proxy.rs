@@ -142,6 +142,11 @@ impl Proxy {
         }
     }
 
+    /// Whether what stands behind the edge is kept from UEs.
+    pub fn hides(&self) -> bool {
+        self.settings.0.hides
+    }
+
     /// The settings now.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.0)

@@ -184,6 +184,7 @@ impl Default for LabSettings {
                 mirror_tls_param: true,
                 keep_call_id: false,
                 bridged: ClassSet::default(),
+                hides: false,
             },
             core: vec!["203.0.113.10:5060"],
         }

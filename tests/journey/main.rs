@@ -16,6 +16,7 @@ mod dtls;
 mod enablers;
 mod forwarding;
 mod growth;
+mod hidden;
 mod keys;
 mod outbound;
 mod phone;
