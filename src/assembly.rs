@@ -30,7 +30,7 @@ use crate::gate::Gate;
 use crate::identity::{Btid, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::{KeyServer, KeySource, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -79,7 +79,7 @@ pub struct Plan {
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
-    pub naf: Option<(Naf, Arc<dyn KeySource>)>,
+    pub naf: Option<(Naf, Arc<dyn KeyServer>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.

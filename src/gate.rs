@@ -226,10 +226,17 @@ impl Gate {
                 let integral = refusal == Refusal::IntegrityRequired
                     || self.enablers.policies().wants_integrity(message, arrival);
                 let challenge = if integral { challenge.integral() } else { challenge };
-                [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
-                    .into_iter()
-                    .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
-                    .find(|octets| octets.len() <= most)
+                if challenge.rows.is_empty() {
+                    // Who has no certificate or key of ours can be asked for nothing (RFC 3261 section 22.3).
+                    self.reply(message, arrival, 403, |reply| reply)
+                } else {
+                    [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
+                        .into_iter()
+                        .filter_map(|(ranks, rows)| {
+                            self.ask(message, arrival, &challenge, ranks, rows)
+                        })
+                        .find(|octets| octets.len() <= most)
+                }
             }
         };
         match octets.filter(|octets| octets.len() <= most) {

@@ -11,16 +11,16 @@ use std::io;
 use std::sync::Arc;
 
 use crate::assembly::{Group, Plan, SharedKeys};
-use crate::authentication::{Naf, aka_realm};
-use crate::config::{self, Config};
+use crate::authentication::{Naf, Uss, aka_realm};
+use crate::config::{self, Config, Diameter, Nbsp};
 use crate::edge::GroupSpec;
-use crate::enabler::Family;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::reg::Reg;
+use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
-use crate::keys::bootstrap::{Bsf, LocalNaf};
+use crate::keys::bootstrap::Bsf;
 use crate::keys::naf::Shortened;
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::{KeyServer, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -57,12 +57,29 @@ fn headers(forward: &config::Forward) -> asserted::Settings {
     settings
 }
 
-/// What the configuration says, as a plan.
+/// The service that names identities, and those whose rights are asked for.
+pub(super) fn services(config: &Config) -> Vec<u32> {
+    let mut services = vec![Uss::UNSPECIFIC];
+    for (_, demands) in config.enablers.demands() {
+        if let Entitlement::Uss { gsid, .. } = demands.entitlement
+            && !services.contains(&gsid)
+        {
+            services.push(gsid);
+        }
+    }
+    services
+}
+
+/// What the configuration says, as a plan; `keys` are those of the NAF, wherever they come from.
 ///
 /// # Errors
 ///
 /// A certificate that cannot be used.
-pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
+pub(super) fn plan(
+    config: &Config,
+    bsf: Option<Arc<Bsf>>,
+    keys: Option<Arc<dyn KeyServer>>,
+) -> io::Result<Plan> {
     let ids = || (0_u16..).map(ListenerId);
     let mut listeners = Vec::new();
     for (id, listener) in ids().zip(&config.listeners) {
@@ -93,7 +110,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         },
         targets: Vec::new(),
     });
-    let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let others = config.diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| domain);
+    let others = others.chain(config.nbsp.iter().flat_map(Nbsp::domains));
+    let bsf_names = config.bsf.iter().map(|bsf| &bsf.name).chain(others);
+    let bsf_names: Vec<String> = bsf_names.map(ToString::to_string).collect();
     let aka = match (&config.aka, &bsf) {
         (Some(aka), Some(bsf)) if config.authentication.aka => {
             let mut settings = aka_realm::Settings::new(aka.realm.clone());
@@ -104,11 +124,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
-    let naf = match (&config.naf, bsf) {
-        (Some(naf), Some(bsf)) if config.authentication.gba => {
+    let naf = match (&config.naf, keys) {
+        (Some(naf), Some(source)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
-            let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
             let source = match naf.association_lifetime {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
                 None => source,

@@ -91,7 +91,7 @@ pub struct Agent {
     clients: HashMap<ClientKey, Exchange>,
     servers: HashMap<ServerKey, AnyServer>,
     dialogs: HashMap<String, Dialog>,
-    /// 2xx to INVITEs, repeated until the ACK comes (RFC 3261 section 13.3.1.4).
+    /// 2xx to INVITEs, repeated on any transport until the ACK comes (RFC 3261 section 13.3.1.4).
     accepted: HashMap<String, (Bytes, Instant, Duration, Instant)>,
     outputs: VecDeque<Bytes>,
     events: VecDeque<Event>,
@@ -375,7 +375,7 @@ impl Agent {
             });
         }
         let Some(octets) = reply.octets().map(Bytes::from) else { return };
-        if invite && status == 200 && !self.transport.is_reliable() {
+        if invite && status == 200 {
             let call_id = String::from_utf8_lossy(request.call_id()).into_owned();
             let (first, end) = (self.timings.t1(), now.mono + self.timings.life());
             self.accepted.insert(call_id, (octets.clone(), now.mono + first, first, end));

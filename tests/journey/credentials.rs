@@ -10,7 +10,7 @@ use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
 use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, UE2_BTID, UE2_PASSWORD, lab_key};
-use sipward::testing::{Lab, Peer, Signer};
+use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
 use crate::scene::{register, request, respond, status_to, to_core};
 
@@ -246,7 +246,7 @@ fn a_message_in_anothers_name_is_refused() {
 
 #[test]
 fn in_the_registrars_place_the_edge_proves_itself_too() {
-    let mut settings = sipward::testing::LabSettings::default();
+    let mut settings = LabSettings::default();
     settings.authentication.offer.register_with_401 = true;
     let mut lab = Lab::new(settings);
     let alice = Peer::udp(ALICE);
@@ -267,4 +267,18 @@ fn in_the_registrars_place_the_edge_proves_itself_too() {
         "{info}"
     );
     assert!(info.contains("nextnonce=\""), "the nonce is past half its life: {info}");
+}
+
+/// RFC 3261 section 22.3: a 407 has a challenge; where nothing but the channel proves, there is none to be made.
+#[test]
+fn an_edge_without_digest_asks_nobody_for_it() {
+    let mut settings = LabSettings::default();
+    settings.authentication.offer.realms = Vec::new();
+    let mut lab = Lab::new(settings);
+    let alice = Peer::udp(ALICE);
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", "bare", 1, None);
+    let sent = lab.receive(&alice, &text);
+    assert_eq!(sent.len(), 1, "the core hears nothing");
+    assert_eq!(sent[0].message.status(), Some(403));
+    assert!(!sent[0].text().contains("-Authenticate:"), "{}", sent[0].text());
 }

@@ -2,6 +2,7 @@
 
 mod adversary;
 mod agreement;
+mod answering;
 mod apart;
 mod associations;
 mod b2bua;
