@@ -54,11 +54,7 @@ impl Tokens {
 
     /// Another secret, of use as long as this one.
     pub(super) fn other_secret(&self) -> [u8; 32] {
-        Sha256::new()
-            .chain_update(b"sipward topology")
-            .chain_update(&*self.secret)
-            .finalize()
-            .into()
+        Sha256::new().chain_update(b"sipward topology").chain_update(*self.secret).finalize().into()
     }
 
     /// Seals `plain`; `nonce` must be random.

@@ -29,6 +29,8 @@ use super::flows::{Lease, Seat};
 #[cfg(feature = "openssl")]
 use super::greet::{self, Greeting, Ungreeted};
 use super::listen::Bound;
+#[cfg(feature = "openssl")]
+use super::stream::AFTER_KEY;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
 use super::transports::Shop;
@@ -41,9 +43,6 @@ use crate::keys::psk::PskProof;
 
 /// A pause when no connection can be accepted, so that a lack of descriptors does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// How long a connection outlives a key that has ended: 64 * T1.
-#[cfg(feature = "openssl")]
-const AFTER_KEY: Duration = Duration::from_secs(32);
 /// Silence after which the system asks whether the peer is still there, and how often it asks.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
 

@@ -314,3 +314,19 @@ Content-Length: 0
     let granted: u64 = line(&at_core(&sent).text(), "Expires: ").parse().expect("seconds");
     assert!(granted <= 3600, "her key has an hour: {granted}");
 }
+
+/// 15: the ids of the other leg are lost with the process, and the ends clean up.
+#[test]
+fn after_a_restart_each_end_of_a_bridged_call_is_told_that_it_is_over() {
+    let mut world = world();
+    let (mut alice, mut bob) = established(&mut world, 1, "bob-tag");
+    world.lab.restart(LabSettings::default().bridging());
+    for method in ["INFO", "INVITE", "BYE"] {
+        let sent = world.by_ue(&alice.request(method, "", ""));
+        assert_eq!(world.at_ue(&sent).message.status(), Some(481), "{method}");
+        let sent = world.by_core(&bob.request(method, "", ""));
+        assert_eq!(status_at_core(&sent), Some(481), "{method}");
+    }
+    assert_eq!(world.lab.shared.gate.associations.footprint(), 0);
+    established(&mut world, 2, "bob-again");
+}

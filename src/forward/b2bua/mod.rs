@@ -8,6 +8,9 @@
 //!    whatever else stands in a message, are not touched. No subscription is granted for longer than its key holds.
 //! 4. Nobody's credentials, and nobody's challenge, come to the other leg.
 //!
+//! A dialog with two legs does not outlive the process: what the other leg is called stands in no token. After a restart
+//! each end is told 481 (rule 6), and its call is over.
+//!
 //! Transactions, failover and the table of dialogs are those of the proxy: an ACK to a 2xx comes from the far end of
 //! the other leg, so that an offer in the 2xx gets its answer. REGISTER is always proxied.
 //!
