@@ -13,6 +13,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
@@ -23,7 +24,7 @@ use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, 
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::own::{Line, Own};
-use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
@@ -97,6 +98,10 @@ pub struct Plan {
     pub sec_agree: HashMap<ListenerId, Mode>,
     /// Listeners that bridge, and do not proxy.
     pub b2bua: HashSet<ListenerId>,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
     /// Listeners that refuse who asks for outbound through another hop.
@@ -186,6 +191,8 @@ impl Plan {
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
+            bridged: ClassSet::default(),
+            hides: false,
             keep_call_id: false,
             outbound_required: HashSet::new(),
             register_with_401: false,
@@ -243,6 +250,7 @@ impl Plan {
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,
                 user_agents: self.b2bua.clone(),
+                bridged: self.bridged,
             },
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
@@ -311,6 +319,8 @@ impl Plan {
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
             keep_call_id: self.keep_call_id,
+            bridged: self.bridged,
+            hides: self.hides,
         }
     }
 
@@ -352,6 +362,7 @@ impl Plan {
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
         let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -373,7 +384,8 @@ impl Plan {
         let tokens = Tokens::new(clock::random());
         let connections: Arc<dyn Connections> = Arc::<Flows>::clone(flows);
         let gate = Arc::new(gate);
-        (Arc::new(Shared::new(gate, bindings, tokens, resolved, connections, forward)), known)
+        let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
+        (Arc::new(shared.hiding_with(hidden.finalize().into())), known)
     }
 
     /// Binds the listeners and starts the edge.

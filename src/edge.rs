@@ -141,6 +141,10 @@ impl Edge {
         let (taken_back, word) = watch::channel(());
         let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
+        let bells = wake.clone();
+        // A full queue means a busy worker: it sees what is to be seen at its next turn.
+        let ring = move || bells.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+        spec.shared.gate.associations.wake_by(ring);
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
             let seat = Seat {

@@ -19,7 +19,7 @@ use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authenticated, Authentication, Challenge};
-use crate::enabler::{Enablers, Permitted};
+use crate::enabler::{Class, Enablers, Permitted};
 use crate::forward::b2bua;
 use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
@@ -255,16 +255,20 @@ impl Gate {
             Answer::Later(status) => self.put_off(message, arrival, status, 5),
             Answer::Soon(status) => self.put_off(message, arrival, status, 0),
             Answer::Agreement(status) => {
-                let begins = self.authentication.challenge_agreed(message, arrival, now);
+                let class = self.class_of(message, arrival);
+                let begins = self.authentication.challenge_agreed(message, arrival, class, now);
                 [usize::MAX, 1]
                     .into_iter()
                     .filter_map(|rows| self.agree(message, arrival, status, begins.as_ref(), rows))
                     .find(|octets| octets.len() <= most)
             }
             Answer::Challenge { stale } => {
+                let class = self.class_of(message, arrival);
                 let challenge = match aka {
-                    Some(nonce) => self.authentication.challenge_aka(message, arrival, nonce),
-                    None => self.authentication.challenge(message, arrival, stale, now),
+                    Some(nonce) => {
+                        self.authentication.challenge_aka(message, arrival, class, nonce)
+                    }
+                    None => self.authentication.challenge(message, arrival, class, stale, now),
                 };
                 let another = refusal.asks_for_another_key();
                 let challenge = if another { challenge.for_another_key() } else { challenge };
@@ -288,6 +292,19 @@ impl Gate {
             Some(octets) => Stop::Answer(refusal, octets),
             None => silent(),
         }
+    }
+
+    /// The class of a request, where its challenge depends on it.
+    fn class_of(&self, message: &Message, arrival: &Arrival) -> Class {
+        if !self.authentication.asks_by_class() {
+            return Class::Sip;
+        }
+        let inside =
+            if message.to_tag().is_empty() { None } else { self.associations.class_of(message) };
+        inside.unwrap_or_else(|| {
+            let policies = self.enablers.policies();
+            policies.recognisers.hint(message, arrival).unwrap_or_else(|unfit| unfit.class)
+        })
     }
 
     /// What a refusal says beside its code: what would do.

@@ -195,12 +195,31 @@ impl Journey {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
         self.note("wire", "well-formed");
+        let message = match self.restored(message, &arrival, now) {
+            Some(message) => message,
+            None => return self.drain(),
+        };
         if message.is_request() {
             self.request(&message, arrival, now);
         } else {
             self.response(&message, &arrival, now);
         }
         self.drain();
+    }
+
+    /// A message of a UE with what was kept from it; `None` after saying so if that cannot be said.
+    fn restored(&mut self, message: Message, arrival: &Arrival, now: Now) -> Option<Message> {
+        let hides = self.proxy.hides() && arrival.side == Side::Ue;
+        if !hides {
+            return Some(message);
+        }
+        match self.shared.topology.restore(&message, &self.proxy.settings()) {
+            Ok(restored) => Some(restored.unwrap_or(message)),
+            Err(refusal) => {
+                self.refuse(&message, arrival, refusal, now);
+                None
+            }
+        }
     }
 
     /// Octets that are no message. On a stream, framing is lost with them.
@@ -415,7 +434,7 @@ impl Journey {
             }
         }
         self.shared.gate.associations.expire(now);
-        self.proxy.end_orphans(now);
+        self.proxy.run_errands(now);
         // What lapses here is asked no more; that it goes is not worth waking for.
         self.shared.gate.authentication.flows().expire(now);
         self.shared.bindings.expire(now);
@@ -441,11 +460,26 @@ impl Journey {
 
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
-            self.actions.push_back(Action::Send(output));
+            self.actions.extend(self.hidden(output).map(Action::Send));
         }
         while let Some(hold) = self.proxy.poll_hold() {
             self.actions.push_back(Action::Hold(hold));
         }
+    }
+
+    /// What goes to a UE, without what is kept from it; nothing if that cannot be.
+    fn hidden(&self, mut output: Output) -> Option<Output> {
+        if self.proxy.hides()
+            && let Destination::Flow(flow) = &output.to
+        {
+            let settings = self.proxy.settings();
+            let listener = settings.listener(flow.listener);
+            if listener.is_some_and(|listener| listener.side == Side::Ue) {
+                output.octets =
+                    self.shared.topology.hide(&output.octets, flow.listener, &settings)?;
+            }
+        }
+        Some(output)
     }
 
     /// A ping came on a flow of datagrams.

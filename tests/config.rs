@@ -525,6 +525,7 @@ fn every_part_is_compared() {
             &["listen[0].mode"],
             None,
         ),
+        ("[[peer]]", "[b2bua]\nclasses = [\"cpm\"]\n\n[[peer]]", &["b2bua"], None),
         (":5070;", ":5071;", &[], Some("peer[0].members")),
         ("[[peer]]", "[[peer]]\nrfc2543 = true", &["peer[0].rfc2543"], None),
         ("challenge = \"407\"", "challenge = \"401\"", &["register.challenge"], None),

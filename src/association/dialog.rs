@@ -249,8 +249,23 @@ pub struct Origin {
 pub struct Counts {
     /// Of all requests.
     pub cseq: Option<u32>,
-    /// Of INVITEs: what an ACK must repeat.
-    pub invite: Option<u32>,
+    /// Of the two newest INVITEs that were accepted, the newer one last: what an ACK must repeat.
+    pub accepted: [Option<u32>; 2],
+}
+
+impl Counts {
+    /// An INVITE of that number was accepted.
+    pub(super) fn accept(&mut self, number: u32) {
+        let [_, newest] = self.accepted;
+        if !self.accepts(number) && newest < Some(number) {
+            self.accepted = [newest, Some(number)];
+        }
+    }
+
+    /// Whether one was: an ACK may be late, for the one before the newest.
+    pub fn accepts(&self, number: u32) -> bool {
+        self.accepted.contains(&Some(number))
+    }
 }
 
 /// A subscription of a dialog.
@@ -260,6 +275,18 @@ pub struct Subscription {
     pub event: u64,
     /// When it is over unless it is refreshed: what was granted, and 64*T1; [`NEVER`] while nobody has said.
     pub until: Instant,
+}
+
+/// Who sees to it that a session without life ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Session {
+    /// Nobody: it lasts until it was silent for too long.
+    #[default]
+    Open,
+    /// Its ends, who agreed on a timer.
+    Agreed,
+    /// We: bridged, its ends know no timer, and can be asked.
+    Ours,
 }
 
 /// One dialog, or one that may become one.
@@ -295,8 +322,8 @@ pub struct Association {
     pub rule: u8,
     /// Whether there is an INVITE usage.
     pub invite: bool,
-    /// Whether `ends` is what both ends of the session agreed on.
-    pub timed: bool,
+    /// Whose word `ends` is.
+    pub session: Session,
     /// Whether the last flow to its owner is lost.
     pub adrift: bool,
     /// Whether it was made of a token: which subscriptions it has is not known then.
@@ -325,7 +352,7 @@ impl Forming {
     /// The dialog that a fork makes, or would make.
     pub(super) fn fork(&self, state: State) -> Association {
         let origin = Arc::clone(&self.origin);
-        let sender = Counts { cseq: origin.cseq, invite: origin.cseq.filter(|_| origin.invite) };
+        let sender = Counts { cseq: origin.cseq, ..Counts::default() };
         let (ue, core) = match origin.caller_side {
             Side::Ue => (sender, Counts::default()),
             Side::Core => (Counts::default(), sender),
@@ -348,7 +375,7 @@ impl Forming {
             state,
             rule: 0,
             invite: origin.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: false,
             class: origin.class,
@@ -443,6 +470,8 @@ impl Association {
 
 /// No time at all.
 pub const NEVER: Instant = Instant::from_micros(u64::MAX);
+/// How long after the last sign of life we ask the ends of a bridged call: half the interval of RFC 4028 section 4.2.
+pub const REFRESH: Duration = Duration::from_secs(900);
 /// 64*T1: how long a dialog that ended is remembered, and a subscription that was not refreshed.
 pub const LINGER: Duration = Duration::from_secs(32);
 

@@ -18,7 +18,8 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::dialog::{
-    Association, DialogKey, Forming, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, Subscription,
+    Association, DialogKey, Forming, LINGER, NEVER, Origin, REFRESH, SUBSCRIPTIONS_MAX, Session,
+    Subscription,
 };
 use super::owner::Shown;
 use super::state::State;
@@ -45,6 +46,7 @@ impl Associations {
             Ruling::Alone => None,
             Ruling::Forms(proposal) => {
                 let origin = Arc::new(self.origin(bound, sent, proposal.id, event, now)?);
+                let id = origin.id;
                 // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
                 let key = match method {
                     Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
@@ -57,6 +59,7 @@ impl Associations {
                 let (forms, verified, subscribes) = (true, true, false);
                 Some(Track {
                     key,
+                    id,
                     forms,
                     sender,
                     method,
@@ -106,9 +109,6 @@ impl Associations {
             let number = message.cseq().map(|cseq| cseq.number);
             let counts = entry.counts_mut(sender);
             counts.cseq = counts.cseq.max(number);
-            if method == Method::Invite {
-                counts.invite = number;
-            }
             if sender == Side::Ue && method == Method::Invite {
                 entry.credentials = credentials;
             }
@@ -117,8 +117,10 @@ impl Associations {
                 entry.class = bound.class();
             }
             entry.rule = inside.rule;
-            if !entry.timed {
-                entry.ends = now.mono + self.settings.load().max_idle;
+            match entry.session {
+                Session::Open => entry.ends = now.mono + self.settings.load().max_idle,
+                Session::Ours => entry.ends = now.mono + REFRESH,
+                Session::Agreed => {}
             }
             entry.way.may_retarget(target);
             let first_notify = entry.state == State::Early && method == Method::Notify;
@@ -137,8 +139,10 @@ impl Associations {
             entry.subscriptions.push(Subscription { event, until: NEVER });
         }
         let session = None;
+        let id = inside.origin.id;
         Some(Track {
             key,
+            id,
             forms,
             sender,
             method,
@@ -311,6 +315,7 @@ impl Associations {
             return self.respond_forming(track, response, status, now);
         }
         self.note_target(track, response, status);
+        self.note_accepted(track, track.key, response, status);
         let ends_invite = track.method == Method::Bye
             && (matches!(status, 200..=299) || matches!(status, 408 | 481));
         let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
@@ -339,10 +344,16 @@ impl Associations {
         let child = self.keyer.of(response, track.sender);
         if status == 199 {
             // Of a fork that nothing comes of (RFC 6228 section 4).
-            self.release(child, now, |child| child.state == State::Early);
+            let own = |child: &Association| child.origin.id == track.id;
+            self.release(child, now, |child| child.state == State::Early && own(child));
             return Ok(());
         }
-        let known = self.dialogs.get(&child).map(|entry| entry.state);
+        let known = self.dialogs.get(&child).map(|entry| (entry.origin.id, entry.state));
+        // Whoever answers chooses the tag: it may be that of somebody else's dialog, who calls under the same Call-ID.
+        if known.is_some_and(|(id, _)| id != track.id) {
+            return Ok(());
+        }
+        let known = known.map(|(_, state)| state);
         if known.is_none() {
             let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
             if forming.children.len() >= self.settings.load().early_max {
@@ -365,8 +376,20 @@ impl Associations {
             Some(State::Early) => self.rings_on(track, child, now),
             _ => {}
         }
+        self.note_accepted(track, child, response, status);
         self.note_grant(track, child, response, status, now);
         Ok(())
+    }
+
+    /// A 2xx to an INVITE: it may be acknowledged from now on.
+    fn note_accepted(&self, track: &Track, key: DialogKey, response: &Message, status: u16) {
+        let accepts = track.method == Method::Invite && matches!(status, 200..=299);
+        let number = response.cseq().map(|cseq| cseq.number).filter(|_| accepts);
+        if let Some(number) = number
+            && let Some(mut entry) = self.dialogs.get_mut(&key)
+        {
+            entry.counts_mut(track.sender).accept(number);
+        }
     }
 
     /// How long what a request may form is waited for: a subscription until it is notified of.

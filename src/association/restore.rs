@@ -20,7 +20,7 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::anchors::Moved;
-use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Subscription};
+use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
 use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent};
@@ -253,7 +253,7 @@ impl Associations {
             state: State::Bound,
             rule: inside.rule,
             invite: token.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: true,
             class: inside.class,

@@ -12,7 +12,7 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
-//! held, and no two of one table. Those of `aliases` and `ends` are the last.
+//! held, and no two of one table. Those of `aliases`, `errands` and `ends` are the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +25,7 @@ use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
 use super::ends::Ends;
+use super::errands::Errands;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
@@ -68,6 +69,8 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
+    /// The number of what it forms, or is inside of.
+    pub(super) id: u64,
     pub(super) forms: bool,
     pub(super) sender: Side,
     pub(super) method: Method,
@@ -82,6 +85,13 @@ pub struct Track {
     pub(super) used: Option<Used>,
     /// What it asked of the session's length, as stage 7 sent it.
     pub session: Option<Asked>,
+}
+
+impl Track {
+    /// The number of what it forms, or is inside of.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 /// What happened to dialogs so far.
@@ -107,6 +117,7 @@ pub struct Associations {
     pub(super) held: AtomicUsize,
     pub(super) of_caller: Layered<Principal, Arc<Tally>, Seeded>,
     pub(super) aliases: Arc<Aliases>,
+    pub(super) errands: Errands,
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
     pub(super) ends: Ends,
@@ -128,6 +139,7 @@ impl Associations {
             held: AtomicUsize::new(0),
             of_caller: Layered::with_hasher(seeded()),
             aliases: Arc::default(),
+            errands: Errands::default(),
             anchored: Anchored::default(),
             grants: Grants::default(),
             ends: Ends::default(),
@@ -476,7 +488,8 @@ impl Associations {
 
     /// The class of the dialog that a request from the UE side claims to be inside of.
     pub fn class_of(&self, message: &Message) -> Option<Class> {
-        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        let key = self.lead(self.keyer.of(message, Side::Ue), Side::Ue);
+        let association = self.dialogs.get(&key)?;
         Some(association.class)
     }
 

@@ -97,7 +97,6 @@ impl Associations {
             keys: Layered::over(Hashed::default(), move |key| {
                 one.of.associations.aliases.keys.get(key).map(|alias| *alias)
             }),
-            orphans: Mutex::default(),
         };
         Self {
             settings: ArcSwap::new(of.settings.load_full()),
@@ -109,6 +108,7 @@ impl Associations {
             of_caller: Layered::over(seeded(), move |owner| four.tally(owner)),
             aliases: Arc::new(aliases),
             anchored: Default::default(),
+            errands: Default::default(),
             grants: Grants::trial(&twins.of),
             ends: Ends::trial(&twins.of),
             noted: Default::default(),

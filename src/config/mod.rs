@@ -10,6 +10,7 @@ pub mod accounts;
 mod admin;
 pub mod aka;
 pub mod association;
+pub mod b2bua;
 pub mod cluster;
 pub mod diameter;
 pub mod dtls;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 pub use aka::Aka;
 pub use association::Association;
+pub use b2bua::Bridging;
 pub use cluster::Cluster;
 pub use diameter::Diameter;
 pub use dtls::Dtls;
@@ -108,6 +110,8 @@ pub struct Config {
     pub admission: Admission,
     /// The way onwards.
     pub forward: Forward,
+    /// What goes onwards back to back.
+    pub bridging: Bridging,
     /// The socket at which it is asked; nowhere if `None`.
     pub admin: Option<PathBuf>,
     /// What is told.
@@ -259,8 +263,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let cluster = cluster::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
-    let forward = policy::forward(&mut root);
-    bridging(&root, &forward, &listeners, notes);
+    let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
+    let bridging = b2bua::read(&mut root, &listeners, &own);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
     root.finish();
     Some(Config {
@@ -286,6 +290,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         enablers,
         admission,
         forward,
+        bridging,
         admin,
         telemetry,
         danger,
@@ -371,16 +376,6 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
     if !root.has("peer") {
         let why = "requests that are permitted have nowhere to go";
         notes.say(place.line, "there is no [[peer]]".into(), why, "[[peer]]");
-    }
-}
-
-/// What is said of bridged calls is for a listener that bridges.
-fn bridging(root: &Section<'_>, forward: &Forward, listeners: &[Listener], notes: &Notes) {
-    let asked = forward.keep_call_id && !notes.has_problems();
-    if asked && !listeners.iter().any(|listener| listener.b2bua) {
-        let why = "every listener is a proxy, and a proxy changes no Call-ID";
-        let (line, what) = (root.place_of("b2bua").line, "b2bua is used by no listener");
-        notes.say(line, what.into(), why, "[[listen]] with mode = \"b2bua\"");
     }
 }
 

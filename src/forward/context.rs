@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::b2bua::Ongoing;
 use super::bridging::Crossing;
+use super::ending::Purpose;
 use super::outgoing::Printed;
 use super::timers::Timings;
 use super::transaction::key::has_cookie;
@@ -49,8 +50,8 @@ pub(super) struct Context {
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
     pub(super) crossing: Option<Box<Crossing>>,
-    /// Whether it is a request of our own: nobody waits for its answer.
-    pub(super) own: bool,
+    /// What it is for if it is a request of our own: nobody waits for its answer.
+    pub(super) own: Option<Purpose>,
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,
@@ -67,7 +68,7 @@ pub(super) struct Context {
 
 impl Context {
     /// That of a request of our own, which goes to `flow`, away from `side`.
-    pub(super) fn own(method: Method, flow: Flow, side: Side) -> Self {
+    pub(super) fn own(method: Method, flow: Flow, side: Side, purpose: Purpose) -> Self {
         Self {
             server_key: ServerKey::of_number(0),
             flow,
@@ -82,7 +83,7 @@ impl Context {
             track: None,
             register: None,
             crossing: None,
-            own: true,
+            own: Some(purpose),
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -110,7 +111,7 @@ impl Context {
             track: self.track,
             register: self.register.clone(),
             crossing: crossing.map(|crossing| Box::new(crossing.twin(twins, ongoing))),
-            own: self.own,
+            own: self.own.as_ref().map(|own| own.twin(twins)),
             cancelled: self.cancelled,
             unavailable: self.unavailable,
             unreachable: self.unreachable,

@@ -66,6 +66,8 @@ pub struct Proxy {
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
     pub(super) holds: VecDeque<Hold>,
+    /// How often requests were taken back, when this worker looked last.
+    pub(super) taken_back: u64,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -131,6 +133,7 @@ impl Proxy {
             next: 0,
             outputs: VecDeque::new(),
             holds: VecDeque::new(),
+            taken_back: 0,
         }
     }
 
@@ -140,6 +143,11 @@ impl Proxy {
         if version != self.settings.1 {
             self.settings = (Arc::new(Settings::clone(&self.shared.settings())), version);
         }
+    }
+
+    /// Whether what stands behind the edge is kept from UEs.
+    pub fn hides(&self) -> bool {
+        self.settings.0.hides
     }
 
     /// The settings now.
@@ -519,7 +527,8 @@ impl Proxy {
 
     /// When [`Proxy::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.lingering.poll_timeout()].into_iter().flatten().min()
+        let behind = self.is_behind().then_some(Instant::START);
+        [self.wheel.next(), self.lingering.poll_timeout(), behind].into_iter().flatten().min()
     }
 
     /// The key by which a request is known to be the same one again; `None` if its branch has no cookie, and its

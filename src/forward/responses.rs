@@ -110,7 +110,7 @@ impl Proxy {
         let cancel = branch.cancel;
         // One without a Via below ours would go nowhere, and end a transaction that still has hope. Where we ask for
         // ourselves there is none below (RFC 3261 section 8.1.3.3).
-        if !cancel && goes_on(response) == (context.crossing.is_some() || context.own) {
+        if !cancel && goes_on(response) == (context.crossing.is_some() || context.own.is_some()) {
             return Err(Refusal::ResponseAstray);
         }
         if context.doubtful {
@@ -125,7 +125,8 @@ impl Proxy {
         if cancel {
             return Ok(passed);
         }
-        if context.own {
+        if context.own.is_some() {
+            self.own_ended(context, &events, now);
             return Ok(passed);
         }
         for event in events {
@@ -390,6 +391,9 @@ impl Proxy {
 
     /// A client transaction ended without an answer.
     pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
+        if context.own.is_some() {
+            return self.own_ended(context, events, now);
+        }
         for event in events {
             let Event::Gone { unavailable } = event else { continue };
             // A flow in doubt that does not answer is gone.

@@ -26,8 +26,8 @@ use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Naf, Nonces, Offer, digest::Hash, nonce,
 };
-use crate::enabler::Enablers;
 use crate::enabler::own::{Line, Own};
+use crate::enabler::{Class, ClassSet, Enablers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
 use crate::forward::{
@@ -141,6 +141,7 @@ impl Default for LabSettings {
                     of_listener: HashMap::new(),
                     register_with_401: false,
                     user_agents: HashSet::new(),
+                    bridged: ClassSet::default(),
                 },
                 account_realm: Realm::new("example.net"),
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
@@ -182,6 +183,8 @@ impl Default for LabSettings {
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,
                 keep_call_id: false,
+                bridged: ClassSet::default(),
+                hides: false,
             },
             core: vec!["203.0.113.10:5060"],
         }
@@ -265,6 +268,12 @@ impl LabSettings {
             listener.b2bua = true;
             self.authentication.offer.user_agents.insert(listener.id);
         }
+        self
+    }
+
+    /// With those classes back to back with the core on every listener.
+    pub fn bridging_classes(mut self, classes: ClassSet) -> Self {
+        (self.forward.bridged, self.authentication.offer.bridged) = (classes, classes);
         self
     }
 
@@ -476,7 +485,7 @@ impl Lab {
         let request = Message::from_datagram(Bytes::from_static(request)).expect("a message");
         let arrival = Peer::udp("192.0.2.1:5060").arrival();
         let authentication = &self.shared.gate.authentication;
-        let challenge = authentication.challenge(&request, &arrival, false, self.now);
+        let challenge = authentication.challenge(&request, &arrival, Class::Sip, false, self.now);
         let row = challenge.rows.first().expect("a row");
         let nonce = row.value.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next());
         signer.nonce = nonce.expect("a nonce").into();

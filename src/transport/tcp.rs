@@ -33,6 +33,8 @@ use super::greet::{self, Greeting, Ungreeted};
 use super::held::Held;
 use super::listen::Bound;
 use super::socket::{self, Connection};
+#[cfg(feature = "openssl")]
+use super::stream::AFTER_KEY;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal};
 use super::transports::Shop;
@@ -48,9 +50,6 @@ use crate::keys::psk::PskProof;
 const FIRST_READ: usize = 2048;
 /// A pause when no connection can be accepted, so that a lack of descriptors does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// How long a connection outlives a key that has ended: 64 * T1.
-#[cfg(feature = "openssl")]
-const AFTER_KEY: Duration = Duration::from_secs(32);
 /// Silence after which the system asks whether the peer is still there, and how often it asks.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
 

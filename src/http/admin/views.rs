@@ -200,7 +200,7 @@ impl Leg {
             role: if origin.caller_side == at { "caller" } else { "callee" }.to_owned(),
             anchors,
             cseq: counts.cseq,
-            invite_cseq: counts.invite,
+            invite_cseq: counts.accepted.into_iter().flatten().next_back(),
             ids,
             target: way.and_then(|way| known(way.target)),
             routes: way.and_then(|way| known(way.routes)),

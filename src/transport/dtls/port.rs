@@ -39,7 +39,7 @@ use crate::transport::demux::{self, Kind};
 use crate::transport::flows::{Lease, Seat};
 use crate::transport::listen::Bound;
 use crate::transport::socket::has_room;
-use crate::transport::stream::{Closed, StreamFacts};
+use crate::transport::stream::{AFTER_KEY, Closed, StreamFacts};
 use crate::transport::tls::TlsRefusal;
 use crate::transport::transports::Shop;
 use crate::transport::{Side, Transport, stun};
@@ -372,7 +372,8 @@ impl DtlsPort {
         });
         let key = shared.as_ref().map(|shared| Arc::clone(&shared.caller));
         if let Some(expires) = key.as_ref().and_then(|caller| caller.expires) {
-            desk.sessions.set_end(id, now.mono + expires.since(now.wall));
+            // What was under way ends first, as in `tcp`.
+            desk.sessions.set_end(id, now.mono + expires.since(now.wall) + AFTER_KEY);
         }
         let facts = Arc::new(StreamFacts {
             flow: lease.flow(),
