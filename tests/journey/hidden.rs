@@ -45,8 +45,8 @@ impl World {
     }
 
     fn at_ue(&self, sent: &[Sent]) -> Sent {
-        let found = sent.iter().filter(|one| one.to == self.ue.flow().remote);
-        found.last().unwrap_or_else(|| panic!("nothing went to the UE: {sent:?}")).clone()
+        let mut found = sent.iter().filter(|one| one.to == self.ue.flow().remote);
+        found.next_back().unwrap_or_else(|| panic!("nothing went to the UE: {sent:?}")).clone()
     }
 
     /// Alice calls bob: both ends.
