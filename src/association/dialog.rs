@@ -462,6 +462,11 @@ impl Association {
         known.map(|known| known.until = until).is_some()
     }
 
+    /// Its two ends, once they are known to others.
+    pub fn named(&self) -> Option<[DialogKey; 2]> {
+        self.named
+    }
+
     /// Whether anything keeps it alive.
     pub fn has_usage(&self) -> bool {
         self.invite || !self.subscriptions.is_empty()

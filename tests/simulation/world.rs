@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sipward::association::Association;
+use sipward::association::dialog::DialogKey;
+use sipward::association::{Association, State};
 use sipward::identity::Btid;
 use sipward::instant::{Instant, Now};
 use sipward::journey::Outcome;
@@ -462,13 +463,15 @@ impl World {
     /// on that says to come of another.
     fn malice(&mut self) {
         let Some((peer, octets)) = self.rogue.forge(&mut self.chance) else { return };
-        let before = self.associations();
+        // What is due lapses with the next message, whoever sends it; it may do nothing else.
+        let due = self.lapsing();
+        let before = self.associations(&due);
         let sent = self.lab.receive_octets(&peer, octets.clone());
         self.tally.forged += 1;
         if self.betrayed_at == Some(self.tally.forged) {
             self.betray();
         }
-        let after = self.associations();
+        let after = self.associations(&due);
         self.tell(&format!("forged {}", peer.flow().remote), &octets);
         let moved: Vec<&String> = before.iter().filter(|one| !after.contains(one)).collect();
         assert!(
@@ -509,12 +512,24 @@ impl World {
         }
     }
 
-    /// Every field of every association that is not Mallory's. What is due ends with the next message, whoever sends it.
-    fn associations(&self) -> Vec<String> {
-        let now = self.lab.now.mono;
+    /// Dialogs that are over as soon as somebody looks.
+    fn lapsing(&self) -> Vec<(u64, Option<[DialogKey; 2]>)> {
         let all = self.lab.shared.gate.associations.snapshot();
-        let stands = all.iter().filter(|one| one.next_end() > now);
-        let honest = stands.filter(|one| !one.origin.owner.name.contains("mallory"));
+        let over = all.iter().filter(|one| one.next_end() <= self.lab.now.mono);
+        over.map(|one| (one.origin.id, one.named())).collect()
+    }
+
+    /// Every field of every association that is not Mallory's, but for `due` ones: these are still due, or have
+    /// lapsed.
+    fn associations(&self, due: &[(u64, Option<[DialogKey; 2]>)]) -> Vec<String> {
+        let all = self.lab.shared.gate.associations.snapshot();
+        let (lapsing, standing): (Vec<_>, Vec<_>) =
+            all.iter().partition(|one| due.contains(&(one.origin.id, one.named())));
+        for one in lapsing {
+            let lapsed = matches!(one.state, State::Suspect | State::Broken | State::Released);
+            assert!(lapsed || one.next_end() <= self.lab.now.mono, "prolonged: {one:?}");
+        }
+        let honest = standing.iter().filter(|one| !one.origin.owner.name.contains("mallory"));
         let mut fields: Vec<String> = honest.map(|one| format!("{one:?}")).collect();
         fields.sort();
         fields
