@@ -20,7 +20,8 @@ use crate::enabler::reg::Reg;
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::push::PushSource;
+use crate::keys::{KeySource, NafId, UaId, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -104,9 +105,17 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
+    let push_infos = match (&config.naf, &bsf) {
+        (Some(naf), Some(bsf)) if config.authentication.gba => {
+            let of = NafId::new(&naf.fqdn, UaId::PUSH_LAYER);
+            let source: Arc<dyn PushSource> = Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn));
+            Some((of, source))
+        }
+        _ => None,
+    };
     let naf = match (&config.naf, bsf) {
         (Some(naf), Some(bsf)) if config.authentication.gba => {
-            let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
+            let ua = naf.ua_ids.first().copied().unwrap_or(UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
             let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
             let source = match naf.association_lifetime {
@@ -196,6 +205,9 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         locsip_groups: config.enablers.locsip_groups.clone(),
         locsip_domains: config.enablers.locsip_domains.clone(),
         push: config.enablers.push.clone(),
+        push_infos,
+        push_profile: Arc::clone(&config.enablers.push_profile),
+        push_lifetime: config.enablers.push_lifetime,
         own: own(&config.enablers),
         enablers_observe: config.enablers.observe,
         timings: config.forward.timings,

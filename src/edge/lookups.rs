@@ -59,5 +59,11 @@ fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
                 realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
             }
         }
+        Lookup::PushKey { asked, asker } => {
+            if let (Some(source), Some(pushes)) = (&spec.push_infos, &spec.shared.pushes) {
+                let rand = Rand(clock::random());
+                pushes.keys.put(*asker, source.push_info(asked, rand, now), now);
+            }
+        }
     }
 }

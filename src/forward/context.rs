@@ -18,6 +18,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput,
     ServerInvite, ServerKey, ServerOutput,
 };
+use super::wrapping::Pushing;
 use super::{Destination, Settings};
 use crate::association::{Responder, Track};
 use crate::authentication::{Caller, ServerProof};
@@ -47,6 +48,8 @@ pub(super) struct Context {
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
     pub(super) crossing: Option<Box<Crossing>>,
+    /// What it has to do with an association that is pushed.
+    pub(super) push: Option<Box<Pushing>>,
     /// Whether it is a request of our own: nobody waits for its answer.
     pub(super) own: bool,
     pub(super) cancelled: bool,
@@ -80,6 +83,7 @@ impl Context {
             track: None,
             register: None,
             crossing: None,
+            push: None,
             own: true,
             cancelled: false,
             unavailable: false,

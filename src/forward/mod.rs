@@ -27,6 +27,7 @@ mod table;
 pub mod timers;
 pub mod token;
 pub mod transaction;
+mod wrapping;
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -41,6 +42,7 @@ pub use precheck::{Check, Ticket};
 pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
+pub use wrapping::Pushes;
 
 use crate::gate::Gate;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
@@ -167,6 +169,8 @@ pub struct Shared {
     pub resting: Resting,
     /// Bridged requests outside dialogs that are under way.
     pub ongoing: b2bua::Ongoing,
+    /// What is pushed to UEs without a secure flow is wrapped with; `None`: it does not go.
+    pub pushes: Option<Pushes>,
     settings: RwLock<Arc<Settings>>,
     /// How often they were replaced.
     version: AtomicU64,
@@ -191,7 +195,25 @@ impl Shared {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
-        Self { gate, bindings, tokens, resolved, connections, resting, ongoing, settings, version }
+        let pushes = None;
+        Self {
+            gate,
+            bindings,
+            tokens,
+            resolved,
+            connections,
+            resting,
+            ongoing,
+            pushes,
+            settings,
+            version,
+        }
+    }
+
+    /// The same, which wraps what it may not send in the clear.
+    #[must_use]
+    pub fn with_pushes(self, pushes: Option<Pushes>) -> Self {
+        Self { pushes, ..self }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

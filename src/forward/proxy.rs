@@ -32,6 +32,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
 };
+use super::wrapping::Keyings;
 use super::{Destination, Output, Settings, Shared};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
@@ -64,6 +65,7 @@ pub struct Proxy {
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
     pub(super) holds: VecDeque<Hold>,
+    pub(super) keyings: Keyings,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -128,6 +130,7 @@ impl Proxy {
             next: 0,
             outputs: VecDeque::new(),
             holds: VecDeque::new(),
+            keyings: Keyings::default(),
         }
     }
 
@@ -362,7 +365,10 @@ impl Proxy {
         let mut due: SmallVec<[u64; 16]> = SmallVec::new();
         self.wheel.expire(now.mono, |id| due.push(id));
         for id in due {
-            let Some(mut context) = self.contexts.remove(&id) else { continue };
+            let Some(mut context) = self.contexts.remove(&id) else {
+                self.keying_over(id, now);
+                continue;
+            };
             context.timer = None;
             if context
                 .server

@@ -21,6 +21,7 @@ use super::transaction::{ClientInput, ClientKey, ServerInput};
 use super::{Destination, Output, Settings, asserted, precheck, returning, session};
 use crate::association::{Responder, Track};
 use crate::instant::Now;
+use crate::keys::push::UNDECIPHERABLE;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::{Edits, Message, Name, device};
@@ -126,6 +127,15 @@ impl Proxy {
             return Ok(passed);
         }
         if context.own {
+            for event in events {
+                self.key_delivered(context, response, event, now);
+            }
+            return Ok(passed);
+        }
+        let unwrapped = self.take_receipt(context, response, now);
+        let response = unwrapped.as_ref().unwrap_or(response);
+        if unwrapped.is_some() && response.status() == Some(UNDECIPHERABLE) {
+            self.give_up_push(context, now);
             return Ok(passed);
         }
         for event in events {
@@ -382,6 +392,9 @@ impl Proxy {
     pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
         for event in events {
             let Event::Gone { unavailable } = event else { continue };
+            if context.own {
+                self.key_lost(context, now);
+            }
             // A flow in doubt that does not answer is gone.
             context.unreachable = *unavailable || context.doubtful;
             context.unavailable |= *unavailable;

@@ -31,8 +31,8 @@ use crate::enabler::own::{Line, Own};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
 use crate::forward::{
-    self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
-    timers::Timings,
+    self, Bindings, Connections, Destination, Listener, Proxy, Pushes, Resolved, Shared, Tokens,
+    asserted, timers::Timings,
 };
 use crate::gate::{Gate, Lookup};
 use crate::identity::{Btid, Impi, Impu, Realm};
@@ -100,6 +100,8 @@ pub struct LabSettings {
     pub observe: bool,
     /// Stage 7.
     pub forward: forward::Settings,
+    /// What pushes are wrapped with.
+    pub pushes: Option<Pushes>,
     /// Addresses of the core's servers, in order.
     pub core: Vec<&'static str>,
 }
@@ -183,6 +185,7 @@ impl Default for LabSettings {
                 mirror_tls_param: true,
                 keep_call_id: false,
             },
+            pushes: None,
             core: vec!["203.0.113.10:5060"],
         }
     }
@@ -345,14 +348,15 @@ impl Lab {
             tag_key: [4; 16],
         };
         let gone = Arc::new(ClosedOnes::default());
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             Arc::new(gate),
             Bindings::new(10_000, 1),
             Tokens::new([5; 32]),
             Arc::new(Core(settings.core)),
             Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
-        ));
+        );
+        let shared = Arc::new(shared.with_pushes(settings.pushes));
         let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());

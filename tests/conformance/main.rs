@@ -33,6 +33,7 @@ mod torture;
 mod torture_edge;
 mod ts33220;
 mod ts33220_ub;
+mod ts33223;
 mod ts35206;
 mod ts35231;
 mod vectors;

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "src/client/info.rs",
     "src/client/draft.rs",
     "src/client/keeping.rs",
+    "src/client/pushed.rs",
     "src/client/register.rs",
     "src/testing/",
     "src/transport/mod.rs",

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::admission::rate::Rate;
 use crate::authentication::aka::{AkaAlgorithm, AkaVersion};
 use crate::identity::Realm;
+use crate::keys::push::Profile;
+use crate::keys::push::p1::P1;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct BsfConfig {
     pub max_challenges: usize,
     /// Most sessions.
     pub max_sessions: usize,
+    /// How push info is written down.
+    pub push: Arc<dyn Profile>,
 }
 
 impl BsfConfig {
@@ -62,6 +66,7 @@ impl BsfConfig {
             source_rate: Rate { count: 3000, period: Duration::from_secs(60), burst: 4000 },
             max_challenges: 16_384,
             max_sessions: 400_000,
+            push: Arc::new(P1),
         }
     }
 }
