@@ -13,6 +13,7 @@ pub mod demo;
 mod endings;
 pub mod init;
 mod plan;
+mod pushed;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc, endings};
+use super::{GOOD, NO, USAGE, auc, endings, pushed};
 use crate::assembly::Running;
 use crate::association;
 use crate::config::reload::{Reloader, Report};
@@ -294,6 +294,7 @@ impl Service {
             metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
                 shared.bindings.len() as u64
             });
+            pushed::show(&metrics, &running.shared);
         }
         let config = self.reloader.shared();
         let about = "Seconds until this certificate of ours ends; 0 if it has";
@@ -429,6 +430,9 @@ impl Service {
             running.shared.gate.authentication.flows().sweep(now);
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
+            if let Some(pushes) = &running.shared.pushes {
+                pushes.keys.sweep(now);
+            }
         }
         if let Some((bsf, state)) = &self.bsf {
             bsf.sweep(now);

@@ -548,7 +548,7 @@ const LATE: &str = "SIP;cause=487;text=\"Request Terminated\"";
 /// Why a call ends that nobody acknowledged, or spoke of for too long.
 const TIMED_OUT: &str = "SIP;cause=408;text=\"Request Timeout\"";
 /// The end of branches of our own requests: they go to where nothing comes back from.
-const OWN: &LoopPart = b"00000000";
+pub(super) const OWN: &LoopPart = b"00000000";
 
 /// What a request gets that leaves on the leg of `side` under that number.
 fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {

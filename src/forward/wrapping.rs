@@ -23,9 +23,9 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
+use super::bridging::OWN;
 use super::context::Context;
-use super::outgoing::{Printed, other, put_via};
-use super::precheck::LoopPart;
+use super::outgoing::{HOPS, Printed, other, put_via};
 use super::proxy::{Event, OwnBranch, Proxy};
 use super::{Destination, Settings};
 use crate::authentication::aka_realm::Resync;
@@ -48,11 +48,6 @@ use crate::wire::{Edits, Message, Method, Name, Span, Text};
 const KEYING_LIMIT: Duration = Duration::from_secs(10);
 /// Most pushes that wait for one UE.
 const WAITING_MAX: usize = 32;
-
-/// Hops that a request of ours may take.
-const HOPS: u64 = 70;
-/// The end of branches of our own requests: they go to where nothing comes back from.
-const OWN: &LoopPart = b"00000000";
 
 /// What is pushed to UEs without a secure flow is wrapped with.
 #[derive(Clone, Debug)]

@@ -73,6 +73,11 @@ struct Phone {
 
 impl Phone {
     fn new(window: SqnWindow) -> Self {
+        Self::keeping(window, true)
+    }
+
+    /// Whose card's window is written down, or cannot be.
+    fn keeping(window: SqnWindow, keeps: bool) -> Self {
         let naf = NafId::new(EDGE, UaId::PUSH_LAYER);
         let application = CardApplication::Usim;
         let subscription =
@@ -83,7 +88,7 @@ impl Phone {
         let pushed = Pushed::new(
             card,
             Associations::new(subscription, Arc::new(P1)),
-            Arc::new(|_| true),
+            Arc::new(move |_| keeps),
             Arc::new(move |notice| tell.lock().unwrap().push(notice)),
         );
         Self { pushed, seen }
@@ -366,4 +371,15 @@ fn a_phone_that_lost_its_keys_is_pushed_another() {
     let wrapped = world.alice_answers(&gpi);
     let back = world.alice_answers(&wrapped);
     assert_eq!((world.phone.last(), status_to(&back, &Peer::slp())), (shown(3), Some(200)));
+}
+
+#[test]
+fn a_window_that_cannot_be_written_down_makes_no_association() {
+    let mut world = World::new(settings(), SqnWindow::default());
+    world.phone = Phone::keeping(SqnWindow::default(), false);
+    world.push(1);
+    let gpi = world.look_up();
+    let back = world.alice_answers(&gpi);
+    assert_eq!(world.phone.last(), Notice::Discarded(Discard::NotWritten));
+    assert_eq!(status_to(&back, &Peer::slp()), Some(480));
 }

@@ -65,12 +65,7 @@ impl Profile for P1 {
 
     fn seal_gpi(&self, gpi: &Gpi, key: &KsNaf) -> Result<Vec<u8>, Unfit> {
         let Gpi { head, body } = gpi;
-        let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_MAX));
-        for name in [body.ptid.as_str().as_bytes(), &body.naf.octets()] {
-            plain.push(u8::try_from(name.len()).map_err(|_| Unfit::TooLong)?);
-            plain.extend_from_slice(name);
-        }
-        plain.extend_from_slice(&body.expires.as_unix().to_be_bytes());
+        let mut plain = print_body(body)?;
         let length = u16::try_from(plain.len()).map_err(|_| Unfit::TooLong)?;
         let application = match head.application {
             CardApplication::Usim => 0,
@@ -101,7 +96,7 @@ impl Profile for P1 {
         }
         let mut plain = Zeroizing::new(parts.sealed.to_vec());
         keys.encrypt(&mut plain);
-        body(&plain).ok_or(Unfit::Malformed)
+        read_body(&plain).ok_or(Unfit::Malformed)
     }
 
     fn layer_key(&self, key: &KsNaf, direction: Direction) -> Result<LayerKey, DeriveError> {
@@ -174,8 +169,23 @@ impl<'o> Parts<'o> {
     }
 }
 
-/// What a MAC vouched for, read.
-fn body(plain: &[u8]) -> Option<GpiBody> {
+/// What is encrypted in a GPI, written down.
+///
+/// # Errors
+///
+/// [`Unfit::TooLong`]: a name over 255 octets.
+pub fn print_body(body: &GpiBody) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(PLAIN_MAX));
+    for name in [body.ptid.as_str().as_bytes(), &body.naf.octets()] {
+        plain.push(u8::try_from(name.len()).map_err(|_| Unfit::TooLong)?);
+        plain.extend_from_slice(name);
+    }
+    plain.extend_from_slice(&body.expires.as_unix().to_be_bytes());
+    Ok(plain)
+}
+
+/// The same, read: what a MAC vouched for.
+pub fn read_body(plain: &[u8]) -> Option<GpiBody> {
     let (ptid, rest) = named(plain)?;
     let (naf, rest) = named(rest)?;
     let expires: [u8; 8] = rest.try_into().ok()?;
