@@ -34,7 +34,7 @@ use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
 use crate::keys::push::{Profile, PushSource, p1::P1};
-use crate::keys::{KeySource, NafId, VectorSource};
+use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -83,7 +83,7 @@ pub struct Plan {
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
-    pub naf: Option<(Naf, Arc<dyn KeySource>)>,
+    pub naf: Option<(Naf, Arc<dyn KeyServer>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.

@@ -42,7 +42,7 @@ use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
 use crate::keys::push::PushSource;
-use crate::keys::{KeySource, VectorSource, naf::NafCache};
+use crate::keys::{KeyServer, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -86,7 +86,7 @@ pub struct EdgeSpec {
     /// The cache that stage 4 asks.
     pub keys: Arc<NafCache>,
     /// Whom to ask for what the cache does not have.
-    pub key_source: Arc<dyn KeySource>,
+    pub key_source: Arc<dyn KeyServer>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
     /// Whom to ask for push info, if what is pushed may be wrapped.

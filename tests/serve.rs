@@ -10,10 +10,16 @@ mod agreement;
 mod crowd;
 #[path = "serve/outbound.rs"]
 mod outbound;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "dtls/papers.rs"]
+mod papers;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/websocket.rs"]
 mod websocket;
+#[cfg(feature = "diameter")]
+#[path = "serve/zn.rs"]
+mod zn;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

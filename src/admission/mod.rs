@@ -227,7 +227,11 @@ impl Admission {
         let proves_nothing = arrival.channel.is_none()
             && names.into_iter().all(|name| message.first(name).is_none());
         match load {
-            _ if proves_nothing => Err(Refusal::Overloaded.into()),
+            _ if proves_nothing && !arrival.flow.transport.is_reliable() => {
+                Err(Refusal::Overloaded.into())
+            }
+            // On a stream nobody sends it again: after silence he would wait for half a minute.
+            _ if proves_nothing => Err(Refusal::NoTime.into()),
             Load::Severe => Err(Refusal::NoTime.into()),
             Load::Normal | Load::High => Ok(()),
         }

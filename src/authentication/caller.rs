@@ -45,6 +45,11 @@ pub struct Uss {
     pub flags: Vec<u32>,
 }
 
+impl Uss {
+    /// The service that is none: everybody's settings for it name his identities (TS 29.109 annex A, GSID 0).
+    pub const UNSPECIFIC: u32 = 0;
+}
+
 /// What a caller may use of the classes that ask for a right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {

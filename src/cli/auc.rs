@@ -11,23 +11,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock;
+use crate::config::diameter::{DiameterPeer, Role};
 use crate::config::{Config, Naf};
-use crate::keys::UaId;
-use crate::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
+use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
-use crate::keys::subscribers::{file, state::SqnState};
+use crate::keys::subscribers::{Subscriber, file, state::SqnState};
+use crate::keys::{KeyServer, UaId};
 
-/// Starts the server of the subscribers in `list`; with it, the file of their sequence numbers.
+/// Starts the server of the subscribers that are listed, or of those that a home has; with it, the file of sequence
+/// numbers, which stays unwritten where the home has them. `None` if nobody has any.
 ///
 /// # Errors
 ///
 /// A list with problems; numbers that cannot be read or written.
-pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnState)> {
-    let mut subscribers = file::load(list).map_err(|problems| {
-        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let state = SqnState::beside(list);
-    state.lift(&mut subscribers)?;
+pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>> {
+    let (subscribers, state) = match (config.subscribers(), &config.bsf) {
+        (Some(list), _) => listed(list)?,
+        (None, Some(_)) => (Vec::new(), SqnState::beside(&config.file)),
+        (None, None) => return Ok(None),
+    };
     let settings = match &config.bsf {
         Some(of) => BsfConfig {
             realm: of.realm.clone(),
@@ -36,6 +38,7 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
             tmpi: of.tmpi,
             source_rate: of.source_rate,
             max_sessions: of.max_sessions,
+            home: of.subscribers.is_none(),
             accept_auth: config.danger.bsf_accepts_auth,
             reveal_unknown: config.danger.bsf_reveals_unknown,
             push: Arc::clone(&config.enablers.push_profile),
@@ -51,10 +54,37 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
         sees_impi: true,
         sees_identities: true,
     });
-    let bsf = Bsf::new(settings, subscribers, grants.collect(), clock::random())
+    let others = config.diameter.iter().flat_map(|diameter| &diameter.peers).filter_map(grant);
+    let nafs = config.nbsp.iter().flat_map(|nbsp| &nbsp.nafs);
+    let others = others.chain(nafs.map(|naf| naf.granted.to(&naf.host)));
+    let bsf = Bsf::new(settings, subscribers, grants.chain(others).collect(), clock::random())
         .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
     state.keep(&bsf)?;
-    Ok((Arc::new(bsf), state))
+    Ok(Some((Arc::new(bsf), state)))
+}
+
+fn listed(list: &Path) -> io::Result<(Vec<Subscriber>, SqnState)> {
+    let mut subscribers = file::load(list).map_err(|problems| {
+        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let state = SqnState::beside(list);
+    state.lift(&mut subscribers)?;
+    Ok((subscribers, state))
+}
+
+/// Our own server, for the NAF here, by the domain of its B-TIDs.
+pub(super) fn keys(
+    config: &Config,
+    bsf: Option<&Arc<Bsf>>,
+) -> Option<(Arc<str>, Arc<dyn KeyServer>)> {
+    let (naf, bsf, own) = (config.naf.as_ref()?, bsf?, config.bsf.as_ref()?);
+    Some((Arc::clone(&own.name), Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn))))
+}
+
+/// What a NAF of another process may have.
+fn grant(peer: &DiameterPeer) -> Option<NafGrant> {
+    let Role::Naf { granted, .. } = &peer.role else { return None };
+    Some(granted.to(&peer.host))
 }
 
 /// What the edge may have keys for: SIP Digest, the classes with keys of their own, the handshakes that its

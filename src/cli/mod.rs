@@ -10,8 +10,65 @@ pub mod admin;
 mod auc;
 pub mod check;
 pub mod demo;
+#[cfg(feature = "diameter")]
+mod diameter;
+/// Nothing: the configuration was refused if it asked for any.
+#[cfg(not(feature = "diameter"))]
+mod diameter {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use crate::config::Config;
+    use crate::http::ub::AskHome;
+    use crate::keys::KeyServer;
+    use crate::keys::bootstrap::Bsf;
+    use crate::telemetry::Metrics;
+
+    pub(super) enum Node {}
+
+    #[derive(Clone, Default)]
+    pub(super) struct Tls;
+
+    impl Tls {
+        pub(super) fn replace(&self, _: &Config) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    impl Node {
+        pub(super) async fn start(_: &Config, _: Option<Arc<Bsf>>) -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+
+        pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
+            match *self {}
+        }
+
+        pub(super) fn home(&self) -> Option<Arc<AskHome>> {
+            match *self {}
+        }
+
+        pub(super) fn tls(&self) -> Tls {
+            match *self {}
+        }
+
+        pub(super) fn address(&self) -> Option<SocketAddr> {
+            match *self {}
+        }
+
+        pub(super) fn show(&self, _: &Metrics) {
+            match *self {}
+        }
+
+        pub(super) async fn stop(self) {
+            match self {}
+        }
+    }
+}
 mod endings;
 pub mod init;
+mod nbsp;
 mod plan;
 mod pushed;
 pub mod serve;

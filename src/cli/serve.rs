@@ -25,8 +25,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::diameter::{Node, Tls};
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc, endings, pushed};
+use super::{GOOD, NO, USAGE, auc, endings, nbsp, pushed};
 use crate::assembly::Running;
 use crate::association;
 use crate::config::reload::{Reloader, Report};
@@ -36,7 +37,9 @@ use crate::edge::Watch;
 use crate::forward::Resolved;
 use crate::http::admin;
 use crate::instant::Now;
+use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
+use crate::keys::servers::Servers;
 use crate::keys::subscribers::{file, state::SqnState};
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
@@ -161,6 +164,10 @@ pub struct Service {
     /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
     bsf: Option<(Arc<Bsf>, SqnState)>,
     door: Option<TcpListener>,
+    /// Key servers and homes of others.
+    node: Option<Node>,
+    /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
+    nbsp: Option<nbsp::Node>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
@@ -180,6 +187,10 @@ impl std::fmt::Debug for Service {
 struct Live {
     running: Option<Arc<Running>>,
     bsf: Option<(Arc<Bsf>, SqnState)>,
+    /// Of the NAF, from wherever; they stay as they were planned first.
+    keys: Option<Arc<dyn KeyServer>>,
+    node: Tls,
+    nbsp: Option<nbsp::Tls>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -198,17 +209,24 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let bsf = config.subscribers().map(|list| auc::start(&config, list)).transpose()?;
+        let bsf = auc::start(&config)?;
+        let node = Node::start(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf))).await?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
         };
+        let nbsp = nbsp::Node::start(&config, bsf.as_ref().map(|(bsf, _)| bsf)).await?;
+        let own = auc::keys(&config, bsf.as_ref().map(|(bsf, _)| bsf));
+        let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
+        let keys = own.into_iter().chain(others).collect();
+        let keys = Servers::new(keys).map(|servers| Arc::new(servers) as Arc<dyn KeyServer>);
         let (mut groups, mut tls, mut dtls, mut ws) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut client_tls, mut running) = (None, None);
         if !config.listeners.is_empty() {
             groups = peer_groups(&config);
-            let mut plan = plan(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf)))?;
+            let own = bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
+            let mut plan = plan(&config, own, keys.clone())?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
             dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
@@ -220,6 +238,9 @@ impl Service {
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
+            keys,
+            node: node.as_ref().map(Node::tls).unwrap_or_default(),
+            nbsp: nbsp.as_ref().map(nbsp::Node::tls),
             tls,
             dtls,
             ws,
@@ -231,6 +252,8 @@ impl Service {
             running,
             bsf,
             door,
+            node,
+            nbsp,
             groups,
             metrics: None,
             admin,
@@ -296,6 +319,9 @@ impl Service {
             });
             pushed::show(&metrics, &running.shared);
         }
+        if let Some(node) = &self.node {
+            node.show(&metrics);
+        }
         let config = self.reloader.shared();
         let about = "Seconds until this certificate of ours ends; 0 if it has";
         metrics.gauges("sipward_certificate_seconds_left", about, move || {
@@ -350,6 +376,12 @@ impl Service {
         if let Some(door) = &self.door {
             writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
         }
+        if let Some(address) = self.node.as_ref().and_then(Node::address) {
+            writeln!(out, "listening: Diameter on {address}")?;
+        }
+        if let Some(address) = self.nbsp.as_ref().and_then(nbsp::Node::address) {
+            writeln!(out, "listening: Nbsp_GBA on {address}")?;
+        }
         if let Some(page) = self.page {
             writeln!(out, "listening: page of metrics on {page}")?;
         }
@@ -364,8 +396,11 @@ impl Service {
     pub async fn serve(mut self, mut signals: Signals, errors: &mut dyn Write) -> io::Result<u8> {
         if let (Some((bsf, _)), Some(door)) = (&self.bsf, self.door.take()) {
             let bsf = Arc::clone(bsf);
-            let bounds = http::Bounds::default();
-            tokio::spawn(http::ub::serve(door, bsf, bounds, |_| {}, std::future::pending()));
+            let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
+            tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(nbsp) = self.nbsp.take() {
+            tokio::spawn(nbsp.serve());
         }
         if let Some(admin) = self.admin.take() {
             tokio::spawn(admin.serve(Arc::new(self.desk()), std::future::pending()));
@@ -405,6 +440,9 @@ impl Service {
         if let Some(running) = self.running.take().and_then(Arc::into_inner) {
             // On a thread of its own, so that /healthz says meanwhile that we are stopping.
             drop(tokio::task::spawn_blocking(move || running.edge.stop(patience)).await);
+        }
+        if let Some(node) = self.node.take() {
+            node.stop().await;
         }
         if let Some((bsf, state)) = &self.bsf {
             state.keep(bsf)?;
@@ -477,7 +515,7 @@ impl Live {
     fn apply(&self, new: &Config) -> Result<(), String> {
         // First of all: it refuses certificates that cannot be used.
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
-        let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
+        let plan = self.running.as_ref().map(|_| plan(new, bsf, self.keys.clone())).transpose();
         let plan = plan.map_err(|why| why.to_string())?;
         if let (Some((bsf, state)), Some(path)) = (&self.bsf, new.subscribers()) {
             let mut list = file::load(path).map_err(|problems| {
@@ -486,6 +524,10 @@ impl Live {
             state.lift(&mut list).map_err(|why| why.to_string())?;
             bsf.replace_subscribers(list);
             state.keep(bsf).map_err(|why| why.to_string())?;
+        }
+        self.node.replace(new).map_err(|why| why.to_string())?;
+        if let Some(nbsp) = &self.nbsp {
+            nbsp.replace(new).map_err(|why| why.to_string())?;
         }
         for (serving, listener) in self.tls.iter().zip(&new.listeners) {
             if let (Some(serving), Some(tls)) = (serving, &listener.tls) {

@@ -11,11 +11,14 @@ mod admin;
 pub mod aka;
 pub mod association;
 pub mod cluster;
+pub mod diameter;
 pub mod dtls;
 pub mod enabler;
 pub mod field;
 pub mod files;
+pub mod grants;
 pub mod listen;
+pub mod nbsp;
 pub mod ocsp;
 pub mod peer;
 pub mod policy;
@@ -38,9 +41,11 @@ use std::time::Duration;
 pub use aka::Aka;
 pub use association::Association;
 pub use cluster::Cluster;
+pub use diameter::Diameter;
 pub use dtls::Dtls;
 pub use enabler::Enablers;
 pub use listen::{Listener, ListenerTls};
+pub use nbsp::Nbsp;
 pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
@@ -79,6 +84,12 @@ pub struct Config {
     pub naf: Option<Naf>,
     /// The bootstrapping server.
     pub bsf: Option<Bsf>,
+    /// Key servers and homes of others, and who may ask ours.
+    pub diameter: Option<Diameter>,
+    /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
+    pub nbsp: Option<Nbsp>,
+    /// Subscribers whose vectors others may ask for, where nobody else here has a list.
+    pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
     pub aka: Option<Aka>,
     /// Keys that handshakes are made with, where listeners take any.
@@ -164,11 +175,12 @@ impl Config {
         }
     }
 
-    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards.
+    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards, else that of the HSS.
     pub fn subscribers(&self) -> Option<&Path> {
         let own = self.aka.as_ref().and_then(|aka| aka.subscribers.as_ref());
-        let of_bsf = self.bsf.as_ref().map(|bsf| &bsf.subscribers);
-        of_bsf.or(own.map(|(path, _)| path)).map(PathBuf::as_path)
+        let of_bsf = self.bsf.as_ref().and_then(|bsf| bsf.subscribers.as_ref());
+        let given_out = self.hss.as_ref().map(|hss| &hss.subscribers);
+        of_bsf.or(own.map(|(path, _)| path)).or(given_out).map(PathBuf::as_path)
     }
 
     /// Listeners that take shared keys.
@@ -185,12 +197,15 @@ impl Config {
 fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let notes = root.notes();
     let folder = Folder::of(path);
+    let danger = policy::danger(&mut root);
     let naf = proof::naf(&mut root);
-    let bsf = proof::bsf(&mut root, &folder);
+    let diameter = diameter::read(&mut root, &folder, &danger);
+    let home = diameter.as_ref().is_some_and(Diameter::has_home);
+    let bsf = proof::bsf(&mut root, &folder, home);
     let mut listeners = listen::read(&mut root, &folder);
     let ue_certificates = users::read(&mut root, &mut listeners, &folder);
     let wants_edge = root.has("listen");
-    if !wants_edge && !root.has("bsf") {
+    if !wants_edge && !root.has("bsf") && !root.has("hss") {
         let why = "there is neither an edge nor a bootstrapping server to run";
         notes.say(0, "holds no [[listen]] and no [bsf]".into(), why, "sipward init");
     }
@@ -210,7 +225,6 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
     let domain = domains.first().map_or("invalid", |domain| &**domain);
-    let danger = policy::danger(&mut root);
     let enablers = enabler::enablers(&mut root, &peers, &danger);
     let own = enablers.own_names();
     let home = accounts::Home { realm: &realm, domain, own: &own };
@@ -218,6 +232,16 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
     let has_naf = root.has("naf");
+    let list = aka.is_some() || bsf.as_ref().is_some_and(|bsf| bsf.subscribers.is_some());
+    let hss = diameter::hss(&mut root, &folder, list);
+    if let Some(diameter) = &diameter {
+        let list = list || root.has("hss");
+        let beside = diameter::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), list };
+        diameter::fit(&mut root, diameter, beside);
+    }
+    let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
+    let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
+    let nbsp = nbsp::read(&mut root, &folder, &beside);
     let psk = psk::read(&mut root, &folder, &listeners, has_naf);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
@@ -246,6 +270,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         digest,
         naf,
         bsf,
+        diameter,
+        nbsp,
+        hss,
         aka,
         psk,
         ue_certificates,
@@ -362,10 +389,12 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
         let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
-    if root.has("naf") && !root.has("bsf") {
+    let has_keys = ["bsf", "diameter", "nbsp"].into_iter().any(|table| root.has(table));
+    if root.has("naf") && !has_keys {
         let place = root.place_of("naf");
-        let why = "nobody would give it keys: this version asks its own bootstrapping server alone";
-        notes.say(place.line, "[naf] stands without [bsf]".into(), why, "[bsf]");
+        let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn or Nbsp_GBA";
+        let fix = "[bsf], [diameter] with a peer that serves = \"zn\", or [[nbsp.server]]";
+        notes.say(place.line, "[naf] stands without [bsf]".into(), why, fix);
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Danger {
     pub bsf_reveals_unknown: bool,
     /// What CPIM wraps may be in anybody's name.
     pub cpim_from_anyone: bool,
+    /// Diameter peers may be linked in the clear.
+    pub diameter_in_clear: bool,
     /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the address that they registered from.
     pub bye_at_level_1: Vec<String>,
 }
@@ -235,6 +237,10 @@ pub(super) fn danger(root: &mut Section<'_>) -> Danger {
         cpim_from_anyone: switch(
             "cpim_from_anyone",
             "with enabler.cpm.cpim_from = \"off\", messages show whatever sender their sender likes",
+        ),
+        diameter_in_clear: switch(
+            "diameter_in_clear",
+            "keys and vectors cross the network in the clear where diameter.peer.tls = false (SEC-002)",
         ),
     };
     section.finish();

@@ -29,7 +29,7 @@ use crate::keys::psk::{ProvisionedKeys, Scheme};
 use crate::keys::sqn::{Sqn, SqnGenerator};
 use crate::keys::subscribers::{Card, Subscriber};
 use crate::keys::vector::{Algorithms, Amf};
-use crate::keys::{KeySource, UaId};
+use crate::keys::{KeyServer, UaId};
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::tls::{self, ServerSpec, ServerTls};
 use crate::transport::ws::{Rules, WsServer};
@@ -117,7 +117,7 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
     let wss = Some(Arc::new(ServerTls::of_websocket(&papers.spec).map_err(io::Error::other)?));
     let rules = Rules { origins: vec![PAGE.into()], path: "/".into() };
     let ws = Some(Arc::new(WsServer::new(rules)));
-    let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
+    let key_source: Arc<dyn KeyServer> = Arc::new(LocalNaf::new(bsf, EDGE));
     // Who plays all scenes at once sends more than a phone.
     let (mut reg, mut sip) = (Reg::default(), Sip::default());
     (reg.demands.rate, sip.demands.rate) = (Rate::per_minute(600), Rate::per_minute(600));

@@ -60,8 +60,15 @@ impl Demo {
         let bsf_address = door.local_addr()?;
         let serving = Arc::clone(&bsf);
         tokio::spawn(async move {
-            http::ub::serve(door, serving, http::Bounds::default(), |_| {}, std::future::pending())
-                .await
+            http::ub::serve(
+                door,
+                serving,
+                None,
+                http::Bounds::default(),
+                |_| {},
+                std::future::pending(),
+            )
+            .await
         });
         let core = SmallServer::bind((LOOPBACK, 0).into(), LOOPBACK).await?;
         let (core_address, seen) = (core.address()?, core.seen());

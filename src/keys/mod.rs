@@ -1,7 +1,8 @@
 //! Keys: where they come from, and the types that keep them from being printed.
 //!
 //! Takes:   subscriber keys, random challenges, names.
-//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seams [`KeySource`] and [`VectorSource`].
+//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seams [`KeySource`], [`KeyServer`] and
+//!          [`VectorSource`].
 //! Keeps:   see `naf` (cache) and `bootstrap` (sessions).
 //! Refuses: see each file.
 //! Sources: TS 33.220 clauses 4.4, 4.5 and annex B.
@@ -9,10 +10,15 @@
 pub mod bootstrap;
 pub mod calendar;
 pub mod derivation;
+#[cfg(feature = "diameter")]
+pub mod diameter;
 pub mod milenage;
 pub mod naf;
+#[cfg(feature = "http")]
+pub mod nbsp;
 pub mod psk;
 pub mod push;
+pub mod servers;
 pub mod sqn;
 pub mod subscribers;
 pub mod tuak;
@@ -20,6 +26,7 @@ pub mod usim;
 pub mod vector;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -187,6 +194,25 @@ pub enum KeyAnswer {
 pub trait KeySource: Send + Sync {
     /// The key for `btid` and `naf`, or that it has to be asked for.
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer;
+}
+
+/// Whom the shell asks for NAF keys that no [`KeySource`] knows, however long it takes; never asked by a stage.
+///
+/// An implementation that errs lets an attacker in as the subscriber whose key it gives out; so must it be sure who
+/// answers, and that nobody else can read the answer.
+pub trait KeyServer: Send + Sync {
+    /// The key for `btid` and `naf`; [`KeyAnswer::Unavailable`] if nobody could say. Never [`KeyAnswer::Ask`].
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a>;
+}
+
+/// An answer that is under way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = KeyAnswer> + Send + 'a>>;
+
+/// What is known without waiting can be asked for, too.
+impl<T: KeySource> KeyServer for T {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(std::future::ready(self.naf_key(btid, naf, now)))
+    }
 }
 
 /// A vector for one challenge, and whom it is for.

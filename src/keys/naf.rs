@@ -15,7 +15,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::{KeyAnswer, KeySource, NafId, NafKey};
+use super::{Asking, KeyAnswer, KeyServer, KeySource, NafId, NafKey};
 use crate::hashing::{Seeded, seeded};
 use crate::identity::Btid;
 use crate::instant::{Instant, Now};
@@ -231,7 +231,7 @@ impl fmt::Debug for NafCache {
 #[derive(Clone)]
 pub struct Shortened {
     /// Who has the keys.
-    pub source: Arc<dyn KeySource>,
+    pub source: Arc<dyn KeyServer>,
     /// How long a key lives, from the bootstrapping run on.
     pub lifetime: Duration,
 }
@@ -242,9 +242,14 @@ impl fmt::Debug for Shortened {
     }
 }
 
-impl KeySource for Shortened {
-    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
-        let answer = self.source.naf_key(btid, naf, now);
+impl KeyServer for Shortened {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(async move { self.shorten(self.source.ask(btid, naf, now).await, now) })
+    }
+}
+
+impl Shortened {
+    fn shorten(&self, answer: KeyAnswer, now: Now) -> KeyAnswer {
         let KeyAnswer::Known(key) = &answer else { return answer };
         let ends = key.created + self.lifetime;
         if ends >= key.expires {
@@ -318,7 +323,8 @@ mod tests {
         ] {
             let lifetime = Duration::from_secs(lifetime);
             let source = Shortened { source: Arc::new(Source), lifetime };
-            let found = match source.naf_key(&name("x"), &naf(UaId::SIP_DIGEST), at(now)) {
+            let answer = Source.naf_key(&name("x"), &naf(UaId::SIP_DIGEST), at(now));
+            let found = match source.shorten(answer, at(now)) {
                 KeyAnswer::Known(key) => Some(key.expires.as_unix()),
                 KeyAnswer::Unknown => None,
                 other => panic!("{other:?}"),

@@ -40,6 +40,8 @@ pub struct BsfConfig {
     pub reveal_unknown: bool,
     /// How often one source may ask.
     pub source_rate: Rate,
+    /// Whether names that are nobody's here are another's, whose home is asked (Zh).
+    pub home: bool,
     /// Most unanswered challenges.
     pub max_challenges: usize,
     /// Most sessions.
@@ -64,6 +66,7 @@ impl BsfConfig {
             reveal_unknown: false,
             // Many UEs share one address behind an operator's NAT; the pace of each name is what protects cards.
             source_rate: Rate { count: 3000, period: Duration::from_secs(60), burst: 4000 },
+            home: false,
             max_challenges: 16_384,
             max_sessions: 400_000,
             push: Arc::new(P1),

@@ -16,6 +16,7 @@ mod challenges;
 mod claim;
 mod config;
 mod grant;
+mod home;
 mod message;
 mod pace;
 mod push;
@@ -33,6 +34,7 @@ pub use auc::NoVector;
 pub use challenges::CHALLENGE_LIFETIME;
 pub use config::{BsfConfig, BsfUnfit};
 pub use grant::{LocalNaf, NafGrant, NafRefusal, UaGrant};
+pub use home::{Home, HomeAnswer, HomeQuestion, UbStep};
 pub use message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
 pub use push::{NoPush, PUSHES_PER_MINUTE};
 pub use sessions::PER_IMPI;
@@ -152,10 +154,12 @@ impl Bsf {
             state.subscribers.insert(impi, record);
         }
         let State { subscribers, sessions, challenges, .. } = &mut *state;
+        // Of another's subscribers, the home knows who they are.
+        let others = self.config.home;
         let stays =
-            |impi: &Impi| subscribers.get(impi).is_some_and(|record| !record.subscriber.barred);
+            |impi: &Impi| subscribers.get(impi).map_or(others, |record| !record.subscriber.barred);
         sessions.retain(stays);
-        challenges.open.retain(|_, pending| subscribers.contains_key(&pending.impi));
+        challenges.open.retain(|_, pending| others || subscribers.contains_key(&pending.impi));
     }
 
     /// Whether sequence numbers should be written down soon: some are near the end of what was vouched for.
@@ -204,20 +208,21 @@ impl Bsf {
             .ok_or(NafRefusal::NotAuthorised)?;
         let state = self.state();
         let session = state.sessions.get(btid, now).ok_or(NafRefusal::UnknownBtid)?;
-        let record = state.subscribers.get(&session.impi).ok_or(NafRefusal::UnknownBtid)?;
+        let record = state.subscribers.get(&session.impi).map(|record| &record.subscriber);
+        let (impus, uss) = match (record, &session.guss) {
+            (Some(own), _) => (&own.impus, &own.uss),
+            (None, Some(guss)) => (&guss.impus, &guss.uss),
+            (None, None) => return Err(NafRefusal::UnknownBtid),
+        };
         let key = derive_ks_naf(&session.ks, &session.rand, &session.impi, naf)
             .map_err(|_| NafRefusal::UnknownBtid)?;
         let none = || Arc::from(Vec::new());
         Ok(NafKey {
             key,
             impi: grant.sees_impi.then(|| session.impi.clone()),
-            identities: if grant.sees_identities {
-                record.subscriber.impus.clone()
-            } else {
-                none()
-            },
+            identities: if grant.sees_identities { Arc::clone(impus) } else { none() },
             expires: session.expires,
-            uss: Arc::clone(&record.subscriber.uss),
+            uss: Arc::clone(uss),
             created: session.created,
             ready: Default::default(),
         })

@@ -8,9 +8,11 @@
 //! Sources: TS 33.220 clauses 4.4.11 and 4.5.2.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::identity::{Btid, Impi};
 use crate::instant::{Instant, Now, WallTime};
+use crate::keys::subscribers::Guss;
 use crate::keys::{Ks, Rand};
 
 /// Most live sessions for one private identity.
@@ -27,6 +29,8 @@ pub(super) struct Session {
     /// The same end on the clock that nobody sets.
     pub(super) ends: Instant,
     pub(super) tmpi: Option<Impi>,
+    /// What the home told of the subscriber, if he is another's.
+    pub(super) guss: Option<Arc<Guss>>,
 }
 
 impl Session {
@@ -150,6 +154,7 @@ mod tests {
             expires: end.wall,
             ends: end.mono,
             tmpi: Impi::new(&format!("t{number}")),
+            guss: None,
         };
         sessions.add(btid.clone(), session, now);
         btid
