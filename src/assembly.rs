@@ -6,12 +6,15 @@
 //! Refuses: addresses that cannot be bound.
 //! Sources: none.
 
+pub mod revocation;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
@@ -22,14 +25,14 @@ use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, 
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::own::{Line, Own};
-use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
 use crate::forward::{
     self, Bindings, Connections, Listener, Pushes, Resolved, Shared, Tokens, asserted,
 };
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
@@ -100,6 +103,10 @@ pub struct Plan {
     pub sec_agree: HashMap<ListenerId, Mode>,
     /// Listeners that bridge, and do not proxy.
     pub b2bua: HashSet<ListenerId>,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
     /// Listeners that refuse who asks for outbound through another hop.
@@ -195,6 +202,8 @@ impl Plan {
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
+            bridged: ClassSet::default(),
+            hides: false,
             keep_call_id: false,
             outbound_required: HashSet::new(),
             register_with_401: false,
@@ -255,6 +264,7 @@ impl Plan {
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,
                 user_agents: self.b2bua.clone(),
+                bridged: self.bridged,
             },
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
@@ -323,6 +333,8 @@ impl Plan {
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
             keep_call_id: self.keep_call_id,
+            bridged: self.bridged,
+            hides: self.hides,
         }
     }
 
@@ -364,6 +376,7 @@ impl Plan {
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
         let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -390,7 +403,8 @@ impl Plan {
             Pushes { keys: Arc::new(keys), naf, lifetime: self.push_lifetime }
         });
         let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
-        (Arc::new(shared.with_pushes(pushes)), known)
+        let shared = shared.hiding_with(hidden.finalize().into()).with_pushes(pushes);
+        (Arc::new(shared), known)
     }
 
     /// Binds the listeners and starts the edge.
@@ -472,18 +486,6 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
-    /// on it are closed, and dialogs can only be torn down. How many keys there were.
-    pub fn revoke(&self, btid: &Btid) -> usize {
-        let count = self.keys.revoke(btid, clock::now());
-        self.shared.gate.authentication.flows().take_back(|caller| {
-            caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
-        });
-        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
-        self.edge.keys_taken_back();
-        count
-    }
-
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {

@@ -18,6 +18,7 @@
 mod groups;
 mod guests;
 mod lookups;
+mod trial;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -55,6 +56,9 @@ use crate::wire::{Malformed, Message};
 
 pub use groups::GroupSpec;
 use guests::{FAREWELL, Guests, Parting};
+use trial::Trial;
+
+pub use trial::Told;
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -119,6 +123,8 @@ enum Mail {
     Answered(Lookup),
     /// A connection to it is gone.
     Gone(Box<Destination>),
+    /// What would become of a message.
+    Try(Box<Trial>),
     Stop,
 }
 
@@ -138,6 +144,10 @@ impl Edge {
         let (taken_back, word) = watch::channel(());
         let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
+        let bells = wake.clone();
+        // A full queue means a busy worker: it sees what is to be seen at its next turn.
+        let ring = move || bells.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+        spec.shared.gate.associations.wake_by(ring);
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
             let seat = Seat {
@@ -318,6 +328,7 @@ impl Worker {
                 Mail::Gone(gone) => {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
+                Mail::Try(trial) => self.try_out(*trial),
                 Mail::Stop => {}
             }
         }

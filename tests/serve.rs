@@ -103,15 +103,7 @@ impl Edge {
 
     /// What its page says of each of `names` now.
     fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
-        let mut page = TcpStream::connect(self.page).unwrap();
-        page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        page.read_to_string(&mut text).unwrap();
-        names.map(|name| {
-            let mut values =
-                text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            values.next().unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
-        })
+        metrics(self.page, names)
     }
 
     fn signal(&self, name: &str) {
@@ -154,6 +146,18 @@ impl Edge {
         let length = socket.recv(&mut answer).expect("an answer");
         String::from_utf8(answer[..length].to_vec()).unwrap()
     }
+}
+
+/// What a page says of each of `names` now.
+fn metrics<const N: usize>(page: SocketAddr, names: [&str; N]) -> [u64; N] {
+    let mut page = TcpStream::connect(page).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    names.map(|name| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+    })
 }
 
 impl Drop for Edge {

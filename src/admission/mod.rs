@@ -23,7 +23,7 @@ pub use rate::{Bucket, Rate};
 pub use recent::Recent;
 
 use crate::enabler::{Class, Policies};
-use crate::gate::Halt;
+use crate::gate::{Gate, Halt};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending, Side, Transport};
@@ -65,7 +65,7 @@ pub struct Admission {
 }
 
 /// What is remembered of one flow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Source {
     bucket: Bucket,
     /// When it was last noted that valid evidence came from its address.
@@ -162,6 +162,24 @@ impl Admission {
             answers: Recent::new(settings.max, minute),
             verified: Recent::new(settings.max, minute.saturating_mul(10)),
             overload: Overload::default(),
+        }
+    }
+
+    /// Stage 3 over that of `of`: it knows what that knows, and changes nothing of it.
+    pub fn trial(of: &Arc<Gate>) -> Self {
+        let Self { settings, flows, answers, verified, overload, .. } = &of.admission;
+        let load = Overload::default();
+        load.change(Load::Normal, overload.load());
+        let [one, two, three] = [(); 3].map(|()| Arc::clone(of));
+        Self {
+            settings: ArcSwap::new(settings.load_full()),
+            failures: Failures::trial(of),
+            flows: Recent::over(flows, move |key, now| one.admission.flows.peek(key, now)),
+            answers: Recent::over(answers, move |key, now| two.admission.answers.peek(key, now)),
+            verified: Recent::over(verified, move |key, now| {
+                three.admission.verified.peek(key, now)
+            }),
+            overload: load,
         }
     }
 

@@ -21,6 +21,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::admission::Recent;
+use crate::gate::Gate;
 use crate::instant::{Now, WallTime};
 
 /// Length of a nonce as text.
@@ -90,6 +91,20 @@ impl Nonces {
         let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
         let terms = ArcSwap::from_pointee(Terms { settings, since: now.wall });
         Self { terms, mac, next: AtomicU64::new(start), windows }
+    }
+
+    /// Nonces over those of `of`: none of their counts is spent by it.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let Self { terms, mac, next, windows } = &of.authentication.nonces;
+        let beneath = Arc::clone(of);
+        Self {
+            terms: ArcSwap::new(terms.load_full()),
+            mac: mac.clone(),
+            next: AtomicU64::new(next.load(Ordering::Relaxed)),
+            windows: Recent::over(windows, move |key, now| {
+                beneath.authentication.nonces.windows.peek(key, now)
+            }),
+        }
     }
 
     /// Puts other settings in the place of the present ones; nonces and their windows stay. A longer lifetime does

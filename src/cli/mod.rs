@@ -118,6 +118,10 @@ enum Command {
     Status(admin::Edge),
     /// Dialogs of the running edge: who owns them, and on which flows
     Sa(admin::Associations),
+    /// One dialog of the running edge, found by its Call-ID
+    Dialog(admin::DialogArgs),
+    /// What the running edge would do with a message, and why; nothing comes of it
+    Explain(admin::explain::Args),
 }
 
 /// Runs the command that the process was given.
@@ -141,6 +145,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Subscriber(args) => subscriber::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
+        Command::Dialog(args) => admin::dialog(args, out, errors),
+        Command::Explain(args) => admin::explain::run(args, out, errors),
     };
     console.ended(result)
 }

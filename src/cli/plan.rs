@@ -184,7 +184,9 @@ pub(super) fn plan(
             .filter(|(_, listener)| listener.b2bua)
             .map(|(id, _)| id)
             .collect(),
-        keep_call_id: config.forward.keep_call_id,
+        bridged: config.bridging.classes,
+        hides: config.forward.hides,
+        keep_call_id: config.bridging.keep_call_id,
         outbound_required: of_listener
             .clone()
             .filter_map(|(id, listener)| listener.outbound_required.then_some(id))

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock;
 use crate::forward::Shared;
+use crate::instant::Now;
 use crate::keys::push::naf::{Noted, State};
 use crate::telemetry::Metrics;
 
@@ -40,5 +41,12 @@ pub(super) fn show(metrics: &Metrics, shared: &Shared) {
         metrics.count(name, about, &[("event", event)], move || {
             count(keys.noted()).load(Ordering::Relaxed)
         });
+    }
+}
+
+/// Forgets those that have expired a while ago.
+pub(super) fn sweep(shared: &Shared, now: Now) {
+    if let Some(pushes) = &shared.pushes {
+        pushes.keys.sweep(now);
     }
 }

@@ -267,9 +267,16 @@ impl Service {
     async fn show(&mut self, metrics: Arc<Metrics>) -> io::Result<()> {
         if let Some(running) = &self.running {
             let shared = Arc::clone(&running.shared);
-            let about = "Dialogs held, ended ones included";
-            metrics.gauge("sipward_associations", about, &[], move || {
-                shared.gate.associations.footprint() as u64
+            let about = "Dialogs held, ended ones and those that may come to be included";
+            metrics.gauges("sipward_associations", about, move || {
+                admin::views::rows(&shared.gate.associations)
+            });
+            let shared = Arc::clone(&running.shared);
+            let about = "Dialogs held, of those that there is room for";
+            metrics.ratio("sipward_association_table_ratio", about, move || {
+                let associations = &shared.gate.associations;
+                let (held, room) = (associations.footprint(), associations.room().max(1));
+                (held.saturating_mul(1000) / room) as u64
             });
             let shared = Arc::clone(&running.shared);
             let about = "Dialogs that there is room for";
@@ -354,12 +361,12 @@ impl Service {
             endings::of(&config.load()).into_iter().map(ended).collect()
         };
         admin::Desk {
-            shared: self.running.as_ref().map(|running| Arc::clone(&running.shared)),
-            flows: self.running.as_ref().map(|running| Arc::clone(&running.flows)),
+            running: self.running.clone(),
             addresses: self.addresses(),
             config: self.reloader.shared(),
             certificates: Box::new(certificates),
             began: clock::now(),
+            audit: admin::audit::Audit::default(),
         }
     }
 
@@ -468,9 +475,7 @@ impl Service {
             running.shared.gate.authentication.flows().sweep(now);
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
-            if let Some(pushes) = &running.shared.pushes {
-                pushes.keys.sweep(now);
-            }
+            pushed::sweep(&running.shared, now);
         }
         if let Some((bsf, state)) = &self.bsf {
             bsf.sweep(now);

@@ -2,14 +2,16 @@
 //!
 //! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale, a card's as it goes.
 //! 2. A 2xx to an INVITE is acknowledged and makes a dialog; so does the 2xx to a SUBSCRIBE.
-//! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE.
+//! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE, 202 to a REFER
+//!    inside a call, which its user may follow. An INVITE with Replaces takes the place of the call that it names.
 //! 4. All of it is told as [`Event`]s.
 //!
 //! Takes:   drafts, messages from the edge, the time.
 //! Gives:   octets to send, events; drain both after each call, then arm one timer.
 //! Keeps:   at most 256 exchanges, 256 incoming transactions and 256 dialogs.
 //! Refuses: methods it does not know (405); what it was not asked for is never answered with credentials.
-//! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 6665; RFC 7616.
+//! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 3515 section 2.4.2; RFC 3891 section 3; RFC 6665;
+//!          RFC 7616.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use super::answer::{Answerer, Unanswerable};
 use super::draft::{Dialog, Draft, Voice};
 use super::pushed::{Pushed, Taken};
+use super::services::Referred;
 use crate::forward::context::{AnyClient, AnyServer, new_server};
 use crate::forward::timers::Timings;
 use crate::forward::transaction::{
@@ -153,6 +156,12 @@ impl Agent {
     /// A request inside the dialog of that Call-ID.
     pub fn draft_in(&mut self, call_id: &str, method: &'static str) -> Option<Draft> {
         self.dialogs.get_mut(call_id).map(|dialog| dialog.draft(method))
+    }
+
+    /// A REFER in the dialog of that Call-ID, whose receiver is to take our place in `other`.
+    pub fn draft_transfer(&mut self, call_id: &str, other: &str) -> Option<Draft> {
+        let other = self.dialogs.get(other)?.clone();
+        self.draft_in(call_id, "REFER").map(|draft| draft.transfer(&other))
     }
 
     /// The dialog of that Call-ID.
@@ -340,14 +349,7 @@ impl Agent {
         }
         self.servers.insert(key, new_server(method, self.transport, self.timings, now.mono));
         match method {
-            Method::Invite if self.answers_calls => {
-                let tag = self.fresh("u");
-                self.answer(&key, &message, 180, &tag, now);
-                self.answer(&key, &message, 200, &tag, now);
-                if self.dialogs.len() < HELD_MAX {
-                    self.dialogs.entry(call_id).or_insert_with(|| Dialog::answered(&message, &tag));
-                }
-            }
+            Method::Invite if self.answers_calls => self.called(&key, &message, call_id, now),
             Method::Invite => {
                 let tag = self.fresh("u");
                 self.answer(&key, &message, 486, &tag, now);
@@ -359,6 +361,10 @@ impl Agent {
             Method::Bye => {
                 let known = self.dialogs.remove(&call_id).is_some();
                 self.answer(&key, &message, if known { 200 } else { 481 }, "", now);
+            }
+            Method::Refer if self.dialogs.contains_key(&call_id) => {
+                let status = if Referred::of(&message).is_some() { 202 } else { 400 };
+                self.answer(&key, &message, status, "", now);
             }
             _ => self.answer(&key, &message, 405, "", now),
         }
@@ -386,13 +392,42 @@ impl Agent {
         true
     }
 
+    /// An INVITE: it is answered, in the place of the call that it names, if it names one.
+    fn called(&mut self, key: &ServerKey, message: &Message, call_id: String, now: Now) {
+        let tag = self.fresh("u");
+        let replaced = message.has(Name::Replaces).then(|| self.replaced(message));
+        if let Some(None) = replaced {
+            return self.answer(key, message, 481, &tag, now);
+        }
+        self.answer(key, message, 180, &tag, now);
+        self.answer(key, message, 200, &tag, now);
+        if self.dialogs.len() < HELD_MAX {
+            self.dialogs.entry(call_id).or_insert_with(|| Dialog::answered(message, &tag));
+        }
+        if let Some(mut dialog) = replaced.flatten().and_then(|call| self.dialogs.remove(&call)) {
+            self.send(dialog.draft("BYE"), now);
+        }
+    }
+
+    /// The call of ours that is named in Replaces.
+    fn replaced(&self, message: &Message) -> Option<String> {
+        let named = message.dialog_ref(Name::Replaces)?;
+        let call_id = String::from_utf8_lossy(named.call_id).into_owned();
+        let dialog = self.dialogs.get(&call_id)?;
+        let is = |own: &str, tag: &[u8]| own.as_bytes().eq_ignore_ascii_case(tag);
+        let fits =
+            is(&dialog.local_tag, named.local_tag) && is(&dialog.remote_tag, named.remote_tag);
+        fits.then_some(call_id)
+    }
+
     fn answer(&mut self, key: &ServerKey, request: &Message, status: u16, tag: &str, now: Now) {
         let fresh = self.fresh("u");
         let tag = if tag.is_empty() { &fresh } else { tag };
         let invite = request.method() == Some(Method::Invite);
+        let makes_dialog = invite || status == 202;
         let contact = format!("<{}>", self.voice.contact);
         let mut reply = Reply::to(request, status).to_tag(tag.as_bytes());
-        if invite {
+        if makes_dialog {
             for route in request.values(Name::RecordRoute) {
                 reply = reply.field("Record-Route", |value| {
                     value.put_unfolded(route);

@@ -25,6 +25,7 @@ pub mod keeping;
 #[cfg(feature = "edge")]
 mod phone;
 pub mod pushed;
+pub mod services;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]

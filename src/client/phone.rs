@@ -267,6 +267,10 @@ impl Phone {
             Command::Inside(call, method, reply) => {
                 drop(reply.send(self.agent.draft_in(&call, method)));
             }
+            Command::Transfer(call, other, reply) => {
+                drop(reply.send(self.agent.draft_transfer(&call, &other)));
+            }
+            Command::Renew(credentials) => self.agent.answerer().renew(credentials),
             Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
             Command::Raw(octets) => self.agent.send_raw(octets),
         }

@@ -4,7 +4,7 @@
 //! Gives:   [`Diameter`]: who we are, whom we ask on Zn and Zh, who asks us; [`Hss`], the list for those on Zh.
 //! Keeps:   nothing.
 //! Refuses: a link in the clear, unless `danger` says so; a peer that both asks and serves, or neither; more than two
-//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; peers without use.
+//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; peers without use. A table without peers is warned of.
 //! Sources: RFC 6733 sections 2.1, 2.8 and 13; TS 29.109 clauses 4 and 5; TS 33.220 clauses 4.4.6 and 4.5.2; SEC_CF 1.1
 //!          SEC-002, CONF-002.
 
@@ -160,7 +160,7 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, danger: &Danger) -> 
     let rows = section.tables("peer");
     if rows.is_empty() {
         let why = "nobody is asked, and nobody may ask";
-        notes.say(place.line, "there is no [[diameter.peer]]".into(), why, "[[diameter.peer]]");
+        notes.warn(&place, "has no [[diameter.peer]]", why, "[[diameter.peer]]");
     }
     for row in rows {
         let row_place = row.place();
@@ -178,7 +178,7 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, danger: &Danger) -> 
             let why = format!("{} has nowhere to come to", peer.host);
             notes.say(place.line, what, why, "listen = \"0.0.0.0:5868\"");
         }
-        if !peer.clear && !has_tls {
+        if !peer.clear && !has_tls && peers.iter().all(|before: &DiameterPeer| before.clear) {
             let what = "diameter.tls is missing".to_owned();
             let why = format!("{} and we have to prove who we are (SEC-002)", peer.host);
             let fix =
@@ -255,10 +255,9 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
     let written = (section.has("serves"), section.has("asks"));
     let role = match (serves, asks) {
         _ if written.0 == written.1 => {
-            let what = format!(
-                "diameter.peer {} serves or asks",
-                if written.0 { "both" } else { "neither" }
-            );
+            let what =
+                if written.0 { "serves and asks at once" } else { "neither serves nor asks" };
+            let what = format!("diameter.peer {what}");
             let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn) or a BSF (zh)";
             notes.say(place.line, what, why, "serves = \"zn\"");
             section.know(&["address", "bsf", "from"]);
@@ -361,8 +360,14 @@ pub(super) struct Beside<'a> {
 pub(super) fn fit(root: &mut Section<'_>, diameter: &Diameter, beside: Beside<'_>) {
     let (notes, place) = (root.notes(), root.place_of("diameter"));
     let (has_bsf, has_naf, has_aka) = (root.has("bsf"), root.has("naf"), root.has("aka"));
-    let say = |what: String, why: &'static str, fix: &str| notes.say(place.line, what, why, fix);
-    for peer in &diameter.peers {
+    let has_hss = root.has("hss");
+    let rows = root.table("diameter").tables("peer");
+    let lines: Vec<usize> = rows.iter().map(|row| row.place().line).collect();
+    let is_whole = lines.len() == diameter.peers.len();
+    for (at, peer) in diameter.peers.iter().enumerate() {
+        // Where one could not be read, the places of the others are not known.
+        let line = lines.get(at).filter(|_| is_whole).copied().unwrap_or(place.line);
+        let say = |what: String, why: &'static str, fix: &str| notes.say(line, what, why, fix);
         let host = &peer.host;
         match &peer.role {
             Role::Keys { domains, .. } => {
@@ -380,6 +385,10 @@ pub(super) fn fit(root: &mut Section<'_>, diameter: &Diameter, beside: Beside<'_
             Role::Home { .. } if has_aka => {
                 let why = "its vectors are for Ub: [aka] has a list of its own in another process";
                 say(format!("[aka] stands beside {host}"), why, "");
+            }
+            Role::Home { .. } if has_hss => {
+                let why = "a home that is asked has the subscribers, and no list here has any";
+                say(format!("[hss] stands beside {host}"), why, "");
             }
             Role::Naf { .. } if !has_bsf => {
                 say(format!("{host} asks for keys, and nobody has any"), "a BSF has them", "[bsf]");

@@ -10,6 +10,7 @@ pub mod accounts;
 mod admin;
 pub mod aka;
 pub mod association;
+pub mod b2bua;
 pub mod cluster;
 pub mod diameter;
 pub mod dtls;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 pub use aka::Aka;
 pub use association::Association;
+pub use b2bua::Bridging;
 pub use cluster::Cluster;
 pub use diameter::Diameter;
 pub use dtls::Dtls;
@@ -108,6 +110,8 @@ pub struct Config {
     pub admission: Admission,
     /// The way onwards.
     pub forward: Forward,
+    /// What goes onwards back to back.
+    pub bridging: Bridging,
     /// The socket at which it is asked; nowhere if `None`.
     pub admin: Option<PathBuf>,
     /// What is told.
@@ -246,6 +250,10 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
+    // Of a table that could not be read, nobody knows what it would have been.
+    let asks = diameter.as_ref().map_or(root.has("diameter"), Diameter::has_keys)
+        || nbsp.as_ref().map_or(root.has("nbsp"), |nbsp| !nbsp.servers.is_empty());
+    keyless(&root, asks, notes);
     let otherwise = shared || ue_certificates > 0;
     fit_proofs(&root, &authentication, wants_edge && !otherwise, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
@@ -255,8 +263,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let cluster = cluster::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
-    let forward = policy::forward(&mut root);
-    bridging(&root, &forward, &listeners, notes);
+    let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
+    let bridging = b2bua::read(&mut root, &listeners, &own);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
     root.finish();
     Some(Config {
@@ -282,6 +290,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         enablers,
         admission,
         forward,
+        bridging,
         admin,
         telemetry,
         danger,
@@ -370,16 +379,6 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
     }
 }
 
-/// What is said of bridged calls is for a listener that bridges.
-fn bridging(root: &Section<'_>, forward: &Forward, listeners: &[Listener], notes: &Notes) {
-    let asked = forward.keep_call_id && !notes.has_problems();
-    if asked && !listeners.iter().any(|listener| listener.b2bua) {
-        let why = "every listener is a proxy, and a proxy changes no Call-ID";
-        let (line, what) = (root.place_of("b2bua").line, "b2bua is used by no listener");
-        notes.say(line, what.into(), why, "[[listen]] with mode = \"b2bua\"");
-    }
-}
-
 /// Somebody must be able to prove who he is.
 fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: &Notes) {
     let place = root.place_of("authentication");
@@ -389,8 +388,11 @@ fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: 
         let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
-    let has_keys = ["bsf", "diameter", "nbsp"].into_iter().any(|table| root.has(table));
-    if root.has("naf") && !has_keys {
+}
+
+/// Somebody must have the keys of the NAF; `asks` says whether servers of others are asked.
+fn keyless(root: &Section<'_>, asks: bool, notes: &Notes) {
+    if root.has("naf") && !root.has("bsf") && !asks {
         let place = root.place_of("naf");
         let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn or Nbsp_GBA";
         let fix = "[bsf], [diameter] with a peer that serves = \"zn\", or [[nbsp.server]]";

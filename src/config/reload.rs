@@ -231,6 +231,7 @@ const KEYS: &[Key] = keys! {
     waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
     live "forward" forward;
+    live "b2bua" bridging;
     waits "telemetry.metrics" telemetry.metrics;
     waits "admin.socket" admin;
     live "telemetry.log" telemetry.log;

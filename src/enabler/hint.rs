@@ -353,5 +353,10 @@ fn wraps_push(cpim: &cpim::Cpim<'_>) -> bool {
 
 /// Whether `text` holds `part`, compared without case.
 fn contains(text: &[u8], part: &str) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+    let part = part.as_bytes();
+    let Some(first) = part.first() else { return true };
+    // A body is long, and has few of the one letter.
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text)
+        .filter_map(|at| text.get(at..)?.get(..part.len()))
+        .any(|found| found.eq_ignore_ascii_case(part))
 }

@@ -39,7 +39,7 @@ pub use rates::{Meter, Payer, Toll, Tolls};
 use crate::admission::Rate;
 use crate::association::{Associations, Bound, Ruling};
 use crate::authentication::Caller;
-use crate::gate::Halt;
+use crate::gate::{Gate, Halt};
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
@@ -247,6 +247,12 @@ impl Enablers {
     /// Stage 6 with these policies; at most `max` callers are remembered for their rates.
     pub fn new(policies: Policies, max: usize) -> Self {
         Self { policies: ArcSwap::from_pointee(policies), counts: Counts::new(max) }
+    }
+
+    /// Stage 6 over that of `of`: nothing is paid there.
+    pub fn trial(of: &Arc<Gate>) -> Self {
+        let policies = ArcSwap::new(of.enablers.policies.load_full());
+        Self { policies, counts: Counts::trial(of) }
     }
 
     /// Puts other policies in the place of the present ones; how much each caller has sent stays counted.

@@ -11,6 +11,7 @@ pub mod b2bua;
 pub mod bindings;
 mod bridging;
 pub(crate) mod context;
+mod ending;
 mod line;
 mod lingering;
 pub mod outgoing;
@@ -26,7 +27,9 @@ pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
+pub mod topology;
 pub mod transaction;
+mod trial;
 mod wrapping;
 
 use std::cell::OnceCell;
@@ -42,8 +45,11 @@ pub use precheck::{Check, Ticket};
 pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
+pub use topology::Topology;
 pub use wrapping::Pushes;
 
+use crate::association::trial::Twins;
+use crate::enabler::ClassSet;
 use crate::gate::Gate;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Uri;
@@ -134,6 +140,10 @@ pub struct Settings {
     pub mirror_tls_param: bool,
     /// Whether a bridged dialog has the same Call-ID and tags on both legs.
     pub keep_call_id: bool,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
 }
 
 /// Addresses of peer groups, found by resolution.
@@ -161,6 +171,8 @@ pub struct Shared {
     pub bindings: Bindings,
     /// Flow tokens.
     pub tokens: Tokens,
+    /// What is kept from UEs, where that is asked for.
+    pub topology: Topology,
     /// Addresses of peers.
     pub resolved: Arc<dyn Resolved>,
     /// Connections.
@@ -196,10 +208,12 @@ impl Shared {
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
         let pushes = None;
+        let topology = Topology::new(tokens.other_secret());
         Self {
             gate,
             bindings,
             tokens,
+            topology,
             resolved,
             connections,
             resting,
@@ -214,6 +228,30 @@ impl Shared {
     #[must_use]
     pub fn with_pushes(self, pushes: Option<Pushes>) -> Self {
         Self { pushes, ..self }
+    }
+
+    /// The same, with what is kept from UEs sealed under `secret`, which outlives this process.
+    #[must_use]
+    pub fn hiding_with(mut self, secret: [u8; 32]) -> Self {
+        self.topology = Topology::new(secret);
+        self
+    }
+
+    /// The same over that of `of`: it knows what that knows, and changes nothing of it.
+    pub(crate) fn trial(of: &Arc<Self>, twins: &Arc<Twins>) -> Self {
+        Self {
+            gate: Arc::new(Gate::trial(&of.gate, twins)),
+            bindings: Bindings::trial(of),
+            tokens: of.tokens.twin(),
+            topology: of.topology.twin(),
+            resolved: Arc::clone(&of.resolved),
+            connections: Arc::clone(&of.connections),
+            resting: of.resting.twin(),
+            ongoing: of.ongoing.trial(),
+            pushes: of.pushes.as_ref().map(Pushes::twin),
+            settings: RwLock::new(of.settings()),
+            version: AtomicU64::new(of.version()),
+        }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

@@ -16,7 +16,6 @@ use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
-use super::transaction::ClientInput;
 use super::wrapping::Whole;
 use super::{Destination, Output, Settings, asserted, returning, session};
 use crate::association::{Bound, Ruling, Sent};
@@ -78,7 +77,7 @@ impl Proxy {
         // A NOTIFY that makes a dialog makes it first: only then it has legs to cross.
         let makes = matches!(bound.ruling(), Ruling::Inside(inside) if inside.seed.is_some());
         let mut track = makes.then(|| associations.commit(bound, &route.sent, now)).flatten();
-        let crossed = self.cross(bound, &route, &settings)?;
+        let crossed = self.cross(bound, &route, &settings, now)?;
         let recorded = match &crossed {
             Some(_) => None,
             None => self.route_tokens(bound, &route, now),
@@ -125,7 +124,7 @@ impl Proxy {
             register: register.map(Box::new),
             crossing: crossed.map(|crossed| crossed.into_crossing()),
             push: None,
-            own: false,
+            own: None,
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -296,7 +295,7 @@ impl Proxy {
             register: None,
             crossing: None,
             push: None,
-            own: false,
+            own: None,
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -318,11 +317,7 @@ impl Proxy {
         else {
             return Ok(());
         };
-        context.cancelled = true;
-        context.remaining.clear();
-        for place in 0..context.clients.len() {
-            self.tell_client(id, &mut context, place, ClientInput::Cancel, now);
-        }
+        self.cancel_context(id, &mut context, now);
         self.put_back(id, context);
         Ok(())
     }

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
-use super::bridging::OWN;
 use super::context::Context;
+use super::ending::{OWN, Purpose};
 use super::outgoing::{HOPS, Printed, other, put_via};
 use super::proxy::{Event, OwnBranch, Proxy};
 use super::{Destination, Settings};
@@ -32,7 +32,7 @@ use crate::authentication::aka_realm::Resync;
 use crate::gate::Lookup;
 use crate::identity::{Impi, Principal, Proof, Ptid};
 use crate::instant::Now;
-use crate::keys::push::naf::PushedKeys;
+use crate::keys::push::naf::{PushBounds, PushedKeys};
 use crate::keys::push::{
     ANSWER_FIELD, GPI_TYPE, GPL_TYPE, PushAnswer, PushRequest, UNDECIPHERABLE, answer_part,
 };
@@ -60,6 +60,14 @@ pub struct Pushes {
     pub lifetime: Duration,
 }
 
+impl Pushes {
+    /// The same without associations: what is asked of it changes nothing.
+    pub(super) fn twin(&self) -> Self {
+        let keys = PushedKeys::new(self.keys.profile(), PushBounds { ues: 1 });
+        Self { keys: Arc::new(keys), naf: self.naf.clone(), lifetime: self.lifetime }
+    }
+}
+
 /// What a context has to do with an association.
 #[derive(Debug)]
 pub(super) enum Pushing {
@@ -67,8 +75,6 @@ pub(super) enum Pushing {
     Waits(Impi, Whole),
     /// It went under one, by that number.
     Wrapped(Impi, Rand, u32),
-    /// It carries the GPI.
-    Key(u64),
 }
 
 /// A message as it would go if it did not have to be wrapped.
@@ -213,8 +219,8 @@ impl Proxy {
         let to = whole.to.clone();
         let octets = print_key(&settings, naf.fqdn(), whole, &branch, gpi, &ids);
         let Some(octets) = octets else { return false };
-        let mut context = Box::new(Context::own(Method::Message, flow, other(Side::Ue)));
-        context.push = Some(Box::new(Pushing::Key(number)));
+        let (side, purpose) = (other(Side::Ue), Purpose::Key(number));
+        let mut context = Box::new(Context::own(Method::Message, flow, side, purpose));
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         let printed = Printed { octets, via: Span::default() };
@@ -223,20 +229,21 @@ impl Proxy {
         true
     }
 
-    /// Step 4.
+    /// Step 4, if it was a GPI that was answered.
     pub(super) fn key_delivered(
         &mut self,
         context: &Context,
         response: &Message,
-        event: Event,
+        events: &[Event],
         now: Now,
     ) {
-        let (Some(Pushing::Key(number)), Event::Answer(status @ 200..)) =
-            (context.push.as_deref(), event)
-        else {
-            return;
-        };
-        let (number, pushes) = (*number, self.shared.pushes.clone());
+        let Some(Purpose::Key(number)) = context.own else { return };
+        let answer = events.iter().find_map(|event| match event {
+            Event::Answer(status @ 200..) => Some(*status),
+            Event::Answer(_) | Event::Gone { .. } => None,
+        });
+        let Some(status) = answer else { return };
+        let pushes = self.shared.pushes.clone();
         let (Some(keying), Some(pushes)) = (self.keyings.all.get_mut(&number), pushes) else {
             return;
         };
@@ -253,13 +260,6 @@ impl Proxy {
                 self.ask_for_key(number, Some((rand, auts)), now);
             }
             None => self.keying_over(number, now),
-        }
-    }
-
-    /// The GPI was not answered.
-    pub(super) fn key_lost(&mut self, context: &Context, now: Now) {
-        if let Some(Pushing::Key(number)) = context.push.as_deref() {
-            self.keying_over(*number, now);
         }
     }
 

@@ -31,7 +31,8 @@ use crate::clock;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::nbsp::answer::{self, Asked, Told};
 use crate::keys::nbsp::{ALPN, BODY_MAX};
-use crate::transport::tls::{self, ServerTls, Vouched};
+use crate::transport::tls::{self, ServerTls};
+use crate::transport::vouched::Vouched;
 
 /// Most requests at once on one connection.
 pub const STREAMS: u32 = 128;

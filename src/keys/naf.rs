@@ -16,8 +16,9 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::{Asking, KeyAnswer, KeyServer, KeySource, NafId, NafKey};
+use crate::authentication::principal_of;
 use crate::hashing::{Seeded, seeded};
-use crate::identity::Btid;
+use crate::identity::{Btid, Principal};
 use crate::instant::{Instant, Now};
 
 /// How long a no is remembered.
@@ -130,6 +131,17 @@ impl NafCache {
             self.put((btid.clone(), naf.clone()), Entry::No { forbidden: false, ends }, now);
         }
         held.len()
+    }
+
+    /// The B-TIDs whose keys prove somebody of whom `is` holds. Looks at every key.
+    pub fn btids_of(&self, is: impl Fn(&Principal) -> bool) -> Vec<Btid> {
+        let proves = |btid: &Btid, entry: &Entry| match entry {
+            Entry::Key { key, .. } => is(&principal_of(btid, key)),
+            Entry::No { .. } => false,
+        };
+        let has = |btid: &Btid, all: &OfBtid| all.iter().any(|(_, entry)| proves(btid, entry));
+        let found = self.table.iter().filter(|of| has(of.key(), of.value()));
+        found.map(|of| of.key().clone()).collect()
     }
 
     /// Drops what is over.
@@ -375,6 +387,20 @@ mod tests {
             assert!(matches!(answer, KeyAnswer::Unknown), "{stranger}");
         }
         assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn keys_are_found_by_whom_they_prove() {
+        let cache = cache(3, 2);
+        for btid in ["a", "b"] {
+            cache.insert(&name(btid), &naf(UaId::SIP_DIGEST), key(50), at(0));
+        }
+        cache.insert(&name("c"), &naf(UaId::SIP_DIGEST), KeyAnswer::Unknown, at(0));
+        // They have no other names.
+        let is = |principal: &Principal| *principal.name == *name("a").as_str();
+        assert_eq!(cache.btids_of(is), [name("a")]);
+        assert_eq!(cache.btids_of(|_| true).len(), 2);
+        assert!(cache.btids_of(|_| false).is_empty());
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub struct ServerSpec {
 pub struct ServerTls {
     alpn: &'static [u8],
     config: ArcSwap<ServerConfig>,
-    standing: Standing,
+    pub(super) standing: Standing,
 }
 
 impl ServerTls {
@@ -250,46 +250,6 @@ impl ServerTls {
         self.config.store(server_config(spec, self.alpn)?);
         self.standing.replace(spec.trust.clone());
         Ok(())
-    }
-}
-
-/// Whom a connection's certificate must satisfy for as long as it stands.
-#[derive(Clone, Debug)]
-pub(crate) enum Vouched {
-    /// A client's, at a listener, and whom it proved.
-    Client(Arc<ServerTls>, Chain, Option<Arc<Caller>>),
-    /// A server's, that we dialled.
-    Server(Arc<ClientTls>, Chain),
-}
-
-/// A chain as the handshake brought it, the peer's own certificate first.
-pub(crate) type Chain = Arc<[CertificateDer<'static>]>;
-
-impl Vouched {
-    /// A client's, if it showed a certificate.
-    pub(crate) fn client<S>(
-        tls: &Arc<ServerTls>,
-        stream: &server::TlsStream<S>,
-        greeted: &Greeted,
-    ) -> Option<Self> {
-        let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Self::Client(Arc::clone(tls), chain.into(), greeted.user.clone()))
-    }
-
-    /// A server's.
-    pub(crate) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
-        let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Self::Server(Arc::clone(tls), chain.into()))
-    }
-
-    /// Waits until it is no longer good; gives the reason.
-    pub(crate) async fn until_refused(&self) -> TlsRefusal {
-        match self {
-            Self::Client(tls, chain, user) => {
-                tls.standing.until_refused(chain, user.as_deref()).await
-            }
-            Self::Server(tls, chain) => tls.standing.until_refused(chain, None).await,
-        }
     }
 }
 
@@ -359,7 +319,7 @@ pub struct ClientTls {
     /// What is asked for in the handshake; nothing, as SIP over TLS never did.
     alpn: Option<&'static [u8]>,
     config: ArcSwap<ClientConfig>,
-    standing: Standing,
+    pub(super) standing: Standing,
 }
 
 impl ClientTls {

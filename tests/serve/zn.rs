@@ -410,3 +410,91 @@ fn a_server_that_lies_opens_no_door() {
     assert_eq!(register(&deceived, &key(20)), Ok(503), "the name in the certificate");
     let _ = fs::remove_dir_all(&folder);
 }
+
+/// Zh by configuration alone: subscribers in one process, the bootstrapping server in another, the edge in a third. A
+/// card out of step is put in step by the home; without the home nobody bootstraps, and with it again, everybody.
+#[test]
+fn subscribers_of_a_home_in_another_process_bootstrap() {
+    let (core, list) = (Core::start(), list());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-zh");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(&list, folder.join("subscribers.toml")).unwrap();
+    let run = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        let mut command = sipward();
+        command.arg("serve").arg("-c").arg(&path).stdout(Stdio::piped());
+        Running(command.spawn().unwrap())
+    };
+    let home = |at: &str| {
+        format!(
+            r#"
+[hss]
+subscribers = "subscribers.toml"
+[diameter]
+identity = "hss.example.net"
+realm = "home.example.net"
+listen = "{at}"
+[[diameter.peer]]
+host = "bsf.example.net"
+asks = "zh"
+tls = false
+from = "127.0.0.1"
+[danger]
+diameter_in_clear = true
+"#
+        )
+    };
+    let mut hss = run("hss.toml", &home("127.0.0.1:0"));
+    let [zh] = heard(hss.0.stdout.take().unwrap(), ["Diameter"]);
+    let bsf = format!(
+        r#"
+[bsf]
+name = "bsf.example.net"
+listen = "127.0.0.1:0"
+[diameter]
+identity = "bsf.example.net"
+realm = "home.example.net"
+listen = "127.0.0.1:0"
+[[diameter.peer]]
+host = "hss.example.net"
+serves = "zh"
+address = "{zh}"
+tls = false
+{CLEAR}
+[telemetry]
+metrics = "127.0.0.1:0"
+"#
+    );
+    let mut bsf = run("bsf.toml", &bsf);
+    let names = ["bootstrapping server", "Diameter", "page of metrics"];
+    let [ub, zn, page] = heard(bsf.0.stdout.take().unwrap(), names);
+    let edge = edge("zh-edge", &core, zn, "");
+    let keys = bootstrapped(ub, &list, 300).expect("a card out of step");
+    assert_eq!(register(&edge, &keys), Ok(200));
+    let heard_by_core = core.heard.lock().unwrap().clone();
+    let asserted = "P-Asserted-Identity: <sip:ue1@example.net>";
+    assert!(heard_by_core[0].contains(asserted), "the home's settings: {heard_by_core:?}");
+
+    drop(hss);
+    let away = bootstrapped(ub, &list, 300).unwrap_err();
+    assert!(away.contains("503"), "{away}");
+    let mut hss = run("hss.toml", &home(&zh.to_string()));
+    let [_] = heard(hss.0.stdout.take().unwrap(), ["Diameter"]);
+    while metrics(page, ["sipward_diameter_peers{interface=\"zh\"}"]) == [0] {}
+    let again = bootstrapped(ub, &list, 300).expect("the home is back");
+    assert_eq!(register(&edge, &again), Ok(200), "without a restart");
+    drop((bsf, hss));
+    let _ = fs::remove_dir_all(&folder);
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

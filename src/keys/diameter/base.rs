@@ -172,8 +172,8 @@ impl Local {
                     mandatory: true,
                 },
             };
-            // An example with a value of the least length.
-            let least: &[u8] = if example.kind == known::Kind::Number { &[0; 4] } else { &[] };
+            // An example of it, with zeroes for a value.
+            let least: &[u8] = if example.kind == known::Kind::Group { &[] } else { &[0; 4] };
             writer.group(&known::FAILED_AVP, |inside| {
                 inside.put(&example, least);
             });

@@ -9,7 +9,8 @@
 //!
 //! A question goes to the first neighbour that is open. It goes to the other one, once, with the T bit, if no answer
 //! comes in time, if the link falls silent or ends, or if the first says that it cannot deliver or is too busy.
-//! Dialling again waits a second, then twice as long each time, up to [`REDIAL_MAX`].
+//! Dialling again waits a second, then twice as long each time, up to [`REDIAL_MAX`]; a link that stood for a watchdog's
+//! time begins anew.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -84,8 +85,10 @@ pub struct Client {
 struct Neighbour {
     host: Arc<str>,
     state: State,
-    /// How often in a row it could not be had.
+    /// How often in a row it could not be had, or not for long.
     failures: u32,
+    /// Since when it is open.
+    opened: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,7 @@ impl Client {
             host: Arc::clone(host),
             state: State::Rests(now),
             failures: 0,
+            opened: None,
         });
         Self {
             local,
@@ -219,7 +223,7 @@ impl Client {
                 LinkOutput::Send(octets) => self.outputs.push_back(Output::Send(place, octets)),
                 LinkOutput::Open(_) => {
                     if let Some(peer) = self.peers.get_mut(place) {
-                        peer.failures = 0;
+                        peer.opened = Some(now);
                     }
                     self.up(place, now);
                 }
@@ -238,7 +242,12 @@ impl Client {
                 LinkOutput::Close(end) => {
                     self.outputs.push_back(Output::Close(place));
                     self.outputs.push_back(Output::Down(place, end));
+                    let long = self.pace.watchdog;
                     if let Some(peer) = self.peers.get_mut(place) {
+                        let stood = peer.opened.take().map(|opened| now.since(opened));
+                        if stood.is_some_and(|stood| stood >= long) {
+                            peer.failures = 0;
+                        }
                         peer.rest(now);
                     }
                     self.despair();

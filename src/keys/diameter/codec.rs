@@ -71,7 +71,7 @@ pub struct Message<'a> {
 }
 
 /// One AVP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avp<'a> {
     /// Its code.
     pub code: u32,
@@ -325,6 +325,13 @@ fn wide(octets: [u8; 3]) -> usize {
     octets.iter().fold(0, |length, octet| (length << 8) | usize::from(*octet))
 }
 
+impl std::fmt::Debug for Avp<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its value may be a key.
+        write!(f, "Avp({}, {}, {} octets)", self.code, self.vendor, self.value.len())
+    }
+}
+
 impl<'a> Avp<'a> {
     /// As Unsigned32 or Enumerated.
     ///
@@ -375,13 +382,39 @@ impl<'a> Avp<'a> {
 }
 
 /// A message being printed. Its octets are zeroed when they are dropped, since some of them are keys.
-#[derive(Debug)]
 pub struct Writer {
     octets: Zeroizing<Vec<u8>>,
 }
 
-/// A printed message.
-pub type Printed = Zeroizing<Vec<u8>>;
+/// A printed message. Its octets are zeroed when they are dropped, and not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Printed(Zeroizing<Vec<u8>>);
+
+impl std::ops::Deref for Printed {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Printed {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl From<Vec<u8>> for Printed {
+    fn from(octets: Vec<u8>) -> Self {
+        Self(octets.into())
+    }
+}
+
+impl std::fmt::Debug for Printed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Printed({} octets)", self.0.len())
+    }
+}
 
 impl Writer {
     /// Begins a message.
@@ -435,7 +468,7 @@ impl Writer {
         if let Some(place) = self.octets.get_mut(1..4) {
             place.copy_from_slice(&length);
         }
-        std::mem::take(&mut self.octets)
+        Printed(self.octets)
     }
 
     fn head(&mut self, of: &Definition, length: usize) {

@@ -23,7 +23,8 @@ use super::link::{Input, Link, Output, Pace};
 use super::way::{Connection, QUEUE_MAX, carry};
 use crate::clock;
 use crate::instant::Now;
-use crate::transport::tls::{ServerTls, Vouched, accept};
+use crate::transport::tls::{ServerTls, accept};
+use crate::transport::vouched::Vouched;
 
 /// Most connections.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -94,7 +95,7 @@ impl Door {
         Self { local, tls, guests, pace, serve, asked, open }
     }
 
-    /// Serves `listener` until `stop` changes.
+    /// Serves `listener` until `stop` changes, and then until all have parted.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -102,7 +103,7 @@ impl Door {
             let accepted =
                 async { (places.clone().acquire_owned().await, listener.accept().await) };
             let (place, accepted) = tokio::select! {
-                _ = stop.changed() => return,
+                _ = stop.changed() => break,
                 accepted = accepted => accepted,
             };
             let Ok((stream, from)) = accepted else {
@@ -121,6 +122,10 @@ impl Door {
                 drop(place);
             });
         }
+        drop(listener);
+        // Until all have parted; whoever asked for the stop has no more patience than he has.
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        drop(places.acquire_many(all).await);
     }
 
     fn turn_away(&self, from: SocketAddr, why: &io::Error) {

@@ -21,6 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::base::{Capabilities, Local, capabilities};
 #[cfg(doc)]
 use super::codec::MESSAGE_MAX;
@@ -119,7 +121,6 @@ pub enum End {
 pub struct Ended;
 
 /// One connection.
-#[derive(Debug)]
 pub struct Link {
     local: Arc<Local>,
     /// Ours, on this connection.
@@ -131,7 +132,7 @@ pub struct Link {
     /// When the state's patience ends.
     deadline: Instant,
     /// The octets of a message that is not whole.
-    held: Printed,
+    held: Zeroizing<Vec<u8>>,
     /// Requests under way, by Hop-by-Hop Identifier.
     pending: HashMap<u32, Pending>,
     /// The same, by when they are given up.
@@ -147,6 +148,13 @@ struct Pending {
     command: u32,
     end: u32,
     ends: Instant,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What is held may be a key.
+        write!(f, "Link({:?}, {} under way)", self.state, self.pending.len())
+    }
 }
 
 /// Where a link stands.
@@ -211,7 +219,7 @@ impl Link {
             pace,
             state: State::AwaitsCer,
             deadline: now + pace.greeting,
-            held: Printed::default(),
+            held: Zeroizing::default(),
             pending: HashMap::new(),
             order: BTreeSet::new(),
             hop: seed.0,
@@ -323,7 +331,7 @@ impl Link {
     /// Any message shows that the other end lives.
     fn heard(&mut self, now: Instant) {
         match self.state {
-            State::Open { asked: false } => self.deadline = now + self.pace.watchdog,
+            State::Open { .. } => self.deadline = now + self.pace.watchdog,
             State::Silent => {
                 self.state = State::Open { asked: false };
                 self.deadline = now + self.pace.watchdog;

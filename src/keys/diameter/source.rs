@@ -150,3 +150,142 @@ impl Desk {
         Ok(zh::answer(&self.local, message, &impi, &found))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::{Impi, Impu};
+    use crate::keys::UaId;
+    use crate::keys::bootstrap::{BsfConfig, NafGrant, UaGrant};
+    use crate::keys::diameter::base::{Verdict, verdict};
+    use crate::keys::milenage::Milenage;
+    use crate::keys::sqn::{Sqn, SqnGenerator};
+    use crate::keys::subscribers::{Card, Subscriber};
+    use crate::keys::vector::Algorithms;
+
+    fn local(host: &str) -> Arc<Local> {
+        Arc::new(Local {
+            host: host.into(),
+            realm: "example.net".into(),
+            product: "sipward".into(),
+            applications: vec![known::ZN, known::ZH],
+            state_id: 1,
+        })
+    }
+
+    fn desk() -> Desk {
+        let subscriber = Subscriber {
+            impi: Impi::new("ue1@example.net").unwrap(),
+            algorithms: Algorithms::Milenage(Milenage::with_opc(&[5; 16], &[6; 16])),
+            amf: [0x80, 0],
+            sqn: SqnGenerator::new(Sqn::default()),
+            impus: Arc::from([Impu::new("sip:ue1@example.net").unwrap()]),
+            key_lifetime: None,
+            barred: false,
+            card: Card::Gba,
+            uss: Arc::from([]),
+        };
+        let grant = NafGrant {
+            host: "naf1.example.net".into(),
+            fqdns: vec!["naf1.example.net".into()],
+            protocols: vec![UaGrant::Exact(UaId::SIP_DIGEST)],
+            sees_impi: false,
+            sees_identities: true,
+        };
+        let config = BsfConfig::new("bsf.example.net");
+        let bsf = Bsf::new(config, vec![subscriber], vec![grant], [7; 32]).unwrap();
+        let peers = [("naf1.example.net", Asks::Zn), ("bsf9.example.net", Asks::Zh)];
+        let peers = peers.into_iter().map(|(host, asks)| (host.into(), asks)).collect();
+        Desk { local: local("bsf.example.net"), bsf: Arc::new(bsf), peers }
+    }
+
+    fn key_of(host: &str, naf: &str, ua: UaId) -> Printed {
+        let question = zn::Question {
+            session: "s;1;1".into(),
+            realm: "example.net".into(),
+            host: None,
+            btid: Btid::new("x@bsf.example.net").unwrap(),
+            naf: NafId::new(naf, ua),
+            services: vec![],
+            form: ServiceForm::Text,
+        };
+        question.print(&local(host), 1)
+    }
+
+    fn vector_of(impi: &str) -> Printed {
+        let question = zh::Question {
+            session: "s;1;1".into(),
+            realm: "example.net".into(),
+            impi: Impi::new(impi).unwrap(),
+            resync: None,
+        };
+        question.print(&local("bsf9.example.net"), 1)
+    }
+
+    /// TS 33.220 clause 4.5.3: whose names and protocols a NAF may ask for is written down, and who it is was proved.
+    #[test]
+    fn each_peer_gets_what_its_entry_grants() {
+        use Verdict::{Base, Experimental};
+        let (desk, own, now) = (desk(), "naf1.example.net", Now::default());
+        let digest = UaId::SIP_DIGEST;
+        for (what, peer, request, expected) in [
+            ("its own", own, key_of(own, own, digest), Experimental(known::BTID_INVALID)),
+            (
+                "another name",
+                own,
+                key_of(own, "naf2.example.net", digest),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            (
+                "another protocol",
+                own,
+                key_of(own, own, UaId::LOCSIP),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            ("TMPI", own, key_of(own, own, UaId::TMPI), Experimental(known::NOT_AUTHORIZED)),
+            (
+                "in another's name",
+                own,
+                key_of("naf2.example.net", own, digest),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            (
+                "a BSF for keys",
+                "bsf9.example.net",
+                key_of("bsf9.example.net", own, digest),
+                Base(known::AUTHORIZATION_REJECTED),
+            ),
+            (
+                "a NAF for vectors",
+                own,
+                vector_of("ue1@example.net"),
+                Base(known::AUTHORIZATION_REJECTED),
+            ),
+            ("a vector", "bsf9.example.net", vector_of("ue1@example.net"), Base(known::SUCCESS)),
+            (
+                "nobody's vector",
+                "bsf9.example.net",
+                vector_of("ue2@example.net"),
+                Experimental(known::IDENTITY_UNKNOWN),
+            ),
+        ] {
+            let message = Message::parse(&request).unwrap();
+            let answer = desk.answer(peer, &message, now);
+            let answer = Message::parse(&answer).unwrap();
+            assert_eq!(verdict(&answer), Ok(expected), "{what}");
+            assert_eq!((answer.header.hop, answer.header.end), (0, 1), "{what}");
+        }
+        // V-139: ten vectors of a name in a minute, then a pause.
+        let request = vector_of("ue1@example.net");
+        let message = Message::parse(&request).unwrap();
+        let ask = |now| {
+            let printed = desk.answer("bsf9.example.net", &message, now);
+            verdict(&Message::parse(&printed).unwrap())
+        };
+        let given = (0..12).filter(|_| ask(now) == Ok(Base(known::SUCCESS))).count();
+        assert_eq!(given, 9, "one was given before");
+        assert_eq!(ask(now + Duration::from_secs(60)), Ok(Base(known::SUCCESS)));
+    }
+}

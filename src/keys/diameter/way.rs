@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::codec::Printed;
-use crate::transport::tls::{ClientTls, Vouched};
+use crate::transport::tls::ClientTls;
+use crate::transport::vouched::Vouched;
 
 /// Most messages that wait to be sent on one connection.
 pub const QUEUE_MAX: usize = 256;

@@ -45,6 +45,12 @@ pub struct Server {
     pub port: u16,
 }
 
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// How servers are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

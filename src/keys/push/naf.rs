@@ -137,6 +137,11 @@ impl PushedKeys {
         Self { profile, bounds, held: Mutex::default(), answers, noted: Noted::default() }
     }
 
+    /// How its messages are written down.
+    pub fn profile(&self) -> Arc<dyn Profile> {
+        Arc::clone(&self.profile)
+    }
+
     /// What happened so far.
     pub fn noted(&self) -> &Noted {
         &self.noted
