@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -27,12 +28,16 @@ use crate::enabler::own::{Line, Own};
 use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
-use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
+use crate::forward::{
+    self, Bindings, Connections, Listener, Pushes, Resolved, Shared, Tokens, asserted,
+};
 use crate::gate::Gate;
 use crate::identity::{Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
-use crate::keys::{KeyServer, KeySource, VectorSource};
+use crate::keys::push::naf::{PushBounds, PushedKeys};
+use crate::keys::push::{Profile, PushSource, p1::P1};
+use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -138,6 +143,12 @@ pub struct Plan {
     pub locsip_domains: Vec<String>,
     /// Stage 6, push.
     pub push: Push,
+    /// For whom keys of associations that are pushed are, and whom to ask for them.
+    pub push_infos: Option<(NafId, Arc<dyn PushSource>)>,
+    /// How push info is written down, and what is wrapped.
+    pub push_profile: Arc<dyn Profile>,
+    /// How long an association is asked for.
+    pub push_lifetime: Duration,
     /// Stage 6, classes of the operator's own: their signs and their policies.
     pub own: Vec<(Vec<Line>, Own)>,
     /// Whether stage 6 only tells of what it would refuse.
@@ -211,6 +222,9 @@ impl Plan {
             locsip_groups: Vec::new(),
             locsip_domains: Vec::new(),
             push: Push::default(),
+            push_infos: None,
+            push_profile: Arc::new(P1),
+            push_lifetime: Duration::from_secs(3600),
             own: Vec::new(),
             enablers_observe: false,
             timings: Timings::default(),
@@ -384,8 +398,13 @@ impl Plan {
         let tokens = Tokens::new(clock::random());
         let connections: Arc<dyn Connections> = Arc::<Flows>::clone(flows);
         let gate = Arc::new(gate);
+        let pushes = self.push_infos.map(|(naf, _)| {
+            let keys = PushedKeys::new(self.push_profile, PushBounds::default());
+            Pushes { keys: Arc::new(keys), naf, lifetime: self.push_lifetime }
+        });
         let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
-        (Arc::new(shared.hiding_with(hidden.finalize().into())), known)
+        let shared = shared.hiding_with(hidden.finalize().into()).with_pushes(pushes);
+        (Arc::new(shared), known)
     }
 
     /// Binds the listeners and starts the edge.
@@ -399,6 +418,7 @@ impl Plan {
         let names = self.bsf_names.iter().map(String::as_str);
         let keys = Arc::new(NafCache::new(CacheBounds::default(), names));
         let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
+        let push_infos = self.push_infos.as_ref().map(|(_, source)| Arc::clone(source));
         let vectors = self.aka.as_ref().map(|(_, source)| Arc::clone(source));
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
@@ -424,6 +444,7 @@ impl Plan {
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
+            push_infos,
             psk: psk.clone(),
             watch,
         })?;

@@ -42,6 +42,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
+use crate::keys::push::PushSource;
 use crate::keys::{KeyServer, VectorSource, naf::NafCache};
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
@@ -92,6 +93,8 @@ pub struct EdgeSpec {
     pub key_source: Arc<dyn KeyServer>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
+    /// Whom to ask for push info, if what is pushed may be wrapped.
+    pub push_infos: Option<Arc<dyn PushSource>>,
     /// Keys that handshakes are made with, if any are.
     pub psk: Option<Arc<PskKeys>>,
     /// Who watches.

@@ -25,6 +25,7 @@ use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
+use crate::keys::push::PushRequest;
 use crate::refusal::{Answer, Refusal};
 use crate::transport::{Arrival, Side, Transport};
 use crate::wire::{Message, Method, Name, Reply};
@@ -96,6 +97,13 @@ pub enum Lookup {
         resync: Option<Resync>,
         /// Which request waits: each is challenged with a vector of its own.
         request: u64,
+    },
+    /// A key of an association that is pushed to a UE: no request waits for it in the gate, stage 7 does.
+    PushKey {
+        /// Whose, for whom, and until when.
+        asked: Box<PushRequest>,
+        /// Which of those that ask: each gets an answer of its own.
+        asker: u64,
     },
 }
 

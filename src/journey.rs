@@ -345,6 +345,9 @@ impl Journey {
                 Err(stop) => self.stop(stop, message, arrival),
             }
         }
+        if let Lookup::PushKey { asker, .. } = lookup {
+            self.proxy.push_answered(*asker, now);
+        }
         self.drain();
     }
 
@@ -464,6 +467,9 @@ impl Journey {
         }
         while let Some(hold) = self.proxy.poll_hold() {
             self.actions.push_back(Action::Hold(hold));
+        }
+        while let Some(lookup) = self.proxy.poll_lookup() {
+            self.actions.push_back(Action::Ask(lookup));
         }
     }
 

@@ -41,6 +41,7 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
             home: of.subscribers.is_none(),
             accept_auth: config.danger.bsf_accepts_auth,
             reveal_unknown: config.danger.bsf_reveals_unknown,
+            push: Arc::clone(&config.enablers.push_profile),
             ..BsfConfig::new(&of.name)
         },
         // Nobody bootstraps here, so the name is told to nobody.
@@ -86,7 +87,8 @@ fn grant(peer: &DiameterPeer) -> Option<NafGrant> {
     Some(granted.to(&peer.host))
 }
 
-/// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.
+/// What the edge may have keys for: SIP Digest, the classes with keys of their own, the handshakes that its
+/// listeners take, and what it pushes.
 fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
     let taken = config.listeners_with_psk().next();
     let handshakes = taken.into_iter().flat_map(|_| {
@@ -97,5 +99,6 @@ fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
         [suites, UaGrant::Exact(UaId::SHARED_KEY_TLS13)]
     });
     let digest = naf.ua_ids.iter().copied().chain(config.enablers.ids()).map(UaGrant::Exact);
-    digest.chain(handshakes).collect()
+    let pushed = [UaGrant::Exact(UaId::PUSH_LAYER)];
+    digest.chain(handshakes).chain(pushed).collect()
 }

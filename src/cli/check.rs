@@ -22,7 +22,7 @@ use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 3] = ["bearer tokens", "GBA Push", "shared state"];
+const NOT_OFFERED: [&str; 2] = ["bearer tokens", "shared state"];
 
 /// The arguments of `sipward check`.
 #[derive(Debug, clap::Args)]
@@ -322,7 +322,11 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
         servers.iter().map(|(application, groups)| format!("{application} of {}", names(groups)));
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
-        services.push(("push", push));
+        let enablers = &config.enablers;
+        let wraps = enablers.push.wraps && config.authentication.gba && config.bsf.is_some();
+        let profile = enablers.push_profile.name();
+        let wrapped = format!("; wrapped ({profile}) to devices with cards and no secure flow");
+        services.push(("push", if wraps { push + &wrapped } else { push }));
     }
     services
 }

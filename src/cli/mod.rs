@@ -70,6 +70,7 @@ mod endings;
 pub mod init;
 mod nbsp;
 mod plan;
+mod pushed;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;

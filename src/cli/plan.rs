@@ -18,9 +18,10 @@ use crate::enabler::own::{Line, Own};
 use crate::enabler::reg::Reg;
 use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
-use crate::keys::bootstrap::Bsf;
+use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
-use crate::keys::{KeyServer, VectorSource};
+use crate::keys::push::PushSource;
+use crate::keys::{KeyServer, NafId, UaId, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -124,9 +125,17 @@ pub(super) fn plan(
         }
         _ => None,
     };
+    let push_infos = match (&config.naf, &bsf) {
+        (Some(naf), Some(bsf)) if config.authentication.gba && config.bsf.is_some() => {
+            let of = NafId::new(&naf.fqdn, UaId::PUSH_LAYER);
+            let source: Arc<dyn PushSource> = Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn));
+            Some((of, source))
+        }
+        _ => None,
+    };
     let naf = match (&config.naf, keys) {
         (Some(naf), Some(source)) if config.authentication.gba => {
-            let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
+            let ua = naf.ua_ids.first().copied().unwrap_or(UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
             let source = match naf.association_lifetime {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
@@ -217,6 +226,9 @@ pub(super) fn plan(
         locsip_groups: config.enablers.locsip_groups.clone(),
         locsip_domains: config.enablers.locsip_domains.clone(),
         push: config.enablers.push.clone(),
+        push_infos,
+        push_profile: Arc::clone(&config.enablers.push_profile),
+        push_lifetime: config.enablers.push_lifetime,
         own: own(&config.enablers),
         enablers_observe: config.enablers.observe,
         timings: config.forward.timings,

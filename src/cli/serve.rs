@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::diameter::{Node, Tls};
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc, endings, nbsp};
+use super::{GOOD, NO, USAGE, auc, endings, nbsp, pushed};
 use crate::assembly::Running;
 use crate::association;
 use crate::config::reload::{Reloader, Report};
@@ -324,6 +324,7 @@ impl Service {
             metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
                 shared.bindings.len() as u64
             });
+            pushed::show(&metrics, &running.shared);
         }
         if let Some(node) = &self.node {
             node.show(&metrics);
@@ -474,6 +475,7 @@ impl Service {
             running.shared.gate.authentication.flows().sweep(now);
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
+            pushed::sweep(&running.shared, now);
         }
         if let Some((bsf, state)) = &self.bsf {
             bsf.sweep(now);

@@ -6,6 +6,7 @@
 //! Refuses: secrets on the command line; an edge that does not prove its name.
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
+mod pushes;
 mod stay;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -18,6 +19,7 @@ use clap::{Args as Clap, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zeroize::Zeroizing;
 
+use self::pushes::PushArgs;
 use self::stay::FlowArgs;
 use super::{GOOD, NO, USAGE};
 use crate::authentication::digest::Hash;
@@ -108,6 +110,15 @@ enum Command {
         /// A chat of OMA CPM in the place of a call: MSRP over TLS at this host
         #[arg(long, value_name = "HOST")]
         chat: Option<String>,
+    },
+    /// Push: what a server of the core does, and no device may
+    Push {
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        push: PushArgs,
+        /// To whom
+        uri: String,
     },
 }
 
@@ -219,7 +230,9 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
                 let done = match settings_of(who) {
-                    Ok(settings) => stay::run(settings, flows, more, out).await,
+                    Ok(settings) => {
+                        stay::run(settings, flows, more, who.impi.as_deref(), out).await
+                    }
                     Err(why) => Err(why),
                 };
                 return done.or_else(|why| writeln!(errors, "sipward ue: {why}").map(|()| NO));
@@ -264,6 +277,12 @@ async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> 
         | Command::Message { who, .. }
         | Command::Subscribe { who, .. }
         | Command::Call { who, .. } => who,
+        Command::Push { who, push, uri } => {
+            let mut settings = settings_of(who)?;
+            push.prove(&mut settings)?;
+            let ue = Ue::connect(settings).await?;
+            return Ok((push.send(&ue, uri).await?, None));
+        }
     };
     let mut settings = settings_of(who)?;
     if matches!(command, Command::Subscribe { location: true, .. }) {
@@ -280,7 +299,7 @@ async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> 
 
 async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
-        Command::Bootstrap(_) => Err("nothing to ask".into()),
+        Command::Bootstrap(_) | Command::Push { .. } => Err("nothing to ask".into()),
         Command::Register { expires, .. } => Ok(ue.register(*expires).await?),
         Command::Options { uri, .. } => Ok(ue.options(uri).await?),
         Command::Message { uri, text, cpm: false, .. } => Ok(ue.message(uri, text).await?),

@@ -14,12 +14,14 @@
 //!          RFC 7616.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::answer::{Answerer, Unanswerable};
 use super::draft::{Dialog, Draft, Voice};
+use super::pushed::{Pushed, Taken};
 use super::services::Referred;
 use crate::forward::context::{AnyClient, AnyServer, new_server};
 use crate::forward::timers::Timings;
@@ -28,6 +30,7 @@ use crate::forward::transaction::{
     ServerOutput,
 };
 use crate::instant::{Instant, Now};
+use crate::keys::push::ANSWER_FIELD;
 use crate::transport::{Flow, Transport};
 use crate::wire::{Message, Method, Name, Reply};
 
@@ -102,6 +105,8 @@ pub struct Agent {
     next: u64,
     /// Whether an INVITE is answered with 200.
     pub answers_calls: bool,
+    /// What pushes are taken with; without it a MESSAGE is a MESSAGE.
+    pub pushed: Option<Arc<Pushed>>,
 }
 
 impl Agent {
@@ -128,6 +133,7 @@ impl Agent {
             seed,
             next: 1,
             answers_calls: true,
+            pushed: None,
         }
     }
 
@@ -348,6 +354,7 @@ impl Agent {
                 let tag = self.fresh("u");
                 self.answer(&key, &message, 486, &tag, now);
             }
+            Method::Message if self.take_push(&key, &message, now) => return,
             Method::Message | Method::Notify | Method::Options | Method::Info | Method::Cancel => {
                 self.answer(&key, &message, 200, "", now);
             }
@@ -362,6 +369,27 @@ impl Agent {
             _ => self.answer(&key, &message, 405, "", now),
         }
         self.events.push_back(Event::Incoming(Box::new(message)));
+    }
+
+    /// Answers a MESSAGE that is a push; `false` if it is none.
+    fn take_push(&mut self, key: &ServerKey, message: &Message, now: Now) -> bool {
+        let secure = self.transport.is_secure();
+        let taken = self.pushed.as_ref();
+        let taken = taken.and_then(|pushed| pushed.receive(message, secure, now.wall));
+        let Some(Taken { status, says }) = taken else { return false };
+        let tag = self.fresh("u");
+        let mut reply = Reply::to(message, status).to_tag(tag.as_bytes());
+        if let Some(says) = says {
+            reply = reply.field(ANSWER_FIELD, |value| {
+                value.put(&says);
+            });
+        }
+        let octets = reply.octets().map(Bytes::from);
+        if let (Some(octets), Some(mut server)) = (octets, self.servers.remove(key)) {
+            server.handle(ServerInput::Respond { status, octets }, now.mono);
+            self.drain_server(*key, server);
+        }
+        true
     }
 
     /// An INVITE: it is answered, in the place of the call that it names, if it names one.

@@ -22,6 +22,7 @@ use super::answer::Credential;
 use super::draft::Draft;
 use super::keeping::Kept;
 use super::phone::{Phone, shared};
+use super::pushed::Pushed;
 use super::services::{self, Referred};
 use super::ws::{self, Line as WsLine};
 use crate::authentication::digest::Hash;
@@ -142,6 +143,18 @@ impl Ue {
     ///
     /// [`UeError::Connect`], [`UeError::Tls`].
     pub async fn connect(settings: UeSettings) -> Result<Self, UeError> {
+        Self::connect_with(settings, None).await
+    }
+
+    /// The same; what is pushed is taken with `pushed`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ue::connect`].
+    pub async fn connect_with(
+        settings: UeSettings,
+        pushed: Option<Arc<Pushed>>,
+    ) -> Result<Self, UeError> {
         let any: SocketAddr =
             if settings.edge.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 8], 0).into() };
         let bind = settings.local.unwrap_or(any);
@@ -153,7 +166,7 @@ impl Ue {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 tokio::spawn(phone.run_datagrams(socket, inbox));
                 local
             }
@@ -161,7 +174,7 @@ impl Ue {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 phone.start_dtls(socket, inbox, &settings).await?;
                 local
             }
@@ -169,7 +182,7 @@ impl Ue {
                 let stream = TcpStream::connect(settings.edge).await.map_err(UeError::Connect)?;
                 stream.set_nodelay(true).map_err(UeError::Connect)?;
                 let local = stream.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 if settings.transport == Transport::Tcp {
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else if settings.transport == Transport::Ws {

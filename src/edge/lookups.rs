@@ -97,14 +97,23 @@ impl Desk {
         }
     }
 
-    /// Makes a vector, and puts it where the resumed request looks for it.
+    /// Makes a vector or push info, and puts it where who waits for it looks.
     fn vector(&self, lookup: &Lookup) {
-        let Lookup::AkaVector { impi, resync, .. } = lookup else { return };
-        let now = clock::now();
-        let realm = self.spec.shared.gate.authentication.aka();
-        if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {
-            let rand = Rand(clock::random());
-            realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
+        let (now, rand) = (clock::now(), Rand(clock::random()));
+        let shared = &self.spec.shared;
+        match lookup {
+            Lookup::NafKey { .. } => {}
+            Lookup::AkaVector { impi, resync, .. } => {
+                let realm = shared.gate.authentication.aka();
+                if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {
+                    realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
+                }
+            }
+            Lookup::PushKey { asked, asker } => {
+                if let (Some(source), Some(pushes)) = (&self.spec.push_infos, &shared.pushes) {
+                    pushes.keys.put(*asker, source.push_info(asked, rand, now), now);
+                }
+            }
         }
     }
 

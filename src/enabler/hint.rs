@@ -16,6 +16,7 @@
 use super::body::{cpim, filter, media, multipart};
 use super::service::{class_of_application, class_of_service, class_of_tag};
 use super::{Class, own};
+use crate::keys::push::{GPI_TYPE, GPL_TYPE};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, GroupId, Side};
 use crate::wire::features::Claim;
@@ -46,16 +47,14 @@ pub struct Unfit {
     pub refusal: Refusal,
 }
 
-const PUSH_TAG: &str = "+g.oma.pusheventapp";
+/// What a push is known by in Accept-Contact.
+pub const PUSH_TAG: &str = "+g.oma.pusheventapp";
 const LOCSIP_TAG: &str = "+g.oma.locsip";
 const ICSI_TAG: &str = "+g.3gpp.icsi-ref";
 const IARI_TAG: &str = "+g.3gpp.iari-ref";
 /// What no UE may send, whatever it is wrapped in.
-pub const PUSH_TYPES: [&str; 3] = [
-    "application/vnd.oma.push",
-    "application/vnd.omaloc-supl-init",
-    "application/vnd.3gpp.gba.gpi",
-];
+pub const PUSH_TYPES: [&str; 4] =
+    ["application/vnd.oma.push", "application/vnd.omaloc-supl-init", GPI_TYPE, GPL_TYPE];
 
 /// Claims as they are found.
 #[derive(Debug)]

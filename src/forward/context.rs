@@ -20,6 +20,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput,
     ServerInvite, ServerKey, ServerOutput,
 };
+use super::wrapping::Pushing;
 use super::{Destination, Settings};
 use crate::association::trial::Twins;
 use crate::association::{Responder, Track};
@@ -50,6 +51,8 @@ pub(super) struct Context {
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
     pub(super) crossing: Option<Box<Crossing>>,
+    /// What it has to do with an association that is pushed.
+    pub(super) push: Option<Box<Pushing>>,
     /// What it is for if it is a request of our own: nobody waits for its answer.
     pub(super) own: Option<Purpose>,
     pub(super) cancelled: bool,
@@ -83,6 +86,7 @@ impl Context {
             track: None,
             register: None,
             crossing: None,
+            push: None,
             own: Some(purpose),
             cancelled: false,
             unavailable: false,
@@ -111,6 +115,8 @@ impl Context {
             track: self.track,
             register: self.register.clone(),
             crossing: crossing.map(|crossing| Box::new(crossing.twin(twins, ongoing))),
+            // Associations are left alone: a trial wraps nothing, and reads no receipt.
+            push: None,
             own: self.own.as_ref().map(|own| own.twin(twins)),
             cancelled: self.cancelled,
             unavailable: self.unavailable,

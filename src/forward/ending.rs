@@ -38,6 +38,8 @@ pub(super) enum Purpose {
     Farewell,
     /// To ask whether there is still a call.
     Question(Arc<Bridge>),
+    /// To bring a UE the key of an association, for the pushes that wait under that number.
+    Key(u64),
 }
 
 impl Purpose {
@@ -46,6 +48,7 @@ impl Purpose {
         match self {
             Self::Farewell => Self::Farewell,
             Self::Question(bridge) => Self::Question(twins.bridge(bridge)),
+            Self::Key(number) => Self::Key(*number),
         }
     }
 }
@@ -164,7 +167,16 @@ impl Proxy {
     ///
     /// Source: RFC 4028 section 10: without an answer, and for 408 and 481, the session is over.
     pub(super) fn own_ended(&mut self, context: &Context, events: &[Event], now: Now) {
-        let Some(Purpose::Question(bridge)) = &context.own else { return };
+        let bridge = match &context.own {
+            Some(Purpose::Question(bridge)) => bridge,
+            Some(Purpose::Key(number)) => {
+                if events.iter().any(|event| matches!(event, Event::Gone { .. })) {
+                    self.keying_over(*number, now);
+                }
+                return;
+            }
+            Some(Purpose::Farewell) | None => return,
+        };
         for event in events {
             match event {
                 Event::Answer(..200) => {}
@@ -264,4 +276,4 @@ fn reason(why: Why) -> &'static str {
 /// Why one ends that was cancelled and answered at once.
 const LATE: &str = "SIP;cause=487;text=\"Request Terminated\"";
 /// The end of branches of our own requests: they go to where nothing comes back from.
-const OWN: &LoopPart = b"00000000";
+pub(super) const OWN: &LoopPart = b"00000000";

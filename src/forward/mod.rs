@@ -30,6 +30,7 @@ pub mod token;
 pub mod topology;
 pub mod transaction;
 mod trial;
+mod wrapping;
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -45,6 +46,7 @@ pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
 pub use topology::Topology;
+pub use wrapping::Pushes;
 
 use crate::association::trial::Twins;
 use crate::enabler::ClassSet;
@@ -179,6 +181,8 @@ pub struct Shared {
     pub resting: Resting,
     /// Bridged requests outside dialogs that are under way.
     pub ongoing: b2bua::Ongoing,
+    /// What is pushed to UEs without a secure flow is wrapped with; `None`: it does not go.
+    pub pushes: Option<Pushes>,
     settings: RwLock<Arc<Settings>>,
     /// How often they were replaced.
     version: AtomicU64,
@@ -203,6 +207,7 @@ impl Shared {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
+        let pushes = None;
         let topology = Topology::new(tokens.other_secret());
         Self {
             gate,
@@ -213,9 +218,16 @@ impl Shared {
             connections,
             resting,
             ongoing,
+            pushes,
             settings,
             version,
         }
+    }
+
+    /// The same, which wraps what it may not send in the clear.
+    #[must_use]
+    pub fn with_pushes(self, pushes: Option<Pushes>) -> Self {
+        Self { pushes, ..self }
     }
 
     /// The same, with what is kept from UEs sealed under `secret`, which outlives this process.
@@ -236,6 +248,7 @@ impl Shared {
             connections: Arc::clone(&of.connections),
             resting: of.resting.twin(),
             ongoing: of.ongoing.trial(),
+            pushes: of.pushes.as_ref().map(Pushes::twin),
             settings: RwLock::new(of.settings()),
             version: AtomicU64::new(of.version()),
         }

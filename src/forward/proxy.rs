@@ -32,6 +32,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
 };
+use super::wrapping::Keyings;
 use super::{Destination, Output, Settings, Shared};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
@@ -66,6 +67,7 @@ pub struct Proxy {
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
     pub(super) holds: VecDeque<Hold>,
+    pub(super) keyings: Keyings,
     /// How often requests were taken back, when this worker looked last.
     pub(super) taken_back: u64,
 }
@@ -133,6 +135,7 @@ impl Proxy {
             next: 0,
             outputs: VecDeque::new(),
             holds: VecDeque::new(),
+            keyings: Keyings::default(),
             taken_back: 0,
         }
     }
@@ -384,7 +387,10 @@ impl Proxy {
         let mut due: SmallVec<[u64; 16]> = SmallVec::new();
         self.wheel.expire(now.mono, |id| due.push(id));
         for id in due {
-            let Some(mut context) = self.contexts.remove(&id) else { continue };
+            let Some(mut context) = self.contexts.remove(&id) else {
+                self.keying_over(id, now);
+                continue;
+            };
             context.timer = None;
             if context
                 .server

@@ -21,6 +21,7 @@ use super::transaction::{ClientInput, ClientKey, ServerInput};
 use super::{Destination, Output, Settings, asserted, precheck, returning, session};
 use crate::association::{Responder, Track};
 use crate::instant::Now;
+use crate::keys::push::UNDECIPHERABLE;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::{Edits, Message, Name, device};
@@ -126,7 +127,14 @@ impl Proxy {
             return Ok(passed);
         }
         if context.own.is_some() {
+            self.key_delivered(context, response, &events, now);
             self.own_ended(context, &events, now);
+            return Ok(passed);
+        }
+        let unwrapped = self.take_receipt(context, response, now);
+        let response = unwrapped.as_ref().unwrap_or(response);
+        if unwrapped.is_some() && response.status() == Some(UNDECIPHERABLE) {
+            self.give_up_push(context, now);
             return Ok(passed);
         }
         for event in events {

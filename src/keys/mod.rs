@@ -17,6 +17,7 @@ pub mod naf;
 #[cfg(feature = "http")]
 pub mod nbsp;
 pub mod psk;
+pub mod push;
 pub mod servers;
 pub mod sqn;
 pub mod subscribers;
@@ -97,6 +98,10 @@ impl UaId {
     pub const TMPI: Self = Self([1, 0, 0, 1, 0]);
     /// 3GPP: TLS 1.3 with a shared key, TS 33.222 clause 5.4.0.2.
     pub const SHARED_KEY_TLS13: Self = Self([1, 0, 0, 0, 7]);
+    /// 3GPP: Generic Push Layer, TS 33.224.
+    pub const PUSH_LAYER: Self = Self([1, 0, 0, 0, 5]);
+    /// Private: what protects the push info of profile P1. No NAF's.
+    pub const PUSH_INFO_P1: Self = Self([0xFF, 0, 0, 0, 1]);
 
     /// 3GPP: TLS up to 1.2 with that cipher suite, with a shared key or with Digest inside.
     pub const fn tls(suite: u16) -> Self {
@@ -116,6 +121,13 @@ impl NafId {
     pub fn new(fqdn: &str, ua: UaId) -> Self {
         let fqdn = fqdn.strip_suffix('.').unwrap_or(fqdn).to_ascii_lowercase();
         Self { fqdn: fqdn.into(), ua }
+    }
+
+    /// From [`Self::octets`]; `None` if what precedes the identifier is no name in small letters.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let (fqdn, ua) = octets.split_last_chunk::<5>()?;
+        let naf = Self::new(std::str::from_utf8(fqdn).ok()?, UaId(*ua));
+        (!fqdn.is_empty() && naf.fqdn.as_bytes() == fqdn).then_some(naf)
     }
 
     /// The name that the UE dialled.

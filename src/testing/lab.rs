@@ -31,8 +31,8 @@ use crate::enabler::{Class, ClassSet, Enablers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
 use crate::forward::{
-    self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
-    timers::Timings,
+    self, Bindings, Connections, Destination, Listener, Proxy, Pushes, Resolved, Shared, Tokens,
+    asserted, timers::Timings,
 };
 use crate::gate::{Gate, Lookup};
 use crate::identity::{Btid, Impi, Impu, Realm};
@@ -100,6 +100,8 @@ pub struct LabSettings {
     pub observe: bool,
     /// Stage 7.
     pub forward: forward::Settings,
+    /// What pushes are wrapped with.
+    pub pushes: Option<Pushes>,
     /// Addresses of the core's servers, in order.
     pub core: Vec<&'static str>,
 }
@@ -186,6 +188,7 @@ impl Default for LabSettings {
                 bridged: ClassSet::default(),
                 hides: false,
             },
+            pushes: None,
             core: vec!["203.0.113.10:5060"],
         }
     }
@@ -360,14 +363,15 @@ impl Lab {
             tag_key: [4; 16],
         };
         let gone = Arc::new(ClosedOnes::default());
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             Arc::new(gate),
             Bindings::new(10_000, later.saturating_add(1)),
             Tokens::new([5; 32]),
             Arc::new(Core(settings.core)),
             Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
-        ));
+        );
+        let shared = Arc::new(shared.with_pushes(settings.pushes));
         let mut seed = [6; 32];
         seed.iter_mut().zip(later.to_be_bytes()).for_each(|(octet, other)| *octet ^= other);
         let proxy = Proxy::new(Arc::clone(&shared), 0, seed, [7; 16]);

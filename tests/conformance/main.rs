@@ -39,6 +39,7 @@ mod ts29109;
 mod ts29309;
 mod ts33220;
 mod ts33220_ub;
+mod ts33223;
 mod ts35206;
 mod ts35231;
 mod vectors;

@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "src/client/info.rs",
     "src/client/draft.rs",
     "src/client/keeping.rs",
+    "src/client/pushed.rs",
     "src/client/register.rs",
     "src/client/services.rs",
     "src/testing/",

@@ -23,6 +23,7 @@ mod outbound;
 mod phone;
 mod policy;
 mod proofs;
+mod pushes;
 mod scene;
 mod tokens;
 mod transfer;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::admission::rate::Rate;
 use crate::authentication::aka::{AkaAlgorithm, AkaVersion};
 use crate::identity::Realm;
+use crate::keys::push::Profile;
+use crate::keys::push::p1::P1;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct BsfConfig {
     pub max_challenges: usize,
     /// Most sessions.
     pub max_sessions: usize,
+    /// How push info is written down.
+    pub push: Arc<dyn Profile>,
 }
 
 impl BsfConfig {
@@ -65,6 +69,7 @@ impl BsfConfig {
             home: false,
             max_challenges: 16_384,
             max_sessions: 400_000,
+            push: Arc::new(P1),
         }
     }
 }

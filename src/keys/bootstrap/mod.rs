@@ -19,6 +19,7 @@ mod grant;
 mod home;
 mod message;
 mod pace;
+mod push;
 mod run;
 mod sessions;
 
@@ -35,6 +36,7 @@ pub use config::{BsfConfig, BsfUnfit};
 pub use grant::{LocalNaf, NafGrant, NafRefusal, UaGrant};
 pub use home::{Home, HomeAnswer, HomeQuestion, UbStep};
 pub use message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
+pub use push::{NoPush, PUSHES_PER_MINUTE};
 pub use sessions::PER_IMPI;
 
 use self::challenges::Challenges;
@@ -44,7 +46,7 @@ use super::derivation::derive_ks_naf;
 use super::milenage::Milenage;
 use super::subscribers::Subscriber;
 use super::vector::Algorithms;
-use super::{NafId, NafKey};
+use super::{NafId, NafKey, Rand};
 use crate::admission::rate::Bucket;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
@@ -84,6 +86,9 @@ struct Record {
     subscriber: Subscriber,
     moves: Moves,
     vouched: u64,
+    /// Those of the moves that were pushed, and the challenge pushed last.
+    pushes: Moves,
+    pushed: Option<Rand>,
 }
 
 impl Bsf {
@@ -137,13 +142,14 @@ impl Bsf {
         let mut before = std::mem::take(&mut state.subscribers);
         for subscriber in subscribers {
             let impi = subscriber.impi.clone();
-            let mut record = Record { vouched: 0, moves: Moves::default(), subscriber };
+            let mut record = Record::new(subscriber);
             if let Some(known) = before.remove(&impi) {
                 if known.subscriber.sqn.last() > record.subscriber.sqn.last() {
                     record.subscriber.sqn = known.subscriber.sqn;
                 }
                 record.moves = known.moves;
                 record.vouched = known.vouched;
+                record.pushes = known.pushes;
             }
             state.subscribers.insert(impi, record);
         }
@@ -246,6 +252,11 @@ impl fmt::Debug for Bsf {
 }
 
 impl Record {
+    fn new(subscriber: Subscriber) -> Self {
+        let (moves, pushes) = (Moves::default(), Moves::default());
+        Self { subscriber, moves, vouched: 0, pushes, pushed: None }
+    }
+
     fn is_due(&self) -> bool {
         let seq = self.subscriber.sqn.last().seq();
         seq.saturating_add(SQN_STRIDE / 2) > self.vouched
