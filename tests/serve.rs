@@ -8,6 +8,9 @@ mod admin;
 mod agreement;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[cfg(feature = "diameter")]
+#[path = "serve/nbsp.rs"]
+mod nbsp;
 #[path = "serve/outbound.rs"]
 mod outbound;
 #[allow(dead_code, reason = "it serves other tests too")]

@@ -32,7 +32,7 @@ struct Bsf {
 }
 
 /// Reads the addresses that a process says it listens at, in that order.
-fn heard<const N: usize>(out: ChildStdout, names: [&str; N]) -> [SocketAddr; N] {
+pub(super) fn heard<const N: usize>(out: ChildStdout, names: [&str; N]) -> [SocketAddr; N] {
     let mut said = BufReader::new(out).lines().map(Result::unwrap);
     names.map(|name| {
         let mark = format!("listening: {name} on ");
@@ -126,7 +126,7 @@ tls = {}
     })
 }
 
-fn list() -> PathBuf {
+pub(super) fn list() -> PathBuf {
     // A list such as `init` writes, for both processes.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-zn-list");
     let _ = fs::create_dir_all(&folder);
@@ -142,7 +142,11 @@ fn list() -> PathBuf {
 }
 
 /// Bootstraps at `ub`.
-fn bootstrapped(ub: SocketAddr, list: &Path, seen: u64) -> Result<Arc<Bootstrapped>, String> {
+pub(super) fn bootstrapped(
+    ub: SocketAddr,
+    list: &Path,
+    seen: u64,
+) -> Result<Arc<Bootstrapped>, String> {
     let subscriber = file::load(list).unwrap().remove(0);
     let mut card = Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; 32]));
     let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
@@ -152,7 +156,7 @@ fn bootstrapped(ub: SocketAddr, list: &Path, seen: u64) -> Result<Arc<Bootstrapp
 }
 
 /// Registers with a bootstrapped key; the status, or why there is none.
-fn register(edge: &Edge, keys: &Arc<Bootstrapped>) -> Result<u16, String> {
+pub(super) fn register(edge: &Edge, keys: &Arc<Bootstrapped>) -> Result<u16, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let keys = Arc::clone(keys);
