@@ -27,6 +27,8 @@ pub mod assembly;
     )
 )]
 pub mod association;
+#[cfg(feature = "edge")]
+pub mod audit;
 #[cfg_attr(
     not(test),
     deny(

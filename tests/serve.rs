@@ -6,6 +6,8 @@
 mod admin;
 #[path = "serve/agreement.rs"]
 mod agreement;
+#[path = "serve/audit.rs"]
+mod audit;
 #[path = "serve/crowd.rs"]
 mod crowd;
 #[cfg(feature = "diameter")]

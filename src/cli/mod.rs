@@ -8,6 +8,7 @@
 
 pub mod admin;
 mod auc;
+pub mod audit;
 pub mod check;
 pub mod demo;
 #[cfg(feature = "diameter")]
@@ -122,6 +123,8 @@ enum Command {
     Dialog(admin::DialogArgs),
     /// What the running edge would do with a message, and why; nothing comes of it
     Explain(admin::explain::Args),
+    /// Attack a SIP server of one's own, and report what came of it
+    Audit(Box<audit::Args>),
 }
 
 /// Runs the command that the process was given.
@@ -147,6 +150,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Sa(args) => admin::associations(args, out, errors),
         Command::Dialog(args) => admin::dialog(args, out, errors),
         Command::Explain(args) => admin::explain::run(args, out, errors),
+        Command::Audit(args) => audit::run(args, out, errors),
     };
     console.ended(result)
 }

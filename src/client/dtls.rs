@@ -18,6 +18,7 @@ use super::ue::{UeError, UeSettings};
 use crate::clock;
 use crate::transport::dtls::engine::{DtlsEngine, Event};
 use crate::transport::dtls::webrtc::{self, ClientProof};
+use crate::transport::peer::Trust;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// A session that stands.
-pub(super) struct Line {
+pub(crate) struct Line {
     socket: UdpSocket,
     engine: Box<dyn DtlsEngine>,
     bell: Arc<Bell>,
@@ -44,7 +45,7 @@ impl Wake for Bell {
 
 impl Line {
     /// Shakes hands.
-    pub(super) async fn connect(socket: UdpSocket, settings: &UeSettings) -> Result<Self, UeError> {
+    pub(crate) async fn connect(socket: UdpSocket, settings: &UeSettings) -> Result<Self, UeError> {
         let name = settings.edge_name.clone();
         let proof = match (&settings.psk, &settings.trust) {
             (Some(psk), _) => ClientProof::Psk {
@@ -57,6 +58,20 @@ impl Line {
             }
             (None, None) => return Err(UeError::Tls("no trust anchors are given".into())),
         };
+        Self::shake(socket, proof).await
+    }
+
+    /// Shakes hands with a server that must prove to be `name`.
+    pub(crate) async fn with_certificate(
+        socket: UdpSocket,
+        trust: Trust,
+        name: &str,
+    ) -> Result<Self, UeError> {
+        let proof = ClientProof::Certificate { trust, name: name.to_owned(), shows: None };
+        Self::shake(socket, proof).await
+    }
+
+    async fn shake(socket: UdpSocket, proof: ClientProof) -> Result<Self, UeError> {
         let bell = Arc::new(Bell::default());
         let engine = webrtc::client(proof, Waker::from(Arc::clone(&bell)));
         let engine = engine.map_err(|why| UeError::Tls(why.to_string()))?;
@@ -70,13 +85,13 @@ impl Line {
     }
 
     /// Sends a message; it may be lost, as datagrams may.
-    pub(super) fn send(&mut self, message: &[u8]) {
+    pub(crate) fn send(&mut self, message: &[u8]) {
         let _ = self.engine.send(message, clock::mono());
         self.transmit();
     }
 
     /// The next message; `None` once the session is over. It may be asked again after it was not waited for.
-    pub(super) async fn recv(&mut self) -> Option<Bytes> {
+    pub(crate) async fn recv(&mut self) -> Option<Bytes> {
         loop {
             match self.event().await {
                 Event::Data(octets) => return Some(octets),
@@ -87,7 +102,7 @@ impl Line {
     }
 
     /// Says good-bye.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         // Said or not: it is over when the library says so.
         let _ = self.engine.close(clock::mono());
         let over = async { while self.recv().await.is_some() {} };

@@ -15,7 +15,7 @@ pub mod bootstrap;
 pub mod bootstrap_http;
 pub mod draft;
 #[cfg(feature = "webrtc-dtls")]
-mod dtls;
+pub(crate) mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;
 pub mod info;

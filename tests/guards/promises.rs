@@ -52,6 +52,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/main.rs",
     "src/assembly.rs",
     "src/assembly/",
+    "src/audit/",
     "src/clock.rs",
     "src/edge.rs",
     "src/edge/",

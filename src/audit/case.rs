@@ -1,0 +1,197 @@
+//! The audit, what a case is: one attack, as data.
+//!
+//! Takes:   nothing.
+//! Gives:   [`Case`], whose rows are the tables of `cases`; [`Finding`], what came of one.
+//! Keeps:   nothing.
+//! Refuses: nothing.
+//! Sources: none; each case names its own.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::cases::{digest, malformed};
+use super::probe::Probe;
+
+/// One attack, and how what came of it is judged.
+#[derive(Debug)]
+pub struct Case {
+    /// Its name, one of a kind.
+    pub name: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// What a server that is well does, in one line.
+    pub title: &'static str,
+    /// The project's numbers of the threat.
+    pub threats: &'static [&'static str],
+    /// Where it is written.
+    pub clause: &'static str,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// On which transports it is tried.
+    pub over: Over,
+    /// How many accounts it needs.
+    pub accounts: usize,
+    /// Whether it may take the target down, or others' service away.
+    pub disruptive: bool,
+    /// What it sends, and how it judges.
+    pub run: Run,
+}
+
+/// What cases are about, in the order in which they run: those that need nothing first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// Handshakes, versions, suites, connections.
+    Transport,
+    /// Octets that are no SIP.
+    Malformed,
+    /// What a forged sender address can have sent to it.
+    Amplification,
+    /// Digest authentication.
+    Digest,
+    /// Who may say where somebody is.
+    Registration,
+    /// Whom the far end is told a request comes from.
+    Identity,
+    /// Requests inside other people's calls.
+    Dialog,
+    /// Where a request can be made to go.
+    Routing,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Transport,
+        Self::Malformed,
+        Self::Amplification,
+        Self::Digest,
+        Self::Registration,
+        Self::Identity,
+        Self::Dialog,
+        Self::Routing,
+    ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transport => "transport",
+            Self::Malformed => "malformed",
+            Self::Amplification => "amplification",
+            Self::Digest => "digest",
+            Self::Registration => "registration",
+            Self::Identity => "identity",
+            Self::Dialog => "dialog",
+            Self::Routing => "routing",
+        }
+    }
+
+    /// What it is about, in a line.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Transport => "Handshakes, versions, suites and connections",
+            Self::Malformed => "Octets that are no SIP, or nearly",
+            Self::Amplification => "What a forged sender address can have sent to it",
+            Self::Digest => "Whether credentials prove what they seem to prove",
+            Self::Registration => "Who may say where somebody is to be found",
+            Self::Identity => "Whom the far end is told a request comes from",
+            Self::Dialog => "Requests of strangers inside other people's calls",
+            Self::Routing => "Where strangers can make a request go",
+        }
+    }
+
+    /// The group of that name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.as_str() == name)
+    }
+}
+
+/// On which transports a case is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Each on which the target speaks SIP.
+    Each,
+    /// The first of those.
+    First,
+    /// UDP alone.
+    Udp,
+    /// TCP and TLS.
+    Streams,
+    /// The port of TLS, whether SIP can be spoken there or not.
+    TlsPort,
+    /// The port of DTLS, the same.
+    DtlsPort,
+}
+
+/// What a case does.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// A good OPTIONS with something wrong in it.
+    Malformed(&'static malformed::Flaw),
+    /// A good registration is accepted; then comes one with something wrong in its credentials.
+    Credentials(&'static digest::Forgery),
+    /// A story of its own.
+    Script(Script),
+}
+
+/// A story of its own.
+pub type Script = for<'p> fn(&'p Probe) -> Told<'p>;
+
+/// A story being told.
+pub type Told<'p> = Pin<Box<dyn Future<Output = Judged> + 'p>>;
+
+/// What came of a case; the second kind ended it early.
+pub type Judged = Result<Finding, Finding>;
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Run(..)")
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// The attack came to something.
+    Failed,
+    /// It came to nothing.
+    Passed,
+    /// It could not be tried, or nothing follows from what was seen.
+    NotApplicable,
+}
+
+impl Verdict {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Passed => "passed",
+            Self::NotApplicable => "not applicable",
+        }
+    }
+}
+
+/// A verdict, and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was seen: one sentence.
+    pub seen: String,
+}
+
+/// The attack came to nothing.
+pub fn passed(seen: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Passed, seen: seen.into() }
+}
+
+/// The attack came to something.
+pub fn failed(seen: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Failed, seen: seen.into() }
+}
+
+/// Nothing follows.
+pub fn not_applicable(seen: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::NotApplicable, seen: seen.into() }
+}

@@ -1,0 +1,201 @@
+//! `sipward audit` as a process: against the edge no case fails, against a server without an edge some do, and the reports show it.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::Value;
+use sipward::demo::server::SmallServer;
+
+use super::{Core, Edge, sipward};
+
+/// The password of the second account.
+const SECOND: &str = "a-bridge-over-the-river";
+
+fn json(run: &Output) -> Value {
+    let text = String::from_utf8_lossy(&run.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|why| panic!("{why}: {text} {}", String::from_utf8_lossy(&run.stderr)))
+}
+
+/// The results, as `case over: verdict, seen`.
+fn told(report: &Value) -> Vec<String> {
+    let text = |result: &Value, name: &str| result[name].as_str().unwrap_or_default().to_owned();
+    let line = |result: &Value| {
+        let [case, over, verdict, seen] =
+            ["case", "over", "verdict", "seen"].map(|n| text(result, n));
+        format!("{case} {over}: {verdict}, {seen}")
+    };
+    report["results"].as_array().expect("results").iter().map(line).collect()
+}
+
+/// V-02, V-05, V-21, V-22, V-23, V-28, V-98, V-131: no attack comes to anything at the edge, over any transport.
+#[test]
+fn no_case_fails_at_the_edge() {
+    let core = Core::start();
+    let edge = Edge::start_with("audit", |text| {
+        let core = format!("sip:{};transport=udp", core.address);
+        text.replace("sip:127.0.0.1:5070;transport=tcp", &core)
+            .replace("mode = \"observe\"", "mode = \"enforce\"")
+            .replace("rate = \"6/min\"", "rate = \"600/min\"")
+            .replace("[admission]", "[admission]\nanswer_rate = \"1000/s\"")
+            .replace("transports = [\"tls\"]", "transports = [\"tls\", \"dtls\"]")
+    });
+    let accounts = edge.folder.join("two.toml");
+    let first = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
+    let second = format!(
+        "\n[[account]]\nusername = \"bob\"\npassword = \"{SECOND}\"\nidentities = [\"sip:bob@example.net\"]\n"
+    );
+    fs::write(&accounts, format!("{first}{second}")).unwrap();
+    let (page, tls) = (edge.folder.join("audit.html"), edge.tls.expect("a listener").port());
+    let run = sipward()
+        .args(["audit", &edge.ue.to_string(), "--name", "edge.example.net", "--json"])
+        .args(["--tls-port", &tls.to_string(), "--rate", "400", "--patience", "250"])
+        .arg("--ca")
+        .arg(edge.folder.join("lab-ca.pem"))
+        .arg("--accounts")
+        .arg(&accounts)
+        .arg("--html")
+        .arg(&page)
+        .output()
+        .unwrap();
+    let report = json(&run);
+    let told = told(&report);
+    let bad: Vec<_> = told.iter().filter(|line| !line.contains(": passed, ")).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert_eq!(run.status.code(), Some(0), "{told:#?}");
+    for over in ["UDP", "TCP", "TLS", "DTLS"] {
+        let row = format!("content-length-twice {over}: passed, refused with 400");
+        assert!(told.contains(&row), "{row} in {told:#?}");
+    }
+    assert!(told.contains(&"replay UDP: passed, challenged again: 407".into()), "{told:#?}");
+    let page = fs::read_to_string(page).unwrap();
+    let password = first.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    for text in [page.as_str(), &String::from_utf8_lossy(&run.stdout)] {
+        assert!(!text.contains(SECOND) && !text.contains(password.trim_matches('"')), "a password");
+        assert!(
+            text.contains("response=") && text.contains("[64 digits]"),
+            "exchanges, blotted out"
+        );
+    }
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("No attack came to anything"));
+    assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http://"));
+}
+
+/// A server without an edge in front believes everybody: the report says where, and shows it.
+#[test]
+fn a_server_without_an_edge_fails_and_the_report_shows_where() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = runtime.block_on(async {
+        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+        let server = SmallServer::bind("127.0.0.1:0".parse().unwrap(), loopback).await.unwrap();
+        let address = server.address().unwrap();
+        tokio::spawn(server.run());
+        address
+    });
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit-small");
+    fs::create_dir_all(&folder).unwrap();
+    let accounts = folder.join("accounts.toml");
+    fs::write(&accounts, "[[account]]\nusername = \"alice\"\npassword = \"x\"\nidentities = [\"sip:alice@example.net\"]\n").unwrap();
+    let audit = |more: &[&str]| {
+        let mut command = sipward();
+        command.args(["audit", &address.to_string(), "--transport", "udp", "--rate", "400"]);
+        command.args(["--patience", "250", "--accounts"]).arg(&accounts).args(more);
+        command.output().unwrap()
+    };
+    let run = audit(&["--json"]);
+    assert_eq!(run.status.code(), Some(1));
+    let report = json(&run);
+    let results = report["results"].as_array().unwrap();
+    let of = |name: &str| results.iter().find(|result| result["case"] == name).expect(name);
+    let fails = of("register-without-credentials");
+    assert_eq!((&fails["verdict"], &fails["seen"]), (&"failed".into(), &"granted: 200".into()));
+    let [asked, answered] = fails["exchange"].as_array().unwrap().as_slice() else {
+        panic!("{fails:#}");
+    };
+    assert_eq!((&asked["way"], &answered["way"]), (&"sent".into(), &"received".into()));
+    assert!(asked["text"].as_str().unwrap().starts_with("REGISTER sip:example.net SIP/2.0\n"));
+    assert!(answered["text"].as_str().unwrap().starts_with("SIP/2.0 200 OK\n"));
+    let replay = of("replay");
+    assert_eq!(replay["verdict"], "not applicable");
+    assert_eq!(replay["seen"], "REGISTER over udp is answered 200, not challenged");
+    let mut names: Vec<&str> = fails.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let shape = [
+        "accounts",
+        "case",
+        "clause",
+        "disruptive",
+        "exchange",
+        "group",
+        "over",
+        "remedy",
+        "seen",
+        "threats",
+        "title",
+        "verdict",
+        "why",
+    ];
+    assert_eq!((names.as_slice(), &report["shape"]), (&shape[..], &1.into()));
+
+    let run = audit(&["--group", "registration"]);
+    let text = String::from_utf8(run.stdout).unwrap();
+    let row = text.lines().find(|line| line.contains("register-without-credentials")).unwrap();
+    assert!(row.starts_with("FAILED") && row.ends_with("granted: 200"), "{row}");
+    assert!(text.contains("Whoever registers in somebody's name gets his calls."), "{text}");
+    assert!(text.contains(" failed, ") && !text.contains("content-length"), "{text}");
+    let _ = fs::remove_dir_all(&folder);
+}
+
+/// What answers nowhere is no server that is well.
+#[test]
+fn nothing_is_said_of_a_target_that_does_not_answer() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let run = sipward()
+        .args([
+            "audit",
+            &address,
+            "--transport",
+            "udp",
+            "--patience",
+            "50",
+            "--rate",
+            "1000",
+            "--json",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    let report = json(&run);
+    assert_eq!(report["summary"]["failed"], 0);
+    assert_eq!(report["summary"]["passed"], 0);
+    assert_eq!(report["doors"][0]["answer"], Value::Null);
+}
+
+#[test]
+fn a_target_of_others_is_refused_and_cases_are_listed_without_one() {
+    for (arguments, expected) in [
+        (
+            &["audit", "192.0.2.1"][..],
+            "192.0.2.1 is neither loopback nor private: say --i-own-this-target",
+        ),
+        (&["audit", "127.0.0.1", "--group", "nonsense"], "no such group"),
+        (&["audit", "127.0.0.1", "--case", "nonsense"], "no case is called \"nonsense\""),
+        (&["audit", "127.0.0.1", "--accounts", "/nonexistent/x"], "/nonexistent/x: "),
+        (&["audit"], "Usage: sipward audit"),
+    ] {
+        let run = sipward().args(arguments).output().unwrap();
+        let errors = String::from_utf8(run.stderr).unwrap();
+        assert_eq!((run.status.code(), run.stdout.len()), (Some(2), 0), "{arguments:?}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+    }
+    let run = sipward().args(["audit", "--list"]).output().unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(run.status.code(), Some(0));
+    let row = text.lines().find(|line| line.contains(" replay ")).unwrap();
+    assert!(row.starts_with("digest") && row.contains("1 account"), "{row}");
+    let run = sipward().args(["audit", "--list", "--json"]).output().unwrap();
+    let listed = json(&run);
+    assert_eq!(listed.as_array().unwrap().len(), text.lines().count() - 1);
+}
