@@ -11,6 +11,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Admission};
@@ -30,6 +31,7 @@ use crate::identity::{Btid, Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::{KeySource, VectorSource};
+use crate::state::Store;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -83,6 +85,9 @@ pub struct Plan {
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.
     pub aka: Option<(aka_realm::Settings, Arc<dyn VectorSource>)>,
+    /// Where every count of a nonce is spent, if nodes with the same `secret` take each other's nonces: rule 21 where it
+    /// does not answer.
+    pub counts: Option<Arc<dyn Store>>,
     /// Keys that handshakes are made with, where listeners take any.
     pub psk: Option<SharedKeys>,
     /// Whether bootstrapping is offered before accounts.
@@ -178,6 +183,7 @@ impl Plan {
             naf: None,
             bsf_names: Vec::new(),
             aka: None,
+            counts: None,
             psk: None,
             naf_first: true,
             algorithms: vec![Hash::Sha256, Hash::Md5],
@@ -350,6 +356,13 @@ impl Plan {
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
         let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let nonces = match &self.counts {
+            Some(_) => {
+                let key = Sha256::new().chain_update(b"sipward nonces 1").chain_update(secret);
+                nonces.shared_under(&key.finalize().into())
+            }
+            None => nonces,
+        };
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -386,6 +399,7 @@ impl Plan {
         let keys = Arc::new(NafCache::new(CacheBounds::default(), names));
         let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
         let vectors = self.aka.as_ref().map(|(_, source)| Arc::clone(source));
+        let counts = self.counts.clone();
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
         let (patience, client_tls) = (self.patience, self.client_tls.clone());
@@ -410,6 +424,7 @@ impl Plan {
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
+            counts,
             psk: psk.clone(),
             watch,
         })?;

@@ -9,7 +9,7 @@
 //! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
 //!    since when a UDP socket was not found empty. Stage 3 makes a load of it.
 //!
-//! Takes:   listeners, what all workers share, and the sources of keys and vectors.
+//! Takes:   listeners, what all workers share, and the sources of keys, vectors and counts.
 //! Gives:   a running edge; [`Edge::stop`] drains it.
 //! Keeps:   `MAIL_MAX` messages between two workers, `LOOKUPS_MAX` lookups under way.
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
@@ -42,6 +42,7 @@ use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
 use crate::keys::{KeySource, VectorSource, naf::NafCache};
+use crate::state::Store;
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -88,6 +89,8 @@ pub struct EdgeSpec {
     pub key_source: Arc<dyn KeySource>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
+    /// Whom to ask for counts, if nodes share their nonces.
+    pub counts: Option<Arc<dyn Store>>,
     /// Keys that handshakes are made with, if any are.
     pub psk: Option<Arc<PskKeys>>,
     /// Who watches.

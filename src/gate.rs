@@ -16,6 +16,7 @@ use crate::admission::Admission;
 use crate::association::Associations;
 use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
+use crate::authentication::nonce::Use;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authentication, Challenge};
 use crate::enabler::{Enablers, Permitted};
@@ -79,6 +80,18 @@ pub enum Lookup {
         /// Which request waits: each is challenged with a vector of its own.
         request: u64,
     },
+    /// Whether a count of a nonce that nodes share was spent before.
+    NonceCount(Use),
+}
+
+impl Lookup {
+    /// What is refused if it is not answered in time.
+    pub fn unanswered(&self) -> Refusal {
+        match self {
+            Self::NafKey { .. } | Self::AkaVector { .. } => Refusal::KeySourceUnavailable,
+            Self::NonceCount(_) => Refusal::StoreUnavailable,
+        }
+    }
 }
 
 /// A request that waits for a lookup. The caller holds it and resumes it with [`Gate::resume`].
@@ -88,6 +101,8 @@ pub struct Paused {
     pub message: Message,
     /// How it came.
     pub arrival: Arrival,
+    /// Whether it waits for a count, and so for the last time.
+    pub last: bool,
 }
 
 /// What to do with a request that is not permitted.
@@ -120,13 +135,25 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time.
+    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time. After its key, a
+    /// request may wait for the count of its nonce.
     pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
-        let Paused { message, arrival } = paused;
+        let Paused { message, arrival, last } = paused;
         self.judge(message, arrival, now).map_err(|halt| match halt {
-            Halt::Wait(_) => self.refuse(message, arrival, Refusal::KeySourceUnavailable, now),
+            Halt::Wait(lookup) if *last || !matches!(lookup, Lookup::NonceCount(_)) => {
+                let refusal = self.unanswered(&lookup, now);
+                self.refuse(message, arrival, refusal, now)
+            }
             halt => self.stop(message, arrival, halt, now),
         })
+    }
+
+    /// What is refused for a lookup that was not answered in time, or cannot be asked.
+    pub fn unanswered(&self, lookup: &Lookup, now: Now) -> Refusal {
+        if matches!(lookup, Lookup::NonceCount(_)) {
+            self.authentication.nonces().store_is_away(now);
+        }
+        lookup.unanswered()
     }
 
     fn judge<'m>(
@@ -158,7 +185,8 @@ impl Gate {
                 self.refuse_with(message, arrival, refusal, Some(&nonce), now)
             }
             Halt::Wait(lookup) => {
-                let paused = Paused { message: message.clone(), arrival: arrival.clone() };
+                let last = matches!(lookup, Lookup::NonceCount(_));
+                let paused = Paused { message: message.clone(), arrival: arrival.clone(), last };
                 Stop::Wait(Box::new(paused), lookup)
             }
         }

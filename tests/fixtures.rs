@@ -27,8 +27,9 @@ use sipward::identity::{Btid, Proof};
 use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
+use sipward::state::{Memory, Store};
 use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, lab_key};
-use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
+use sipward::testing::{AwayStore, Lab, LabSettings, Peer, Sent, Signer, UE1_LOCSIP_PASSWORD};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +69,8 @@ struct Given {
     transactions_max: Option<usize>,
     /// What the key server says of keys that nobody has: "forbidden", "ask", "unavailable".
     keys: Option<String>,
+    /// Nodes share their nonces, and their store of counts is "there" or "away".
+    counts: Option<String>,
     /// Request-URI domains without a route are refused.
     #[serde(default)]
     no_default_route: bool,
@@ -216,6 +219,13 @@ impl Run {
         if given.no_default_route {
             settings.forward.default_route = None;
         }
+        settings.counts = given.counts.as_ref().map(|counts| -> Arc<dyn Store> {
+            match counts.as_str() {
+                "there" => Arc::new(Memory::new()),
+                "away" => Arc::new(AwayStore),
+                other => panic!("no store {other:?}"),
+            }
+        });
         settings.forward.path_strict = given.path_strict;
         for listener in &mut settings.forward.listeners {
             listener.outbound_required = given.outbound_required;

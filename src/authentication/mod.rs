@@ -28,11 +28,13 @@ pub mod sec_agree;
 pub mod tls_identity;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 pub use accounts::Accounts;
@@ -48,7 +50,7 @@ pub use ready::Ready;
 pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
-use crate::gate::Halt;
+use crate::gate::{Halt, Lookup};
 use crate::identity::{Proof, Realm};
 use crate::instant::Now;
 use crate::keys::KeySource;
@@ -58,6 +60,7 @@ use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
 use digest::{Hash, Inputs, Qop};
+use nonce::Spent;
 
 /// What stage 4 is told.
 #[derive(Clone, Debug)]
@@ -429,8 +432,12 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
-        if !self.nonces.spend(&seal, count, message.call_id(), now) {
-            return Err(Refusal::NonceStale.into());
+        let request = self.number(message);
+        match self.nonces.spend(&seal, count, message.call_id(), request, now) {
+            Spent::Fresh => {}
+            Spent::Stale => return Err(Refusal::NonceStale.into()),
+            Spent::Ask(asked) => return Err(Halt::Wait(Lookup::NonceCount(asked))),
+            Spent::Away => return Err(Refusal::StoreUnavailable.into()),
         }
         let listener = admitted.arrival().flow.listener;
         let stands_in = settings.offer.status(message, listener) == 401;
@@ -440,6 +447,18 @@ impl Authentication {
             Box::new(ServerProof::new(row, ha1, hash, session, next))
         });
         Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
+    }
+
+    /// The same for each copy of a request, another for each request.
+    fn number(&self, message: &Message) -> u64 {
+        let key = self.decoy.first_chunk::<16>().copied().unwrap_or_default();
+        let mut hasher = SipHasher13::new_with_key(&key);
+        let branch = message.top_via().map(|via| via.branch()).unwrap_or_default();
+        for part in [message.call_id(), message.from_tag(), branch] {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish()
     }
 
     /// The same for the realm of cards.

@@ -1,34 +1,82 @@
 //! `sipward serve`, subscribers: who keeps their keys and sequence numbers, for Ub and for the realm of cards.
 //!
-//! Takes:   the configuration, and the list of subscribers that it names.
+//! Takes:   the configuration, and the list of subscribers that it names, or the store that it opened.
 //! Gives:   one server for both: each card has one sequence number.
-//! Keeps:   sequence numbers, beside the list.
-//! Refuses: a list with problems.
+//! Keeps:   sequence numbers, beside the list or in the store; in the store, sessions too.
+//! Refuses: a list with problems, a store that does not answer.
 //! Sources: TS 33.220 clause 4.4; TS 33.102 annex C.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
+use super::vault::{self, Vault};
 use crate::clock;
 use crate::config::{Config, Naf};
 use crate::keys::UaId;
 use crate::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
-use crate::keys::subscribers::{file, state::SqnState};
+use crate::keys::subscribers::{file, state::SqnState, stored::Stored};
 
-/// Starts the server of the subscribers in `list`; with it, the file of their sequence numbers.
+/// Where sequence numbers are written down.
+#[derive(Clone, Debug)]
+pub(super) enum Books {
+    /// Beside the list.
+    Beside(SqnState),
+    /// Where the subscribers are.
+    Stored,
+}
+
+impl Books {
+    /// Writes down what is due: every second while the server serves, and when it ends.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written; the next call tries again.
+    pub(super) fn keep(&self, bsf: &Bsf) -> io::Result<()> {
+        match self {
+            Self::Beside(state) => state.keep(bsf).map(|_| ()),
+            Self::Stored => bsf.keep().map_err(io::Error::other),
+        }
+    }
+}
+
+/// Starts the server of subscribers, if the configuration asks for one.
 ///
 /// # Errors
 ///
-/// A list with problems; numbers that cannot be read or written.
-pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnState)> {
-    let mut subscribers = file::load(list).map_err(|problems| {
-        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let state = SqnState::beside(list);
-    state.lift(&mut subscribers)?;
-    let settings = match &config.bsf {
+/// A list with problems; numbers that cannot be read or written; a store that does not answer.
+pub(super) fn start(
+    config: &Config,
+    vault: Option<&Vault>,
+) -> io::Result<Option<(Arc<Bsf>, Books)>> {
+    let unfit = |why| io::Error::other(format!("[bsf]: {why:?}"));
+    let (settings, grants) = (settings(config), grants(config));
+    match (config.subscribers(), vault) {
+        (Some(list), _) => {
+            let mut subscribers = file::load(list).map_err(|problems| {
+                let problems = problems.iter().map(ToString::to_string);
+                io::Error::other(problems.collect::<Vec<_>>().join("\n"))
+            })?;
+            let state = SqnState::beside(list);
+            state.lift(&mut subscribers)?;
+            let bsf = Bsf::new(settings, subscribers, grants, clock::random()).map_err(unfit)?;
+            state.keep(&bsf)?;
+            Ok(Some((Arc::new(bsf), Books::Beside(state))))
+        }
+        (None, Some(vault)) if config.subscribers_are_stored() => {
+            let roll = Stored::start(vault.store()).map_err(io::Error::other)?;
+            let bsf = Bsf::with_roll(settings, Arc::new(roll), grants, clock::random());
+            let bsf = bsf.map_err(unfit)?;
+            let fault = |fault| vault::in_words(vault.embedded().path(), &fault);
+            bsf.restore_sessions(clock::now()).map_err(fault)?;
+            Ok(Some((Arc::new(bsf), Books::Stored)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn settings(config: &Config) -> BsfConfig {
+    match &config.bsf {
         Some(of) => BsfConfig {
             realm: of.realm.clone(),
             path: Arc::clone(&of.path),
@@ -42,7 +90,10 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
         },
         // Nobody bootstraps here, so the name is told to nobody.
         None => BsfConfig::new("localhost"),
-    };
+    }
+}
+
+fn grants(config: &Config) -> Vec<NafGrant> {
     let grants = config.naf.iter().map(|naf| NafGrant {
         host: Arc::clone(&naf.fqdn),
         fqdns: vec![Arc::clone(&naf.fqdn)],
@@ -50,10 +101,7 @@ pub(super) fn start(config: &Config, list: &Path) -> io::Result<(Arc<Bsf>, SqnSt
         sees_impi: true,
         sees_identities: true,
     });
-    let bsf = Bsf::new(settings, subscribers, grants.collect(), clock::random())
-        .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
-    state.keep(&bsf)?;
-    Ok((Arc::new(bsf), state))
+    grants.collect()
 }
 
 /// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.

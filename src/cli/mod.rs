@@ -16,6 +16,7 @@ mod plan;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;
+mod vault;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

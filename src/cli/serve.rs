@@ -9,7 +9,7 @@
 //!
 //! Takes:   a configuration file.
 //! Gives:   a running service; 0 when it was stopped, 2 for a configuration that cannot be.
-//! Keeps:   sequence numbers of subscribers, beside their list.
+//! Keeps:   sequence numbers of subscribers, beside their list or with them in the store; there, sessions too.
 //! Refuses: a clock before the build, a file with problems.
 //! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
 
@@ -25,7 +25,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::auc::Books;
 use super::plan::plan;
+use super::vault::Vault;
 use super::{GOOD, NO, USAGE, auc, endings};
 use crate::assembly::Running;
 use crate::association;
@@ -37,7 +39,7 @@ use crate::forward::Resolved;
 use crate::http::admin;
 use crate::instant::Now;
 use crate::keys::bootstrap::Bsf;
-use crate::keys::subscribers::{file, state::SqnState};
+use crate::keys::subscribers::file;
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
@@ -55,8 +57,10 @@ pub struct Args {
     config: PathBuf,
 }
 
-/// How often what has lapsed is swept, and sequence numbers are written down if they have to be.
+/// How often what has lapsed is swept.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often what has to outlive the process is written down, if it is due.
+const KEEP: Duration = Duration::from_secs(1);
 /// How often certificates are looked at; they are read again at the second look that sees the same change.
 const LOOK: Duration = Duration::from_secs(2);
 /// Open files beside those of flows: listeners, the log, what a reload reads.
@@ -159,11 +163,13 @@ impl Signals {
 pub struct Service {
     running: Option<Arc<Running>>,
     /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
-    bsf: Option<(Arc<Bsf>, SqnState)>,
+    bsf: Option<(Arc<Bsf>, Books)>,
     door: Option<TcpListener>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
+    /// The store, open as long as we serve.
+    _vault: Option<Vault>,
     /// Where the page of metrics is, once it is.
     page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
@@ -179,7 +185,7 @@ impl std::fmt::Debug for Service {
 /// Parts of a running service that a reload replaces.
 struct Live {
     running: Option<Arc<Running>>,
-    bsf: Option<(Arc<Bsf>, SqnState)>,
+    bsf: Option<(Arc<Bsf>, Books)>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -198,7 +204,8 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let bsf = config.subscribers().map(|list| auc::start(&config, list)).transpose()?;
+        let vault = config.state.as_ref().map(Vault::to_serve).transpose()?;
+        let bsf = auc::start(&config, vault.as_ref())?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
@@ -234,6 +241,7 @@ impl Service {
             groups,
             metrics: None,
             admin,
+            _vault: vault,
             page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
@@ -378,7 +386,7 @@ impl Service {
                 });
             }
         }
-        let mut sweep = tokio::time::interval(SWEEP);
+        let (mut sweep, mut keep) = (tokio::time::interval(SWEEP), tokio::time::interval(KEEP));
         let mut reminder = endings::Reminder::default();
         let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
@@ -389,8 +397,9 @@ impl Service {
                 _ = signals.interrupt.recv() => break,
                 _ = sweep.tick() => {
                     self.remind(&mut reminder);
-                    drop(self.sweep(errors));
+                    self.sweep();
                 }
+                _ = keep.tick() => drop(self.keep(errors).await),
                 _ = look.tick() => {
                     if renewal.is_due(&self.reloader.current().certificate_files) {
                         drop(tell(self.reloader.renew(), errors));
@@ -405,8 +414,8 @@ impl Service {
             // On a thread of its own, so that /healthz says meanwhile that we are stopping.
             drop(tokio::task::spawn_blocking(move || running.edge.stop(patience)).await);
         }
-        if let Some((bsf, state)) = &self.bsf {
-            state.keep(bsf)?;
+        if let Some((bsf, books)) = &self.bsf {
+            books.keep(bsf)?;
         }
         Ok(GOOD)
     }
@@ -420,7 +429,7 @@ impl Service {
         }
     }
 
-    fn sweep(&self, errors: &mut dyn Write) -> io::Result<()> {
+    fn sweep(&self) {
         let now = clock::now();
         if let Some(metrics) = &self.metrics {
             metrics.tick(now.mono);
@@ -430,13 +439,17 @@ impl Service {
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
         }
-        if let Some((bsf, state)) = &self.bsf {
+        if let Some((bsf, _)) = &self.bsf {
             bsf.sweep(now);
-            if bsf.sqn_due()
-                && let Err(why) = state.keep(bsf)
-            {
-                writeln!(errors, "sequence numbers cannot be written: {why}")?;
-            }
+        }
+    }
+
+    /// Writes down what is due, on a thread that may wait for a disk.
+    async fn keep(&self, errors: &mut dyn Write) -> io::Result<()> {
+        let Some((bsf, books)) = self.bsf.clone() else { return Ok(()) };
+        let kept = tokio::task::spawn_blocking(move || books.keep(&bsf)).await;
+        if let Err(why) = kept.unwrap_or_else(|why| Err(io::Error::other(why))) {
+            writeln!(errors, "what has to outlive a restart cannot be written: {why}")?;
         }
         Ok(())
     }
@@ -475,7 +488,7 @@ impl Live {
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
         let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
         let plan = plan.map_err(|why| why.to_string())?;
-        if let (Some((bsf, state)), Some(path)) = (&self.bsf, new.subscribers()) {
+        if let (Some((bsf, Books::Beside(state))), Some(path)) = (&self.bsf, new.subscribers()) {
             let mut list = file::load(path).map_err(|problems| {
                 problems.first().map_or_else(String::new, ToString::to_string)
             })?;

@@ -25,6 +25,7 @@ pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod state;
 pub mod users;
 pub mod ws;
 
@@ -46,6 +47,7 @@ pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
 pub use psk::Psk;
+pub use state::State;
 
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::Mode;
@@ -89,6 +91,8 @@ pub struct Config {
     pub register: Register,
     /// What nodes share.
     pub cluster: Cluster,
+    /// What outlives the process, and where; nothing if `None`.
+    pub state: Option<State>,
     /// Dialogs.
     pub association: Association,
     /// Classes.
@@ -164,11 +168,18 @@ impl Config {
         }
     }
 
-    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards.
+    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards. None if they stand in the
+    /// store, or if there are none.
     pub fn subscribers(&self) -> Option<&Path> {
         let own = self.aka.as_ref().and_then(|aka| aka.subscribers.as_ref());
-        let of_bsf = self.bsf.as_ref().map(|bsf| &bsf.subscribers);
+        let of_bsf = self.bsf.as_ref().and_then(|bsf| bsf.subscribers.as_ref());
         of_bsf.or(own.map(|(path, _)| path)).map(PathBuf::as_path)
+    }
+
+    /// Whether the subscribers stand in the store.
+    pub fn subscribers_are_stored(&self) -> bool {
+        let wanted = self.bsf.is_some() || self.aka.is_some();
+        wanted && self.state.is_some() && self.subscribers().is_none()
     }
 
     /// Listeners that take shared keys.
@@ -228,6 +239,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let admin = admin::read(&mut root, &folder);
     let register = proof::register(&mut root);
     let cluster = cluster::read(&mut root, &folder);
+    let state = state::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root);
@@ -250,6 +262,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         ue_certificates,
         register,
         cluster,
+        state,
         association,
         enablers,
         admission,

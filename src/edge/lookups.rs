@@ -9,6 +9,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -58,6 +59,12 @@ fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
                 let rand = Rand(clock::random());
                 realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
             }
+        }
+        Lookup::NonceCount(asked) => {
+            let life = asked.until.since(now.wall).saturating_add(Duration::from_secs(2));
+            let first = spec.counts.as_ref().map(|store| store.spend(asked.count, life, now.wall));
+            let first = first.and_then(Result::ok);
+            spec.shared.gate.authentication.nonces().put(*asked, first, now);
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Bsf;
+use super::{Bsf, Record};
 use crate::identity::{Impi, Impu};
 use crate::instant::Now;
 use crate::keys::sqn::Sqn;
@@ -25,6 +25,8 @@ pub enum NoVector {
     Paced(Duration),
     /// The sequence numbers of 43 bits are used up.
     Spent,
+    /// The store of subscribers does not answer.
+    Unavailable,
 }
 
 impl Bsf {
@@ -41,13 +43,17 @@ impl Bsf {
         now: Now,
     ) -> Result<(Vector, Arc<[Impu]>), NoVector> {
         let mut state = self.state();
-        let record = state.subscribers.get_mut(impi).ok_or(NoVector::Unknown)?;
+        let record = state.subscribers.get(impi).map_err(|_| NoVector::Unavailable)?;
+        let record = record.ok_or(NoVector::Unknown)?;
         if record.subscriber.barred {
             return Err(NoVector::Unknown);
         }
         record.moves.take(now.mono).map_err(NoVector::Paced)?;
-        let subscriber = &mut record.subscriber;
-        let sqn = subscriber.sqn.advance().ok_or(NoVector::Spent)?;
+        let sqn = state.subscribers.advance(impi).map_err(|_| NoVector::Unavailable)?;
+        let sqn = sqn.ok_or(NoVector::Spent)?;
+        let Some(Record { subscriber, .. }) = state.subscribers.records.get(impi) else {
+            return Err(NoVector::Unknown);
+        };
         let vector = subscriber.algorithms.vector(Rand(rand), sqn, subscriber.amf);
         Ok((vector, subscriber.impus.clone()))
     }
@@ -58,7 +64,7 @@ impl Bsf {
     /// together with the challenge it was made for.
     pub fn resynchronise_card(&self, impi: &Impi, rand: &Rand, auts: &Auts) -> bool {
         let mut state = self.state();
-        let Some(record) = state.subscribers.get_mut(impi) else { return false };
+        let Ok(Some(record)) = state.subscribers.get(impi) else { return false };
         let subscriber = &mut record.subscriber;
         match subscriber.algorithms.open_auts(rand, auts) {
             Ok(card) => {
@@ -87,7 +93,9 @@ impl VectorSource for Bsf {
             |vector, identities| VectorAnswer::Known(Box::new(AkaVector { vector, identities }));
         match Self::vector(self, impi, rand.0, now) {
             Ok((vector, identities)) => known(vector, Some(identities)),
-            Err(NoVector::Paced(_) | NoVector::Spent) => VectorAnswer::Unavailable,
+            Err(NoVector::Paced(_) | NoVector::Spent | NoVector::Unavailable) => {
+                VectorAnswer::Unavailable
+            }
             Err(NoVector::Unknown) => {
                 let name = Arc::from(impi.as_str());
                 if self.state().strangers.entry(name).take(now.mono).is_err() {

@@ -22,7 +22,7 @@ use super::claim::{Claim, path};
 use super::message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
 use super::pace::counted;
 use super::sessions::Session;
-use super::{Bsf, Fresh, State, message};
+use super::{Bsf, Fresh, Record, State, message};
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce};
 use crate::authentication::digest::{Ha1, Inputs, Qop, Response};
 use crate::identity::Impi;
@@ -153,7 +153,7 @@ impl Bsf {
         auts: Option<&Auts>,
     ) -> Option<UbOutcome> {
         let (response, _) = self.responses(asker, claim, b"", None);
-        let record = state.subscribers.get_mut(&asker.impi)?;
+        let record = state.subscribers.get(&asker.impi).ok().flatten()?;
         let algorithms = &record.subscriber.algorithms;
         if !response.verify(claim.response) {
             return None;
@@ -179,7 +179,10 @@ impl Bsf {
         if !response.verify(claim.response) {
             return None;
         }
-        let subscriber = &state.subscribers.get(&asker.impi)?.subscriber;
+        let subscriber = match state.subscribers.get(&asker.impi) {
+            Ok(record) => &record?.subscriber,
+            Err(_) => return Some(UbAnswer::store_unavailable()),
+        };
         if subscriber.barred {
             return Some(UbAnswer::plain(403, UbOutcome::Barred, "this subscription is barred"));
         }
@@ -248,8 +251,10 @@ impl Bsf {
     fn challenge(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> UbAnswer {
         let rand = Rand(fresh.rand);
         let unable = || UbAnswer::later(UbOutcome::Unable, Duration::from_secs(60));
-        let Some(record) = state.subscribers.get_mut(&asker.impi) else {
-            return self.decoy(state, asker, fresh, now);
+        let record = match state.subscribers.get(&asker.impi) {
+            Ok(Some(record)) => record,
+            Ok(None) => return self.decoy(state, asker, fresh, now),
+            Err(_) => return UbAnswer::store_unavailable(),
         };
         if let Err(wait) = record.moves.take(now.mono) {
             return UbAnswer::later(UbOutcome::Paced, wait);
@@ -258,8 +263,14 @@ impl Bsf {
         if state.challenges.open.contains_key(&rand) {
             return unable();
         }
-        let subscriber = &mut record.subscriber;
-        let Some(sqn) = subscriber.sqn.advance() else { return unable() };
+        let sqn = match state.subscribers.advance(&asker.impi) {
+            Ok(Some(sqn)) => sqn,
+            Ok(None) => return unable(),
+            Err(_) => return UbAnswer::store_unavailable(),
+        };
+        let Some(Record { subscriber, .. }) = state.subscribers.records.get(&asker.impi) else {
+            return unable();
+        };
         let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
         let autn = match subscriber.card {
             Card::Gba => vector.autn,
