@@ -11,7 +11,7 @@ use sipward::association::{self, Associations};
 use sipward::authentication::accounts::{Account, Secret};
 use sipward::authentication::digest::Hash;
 use sipward::authentication::{self, Accounts, Authentication, Nonces, Offer, nonce};
-use sipward::enabler::{Enablers, Policies};
+use sipward::enabler::{ClassSet, Enablers, Policies};
 use sipward::gate::{Gate, Stop};
 use sipward::identity::{Impu, Realm};
 use sipward::instant::{Instant, Now, WallTime};
@@ -64,6 +64,7 @@ fn gate(now: Now) -> Gate {
             of_listener: HashMap::new(),
             register_with_401: false,
             user_agents: HashSet::new(),
+            bridged: ClassSet::default(),
         },
         account_realm: Realm::new("example.net"),
         naf: None,

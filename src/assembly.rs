@@ -6,10 +6,13 @@
 //! Refuses: addresses that cannot be bound.
 //! Sources: none.
 
+pub mod revocation;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -22,15 +25,19 @@ use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, 
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
 use crate::enabler::own::{Line, Own};
-use crate::enabler::{Enablers, Policies, Recognisers};
+use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::timers::Timings;
-use crate::forward::{self, Bindings, Connections, Listener, Resolved, Shared, Tokens, asserted};
+use crate::forward::{
+    self, Bindings, Connections, Listener, Pushes, Resolved, Shared, Tokens, asserted,
+};
 use crate::gate::Gate;
-use crate::identity::{Btid, Proof, Realm};
+use crate::identity::{Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::push::naf::{PushBounds, PushedKeys};
+use crate::keys::push::{Profile, PushSource, p1::P1};
+use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::state::Store;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
@@ -80,7 +87,7 @@ pub struct Plan {
     /// Realm of plain accounts, and the accounts.
     pub accounts: Option<(Realm, Arc<Accounts>)>,
     /// The NAF, and whom it asks.
-    pub naf: Option<(Naf, Arc<dyn KeySource>)>,
+    pub naf: Option<(Naf, Arc<dyn KeyServer>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.
@@ -100,6 +107,10 @@ pub struct Plan {
     pub sec_agree: HashMap<ListenerId, Mode>,
     /// Listeners that bridge, and do not proxy.
     pub b2bua: HashSet<ListenerId>,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
     /// Whether a bridged dialog keeps its Call-ID and tags.
     pub keep_call_id: bool,
     /// Listeners that refuse who asks for outbound through another hop.
@@ -136,6 +147,12 @@ pub struct Plan {
     pub locsip_domains: Vec<String>,
     /// Stage 6, push.
     pub push: Push,
+    /// For whom keys of associations that are pushed are, and whom to ask for them.
+    pub push_infos: Option<(NafId, Arc<dyn PushSource>)>,
+    /// How push info is written down, and what is wrapped.
+    pub push_profile: Arc<dyn Profile>,
+    /// How long an association is asked for.
+    pub push_lifetime: Duration,
     /// Stage 6, classes of the operator's own: their signs and their policies.
     pub own: Vec<(Vec<Line>, Own)>,
     /// Whether stage 6 only tells of what it would refuse.
@@ -190,6 +207,8 @@ impl Plan {
             algorithms_of: HashMap::new(),
             sec_agree: HashMap::new(),
             b2bua: HashSet::new(),
+            bridged: ClassSet::default(),
+            hides: false,
             keep_call_id: false,
             outbound_required: HashSet::new(),
             register_with_401: false,
@@ -208,6 +227,9 @@ impl Plan {
             locsip_groups: Vec::new(),
             locsip_domains: Vec::new(),
             push: Push::default(),
+            push_infos: None,
+            push_profile: Arc::new(P1),
+            push_lifetime: Duration::from_secs(3600),
             own: Vec::new(),
             enablers_observe: false,
             timings: Timings::default(),
@@ -247,6 +269,7 @@ impl Plan {
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,
                 user_agents: self.b2bua.clone(),
+                bridged: self.bridged,
             },
             account_realm: self.accounts.as_ref().map(|(realm, _)| realm.clone()),
             naf,
@@ -315,6 +338,8 @@ impl Plan {
             transactions_of_flow_max: self.transactions_of_flow_max,
             mirror_tls_param: self.mirror_tls_param,
             keep_call_id: self.keep_call_id,
+            bridged: self.bridged,
+            hides: self.hides,
         }
     }
 
@@ -363,6 +388,7 @@ impl Plan {
             }
             None => nonces,
         };
+        let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -384,7 +410,13 @@ impl Plan {
         let tokens = Tokens::new(clock::random());
         let connections: Arc<dyn Connections> = Arc::<Flows>::clone(flows);
         let gate = Arc::new(gate);
-        (Arc::new(Shared::new(gate, bindings, tokens, resolved, connections, forward)), known)
+        let pushes = self.push_infos.map(|(naf, _)| {
+            let keys = PushedKeys::new(self.push_profile, PushBounds::default());
+            Pushes { keys: Arc::new(keys), naf, lifetime: self.push_lifetime }
+        });
+        let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
+        let shared = shared.hiding_with(hidden.finalize().into()).with_pushes(pushes);
+        (Arc::new(shared), known)
     }
 
     /// Binds the listeners and starts the edge.
@@ -398,6 +430,7 @@ impl Plan {
         let names = self.bsf_names.iter().map(String::as_str);
         let keys = Arc::new(NafCache::new(CacheBounds::default(), names));
         let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
+        let push_infos = self.push_infos.as_ref().map(|(_, source)| Arc::clone(source));
         let vectors = self.aka.as_ref().map(|(_, source)| Arc::clone(source));
         let counts = self.counts.clone();
         let generation = u32::from_be_bytes(clock::random());
@@ -425,6 +458,7 @@ impl Plan {
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
             counts,
+            push_infos,
             psk: psk.clone(),
             watch,
         })?;
@@ -466,18 +500,6 @@ impl Connections for Flows {
 }
 
 impl Running {
-    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
-    /// on it are closed, and dialogs can only be torn down. How many keys there were.
-    pub fn revoke(&self, btid: &Btid) -> usize {
-        let count = self.keys.revoke(btid, clock::now());
-        self.shared.gate.authentication.flows().take_back(|caller| {
-            caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
-        });
-        self.shared.gate.associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
-        self.edge.keys_taken_back();
-        count
-    }
-
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {

@@ -18,6 +18,7 @@
 mod groups;
 mod guests;
 mod lookups;
+mod trial;
 mod watcher;
 
 use std::cell::{Cell, RefCell};
@@ -41,7 +42,8 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::{KeySource, VectorSource, naf::NafCache};
+use crate::keys::push::PushSource;
+use crate::keys::{KeyServer, VectorSource, naf::NafCache};
 use crate::state::Store;
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
@@ -55,6 +57,9 @@ use crate::wire::{Malformed, Message};
 
 pub use groups::GroupSpec;
 use guests::{FAREWELL, Guests, Parting};
+use trial::Trial;
+
+pub use trial::Told;
 pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
@@ -86,11 +91,13 @@ pub struct EdgeSpec {
     /// The cache that stage 4 asks.
     pub keys: Arc<NafCache>,
     /// Whom to ask for what the cache does not have.
-    pub key_source: Arc<dyn KeySource>,
+    pub key_source: Arc<dyn KeyServer>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
     /// Whom to ask for counts, if nodes share their nonces.
     pub counts: Option<Arc<dyn Store>>,
+    /// Whom to ask for push info, if what is pushed may be wrapped.
+    pub push_infos: Option<Arc<dyn PushSource>>,
     /// Keys that handshakes are made with, if any are.
     pub psk: Option<Arc<PskKeys>>,
     /// Who watches.
@@ -119,6 +126,8 @@ enum Mail {
     Answered(Lookup),
     /// A connection to it is gone.
     Gone(Box<Destination>),
+    /// What would become of a message.
+    Try(Box<Trial>),
     Stop,
 }
 
@@ -138,6 +147,10 @@ impl Edge {
         let (taken_back, word) = watch::channel(());
         let mut threads = vec![lookups::start(&spec, questions, wake.clone())?];
         let loop_key = clock::random();
+        let bells = wake.clone();
+        // A full queue means a busy worker: it sees what is to be seen at its next turn.
+        let ring = move || bells.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+        spec.shared.gate.associations.wake_by(ring);
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
             let seat = Seat {
@@ -318,6 +331,7 @@ impl Worker {
                 Mail::Gone(gone) => {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
+                Mail::Try(trial) => self.try_out(*trial),
                 Mail::Stop => {}
             }
         }

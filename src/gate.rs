@@ -12,19 +12,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::admission::Admission;
-use crate::association::Associations;
+use crate::admission::{Admission, Admitted};
+use crate::association::trial::Twins;
+use crate::association::{Associations, Bound};
 use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
 use crate::authentication::nonce::Use;
 use crate::authentication::sec_agree::TAG;
-use crate::authentication::{Authentication, Challenge};
-use crate::enabler::{Enablers, Permitted};
+use crate::authentication::{Authenticated, Authentication, Challenge};
+use crate::enabler::{Class, Enablers, Permitted};
 use crate::forward::b2bua;
 use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
 use crate::keys::NafId;
+use crate::keys::push::PushRequest;
 use crate::refusal::{Answer, Refusal};
 use crate::transport::{Arrival, Side, Transport};
 use crate::wire::{Message, Method, Name, Reply};
@@ -43,6 +45,23 @@ pub struct Gate {
     /// Key of the To tags that stateless answers carry.
     pub tag_key: [u8; 16],
 }
+
+/// Who is shown what each stage let pass, while a request is judged.
+pub trait Witness {
+    /// Stage 3 did.
+    fn admitted(&mut self, _admitted: &Admitted<'_>) {}
+
+    /// Stage 4 did.
+    fn identified(&mut self, _found: &Authenticated<'_>) {}
+
+    /// Stage 5 did.
+    fn bound(&mut self, _bound: &Bound<'_>) {}
+}
+
+/// Nobody looks.
+struct Unseen;
+
+impl Witness for Unseen {}
 
 /// Why a stage went no further.
 #[derive(Clone, Debug)]
@@ -80,6 +99,13 @@ pub enum Lookup {
         /// Which request waits: each is challenged with a vector of its own.
         request: u64,
     },
+    /// A key of an association that is pushed to a UE: no request waits for it in the gate, stage 7 does.
+    PushKey {
+        /// Whose, for whom, and until when.
+        asked: Box<PushRequest>,
+        /// Which of those that ask: each gets an answer of its own.
+        asker: u64,
+    },
     /// Whether a count of a nonce that nodes share was spent before.
     NonceCount(Use),
 }
@@ -88,7 +114,9 @@ impl Lookup {
     /// What is refused if it is not answered in time.
     pub fn unanswered(&self) -> Refusal {
         match self {
-            Self::NafKey { .. } | Self::AkaVector { .. } => Refusal::KeySourceUnavailable,
+            Self::NafKey { .. } | Self::AkaVector { .. } | Self::PushKey { .. } => {
+                Refusal::KeySourceUnavailable
+            }
             Self::NonceCount(_) => Refusal::StoreUnavailable,
         }
     }
@@ -117,6 +145,17 @@ pub enum Stop {
 }
 
 impl Gate {
+    /// A gate that knows what the one of `twins` knows, and judges without effect on it.
+    pub(crate) fn trial(of: &Arc<Self>, twins: &Arc<Twins>) -> Self {
+        Self {
+            admission: Admission::trial(of),
+            authentication: Authentication::trial(of),
+            associations: Arc::new(Associations::trial(twins)),
+            enablers: Enablers::trial(of),
+            tag_key: of.tag_key,
+        }
+    }
+
     /// Judges one request that [`crate::wire::check`] let pass.
     ///
     /// # Errors
@@ -128,7 +167,23 @@ impl Gate {
         arrival: &'m Arrival,
         now: Now,
     ) -> Result<Permitted<'m>, Stop> {
-        self.judge(message, arrival, now).map_err(|halt| self.stop(message, arrival, halt, now))
+        self.inspect_before(&mut Unseen, message, arrival, now)
+    }
+
+    /// The same before a witness.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::inspect`].
+    pub fn inspect_before<'m>(
+        &self,
+        witness: &mut impl Witness,
+        message: &'m Message,
+        arrival: &'m Arrival,
+        now: Now,
+    ) -> Result<Permitted<'m>, Stop> {
+        self.judge(witness, message, arrival, now)
+            .map_err(|halt| self.stop(message, arrival, halt, now))
     }
 
     /// Judges a request whose lookup has been answered, or has failed.
@@ -139,7 +194,7 @@ impl Gate {
     /// request may wait for the count of its nonce.
     pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
         let Paused { message, arrival, last } = paused;
-        self.judge(message, arrival, now).map_err(|halt| match halt {
+        self.judge(&mut Unseen, message, arrival, now).map_err(|halt| match halt {
             Halt::Wait(lookup) if *last || !matches!(lookup, Lookup::NonceCount(_)) => {
                 let refusal = self.unanswered(&lookup, now);
                 self.refuse(message, arrival, refusal, now)
@@ -158,6 +213,7 @@ impl Gate {
 
     fn judge<'m>(
         &self,
+        witness: &mut impl Witness,
         message: &'m Message,
         arrival: &'m Arrival,
         now: Now,
@@ -169,8 +225,11 @@ impl Gate {
             let class = self.associations.class_of(message);
             admitted = class.map_or(admitted, |class| admitted.inside(class));
         }
+        witness.admitted(&admitted);
         let caller = self.authentication.identify(admitted, now)?;
+        witness.identified(&caller);
         let bound = self.associations.bind(caller, now)?;
+        witness.bound(&bound);
         if bound.caller().is_some() {
             self.admission.note_verified(bound.authenticated().admitted(), now);
         }
@@ -234,32 +293,56 @@ impl Gate {
             Answer::Later(status) => self.put_off(message, arrival, status, 5),
             Answer::Soon(status) => self.put_off(message, arrival, status, 0),
             Answer::Agreement(status) => {
-                let begins = self.authentication.challenge_agreed(message, arrival, now);
+                let class = self.class_of(message, arrival);
+                let begins = self.authentication.challenge_agreed(message, arrival, class, now);
                 [usize::MAX, 1]
                     .into_iter()
                     .filter_map(|rows| self.agree(message, arrival, status, begins.as_ref(), rows))
                     .find(|octets| octets.len() <= most)
             }
             Answer::Challenge { stale } => {
+                let class = self.class_of(message, arrival);
                 let challenge = match aka {
-                    Some(nonce) => self.authentication.challenge_aka(message, arrival, nonce),
-                    None => self.authentication.challenge(message, arrival, stale, now),
+                    Some(nonce) => {
+                        self.authentication.challenge_aka(message, arrival, class, nonce)
+                    }
+                    None => self.authentication.challenge(message, arrival, class, stale, now),
                 };
                 let another = refusal.asks_for_another_key();
                 let challenge = if another { challenge.for_another_key() } else { challenge };
                 let integral = refusal == Refusal::IntegrityRequired
                     || self.enablers.policies().wants_integrity(message, arrival);
                 let challenge = if integral { challenge.integral() } else { challenge };
-                [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
-                    .into_iter()
-                    .filter_map(|(ranks, rows)| self.ask(message, arrival, &challenge, ranks, rows))
-                    .find(|octets| octets.len() <= most)
+                if challenge.rows.is_empty() {
+                    // Who has no certificate or key of ours can be asked for nothing (RFC 3261 section 22.3).
+                    self.reply(message, arrival, 403, |reply| reply)
+                } else {
+                    [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
+                        .into_iter()
+                        .filter_map(|(ranks, rows)| {
+                            self.ask(message, arrival, &challenge, ranks, rows)
+                        })
+                        .find(|octets| octets.len() <= most)
+                }
             }
         };
         match octets.filter(|octets| octets.len() <= most) {
             Some(octets) => Stop::Answer(refusal, octets),
             None => silent(),
         }
+    }
+
+    /// The class of a request, where its challenge depends on it.
+    fn class_of(&self, message: &Message, arrival: &Arrival) -> Class {
+        if !self.authentication.asks_by_class() {
+            return Class::Sip;
+        }
+        let inside =
+            if message.to_tag().is_empty() { None } else { self.associations.class_of(message) };
+        inside.unwrap_or_else(|| {
+            let policies = self.enablers.policies();
+            policies.recognisers.hint(message, arrival).unwrap_or_else(|unfit| unfit.class)
+        })
     }
 
     /// What a refusal says beside its code: what would do.

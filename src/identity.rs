@@ -1,7 +1,7 @@
 //! Who somebody is: the names that keys, accounts and certificates prove.
 //!
 //! Takes:   text from configuration, subscriber files, key servers and verified credentials.
-//! Gives:   [`Impi`], [`Impu`], [`Btid`], [`Realm`] and [`Principal`], cheap to clone.
+//! Gives:   [`Impi`], [`Impu`], [`Btid`], [`Ptid`], [`Realm`] and [`Principal`], cheap to clone.
 //! Keeps:   nothing.
 //! Refuses: text that could not be such a name: empty, over 1024 octets, with control characters, quotes.
 //! Sources: TS 23.003 clause 13; TS 33.220 clause 4.5.2 (B-TID); RFC 7616 section 3.3 (realm).
@@ -61,6 +61,11 @@ name! {
 name! {
     /// A bootstrapping transaction identifier, `base64(RAND)@bsf-name`: it names one Ks. Compared with case.
     Btid
+}
+
+name! {
+    /// A P-TID: the uplink name of an association that was pushed, chosen by the NAF. Compared with case.
+    Ptid
 }
 
 impl Btid {

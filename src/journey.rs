@@ -11,13 +11,19 @@
 //! Refuses: through its stages; what is said of each message is a [`Decision`].
 //! Sources: RFC 3261 section 16; rules 8, 20.
 
+mod account;
+mod clue;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::association::{Responder, Ruling};
+pub use account::{Account, Step};
+pub use clue::{Clue, RULES};
+
+use crate::association::{Bound, Inside, Responder, Ruling, State};
 use crate::authentication::Kind;
 use crate::enabler::Class;
 use crate::enabler::Permitted;
@@ -73,10 +79,34 @@ pub struct Decision {
     pub would: Option<Refusal>,
     /// What enforcing its class would have refused.
     pub class_would: Option<Refusal>,
-    /// The number of its dialog in traces, where it went on inside one.
-    pub dialog: Option<u64>,
+    /// Its dialog, where it went on inside one.
+    pub dialog: Option<Within>,
     /// Its class, where it went on.
     pub class: Option<Class>,
+}
+
+/// The dialog that a request went on inside of, as it stood before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its number in traces.
+    pub id: u64,
+    /// Where it stood.
+    pub state: State,
+    /// The level of what the sender showed of the owner of his leg.
+    pub level: u8,
+    /// How many keys its owner had shown before.
+    pub generation: u16,
+}
+
+impl Within {
+    fn of(inside: &Inside, bound: &Bound<'_>) -> Self {
+        let (evidence, owner) = (bound.evidence(), &inside.origin.owner);
+        let level = match bound.arrival().side {
+            Side::Ue => evidence.of(owner).1,
+            Side::Core => evidence.level(),
+        };
+        Self { id: inside.origin.id, state: inside.state, level, generation: inside.generation }
+    }
 }
 
 /// What was done with a message.
@@ -96,6 +126,20 @@ pub enum Outcome {
     Waits,
 }
 
+impl Outcome {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Absorbed => "absorbed",
+            Self::Answered => "answered",
+            Self::Refused(_) => "refused",
+            Self::Dropped(_) => "dropped",
+            Self::Waits => "waits",
+        }
+    }
+}
+
 /// One worker's stages 2 to 7.
 #[derive(Debug)]
 pub struct Journey {
@@ -105,6 +149,8 @@ pub struct Journey {
     waiting_keys: HashSet<ServerKey>,
     deadlines: VecDeque<(Instant, Lookup)>,
     actions: VecDeque<Action>,
+    /// What was found of the message, where that is to be told.
+    account: Option<Box<Account>>,
 }
 
 /// What waits for one lookup.
@@ -130,6 +176,7 @@ impl Journey {
             waiting_keys: HashSet::new(),
             deadlines: VecDeque::new(),
             actions: VecDeque::new(),
+            account: None,
         }
     }
 
@@ -147,12 +194,32 @@ impl Journey {
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
+        self.note("wire", "well-formed");
+        let message = match self.restored(message, &arrival, now) {
+            Some(message) => message,
+            None => return self.drain(),
+        };
         if message.is_request() {
             self.request(&message, arrival, now);
         } else {
             self.response(&message, &arrival, now);
         }
         self.drain();
+    }
+
+    /// A message of a UE with what was kept from it; `None` after saying so if that cannot be said.
+    fn restored(&mut self, message: Message, arrival: &Arrival, now: Now) -> Option<Message> {
+        let hides = self.proxy.hides() && arrival.side == Side::Ue;
+        if !hides {
+            return Some(message);
+        }
+        match self.shared.topology.restore(&message, &self.proxy.settings()) {
+            Ok(restored) => Some(restored.unwrap_or(message)),
+            Err(refusal) => {
+                self.refuse(&message, arrival, refusal, now);
+                None
+            }
+        }
     }
 
     /// Octets that are no message. On a stream, framing is lost with them.
@@ -176,14 +243,16 @@ impl Journey {
         if waits || self.proxy.absorb(message, &key, now) {
             return self.decide(Some(message), &arrival, Outcome::Absorbed, 8);
         }
+        self.note("transaction", "no copy of one that is known");
         let ticket = match self.proxy.precheck(message, &arrival) {
             Ok(Check::GoOn(loop_part)) => Ticket { key, loop_part },
             Ok(Check::AnswerHere) => return self.answer_options(message, &arrival, now),
             Err(refusal) => return self.refuse(message, &arrival, refusal, now),
         };
+        self.note("precheck", "hops, loop and extensions allow it");
         arrival.pending = self.proxy.pending(message, &arrival.flow);
         let shared = Arc::clone(&self.shared);
-        match shared.gate.inspect(message, &arrival, now) {
+        match shared.gate.inspect_before(&mut self.account, message, &arrival, now) {
             Ok(permitted) => self.forward(permitted, &ticket, now),
             Err(Stop::Wait(paused, lookup)) => self.wait(Waiting { paused, ticket }, lookup, now),
             Err(stop) => self.stop(stop, message, &arrival),
@@ -191,10 +260,11 @@ impl Journey {
     }
 
     fn forward(&mut self, permitted: Permitted<'_>, ticket: &Ticket, now: Now) {
+        self.note("enabler", "its class permits it");
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
         let (rule, dialog) = match bound.ruling() {
-            Ruling::Inside(inside) => (inside.rule, Some(inside.origin.id)),
+            Ruling::Inside(inside) => (inside.rule, Some(Within::of(inside, bound))),
             Ruling::Alone | Ruling::Forms(_) => (0, None),
         };
         let decision = Decision {
@@ -279,6 +349,9 @@ impl Journey {
                 Err(stop) => self.stop(stop, message, arrival),
             }
         }
+        if let Lookup::PushKey { asker, .. } = lookup {
+            self.proxy.push_answered(*asker, now);
+        }
         self.drain();
     }
 
@@ -332,6 +405,12 @@ impl Journey {
         self.stop(stop, message, arrival);
     }
 
+    fn note(&mut self, stage: &'static str, found: &str) {
+        if let Some(account) = &mut self.account {
+            account.step(stage, found.to_owned());
+        }
+    }
+
     fn decide(&mut self, message: Option<&Message>, arrival: &Arrival, outcome: Outcome, rule: u8) {
         self.actions.push_back(Action::Decided(decision(message, arrival, outcome, rule)));
     }
@@ -362,7 +441,7 @@ impl Journey {
             }
         }
         self.shared.gate.associations.expire(now);
-        self.proxy.end_orphans(now);
+        self.proxy.run_errands(now);
         // What lapses here is asked no more; that it goes is not worth waking for.
         self.shared.gate.authentication.flows().expire(now);
         self.shared.bindings.expire(now);
@@ -388,11 +467,29 @@ impl Journey {
 
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
-            self.actions.push_back(Action::Send(output));
+            self.actions.extend(self.hidden(output).map(Action::Send));
         }
         while let Some(hold) = self.proxy.poll_hold() {
             self.actions.push_back(Action::Hold(hold));
         }
+        while let Some(lookup) = self.proxy.poll_lookup() {
+            self.actions.push_back(Action::Ask(lookup));
+        }
+    }
+
+    /// What goes to a UE, without what is kept from it; nothing if that cannot be.
+    fn hidden(&self, mut output: Output) -> Option<Output> {
+        if self.proxy.hides()
+            && let Destination::Flow(flow) = &output.to
+        {
+            let settings = self.proxy.settings();
+            let listener = settings.listener(flow.listener);
+            if listener.is_some_and(|listener| listener.side == Side::Ue) {
+                output.octets =
+                    self.shared.topology.hide(&output.octets, flow.listener, &settings)?;
+            }
+        }
+        Some(output)
     }
 
     /// A ping came on a flow of datagrams.

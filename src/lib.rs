@@ -120,6 +120,7 @@ pub mod journey;
     )
 )]
 pub mod keys;
+pub mod layered;
 pub mod refusal;
 #[cfg_attr(
     not(test),

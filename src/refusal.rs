@@ -9,11 +9,11 @@
 use crate::wire::Fault;
 
 macro_rules! refusals {
-    ($($(#[$about:meta])* $variant:ident $(($inner:ty))? = $rule:expr;)+) => {
+    ($($(#[doc = $about:literal])* $variant:ident $(($inner:ty))? = $rule:expr;)+) => {
         /// Why a message goes no further.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Refusal {
-            $($(#[$about])* $variant $(($inner))?,)+
+            $($(#[doc = $about])* $variant $(($inner))?,)+
         }
 
         impl Refusal {
@@ -27,6 +27,15 @@ macro_rules! refusals {
             pub fn name(self) -> &'static str {
                 match self {
                     $(refusals!(@pattern $variant $(($inner))?) => stringify!($variant),)+
+                }
+            }
+
+            /// What it says, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(refusals!(@pattern $variant $(($inner))?) => {
+                        concat!($($about),*).trim_ascii()
+                    })+
                 }
             }
 

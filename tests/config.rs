@@ -95,6 +95,7 @@ fn what_is_wrong_is_told_all_at_once() {
     }
 }
 
+/// V-151.
 #[test]
 fn what_is_good_is_told_in_a_table_with_its_warnings() {
     let lab = Lab::new("good");
@@ -214,6 +215,7 @@ fn files_that_cannot_be_read_are_named() {
     }
 }
 
+/// V-11.
 #[test]
 fn what_a_file_holds_reaches_no_terminal() {
     let lab = Lab::new("terminal");
@@ -523,6 +525,7 @@ fn every_part_is_compared() {
             &["listen[0].mode"],
             None,
         ),
+        ("[[peer]]", "[b2bua]\nclasses = [\"cpm\"]\n\n[[peer]]", &["b2bua"], None),
         (":5070;", ":5071;", &[], Some("peer[0].members")),
         ("[[peer]]", "[[peer]]\nrfc2543 = true", &["peer[0].rfc2543"], None),
         ("challenge = \"407\"", "challenge = \"401\"", &["register.challenge"], None),

@@ -8,12 +8,23 @@ mod admin;
 mod agreement;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[cfg(feature = "diameter")]
+#[path = "serve/nbsp.rs"]
+mod nbsp;
 #[path = "serve/outbound.rs"]
 mod outbound;
+#[allow(dead_code, reason = "it serves other tests too")]
+#[path = "dtls/papers.rs"]
+mod papers;
 #[path = "serve/renewal.rs"]
 mod renewal;
+#[path = "serve/vault.rs"]
+mod vault;
 #[path = "serve/websocket.rs"]
 mod websocket;
+#[cfg(feature = "diameter")]
+#[path = "serve/zn.rs"]
+mod zn;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -71,7 +82,12 @@ impl Edge {
             .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
             .replace("metrics = \"127.0.0.1:9090\"", "metrics = \"127.0.0.1:0\"");
         fs::write(&config, change(text)).unwrap();
-        command.arg("serve").arg("-c").arg(&config);
+        Self::serve(command, folder)
+    }
+
+    /// What stands in that folder.
+    fn serve(mut command: Command, folder: PathBuf) -> Self {
+        command.arg("serve").arg("-c").arg(folder.join("sipward.toml"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -97,15 +113,7 @@ impl Edge {
 
     /// What its page says of each of `names` now.
     fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
-        let mut page = TcpStream::connect(self.page).unwrap();
-        page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        page.read_to_string(&mut text).unwrap();
-        names.map(|name| {
-            let mut values =
-                text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            values.next().unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
-        })
+        metrics(self.page, names)
     }
 
     fn signal(&self, name: &str) {
@@ -148,6 +156,18 @@ impl Edge {
         let length = socket.recv(&mut answer).expect("an answer");
         String::from_utf8(answer[..length].to_vec()).unwrap()
     }
+}
+
+/// What a page says of each of `names` now.
+fn metrics<const N: usize>(page: SocketAddr, names: [&str; N]) -> [u64; N] {
+    let mut page = TcpStream::connect(page).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    names.map(|name| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+    })
 }
 
 impl Drop for Edge {

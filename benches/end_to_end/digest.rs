@@ -61,6 +61,8 @@ struct Challenge {
     realm: Vec<u8>,
     nonce: Vec<u8>,
     opaque: Vec<u8>,
+    /// Whether it takes responses that cover the body.
+    covers: bool,
     ha1: Vec<u8>,
     count: u32,
 }
@@ -102,7 +104,10 @@ impl Login {
         };
         let header: &[u8] = if proxy { b"Proxy-Authorization" } else { b"Authorization" };
         let (nonce, opaque) = (text("nonce"), text("opaque"));
-        self.challenge = Some(Challenge { algorithm, header, realm, nonce, opaque, ha1, count: 0 });
+        let covers = text("qop").windows(8).any(|part| part == b"auth-int");
+        let count = 0;
+        self.challenge =
+            Some(Challenge { algorithm, header, realm, nonce, opaque, covers, ha1, count });
         true
     }
 
@@ -119,19 +124,33 @@ impl Login {
         }
     }
 
-    /// Appends the row with credentials for one request, with the next count.
-    pub(crate) fn put_credentials(&mut self, out: &mut Vec<u8>, method: &str, uri: &[u8]) {
+    /// Appends the row with credentials for one request, with the next count. They cover its `body` where whoever
+    /// asked takes that.
+    pub(crate) fn put_credentials(
+        &mut self,
+        out: &mut Vec<u8>,
+        method: &str,
+        uri: &[u8],
+        body: Option<&[u8]>,
+    ) {
         const CNONCE: &[u8] = b"5d3c1f0a9b7e";
         let Some(challenge) = &mut self.challenge else { return };
         challenge.count += 1;
         let count = hex(&challenge.count.to_be_bytes());
-        let Challenge { algorithm, header, realm, nonce, opaque, ha1, .. } = challenge;
-        let a2 = algorithm.hex(&[method.as_bytes(), b":", uri]);
+        let Challenge { algorithm, header, realm, nonce, opaque, covers, ha1, .. } = challenge;
+        let (qop, a2): (&[u8], _) = match body.filter(|_| *covers) {
+            None => (b"auth", algorithm.hex(&[method.as_bytes(), b":", uri])),
+            Some(body) => {
+                let body = algorithm.hex(&[body]);
+                (b"auth-int", algorithm.hex(&[method.as_bytes(), b":", uri, b":", &body]))
+            }
+        };
         let response =
-            algorithm.hex(&[ha1, b":", nonce, b":", &count, b":", CNONCE, b":auth:", &a2]);
+            algorithm.hex(&[ha1, b":", nonce, b":", &count, b":", CNONCE, b":", qop, b":", &a2]);
         join(out, &[header, b": Digest username=\"", &self.username, b"\", realm=\"", realm]);
         join(out, &[b"\", nonce=\"", nonce, b"\", uri=\"", uri, b"\", response=\"", &response]);
-        join(out, &[b"\", algorithm=", algorithm.as_str().as_bytes(), b", qop=auth, nc=", &count]);
+        join(out, &[b"\", algorithm=", algorithm.as_str().as_bytes(), b", qop=", qop]);
+        join(out, &[b", nc=", &count]);
         join(out, &[b", cnonce=\"", CNONCE, b"\""]);
         if !opaque.is_empty() {
             join(out, &[b", opaque=\"", opaque, b"\""]);

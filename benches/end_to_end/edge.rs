@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) wary: bool,
     /// One for each core it may use.
     pub(crate) workers: usize,
+    /// Back to back, in place of a proxy.
+    pub(crate) bridges: bool,
 }
 
 /// Starts it; credentials of all bootstrapped subscribers, or of `ues` accounts spread over all.
@@ -74,7 +76,8 @@ pub(crate) fn start(
 }
 
 fn configuration(plan: &Plan, setup: Setup, certificate: &Certificate) -> String {
-    let Setup { keys, algorithm, wary, workers } = setup;
+    let Setup { keys, algorithm, wary, workers, bridges } = setup;
+    let mode = if bridges { "b2bua" } else { "proxy" };
     let (secure, psk) = match plan.transport {
         Transport::PskTls => ("\"tls\"", ", psk = true"),
         Transport::Dtls => ("\"tls\", \"dtls\"", ", psk = true"),
@@ -92,6 +95,7 @@ side = "ue"
 address = "{ip}:5060"
 transports = ["udp", "tcp"]
 identity = "{EDGE_NAME}"
+mode = "{mode}"
 {digest}
 [[listen]]
 name = "ue-tls"
@@ -99,6 +103,7 @@ side = "ue"
 address = "{ip}:5061"
 transports = [{secure}]
 identity = "{EDGE_NAME}"
+mode = "{mode}"
 tls = {{ certificate = "{}", key = "{}"{psk} }}
 {digest}
 [[listen]]
@@ -119,6 +124,9 @@ rate = "100000/s burst 100000"      # a UE here does in a second what others do 
 [enabler.sip]
 rate = "100000/s burst 100000"
 dialog_rate = "100000/s burst 100000"
+[enabler.cpm]
+pager_max = "8192 octets"           # on UDP it would be an MTU
+rate = {{ pager = "100000/s burst 100000" }}
 [admission]
 flow_rate = "100000/s"
 [forward]

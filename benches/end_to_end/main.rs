@@ -11,6 +11,7 @@
 //! * `floor`, a relay that moves octets unread: what the kernel alone costs;
 //! * `kamailio`, Debian's, with `kamailio.cfg`, which does the same checks; left out, and said so, if not installed;
 //! * `sipward serve`, the binary of this build, configured as an operator of a busy edge would;
+//! * `sipward-b2bua`, if asked for, the same back to back with the backend, in place of a proxy;
 //! * `sipward-2`, if asked for, the same with two workers on both cores. The generator has to live on one of them, so
 //!   that *txn/s* says little of what two cores could do; *figure* beside that of `sipward` says what workers cost each
 //!   other.
@@ -25,7 +26,7 @@
 //! |---|---|
 //! | options | OPTIONS, answered by the anchor |
 //! | register | REGISTER, 401 or 407, again with credentials, 200 from the backend |
-//! | message | MESSAGE with credentials and a CPIM body of 1000 octets, 200 |
+//! | message | MESSAGE with credentials and a CPIM body of 1000 octets, 200; sipward asks that they cover the body |
 //! | call | INVITE with credentials, 180, 200, ACK, BYE with credentials, 200 |
 //! | subscribe | SUBSCRIBE with credentials, 200, three NOTIFYs from the backend, each answered |
 //! | flood | as `message`, at the fixed rate, while 200,000 datagrams of junk a second arrive from 5000 addresses |

@@ -119,6 +119,9 @@ pub(crate) enum Who {
     Kamailio,
     /// This
     Sipward,
+    /// This back to back with the backend, in place of a proxy
+    #[value(name = "sipward-b2bua")]
+    Bridge,
     /// This with two workers, which share both cores with the generator
     #[value(name = "sipward-2")]
     Pair,
@@ -130,6 +133,7 @@ impl Who {
             Self::Floor => "floor",
             Self::Kamailio => "kamailio",
             Self::Sipward => "sipward",
+            Self::Bridge => "sipward-b2bua",
             Self::Pair => "sipward-2",
         }
     }

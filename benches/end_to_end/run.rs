@@ -167,7 +167,7 @@ impl Bench {
             self.say(&format!("scale: sipward with {count} accounts"));
             let bay = self.folder.certificate(KeyKind::Ecdsa).and_then(|certificate| {
                 let (keys, algorithm) = (Keys::Accounts(count), self.options.digest);
-                let setup = Setup { keys, algorithm, wary: false, workers: 1 };
+                let setup = Setup { keys, algorithm, wary: false, workers: 1, bridges: false };
                 let ues = self.options.ues();
                 let started = edge::start(&plan, setup, ues, &certificate, &self.folder)?;
                 self.loaded(Who::Sipward, Errand::Message, plan, started)
@@ -284,13 +284,14 @@ impl Bench {
             Who::Kamailio => {
                 kamailio::start(plan, self.options.digest, ues, certificate, &self.folder)
             }
-            Who::Sipward | Who::Pair => {
+            Who::Sipward | Who::Bridge | Who::Pair => {
                 let keys = match self.options.credentials {
                     Source::Bootstrapped => Keys::Bootstrapped(ues),
                     Source::Accounts => Keys::Accounts(ues),
                 };
                 let workers = if who == Who::Pair { 2 } else { 1 };
-                let setup = Setup { keys, algorithm: self.options.digest, wary, workers };
+                let (algorithm, bridges) = (self.options.digest, who == Who::Bridge);
+                let setup = Setup { keys, algorithm, wary, workers, bridges };
                 edge::start(plan, setup, ues, certificate, &self.folder)
             }
         }

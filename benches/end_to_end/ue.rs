@@ -140,7 +140,8 @@ impl Ue {
         self.dialog.cseq += 1;
         self.put_head(&mut out, method.as_str(), &uri, branch, method == Method::Bye);
         if method != Method::Options {
-            self.login.put_credentials(&mut out, method.as_str(), &uri);
+            let body = (method == Method::Message).then_some(&*self.text);
+            self.login.put_credentials(&mut out, method.as_str(), &uri, body);
         }
         let body: &[u8] = match method {
             Method::Message => {

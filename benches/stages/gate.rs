@@ -16,6 +16,7 @@ use sipward::wire::{Message, check};
 
 use crate::meter::Meter;
 use crate::scene::Edge;
+use crate::text::Callee;
 use crate::{Bench, Run, text};
 
 /// Dialogs that are there when one is looked for.
@@ -60,7 +61,7 @@ pub(crate) const BENCHES: &[Bench] = &[
             let mut edge = Edge::new();
             Box::new(move |meter| {
                 let (number, whose) = edge.next();
-                let text = text::inside(edge.ue(whose), "BYE", number);
+                let text = text::inside(edge.ue(whose), "BYE", number, &Callee::proxied());
                 refused(&edge, meter, edge.arrival(whose), &text, Refusal::DialogUnknown);
                 1
             })
@@ -185,7 +186,7 @@ fn inside(shift: usize, refusal: Option<Refusal>) -> Run {
 
 /// The BYE of the call `number` of `owner`, signed by `signer`, with a branch of its own.
 fn bye(edge: &mut Edge, number: usize, owner: usize, signer: usize, turn: usize) -> String {
-    let text = text::inside(edge.ue(owner), "BYE", number);
+    let text = text::inside(edge.ue(owner), "BYE", number, &Callee::proxied());
     let own = text.lines().find(|line| line.starts_with("Proxy-Auth")).expect("credentials");
     let credentials = edge.ue(signer).sign("BYE", text::BOB_CONTACT);
     text.replace(own, &format!("Proxy-Authorization: {credentials}"))

@@ -28,8 +28,8 @@ pub(crate) const BENCHES: &[Bench] = &[
             let mut edge = Edge::new();
             Box::new(move |meter| {
                 let (number, whose) = edge.begin(meter);
-                edge.answered_call(meter, number, whose);
-                let bye = text::inside(edge.ue(whose), "BYE", number);
+                let callee = edge.answered_call(meter, number, whose);
+                let bye = text::inside(edge.ue(whose), "BYE", number, &callee);
                 round(&mut edge, meter, whose, &bye);
                 1
             })
@@ -91,6 +91,37 @@ pub(crate) const BENCHES: &[Bench] = &[
                 let request = text::options(edge.ue(whose), number);
                 edge.ue_sends(meter, whose, &request);
                 edge.answered(200);
+                1
+            })
+        },
+    },
+    Bench {
+        name: "bridge/message",
+        about: "what a MESSAGE of 2 KB and its 200 cost back to back",
+        before: STEADY,
+        runs: 400,
+        start: || {
+            let mut edge = Edge::bridging();
+            Box::new(move |meter| {
+                let (number, whose) = edge.begin(meter);
+                let request = text::message(edge.ue(whose), number);
+                round(&mut edge, meter, whose, &request);
+                1
+            })
+        },
+    },
+    Bench {
+        name: "bridge/call",
+        about: "what INVITE 180 200 ACK BYE 200 cost back to back",
+        before: STEADY,
+        runs: 200,
+        start: || {
+            let mut edge = Edge::bridging();
+            Box::new(move |meter| {
+                let (number, whose) = edge.begin(meter);
+                let callee = edge.answered_call(meter, number, whose);
+                let bye = text::inside(edge.ue(whose), "BYE", number, &callee);
+                round(&mut edge, meter, whose, &bye);
                 1
             })
         },

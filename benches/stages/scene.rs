@@ -17,7 +17,7 @@ use sipward::transport::Arrival;
 use sipward::wire::Message;
 
 use crate::meter::Meter;
-use crate::text;
+use crate::text::{self, Callee};
 
 /// Time between two transactions. What lingers for 32 s is then 640 transactions.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
@@ -55,6 +55,14 @@ impl Ue {
         self.signer.credentials(method, uri, b"")
     }
 
+    /// The same, its body covered.
+    pub(crate) fn sign_whole(&mut self, method: &str, uri: &str, body: &str) -> String {
+        self.signer.auth_int = true;
+        let credentials = self.signer.credentials(method, uri, body.as_bytes());
+        self.signer.auth_int = false;
+        credentials
+    }
+
     /// Takes the nonce out of a 407.
     pub(crate) fn challenged(&mut self, response: &Message) {
         self.signer.challenged(response).expect("a row for our realm and algorithm");
@@ -76,14 +84,27 @@ impl Ue {
 impl Edge {
     /// The laboratory's edge without its limits, since one bench sends what many callers would.
     pub(crate) fn new() -> Self {
+        Self::with(LabSettings::default())
+    }
+
+    /// The same back to back with the core, in place of a proxy.
+    pub(crate) fn bridging() -> Self {
+        Self::with(LabSettings::default().bridging())
+    }
+
+    fn with(mut settings: LabSettings) -> Self {
         let boundless = Rate { count: 1_000_000, period: Duration::from_secs(1), burst: u32::MAX };
-        let mut settings = LabSettings::default();
         settings.admission.flow_rate = boundless;
         settings.admission.answer_rate = boundless;
         settings.admission.failures.flow = boundless;
         settings.admission.failures.address = boundless;
         settings.reg.demands.rate = boundless;
         (settings.sip.demands.rate, settings.sip.demands.dialogs) = (boundless, None);
+        for demands in &mut settings.cpm.demands {
+            (demands.rate, demands.body_max) = (boundless, 8192);
+        }
+        // Longer than a message by itself may be on UDP, as it always was here.
+        settings.cpm.pager_whole = (8192, 8192);
         settings.association.max_per_caller = u32::MAX;
         settings.forward.transactions_max = 1_000_000;
         settings.forward.transactions_of_flow_max = 1_000_000;
@@ -164,8 +185,13 @@ impl Edge {
         });
     }
 
-    /// A call up to its ACK: INVITE, 180, 200.
-    pub(crate) fn answered_call(&mut self, meter: &mut Meter, number: usize, whose: usize) {
+    /// A call up to its ACK: INVITE, 180, 200. What the UE learnt of the callee.
+    pub(crate) fn answered_call(
+        &mut self,
+        meter: &mut Meter,
+        number: usize,
+        whose: usize,
+    ) -> Callee {
         let request = text::invite(self.ue(whose), number);
         self.ue_sends(meter, whose, &request);
         let seen = self.forwarded();
@@ -173,9 +199,11 @@ impl Edge {
             self.core_sends(meter, &text::response(&seen, status, &text::callee(status)));
             self.forwarded();
         }
-        let ack = text::inside(self.ue(whose), "ACK", number);
+        let callee = text::learnt(&self.forwarded());
+        let ack = text::inside(self.ue(whose), "ACK", number, &callee);
         self.ue_sends(meter, whose, &ack);
         self.forwarded();
+        callee
     }
 
     /// The latest message that the latest step sent, which was let through.

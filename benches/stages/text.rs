@@ -9,11 +9,22 @@ pub(crate) const BOB_CONTACT: &str = "sip:bob@203.0.113.20:5060";
 
 /// The head of a request of `ue` outside any dialog, up to what the method adds; signed if `credentials` says so.
 fn head(ue: &mut Ue, method: &str, uri: &str, to: &str, number: usize, signed: bool) -> String {
-    let credentials = match signed {
-        true => format!("Proxy-Authorization: {}\n", ue.sign(method, uri)),
-        false => String::new(),
-    };
-    let Ue { name, address, .. } = &*ue;
+    let credentials = signed.then(|| ue.sign(method, uri));
+    head_with(ue, method, uri, to, number, credentials)
+}
+
+fn head_with(
+    ue: &Ue,
+    method: &str,
+    uri: &str,
+    to: &str,
+    number: usize,
+    credentials: Option<String>,
+) -> String {
+    let signed = credentials.is_some();
+    let credentials = credentials.map(|value| format!("Proxy-Authorization: {value}\n"));
+    let credentials = credentials.unwrap_or_default();
+    let Ue { name, address, .. } = ue;
     let cseq = if method == "BYE" { 2 } else { 1 };
     format!(
         "{method} {uri} SIP/2.0
@@ -36,9 +47,8 @@ fn contact(ue: &Ue) -> String {
     )
 }
 
-/// A pager-mode MESSAGE of CPM: 15 headers, and a body of 1000 octets.
+/// A pager-mode MESSAGE of CPM: 15 headers, and a body of 1000 octets, which the credentials cover.
 pub(crate) fn message(ue: &mut Ue, number: usize) -> String {
-    let head = head(ue, "MESSAGE", BOB, BOB, number, true);
     let cpim = format!(
         "From: <sip:{name}@example.net>
 To: <{BOB}>
@@ -51,9 +61,12 @@ Content-Type: text/plain; charset=utf-8
 
 ",
         name = ue.name
-    );
+    )
+    .replace('\n', "\r\n");
     let words = "Shall we meet at the harbour at eight, or is the other side of the river easier? ";
     let words: String = words.chars().cycle().take(1000 - cpim.len()).collect();
+    let credentials = ue.sign_whole("MESSAGE", BOB, &format!("{cpim}{words}"));
+    let head = head_with(ue, "MESSAGE", BOB, BOB, number, Some(credentials));
     format!(
         "{head}P-Preferred-Identity: <sip:{name}@example.net>
 Accept-Contact: *;+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\";require;explicit
@@ -115,11 +128,37 @@ pub(crate) fn callee(status: u16) -> String {
     contact
 }
 
+/// What a UE learns from the answer to its INVITE.
+pub(crate) struct Callee {
+    /// The URI of its Contact.
+    pub(crate) uri: String,
+    /// The value of To.
+    to: String,
+    /// Whether requests go by way of the edge.
+    routed: bool,
+}
+
+impl Callee {
+    /// The callee of every call through a proxy.
+    pub(crate) fn proxied() -> Self {
+        Self { uri: BOB_CONTACT.into(), to: format!("<{BOB}>;tag=b7c1"), routed: true }
+    }
+}
+
+/// The callee of `response`.
+pub(crate) fn learnt(response: &str) -> Callee {
+    let row = |name: &str| response.lines().find_map(|line| line.strip_prefix(name));
+    let contact = row("Contact: <").and_then(|rest| rest.split('>').next()).expect("a Contact");
+    let to = row("To: ").expect("a To").trim().to_owned();
+    Callee { uri: contact.to_owned(), to, routed: row("Record-Route:").is_some() }
+}
+
 /// A request inside the call `number`; an ACK is never signed.
-pub(crate) fn inside(ue: &mut Ue, method: &str, number: usize) -> String {
-    let head = head(ue, method, BOB_CONTACT, BOB, number, method != "ACK");
-    let head = head.replace(&format!("To: <{BOB}>"), &format!("To: <{BOB}>;tag=b7c1"));
-    format!("{head}Content-Length: 0\n")
+pub(crate) fn inside(ue: &mut Ue, method: &str, number: usize, callee: &Callee) -> String {
+    let head = head(ue, method, &callee.uri, BOB, number, method != "ACK");
+    let head = head.replace(&format!("To: <{BOB}>"), &format!("To: {}", callee.to));
+    let route = if callee.routed { "" } else { "Route: <sip:edge.example.net:5060;lr>\n" };
+    format!("{}Content-Length: 0\n", head.replacen(route, "", 1))
 }
 
 /// A SUBSCRIBE to presence.

@@ -8,10 +8,12 @@
 //! Sources: rule 22; RFC 3261 section 26.3.2.4.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate::{Bucket, Rate};
 use super::recent::Recent;
+use crate::gate::Gate;
 use crate::instant::Instant;
 use crate::transport::Flow;
 
@@ -50,7 +52,7 @@ pub enum Standing {
     Banned,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Failing {
     bucket: Bucket,
     banned_until: Instant,
@@ -70,6 +72,18 @@ impl Failures {
         Self {
             flows: Recent::new(table_max, limits.ban),
             addresses: Recent::new(table_max, limits.ban),
+        }
+    }
+
+    /// Failures over those of `of`, which stay as they are.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let Self { flows, addresses } = &of.admission.failures;
+        let (one, other) = (Arc::clone(of), Arc::clone(of));
+        Self {
+            flows: Recent::over(flows, move |key, now| one.admission.failures.flows.peek(key, now)),
+            addresses: Recent::over(addresses, move |key, now| {
+                other.admission.failures.addresses.peek(key, now)
+            }),
         }
     }
 

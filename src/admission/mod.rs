@@ -23,7 +23,7 @@ pub use rate::{Bucket, Rate};
 pub use recent::Recent;
 
 use crate::enabler::{Class, Policies};
-use crate::gate::Halt;
+use crate::gate::{Gate, Halt};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Pending, Side, Transport};
@@ -65,7 +65,7 @@ pub struct Admission {
 }
 
 /// What is remembered of one flow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Source {
     bucket: Bucket,
     /// When it was last noted that valid evidence came from its address.
@@ -165,6 +165,24 @@ impl Admission {
         }
     }
 
+    /// Stage 3 over that of `of`: it knows what that knows, and changes nothing of it.
+    pub fn trial(of: &Arc<Gate>) -> Self {
+        let Self { settings, flows, answers, verified, overload, .. } = &of.admission;
+        let load = Overload::default();
+        load.change(Load::Normal, overload.load());
+        let [one, two, three] = [(); 3].map(|()| Arc::clone(of));
+        Self {
+            settings: ArcSwap::new(settings.load_full()),
+            failures: Failures::trial(of),
+            flows: Recent::over(flows, move |key, now| one.admission.flows.peek(key, now)),
+            answers: Recent::over(answers, move |key, now| two.admission.answers.peek(key, now)),
+            verified: Recent::over(verified, move |key, now| {
+                three.admission.verified.peek(key, now)
+            }),
+            overload: load,
+        }
+    }
+
     /// Puts other limits in the place of the present ones; what is remembered of sources stays, and so do the
     /// sizes of tables.
     pub fn replace_settings(&self, settings: Settings) {
@@ -227,7 +245,11 @@ impl Admission {
         let proves_nothing = arrival.channel.is_none()
             && names.into_iter().all(|name| message.first(name).is_none());
         match load {
-            _ if proves_nothing => Err(Refusal::Overloaded.into()),
+            _ if proves_nothing && !arrival.flow.transport.is_reliable() => {
+                Err(Refusal::Overloaded.into())
+            }
+            // On a stream nobody sends it again: after silence he would wait for half a minute.
+            _ if proves_nothing => Err(Refusal::NoTime.into()),
             Load::Severe => Err(Refusal::NoTime.into()),
             Load::Normal | Load::High => Ok(()),
         }

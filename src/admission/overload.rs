@@ -12,8 +12,8 @@
 //!          call, and both are zero for a worker that keeps up, however busy it is.
 //! Gives:   [`Load`], read once for each message.
 //! Keeps:   two counts for the node, five words for each worker.
-//! Refuses: first what proves nothing, silently; then new dialogs and registrations, by 503 with Retry-After; never
-//!          requests inside dialogs, nor CANCELs of what is under way.
+//! Refuses: first what proves nothing, silently on datagrams, by 503 on streams; then new dialogs and registrations,
+//!          by 503 with Retry-After; never requests inside dialogs, nor CANCELs of what is under way.
 //! Sources: RFC 3261 section 21.5.4; V-92 of the conformance tests.
 
 use std::cmp::Ordering;
@@ -43,7 +43,7 @@ pub enum Load {
     /// All of it can be done.
     #[default]
     Normal,
-    /// Requests without credentials are dropped.
+    /// Requests without credentials are dropped, or refused where they came on a stream.
     High,
     /// New dialogs and registrations are answered 503 too.
     Severe,

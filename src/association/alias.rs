@@ -7,36 +7,26 @@
 //! Refuses: the ids of one leg on the other: they lead nowhere.
 //! Sources: RFC 3261 section 12.2.2; RFC 6665 section 4.4.1; `B2-01`, `B2-08`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::State;
 use super::anchors::ANCHORS_MAX;
 use super::bridge::{Bridge, Seed, Way, other};
-use super::dialog::{DialogKey, Keyer, Origin};
+use super::dialog::{DialogKey, Keyer, NEVER, Origin, REFRESH, Session};
+use super::errands::Errand;
 use super::table::{Associations, Track};
+use super::{Inside, State};
 use crate::hashing::Hashed;
-use crate::instant::Now;
+use crate::instant::{Instant, Now};
+use crate::layered::Layered;
 use crate::transport::{Flow, Side};
 use crate::wire::{DialogRef, Message, Method};
 
 /// The aliases of all dialogs. Their lock is the last that is taken.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
-    keys: DashMap<DialogKey, (Side, DialogKey), Hashed>,
-    /// Calls that ended here, and not by a word of their ends: these are still to be told.
-    orphans: Mutex<Vec<Arc<Bridge>>>,
-}
-
-impl Aliases {
-    /// Notes a call that ended here.
-    pub(super) fn orphan(&self, bridge: Option<Arc<Bridge>>) {
-        if let Some(bridge) = bridge {
-            self.orphans.lock().unwrap_or_else(PoisonError::into_inner).push(bridge);
-        }
-    }
+    pub(super) keys: Layered<DialogKey, (Side, DialogKey), Hashed>,
 }
 
 /// One alias; it ends with its owner.
@@ -108,16 +98,20 @@ impl Associations {
     }
 
     /// Gives the dialog between the sender of `seed` and the far peer of that tag its bridge, unless it has one. Who
-    /// confirms it says the way anew. `None` if there is no such dialog, or its leg is too long.
+    /// confirms it says the way anew; `of` is the number of its request, and whether this does. `None` if there is no such
+    /// dialog, or its leg is too long.
     pub fn join(
         &self,
         seed: &Seed,
         far_tag: &[u8],
         way: Way,
-        confirms: bool,
+        of: (u64, bool),
     ) -> Option<Arc<Bridge>> {
-        let child = self.child_of(seed, far_tag);
+        let ((id, confirms), child) = (of, self.child_of(seed, far_tag));
         let mut entry = self.dialogs.get_mut(&child)?;
+        if entry.origin.id != id {
+            return None;
+        }
         if let Some(known) = &entry.bridge {
             if confirms {
                 known.confirm(way);
@@ -154,9 +148,12 @@ impl Associations {
         entry.is_some_and(|entry| entry.invite && entry.state != State::Released)
     }
 
-    /// Both legs were told that the call is over.
-    pub fn hang_up(&self, bridge: &Bridge, now: Now) {
-        self.end_invite(self.key_of(bridge), now);
+    /// Both legs are told that the call is over; `false` if they were before.
+    pub fn hang_up(&self, bridge: &Bridge, now: Now) -> bool {
+        let key = self.key_of(bridge);
+        let was_up = self.dialogs.get(&key).is_some_and(|entry| entry.invite);
+        self.end_invite(key, now);
+        was_up
     }
 
     fn key_of(&self, bridge: &Bridge) -> DialogKey {
@@ -181,10 +178,53 @@ impl Associations {
         Named::Unknown
     }
 
-    /// Calls that ended since this was asked last, of which neither end knows it.
-    pub fn orphans(&self) -> Vec<Arc<Bridge>> {
-        let mut orphans = self.aliases.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut orphans)
+    /// A hash of a name that is not to be told, in its place: the same each time.
+    pub fn shown_name(&self, name: &[u8]) -> [u8; 32] {
+        self.keyer.tag(&[name])
+    }
+
+    /// What is to be done for bridged calls, since this was asked last.
+    pub fn errands(&self) -> Vec<(Arc<Bridge>, Errand)> {
+        self.errands.take()
+    }
+
+    /// How often requests under way were taken back: who sees another number looks whether his are still wanted.
+    pub fn taken_back(&self) -> u64 {
+        self.errands.taken_back()
+    }
+
+    /// Says what to call when something is to be done for bridged calls though no worker had a turn.
+    pub fn wake_by(&self, bell: impl Fn() + Send + Sync + 'static) {
+        self.errands.hang(Box::new(bell));
+    }
+
+    /// Whether what the request of `track` may form is still wanted.
+    pub fn is_wanted(&self, track: &Track) -> bool {
+        !track.forms || self.forming.contains_key(&track.key)
+    }
+
+    /// An end of a call answered what we asked it: there is time until we ask again.
+    pub fn note_answer(&self, bridge: &Bridge, now: Now) {
+        let key = self.key_of(bridge);
+        if let Some(mut entry) = self.dialogs.get_mut(&key)
+            && entry.session == Session::Ours
+        {
+            entry.ends = now.mono + REFRESH;
+            self.look(key, &mut entry);
+        }
+    }
+
+    /// When the key ends that the dialog of `track` stands on, or is to stand on.
+    pub fn key_ends(&self, track: &Track) -> Instant {
+        if track.forms {
+            return self.forming.get(&track.key).map_or(NEVER, |entry| entry.origin.key.ends);
+        }
+        self.dialogs.get(&track.key).map_or(NEVER, |entry| entry.key.ends())
+    }
+
+    /// The same of a request inside a dialog.
+    pub fn key_ends_in(&self, inside: &Inside) -> Instant {
+        self.dialogs.get(&inside.key).map_or(NEVER, |entry| entry.key.ends())
     }
 
     /// Aliases held.

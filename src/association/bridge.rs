@@ -133,6 +133,8 @@ pub struct Seed {
     pub left: u32,
     /// Whether it is an INVITE.
     pub invite: bool,
+    /// Whether its sender takes UPDATE.
+    pub near_updates: bool,
     /// Whether both legs have the same ids.
     pub same_ids: bool,
     /// What it is found by from the far side.
@@ -181,6 +183,7 @@ impl Seed {
             came: message.cseq().map_or(0, |cseq| cseq.number),
             left: sown.left,
             invite: message.method() == Some(Method::Invite),
+            near_updates: takes_update(message),
             same_ids,
             alias: OnceLock::new(),
         };
@@ -194,6 +197,26 @@ impl Seed {
         ];
         let length = parts.into_iter().fold(0, usize::saturating_add);
         (length <= LEG_MAX).then_some(seed)
+    }
+
+    /// The same, which nothing leads to.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            near: self.near,
+            near_call_id: self.near_call_id.clone(),
+            near_tag: self.near_tag.clone(),
+            near_way: self.near_way.clone(),
+            far_call_id: self.far_call_id.clone(),
+            far_own_tag: self.far_own_tag.clone(),
+            far_uri: self.far_uri.clone(),
+            parties: self.parties.clone(),
+            came: self.came,
+            left: self.left,
+            invite: self.invite,
+            near_updates: self.near_updates,
+            same_ids: self.same_ids,
+            alias: OnceLock::new(),
+        }
     }
 
     /// Our tag on the near leg of the dialog with the far peer of that tag: another for each, and always the same.
@@ -224,6 +247,10 @@ impl Seed {
             return None;
         }
         let target = if way.target.is_empty() { self.far_uri.clone() } else { way.target };
+        let mut takes_update = [false; 2];
+        if let Some(near) = takes_update.get_mut(place(self.near)) {
+            *near = self.near_updates;
+        }
         let near_moves = Moves { sent: 0, way: self.near_way.clone() };
         let far_moves = Moves { sent: self.left, way: Way { target, ..way } };
         let (from, came, left) = (self.near, self.came, self.left);
@@ -237,7 +264,13 @@ impl Seed {
             core,
             near: self.near,
             parties: self.parties.clone(),
-            moving: Mutex::new(Moving { ue: ue_moves, core: core_moves, invite, ack: None }),
+            moving: Mutex::new(Moving {
+                ue: ue_moves,
+                core: core_moves,
+                invite,
+                ack: None,
+                takes_update,
+            }),
             alias: OnceLock::new(),
         })
     }
@@ -265,17 +298,19 @@ pub struct Bridge {
     pub(super) alias: OnceLock<Alias>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Moving {
     ue: Moves,
     core: Moves,
     invite: Option<Invite>,
     /// The latest ACK as it left, as long as the 2xx may come again; and which INVITE it is for.
     ack: Option<(Side, u32, Bytes)>,
+    /// The peers that take UPDATE: on the UE side, on the core side.
+    takes_update: [bool; 2],
 }
 
 /// What moves of one leg.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Moves {
     /// The last number sent.
     sent: u32,
@@ -292,6 +327,18 @@ struct Invite {
 }
 
 impl Bridge {
+    /// The same as it stands, to go its own way.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            ue: self.ue.clone(),
+            core: self.core.clone(),
+            near: self.near,
+            parties: self.parties.clone(),
+            moving: Mutex::new(self.moving().clone()),
+            alias: OnceLock::new(),
+        }
+    }
+
     /// The leg on `side`.
     pub fn leg(&self, side: Side) -> &Leg {
         match side {
@@ -309,6 +356,27 @@ impl Bridge {
     pub fn parties(&self, side: Side) -> (&[u8], &[u8]) {
         let Parties { caller, callee } = &self.parties;
         if side == self.near { (callee, caller) } else { (caller, callee) }
+    }
+
+    /// What the peer on `side` says of the methods that he takes; nothing is said by silence.
+    pub fn note_methods(&self, side: Side, message: &Message) {
+        if message.has(Name::Allow)
+            && let Some(known) = self.moving().takes_update.get_mut(place(side))
+        {
+            *known = takes_update(message);
+        }
+    }
+
+    /// Whether the peer on `side` can be asked whether he is still there, without a new offer.
+    ///
+    /// Source: RFC 3311 section 5.1; RFC 4028 section 7.4.
+    pub fn takes_update(&self, side: Side) -> bool {
+        self.moving().takes_update.get(place(side)).copied().unwrap_or(false)
+    }
+
+    /// Whether any peer can.
+    pub fn may_be_asked(&self) -> bool {
+        self.moving().takes_update.contains(&true)
     }
 
     /// Whether a request from `side` bears the ids of the leg there.
@@ -462,6 +530,15 @@ impl Moves {
         self.sent = next;
         Some(next)
     }
+}
+
+fn place(side: Side) -> usize {
+    usize::from(side == Side::Core)
+}
+
+/// Whether who sent a message takes UPDATE.
+fn takes_update(message: &Message) -> bool {
+    message.values(Name::Allow).any(|method| method == b"UPDATE")
 }
 
 /// The side that faces away.

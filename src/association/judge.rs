@@ -214,7 +214,7 @@ fn judge_peer(association: &Association, found: &Authenticated<'_>) -> Result<Pa
     Ok(Passed::by(1))
 }
 
-/// Rule 15 for an ACK to a 2xx: its INVITE's number, and a flow of the owner, or his INVITE's credentials on another
+/// Rule 15 for an ACK to a 2xx: the number of an INVITE that got one, and a flow of the owner, or his INVITE's credentials on another
 /// secure flow: on such they were never seen by anybody else.
 fn judge_ack(
     association: &Association,
@@ -224,8 +224,8 @@ fn judge_ack(
     let (admitted, evidence) = (found.admitted(), found.evidence());
     let (origin, arrival) = (&*association.origin, admitted.arrival());
     let number = admitted.message().cseq().map(|cseq| cseq.number);
-    let expected = association.counts(arrival.side).invite;
-    let fits_invite = association.invite && number.is_some() && number == expected;
+    let accepted = number.is_some_and(|number| association.counts(arrival.side).accepts(number));
+    let fits_invite = association.invite && accepted;
     let repeats = || {
         let credentials = keyer.credentials(admitted.message(), &arrival.flow);
         credentials != 0 && credentials == association.credentials

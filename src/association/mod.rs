@@ -11,16 +11,20 @@ mod alias;
 pub mod anchors;
 pub mod bridge;
 pub mod dialog;
+mod ends;
+pub mod errands;
 mod forming;
 pub mod judge;
 pub mod named;
 pub mod owner;
 mod restore;
 pub mod settings;
+mod shown;
 pub mod state;
 pub mod table;
 pub mod target;
 pub mod token;
+pub(crate) mod trial;
 mod usages;
 
 use std::sync::Arc;
@@ -28,6 +32,7 @@ use std::sync::Arc;
 pub use alias::Named;
 pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin};
+pub use errands::{Errand, Why};
 pub use settings::Settings;
 pub use state::State;
 pub use table::{Associations, Noted, Responder, Sent, Track};
@@ -93,6 +98,10 @@ pub struct Inside {
     pub origin: Arc<Origin>,
     /// The class that it had before this request.
     pub class: Class,
+    /// Where it stood.
+    pub state: State,
+    /// How many keys its owner had shown before the one that it stood on.
+    pub generation: u16,
     moved: Moved,
     /// Its two legs, where they have ids of their own.
     pub bridge: Option<Arc<Bridge>>,

@@ -12,9 +12,9 @@
 //!          Replaces or Join outside INVITE, or both (400).
 //! Sources: RFC 3891 sections 3 and 4; RFC 3911 section 4; RFC 4538 section 4; RFC 5630 section 5.1.1.3; V-70, V-133.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::dialog::{DialogKey, Keyer};
@@ -22,9 +22,11 @@ use super::state::State;
 use super::table::{Associations, Sent};
 use super::{Bound, Ruling};
 use crate::authentication::Authenticated;
+use crate::gate::Gate;
 use crate::hashing::Hashed;
 use crate::identity::Principal;
 use crate::instant::{Instant, Now};
+use crate::layered::Layered;
 use crate::refusal::Refusal;
 use crate::transport::{GroupId, Side};
 use crate::wire::uri::{Scheme, decode};
@@ -60,9 +62,18 @@ pub struct Used {
 
 /// Grants, by the dialog that may be named.
 #[derive(Debug, Default)]
-pub(super) struct Grants(DashMap<DialogKey, SmallVec<[Grant; 1]>, Hashed>);
+pub(super) struct Grants(Layered<DialogKey, SmallVec<[Grant; 1]>, Hashed>);
 
 impl Grants {
+    /// Grants over those of `of`.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let beneath = Arc::clone(of);
+        let copy = move |key: &DialogKey| {
+            beneath.associations.grants.0.get(key).map(|grants| grants.clone())
+        };
+        Self(Layered::over(Hashed::default(), copy))
+    }
+
     fn give(&self, key: DialogKey, grant: Grant) {
         let mut grants = self.0.entry(key).or_default();
         if grants.len() >= GRANTS_MAX {

@@ -3,7 +3,8 @@
 //! 1. The topmost Route of a request inside a dialog is the value that we put into its Record-Route. Its token must open
 //!    for this call and face the side it came from: rule 10.
 //! 2. Where the table knows nothing, the token says who owns the legs, and what the dialog asks of the UE's. Evidence of
-//!    that owner makes the dialog again: rule 23. Without it the sender is challenged.
+//!    that owner makes the dialog again: rule 23. Without it the sender is challenged. A token of this very process
+//!    makes nothing again: whoever forms a dialog in the name of another's call would have one for that call.
 //!
 //! Takes:   requests inside dialogs, and tokens for those that form them.
 //! Gives:   [`Bound`] by rule 23, and a record without counts once it was forwarded.
@@ -19,7 +20,7 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::anchors::Moved;
-use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Subscription};
+use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
 use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent};
@@ -48,7 +49,8 @@ impl Associations {
     ) -> Result<Option<RouteToken>, Refusal> {
         let top = message.values(Name::Route).next().and_then(Address::parse);
         let Some(user) = top.as_ref().and_then(|top| top.uri().user()) else { return Ok(None) };
-        match self.tokens.open(user, message.call_id(), now.wall) {
+        let tags = [message.from_tag(), message.to_tag()];
+        match self.tokens.open(user, message.call_id(), tags, now.wall) {
             Opened::Token(token) if token.facing == side => Ok(Some(token)),
             Opened::Token(_) | Opened::Forged => Err(Refusal::TokenForged),
             Opened::Unknown => Ok(None),
@@ -97,9 +99,11 @@ impl Associations {
             }
         };
         let [next, previous] = nonces;
+        let message = bound.message();
+        let tag = if token.caller == from { message.from_tag() } else { message.to_tag() };
         let seal = |facing, nonce| {
             let token = RouteToken { facing, issued: now.wall, ..token };
-            self.tokens.seal(&token, bound.message().call_id(), nonce)
+            self.tokens.seal(&token, message.call_id(), tag, nonce)
         };
         Some([seal(to_next, next)?, seal(to_previous, previous)?])
     }
@@ -143,6 +147,13 @@ impl Associations {
         now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
+        // What this process itself began it did not lose: the token is of another dialog of that call, whatever tags
+        // stand beside it, or of one that is over; unless it was forgotten for its silence.
+        let silence = self.settings.load().max_idle.as_secs();
+        let forgotten = token.issued.as_unix().saturating_add(silence) <= now.wall.as_unix();
+        if self.is_own(token.id) && !forgotten {
+            return Err(Refusal::DialogUnknown.into());
+        }
         let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
         let caller = match admitted.arrival().side {
             Side::Ue => owner_of(token, &found)?,
@@ -169,6 +180,7 @@ impl Associations {
             sips: false,
             server: None,
             event: 0,
+            call: self.keyer.mark(admitted.message().call_id()),
             cseq: None,
             group,
             caller_side: token.caller,
@@ -176,6 +188,7 @@ impl Associations {
             level: token.level,
             secure: token.secure,
             invite: token.invite,
+            end: DialogKey::FIRST,
             below: 0,
             tally: Arc::default(),
         };
@@ -189,6 +202,8 @@ impl Associations {
             known,
             origin,
             class,
+            state: State::Bound,
+            generation: 0,
             moved,
             bridge,
             seed,
@@ -224,6 +239,7 @@ impl Associations {
         let mut association = Association {
             origin,
             moved: Moved::default(),
+            named: None,
             bridge: None,
             ue: Counts::default(),
             core: Counts::default(),
@@ -235,8 +251,9 @@ impl Associations {
             deadline: NEVER,
             timer: Timer::default(),
             state: State::Bound,
+            rule: inside.rule,
             invite: token.invite,
-            timed: false,
+            session: Session::Open,
             adrift: false,
             rebuilt: true,
             class: inside.class,

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use super::Settings;
-use super::dialog::{Association, LINGER};
+use super::dialog::{Association, LINGER, Session};
 use crate::instant::Instant;
 
 /// Where a dialog stands.
@@ -80,6 +80,12 @@ impl Association {
             State::Suspect => first.min(self.key.ends()).min(self.deadline),
             _ => first.min(self.deadline),
         }
+    }
+
+    /// Whether its ends are to be asked whether they are still there, for want of a timer of theirs.
+    pub(super) fn is_to_be_asked_about(&self, now: Instant) -> bool {
+        let lives = self.state.is_confirmed() && self.state != State::Broken;
+        lives && self.session == Session::Ours && self.ends <= now
     }
 
     /// Lets what is due by `now` happen; `false` if it is over.

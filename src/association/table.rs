@@ -12,19 +12,20 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
-//! held, and no two of one table. Those of `aliases` are the last.
+//! held, and no two of one table. Those of `aliases`, `errands` and `ends` are the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
+use super::ends::Ends;
+use super::errands::Errands;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
@@ -39,6 +40,7 @@ use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::Now;
+use crate::layered::Layered;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
 use crate::wire::{Message, Method, Name, Uri};
@@ -67,6 +69,8 @@ pub struct Responder {
 #[derive(Clone, Copy, Debug)]
 pub struct Track {
     pub(super) key: DialogKey,
+    /// The number of what it forms, or is inside of.
+    pub(super) id: u64,
     pub(super) forms: bool,
     pub(super) sender: Side,
     pub(super) method: Method,
@@ -81,6 +85,13 @@ pub struct Track {
     pub(super) used: Option<Used>,
     /// What it asked of the session's length, as stage 7 sent it.
     pub session: Option<Asked>,
+}
+
+impl Track {
+    /// The number of what it forms, or is inside of.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 /// What happened to dialogs so far.
@@ -100,17 +111,20 @@ pub struct Associations {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) keyer: Keyer,
     pub(super) tokens: RouteTokens,
-    pub(super) forming: DashMap<DialogKey, Forming, Hashed>,
-    pub(super) dialogs: DashMap<DialogKey, Association, Hashed>,
+    pub(super) forming: Layered<DialogKey, Forming, Hashed>,
+    pub(super) dialogs: Layered<DialogKey, Association, Hashed>,
     /// How many there are in both.
     pub(super) held: AtomicUsize,
-    of_caller: DashMap<Principal, Arc<Tally>, Seeded>,
+    pub(super) of_caller: Layered<Principal, Arc<Tally>, Seeded>,
     pub(super) aliases: Arc<Aliases>,
+    pub(super) errands: Errands,
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
+    pub(super) ends: Ends,
     pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
-    next_id: AtomicU64,
+    pub(super) first_id: u64,
+    pub(super) next_id: AtomicU64,
 }
 
 impl Associations {
@@ -120,15 +134,18 @@ impl Associations {
             settings: ArcSwap::from_pointee(settings),
             keyer: Keyer::new(key),
             tokens: RouteTokens::new(secret_of(key)),
-            forming: DashMap::with_hasher(Hashed::default()),
-            dialogs: DashMap::with_hasher(Hashed::default()),
+            forming: Layered::with_hasher(Hashed::default()),
+            dialogs: Layered::with_hasher(Hashed::default()),
             held: AtomicUsize::new(0),
-            of_caller: DashMap::with_hasher(seeded()),
+            of_caller: Layered::with_hasher(seeded()),
             aliases: Arc::default(),
+            errands: Errands::default(),
             anchored: Anchored::default(),
             grants: Grants::default(),
+            ends: Ends::default(),
             noted: Noted::default(),
             expiry: Expiry::default(),
+            first_id,
             next_id: AtomicU64::new(first_id),
         }
     }
@@ -213,13 +230,16 @@ impl Associations {
         }
     }
 
-    /// A SUBSCRIBE or REFER is found again by its ids alone, so nobody may take the place of another's.
+    /// Nobody forms dialogs under what is an end of another's. A SUBSCRIBE or REFER is found again by its ids alone.
     fn judge_forming(&self, found: &Authenticated<'_>) -> Result<(), Refusal> {
         let admitted = found.admitted();
         let Some(caller) = found.evidence().caller() else { return Ok(()) };
-        let key = self.keyer.forming(admitted.message(), admitted.arrival().side);
-        let foreign = |entry: &Forming| entry.origin.owner != caller.principal;
-        let taken = self.forming.get(&key).is_some_and(|entry| foreign(&entry));
+        let (message, owner) = (admitted.message(), &caller.principal);
+        let end = self.keyer.end(message.call_id(), message.from_tag());
+        let ended = self.ends.is_anothers(end, owner);
+        let key = self.keyer.forming(message, admitted.arrival().side);
+        let foreign = |entry: &Forming| entry.origin.owner != *owner;
+        let taken = ended || self.forming.get(&key).is_some_and(|entry| foreign(&entry));
         if taken { Err(Refusal::AssociationMismatch) } else { Ok(()) }
     }
 
@@ -321,7 +341,9 @@ impl Associations {
             _ => Refusal::DialogUnknown,
         };
         let turned = self.lead(self.keyer.of(message, other(side)), other(side));
-        if let Some(association) = self.dialogs.get(&turned) {
+        // A call between two UEs is two dialogs here, each the other turned round: a token tells which is meant.
+        let is_meant = |of: &Association| token.is_none_or(|token| token.id == of.origin.id);
+        if let Some(association) = self.dialogs.get(&turned).filter(|one| is_meant(one)) {
             // Of a bridged one no leg could be told that the other is meant.
             let over = association.state == State::Released || association.bridge.is_some();
             if over || !self.only_observed(Refusal::WrongSide) {
@@ -392,18 +414,6 @@ impl Associations {
         }
     }
 
-    /// Dialogs in each state, those that may come to be included.
-    pub fn by_state(&self) -> [usize; State::ALL.len()] {
-        let mut counts = [0_usize; State::ALL.len()];
-        let forming = self.forming.iter().map(|_| State::Forming);
-        for state in forming.chain(self.dialogs.iter().map(|entry| entry.state)) {
-            if let Some(count) = counts.get_mut(state as usize) {
-                *count = count.saturating_add(1);
-            }
-        }
-        counts
-    }
-
     /// How many dialogs there may be.
     pub fn room(&self) -> usize {
         self.settings.load().max
@@ -429,6 +439,11 @@ impl Associations {
         self.expiry.len()
     }
 
+    /// Ends that are held to be somebody's.
+    pub fn ends(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Callers who have dialogs.
     pub fn callers(&self) -> usize {
         self.of_caller.len()
@@ -438,6 +453,12 @@ impl Associations {
     pub fn snapshot(&self) -> Vec<Association> {
         let forming = self.forming.iter().map(|entry| entry.fork(State::Forming));
         forming.chain(self.dialogs.iter().map(|entry| entry.value().clone())).collect()
+    }
+
+    /// Whether a request that this process numbered may form or have formed dialogs by that number.
+    pub(super) fn is_own(&self, id: u64) -> bool {
+        let next = self.next_id.load(Ordering::Relaxed);
+        id.wrapping_sub(self.first_id) < next.wrapping_sub(self.first_id)
     }
 
     /// Counts one more dialog of `owner`. A tally is taken out under its lock and at zero alone, so that nobody counts
@@ -467,7 +488,8 @@ impl Associations {
 
     /// The class of the dialog that a request from the UE side claims to be inside of.
     pub fn class_of(&self, message: &Message) -> Option<Class> {
-        let association = self.dialogs.get(&self.keyer.of(message, Side::Ue))?;
+        let key = self.lead(self.keyer.of(message, Side::Ue), Side::Ue);
+        let association = self.dialogs.get(&key)?;
         Some(association.class)
     }
 
@@ -493,7 +515,22 @@ impl Inside {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
-        Self { rule, key, known, origin, class, moved, bridge, seed, shown, way, verified }
+        let (state, generation) = (association.state, association.key.generation);
+        Self {
+            rule,
+            key,
+            known,
+            origin,
+            class,
+            state,
+            generation,
+            moved,
+            bridge,
+            seed,
+            shown,
+            way,
+            verified,
+        }
     }
 }
 

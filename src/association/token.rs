@@ -3,7 +3,7 @@
 //! Takes:   what is known of a dialog when its first request leaves, and random octets to seal it with.
 //! Gives:   text for the user part of a URI; and what it says, to whoever brings it back in the same call.
 //! Keeps:   one secret; each UTC day has a key of its own, derived from it, of which today's and yesterday's are held.
-//! Refuses: a token of a known key that was altered, cut, or put into another call: rule 10. One of an unknown key is
+//! Refuses: a token of a known key that was altered, cut, or put into another call, or another's dialog of one: rule 10. One of an unknown key is
 //!          as good as none.
 //! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23.
 //!
@@ -95,6 +95,11 @@ impl std::fmt::Debug for RouteTokens {
 }
 
 impl RouteTokens {
+    /// The same tokens.
+    pub(super) fn twin(&self) -> Self {
+        Self::new(*self.secret)
+    }
+
     /// Tokens under `secret`, which all nodes of a deployment share.
     pub fn new(secret: [u8; 32]) -> Self {
         let secret = Zeroizing::new(secret);
@@ -102,11 +107,12 @@ impl RouteTokens {
         Self { secret, days }
     }
 
-    /// Seals `token` for the call of `call_id`; `nonce` must be random.
+    /// Seals `token` for the call of `call_id`, in which who formed the dialog has `tag`; `nonce` must be random.
     pub fn seal(
         &self,
         token: &RouteToken,
         call_id: &[u8],
+        tag: &[u8],
         nonce: &[u8; NONCE_OCTETS],
     ) -> Option<String> {
         let flag = |holds, flag| if holds { flag } else { 0 };
@@ -122,13 +128,14 @@ impl RouteTokens {
         }
         let days = self.days(token.issued);
         let [today, _] = &**days;
-        let payload = Payload { msg: &plain, aad: &call_mark(call_id) };
+        let payload = Payload { msg: &plain, aad: &call_mark(call_id, tag) };
         let sealed = today.cipher.encrypt(&XNonce::from(*nonce), payload).ok()?;
         Some(URL_SAFE_NO_PAD.encode([&today.id[..], nonce, &sealed].concat()))
     }
 
-    /// Opens what stands in the user part of a URI of a message of the call of `call_id`.
-    pub fn open(&self, user: &[u8], call_id: &[u8], now: WallTime) -> Opened {
+    /// Opens what stands in the user part of a URI of a request of the call of `call_id`. Of its `tags`, From and To,
+    /// that of the end which formed the dialog must be the one that the token was made for.
+    pub fn open(&self, user: &[u8], call_id: &[u8], tags: [&[u8]; 2], now: WallTime) -> Opened {
         let mut octets = [0_u8; KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + 16];
         // The key's name is read first, so that what is cut or altered behind it is known for what it is.
         let (head, rest) = user.split_at(user.len().min(8));
@@ -147,11 +154,16 @@ impl RouteTokens {
         let Some((nonce, sealed)) = sealed.split_first_chunk::<NONCE_OCTETS>() else {
             return Opened::Forged;
         };
-        let payload = Payload { msg: sealed, aad: &call_mark(call_id) };
-        match key.cipher.decrypt(&XNonce::from(*nonce), payload) {
-            Ok(plain) => read(&plain).map_or(Opened::Unknown, Opened::Token),
-            Err(_) => Opened::Forged,
+        for (tag, by_caller) in tags.into_iter().zip([true, false]) {
+            let payload = Payload { msg: sealed, aad: &call_mark(call_id, tag) };
+            if let Ok(plain) = key.cipher.decrypt(&XNonce::from(*nonce), payload) {
+                let Some(token) = read(&plain) else { return Opened::Unknown };
+                if by_caller == (token.caller == token.facing) {
+                    return Opened::Token(token);
+                }
+            }
         }
+        Opened::Forged
     }
 
     /// The keys of the day of `wall` and of the day before.
@@ -202,8 +214,12 @@ fn day_key(secret: &[u8; 32], day: u64) -> DayKey {
     DayKey { day, id, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
 }
 
-fn call_mark(call_id: &[u8]) -> [u8; 16] {
-    Sha256::digest(call_id).first_chunk::<16>().copied().unwrap_or_default()
+/// Of a Call-ID and a tag, which is compared without case.
+fn call_mark(call_id: &[u8], tag: &[u8]) -> [u8; 16] {
+    let length = u64::try_from(call_id.len()).unwrap_or(u64::MAX).to_be_bytes();
+    let hash = Sha256::new().chain_update(length).chain_update(call_id);
+    let hash = hash.chain_update(tag.to_ascii_lowercase()).finalize();
+    hash.first_chunk::<16>().copied().unwrap_or_default()
 }
 
 /// What a token says of the owner of a UE's leg: eight octets of a hash of kind and name.
@@ -295,47 +311,72 @@ mod tests {
     #[test]
     fn opens_in_its_own_call_today_and_tomorrow_and_is_unknown_after() {
         let tokens = RouteTokens::new([3; 32]);
-        let text = tokens.seal(&token(), b"call", &[9; NONCE_OCTETS]).expect("sealed");
+        let text = tokens.seal(&token(), b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
         assert_eq!(text.len(), 111);
-        for (days, call, expected) in [
-            (0, &b"call"[..], Opened::Token(token())),
-            (1, b"call", Opened::Token(token())),
-            (0, b"Call", Opened::Forged),
-            (1, b"other", Opened::Forged),
-            (2, b"call", Opened::Unknown),
-            (0, b"call", Opened::Token(token())),
+        for (days, call, tags, expected) in [
+            (0, &b"call"[..], [&b"Tag"[..], b"b"], Opened::Token(token())),
+            (1, b"call", [b"tAG", b"b"], Opened::Token(token())),
+            (0, b"Call", [b"Tag", b"b"], Opened::Forged),
+            (1, b"other", [b"Tag", b"b"], Opened::Forged),
+            (0, b"call", [b"other", b"b"], Opened::Forged),
+            (0, b"call", [b"b", b"Tag"], Opened::Forged),
+            (0, b"callTag", [b"", b""], Opened::Forged),
+            (2, b"call", [b"Tag", b"b"], Opened::Unknown),
+            (0, b"call", [b"Tag", b"Tag"], Opened::Token(token())),
         ] {
             assert_eq!(
-                tokens.open(text.as_bytes(), call, later(days)),
+                tokens.open(text.as_bytes(), call, tags, later(days)),
                 expected,
-                "{days} {call:?}"
+                "{days} {call:?} {tags:?}"
             );
         }
+        // What faces who was called opens for the tag that he has in To.
+        let other = RouteToken { facing: Side::Ue, ..token() };
+        let back = tokens.seal(&other, b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
+        for (tags, expected) in [
+            ([&b"b"[..], b"tag"], Opened::Token(other)),
+            ([b"Tag", b"b"], Opened::Forged),
+            ([b"b", b"c"], Opened::Forged),
+        ] {
+            assert_eq!(tokens.open(back.as_bytes(), b"call", tags, NOON), expected, "{tags:?}");
+        }
+        let tags = [&b"tag"[..], b"b"];
         let same = RouteTokens::new([3; 32]);
-        assert_eq!(same.open(text.as_bytes(), b"call", NOON), Opened::Token(token()), "restarted");
+        assert_eq!(
+            same.open(text.as_bytes(), b"call", tags, NOON),
+            Opened::Token(token()),
+            "restarted"
+        );
         let other = RouteTokens::new([4; 32]);
-        assert_eq!(other.open(text.as_bytes(), b"call", NOON), Opened::Unknown, "another secret");
+        assert_eq!(
+            other.open(text.as_bytes(), b"call", tags, NOON),
+            Opened::Unknown,
+            "another secret"
+        );
     }
 
     /// V-104: one bit turned, or an end cut off.
     #[test]
     fn whatever_is_altered_does_not_open() {
         let tokens = RouteTokens::new([3; 32]);
-        let text = tokens.seal(&token(), b"call", &[9; NONCE_OCTETS]).expect("sealed");
+        let text = tokens.seal(&token(), b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
         for place in 0..text.len() {
             let mut altered = text.clone().into_bytes();
             altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
-            let opened = tokens.open(&altered, b"call", NOON);
+            let opened = tokens.open(&altered, b"call", [b"Tag", b""], NOON);
             let expected = if place < 8 { Opened::Unknown } else { Opened::Forged };
             assert_eq!(opened, expected, "altered at {place}");
         }
         for cut in 8..text.len() {
-            assert_eq!(tokens.open(&text.as_bytes()[..cut], b"call", NOON), Opened::Forged);
+            assert_eq!(
+                tokens.open(&text.as_bytes()[..cut], b"call", [b"Tag", b""], NOON),
+                Opened::Forged
+            );
         }
         let long = [text.as_bytes(), &[b'A'; 500]].concat();
-        assert_eq!(tokens.open(&long, b"call", NOON), Opened::Forged);
+        assert_eq!(tokens.open(&long, b"call", [b"Tag", b""], NOON), Opened::Forged);
         for foreign in [&b""[..], b"alice", b"+12015550101", &[0xFF; 200]] {
-            assert_eq!(tokens.open(foreign, b"call", NOON), Opened::Unknown);
+            assert_eq!(tokens.open(foreign, b"call", [b"Tag", b""], NOON), Opened::Unknown);
         }
     }
 

@@ -9,7 +9,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::dialog::{Association, DialogKey, LINGER, Origin};
+use super::dialog::{Association, DialogKey, LINGER, Origin, REFRESH, Session};
+use super::errands::{Errand, Why};
 use super::state::State;
 use super::table::{Associations, Track};
 use crate::identity::{Principal, Proof};
@@ -71,12 +72,25 @@ impl Associations {
     ) {
         let key = if track.forms { self.keyer.of(response, track.sender) } else { track.key };
         let Some(mut entry) = self.dialogs.get_mut(&key) else { return };
-        if !track.verified || !entry.invite || !entry.state.is_confirmed() {
+        if !track.verified
+            || entry.origin.id != track.id
+            || !entry.invite
+            || !entry.state.is_confirmed()
+        {
             return;
         }
-        let idle = self.settings.load().max_idle;
-        entry.timed = interval.is_some();
-        entry.ends = now.mono + interval.map_or(idle, |interval| interval.saturating_add(LINGER));
+        let bridge = entry.bridge.clone();
+        let (session, length) = match (interval, &bridge) {
+            // Who is an end of the session says so before it is over (RFC 4028 section 10).
+            (Some(interval), Some(_)) => {
+                let before = LINGER.min(interval.checked_div(3).unwrap_or_default());
+                (Session::Agreed, interval.saturating_sub(before))
+            }
+            (Some(interval), None) => (Session::Agreed, interval.saturating_add(LINGER)),
+            (None, Some(bridge)) if bridge.may_be_asked() => (Session::Ours, REFRESH),
+            (None, _) => (Session::Open, self.settings.load().max_idle),
+        };
+        (entry.session, entry.ends) = (session, now.mono + length);
         self.look(key, &mut entry);
     }
 
@@ -151,8 +165,16 @@ impl Associations {
 
     /// Lets what is due of a dialog happen; whether it is to be forgotten.
     fn let_lapse(&self, key: DialogKey, entry: &mut Association, now: Now) -> bool {
+        if entry.is_to_be_asked_about(now.mono) {
+            self.errands.add(entry.bridge.clone(), Errand::Refresh);
+            entry.ends = now.mono + PATIENCE;
+        }
         let (before, lives) = (entry.state, entry.lapse(now.mono, &self.settings.load()));
         if before == State::Released {
+            // A timer of before its end may have come: it is not the last.
+            if lives {
+                self.look(key, entry);
+            }
             return !lives;
         }
         let broke = before != State::Broken && entry.state == State::Broken;
@@ -160,7 +182,13 @@ impl Associations {
             self.noted.not_rekeyed.fetch_add(1, Ordering::Relaxed);
         }
         let over = broke || !lives && before.is_confirmed() && before != State::Broken;
-        self.aliases.orphan(entry.bridge.clone().filter(|_| over && entry.invite));
+        let why = match broke {
+            true if entry.key.ends() <= now.mono => Why::KeyOver,
+            true => Why::Away,
+            false => Why::Silent,
+        };
+        let bridge = entry.bridge.clone().filter(|_| over && entry.invite);
+        self.errands.add(bridge, Errand::End(why));
         if lives {
             self.look(key, entry);
         } else {
@@ -215,11 +243,13 @@ impl Associations {
             if let Some(mut entry) = self.dialogs.get_mut(key)
                 && stands(&entry)
             {
-                entry.break_off(now.mono);
-                self.aliases.orphan(entry.bridge.clone().filter(|_| entry.invite));
-                self.look(*key, &mut entry);
+                self.take_back(*key, &mut entry, now);
             }
         }
+        if !forming.is_empty() {
+            self.errands.take_back();
+        }
+        self.errands.ring();
         forming.len().saturating_add(dialogs.len())
     }
 
@@ -231,13 +261,20 @@ impl Associations {
             let Some(mut entry) = self.dialogs.get_mut(&key) else { continue };
             let live = entry.state.is_confirmed() && entry.state != State::Broken;
             if live && entry.origin.owner.proof == proof && entry.key.mark() == mark {
-                entry.break_off(now.mono);
-                self.aliases.orphan(entry.bridge.clone().filter(|_| entry.invite));
-                self.look(key, &mut entry);
+                self.take_back(key, &mut entry, now);
                 count = count.saturating_add(1);
             }
         }
+        self.errands.ring();
         count
+    }
+
+    /// What a dialog stands on is taken back.
+    fn take_back(&self, key: DialogKey, entry: &mut Association, now: Now) {
+        entry.break_off(now.mono);
+        let bridge = entry.bridge.clone().filter(|_| entry.invite);
+        self.errands.add(bridge, Errand::End(Why::Revoked));
+        self.look(key, entry);
     }
 
     /// Takes back what dialogs of one principal stand on.
@@ -279,6 +316,7 @@ impl Associations {
         });
         if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
+            self.ends.remove(entry.origin.end, &entry.origin.owner);
             self.one_less(&entry.origin);
         }
     }
@@ -290,14 +328,17 @@ impl Associations {
             }
             self.let_lapse(key, entry, now)
         });
-        if gone.is_some() {
+        if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
+            for end in entry.named.into_iter().flatten() {
+                self.ends.remove(end, &entry.origin.owner);
+            }
         }
     }
 
-    /// When [`Associations::expire`] is to be called next.
+    /// When [`Associations::expire`] is to be called next: at once if there are errands.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.expiry.next()
+        if self.errands.are_due() { Some(Instant::START) } else { self.expiry.next() }
     }
 }
 
@@ -310,6 +351,8 @@ fn makes_no_subscription(response: &Message, status: u16) -> bool {
     matches!(status, 200..=299) && refers
 }
 
+/// How long after it was asked about a call is over if nobody answered: longer than a transaction lasts.
+const PATIENCE: Duration = Duration::from_secs(64);
 /// How many end in one turn of a worker, at most.
 const AT_ONCE: usize = 1024;
 /// What ends a subscription when it answers its refresh (RFC 6665 section 4.1.2.2).

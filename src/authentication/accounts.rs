@@ -61,17 +61,17 @@ pub enum AccountUnfit {
     Full,
 }
 
-impl Entry {
+impl Account {
     /// The caller that this user is.
-    fn caller(&self, realm: &str, username: &str) -> Arc<Caller> {
-        self.ready.caller(|| Caller {
+    fn caller(&self, ready: &Ready, realm: &str, username: &str) -> Arc<Caller> {
+        ready.caller(|| Caller {
             principal: Principal::new(Proof::Account, format!("{realm}\t{username}")),
             renewal: Renewal::default(),
-            identities: Arc::clone(&self.account.identities),
+            identities: Arc::clone(&self.identities),
             key_name: username.into(),
             expires: None,
             strongest: AtomicU8::new(0),
-            rights: Rights { classes: self.account.classes, ..Rights::default() },
+            rights: Rights { classes: self.classes, ..Rights::default() },
         })
     }
 }
@@ -121,8 +121,29 @@ impl Accounts {
     /// The caller a user is, and his HA1 for `hash`; `None` if there is no such user, he is disabled, or no HA1 of
     /// that hash is stored.
     pub fn user(&self, realm: &str, username: &str, hash: Hash) -> Option<(Arc<Caller>, Ha1)> {
-        let found = self.realms.get(realm)?.get(username);
-        let Entry { account, ready } = found.filter(|entry| !entry.account.disabled)?;
+        let found = self.realms.get(realm)?.get(username)?;
+        Self::of_entry(found, &found.ready, realm, username, hash)
+    }
+
+    /// The same, and nothing of it is kept: the caller is a twin.
+    pub(super) fn aside(
+        &self,
+        realm: &str,
+        username: &str,
+        hash: Hash,
+    ) -> Option<(Arc<Caller>, Ha1)> {
+        let found = self.realms.get(realm)?.get(username)?;
+        Self::of_entry(found, &found.ready.twin(), realm, username, hash)
+    }
+
+    fn of_entry(
+        entry: &Entry,
+        ready: &Ready,
+        realm: &str,
+        username: &str,
+        hash: Hash,
+    ) -> Option<(Arc<Caller>, Ha1)> {
+        let account = Some(&entry.account).filter(|account| !account.disabled)?;
         let ha1 = match &account.secret {
             Secret::Password(password) => ready.ha1(hash, || {
                 Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes())
@@ -131,7 +152,7 @@ impl Accounts {
                 stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())?
             }
         };
-        Some((found?.caller(realm, username), ha1))
+        Some((account.caller(ready, realm, username), ha1))
     }
 
     /// Holds each user to the best algorithm that he has used among `before`.
@@ -142,7 +163,7 @@ impl Accounts {
                 let used = known.get(username).and_then(|before| before.ready.known_caller());
                 let best = used.map_or(0, |caller| caller.strongest.load(Ordering::Relaxed));
                 if best > 0 {
-                    let caller = entry.caller(realm, username);
+                    let caller = entry.account.caller(&entry.ready, realm, username);
                     caller.strongest.fetch_max(best, Ordering::Relaxed);
                 }
             }

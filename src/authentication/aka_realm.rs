@@ -26,7 +26,7 @@ use super::caller::{Caller, Renewal};
 use super::challenge::{EITHER, Row};
 use super::digest::{Ha1, Inputs, Qop, Response};
 use crate::admission::Recent;
-use crate::gate::{Halt, Lookup};
+use crate::gate::{Gate, Halt, Lookup};
 use crate::identity::{Impi, Principal, Proof, Realm};
 use crate::instant::{Instant, Now};
 use crate::keys::vector::Auts;
@@ -72,11 +72,12 @@ pub struct AkaRealm {
 }
 
 /// A challenge that was not answered yet.
+#[derive(Clone)]
 struct Open {
     impi: Impi,
     nonce: AkaNonce,
     born: Instant,
-    vector: AkaVector,
+    vector: Arc<AkaVector>,
 }
 
 /// A caller whose response was right, with what the answer's proof is computed from.
@@ -97,6 +98,18 @@ impl AkaRealm {
     pub fn new(settings: Settings, key: [u8; 16]) -> Self {
         let open = Recent::new(settings.max_challenges, CHALLENGE_LIFETIME);
         Self { settings, key, ready: Recent::new(READY_MAX, READY_LIFETIME), open }
+    }
+
+    /// The realm of `of`, whose challenges stay open. A vector that waits for its request is not among them.
+    pub(super) fn trial(of: &Arc<Gate>) -> Option<Self> {
+        let Self { settings, key, open, .. } = of.authentication.aka()?;
+        let beneath = Arc::clone(of);
+        let open = Recent::over(open, move |key, now| match beneath.authentication.aka() {
+            Some(aka) => aka.open.peek(key, now),
+            None => (None, Instant::START),
+        });
+        let ready = Recent::new(READY_MAX, READY_LIFETIME);
+        Some(Self { settings: settings.clone(), key: *key, ready, open })
     }
 
     /// Whether `realm` is this one.
@@ -173,10 +186,10 @@ impl AkaRealm {
             let fits = right(&ha1(b""));
             return Err(if fits { Halt::Wait(wanted(Some(resync))) } else { bad() });
         }
-        let AkaVector { vector, identities } = open.vector;
+        let AkaVector { vector, identities } = &*open.vector;
         let password = algorithm.password(vector.xres.expose(), &vector.ck, &vector.ik);
         let ha1 = ha1(&password.ok_or_else(bad)?);
-        let identities = identities.filter(|_| right(&ha1)).ok_or_else(bad)?;
+        let identities = identities.clone().filter(|_| right(&ha1)).ok_or_else(bad)?;
         let caller = Caller {
             principal: Principal::new(Proof::Aka, impi.as_str()),
             renewal: Renewal::default(),
@@ -197,7 +210,7 @@ impl AkaRealm {
             VectorAnswer::Unavailable => return Refusal::KeySourceUnavailable.into(),
         };
         let nonce = AkaNonce::new(vector.vector.rand, vector.vector.autn);
-        let open = Open { impi, nonce: nonce.clone(), born: now.mono, vector: *vector };
+        let open = Open { impi, nonce: nonce.clone(), born: now.mono, vector: Arc::from(vector) };
         self.open.with(nonce.rand, now.mono, |place, _| *place = Some(open));
         Halt::Challenge(nonce)
     }

@@ -45,6 +45,11 @@ pub struct Uss {
     pub flags: Vec<u32>,
 }
 
+impl Uss {
+    /// The service that is none: everybody's settings for it name his identities (TS 29.109 annex A, GSID 0).
+    pub const UNSPECIFIC: u32 = 0;
+}
+
 /// What a caller may use of the classes that ask for a right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
@@ -87,6 +92,20 @@ impl Renewal {
 }
 
 impl Caller {
+    /// The same, with marks of its own: what is noted of one is not noted of the other.
+    pub fn twin(&self) -> Arc<Self> {
+        let asked = AtomicBool::new(self.renewal.asked.load(Ordering::Acquire));
+        Arc::new(Self {
+            principal: self.principal.clone(),
+            renewal: Renewal { born: self.renewal.born, asked },
+            identities: Arc::clone(&self.identities),
+            key_name: Arc::clone(&self.key_name),
+            expires: self.expires,
+            strongest: AtomicU8::new(self.strongest.load(Ordering::Relaxed)),
+            rights: self.rights.clone(),
+        })
+    }
+
     /// Whether the peer is to be asked for another key: once, in the last fifth of the key's life, or in its last
     /// `window` if that is longer. Whoever asks this has asked.
     pub fn is_to_renew(&self, wall: WallTime, window: Duration) -> bool {

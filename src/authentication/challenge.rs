@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::digest::Hash;
 use super::nonce::Nonces;
+use crate::enabler::{Class, ClassSet};
 use crate::instant::Now;
 use crate::transport::{Arrival, ListenerId};
 use crate::wire::{Message, Method, Text};
@@ -27,6 +28,8 @@ pub struct Offer {
     pub register_with_401: bool,
     /// Listeners where the edge is a user agent (B2BUA), so that all other requests are challenged with 401.
     pub user_agents: HashSet<ListenerId>,
+    /// Classes for which it is one, whatever the listener.
+    pub bridged: ClassSet,
 }
 
 /// One row: the value of a challenge header.
@@ -92,10 +95,10 @@ impl Offer {
     }
 
     /// The code a request is challenged with.
-    pub fn status(&self, message: &Message, listener: ListenerId) -> u16 {
+    pub fn status(&self, message: &Message, listener: ListenerId, class: Class) -> u16 {
         let stands_in = match message.method() {
             Some(Method::Register) => self.register_with_401,
-            _ => self.user_agents.contains(&listener),
+            _ => self.user_agents.contains(&listener) || self.bridged.has(class),
         };
         if stands_in { 401 } else { 407 }
     }
@@ -104,7 +107,7 @@ impl Offer {
     pub fn challenge_agreed(
         &self,
         message: &Message,
-        listener: ListenerId,
+        (listener, class): (ListenerId, Class),
         nonces: &Nonces,
         now: Now,
     ) -> Challenge {
@@ -115,14 +118,14 @@ impl Offer {
             Row { value, rank: 0 }
         };
         let rows = self.realms.iter().map(row).collect();
-        Challenge { status: self.status(message, listener), rows }
+        Challenge { status: self.status(message, listener, class), rows }
     }
 
     /// The challenge to one request.
     pub fn challenge(
         &self,
         message: &Message,
-        arrival: &Arrival,
+        (arrival, class): (&Arrival, Class),
         nonces: &Nonces,
         stale: bool,
         now: Now,
@@ -146,6 +149,6 @@ impl Offer {
                 rows.push(Row { value: parts.concat(), rank });
             }
         }
-        Challenge { status: self.status(message, arrival.flow.listener), rows }
+        Challenge { status: self.status(message, arrival.flow.listener, class), rows }
     }
 }

@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::{DashMap, Entry};
+use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::caller::Caller;
 use crate::expiry::{Expiry, Timer};
+use crate::gate::Gate;
 use crate::hashing::{Seeded, seeded};
 use crate::instant::{Instant, Now};
+use crate::layered::Layered;
 use crate::transport::Flow;
 
 /// A secure flow with more principals than this is a multiplexer and speaks for none of them.
@@ -43,7 +45,7 @@ struct Known {
 /// Flows on which something was proved.
 #[derive(Debug)]
 pub struct ProvedFlows {
-    flows: DashMap<Flow, Known, Seeded>,
+    flows: Layered<Flow, Known, Seeded>,
     expiry: Expiry<Flow>,
     held: AtomicUsize,
     max: usize,
@@ -54,11 +56,32 @@ impl ProvedFlows {
     /// No flows yet; `max` at most.
     pub fn new(max: usize, principals_max: usize) -> Self {
         Self {
-            flows: DashMap::with_hasher(seeded()),
+            flows: Layered::with_hasher(seeded()),
             expiry: Expiry::default(),
             held: AtomicUsize::new(0),
             max,
             principals_max: AtomicUsize::new(principals_max),
+        }
+    }
+
+    /// Flows over those of `of`, which stay as they are.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let flows = of.authentication.flows();
+        let (beneath, most) = (Arc::clone(of), flows.principals_max.load(Ordering::Relaxed));
+        let twin = |proved: &Proved| Proved {
+            caller: proved.caller.twin(),
+            until: proved.until,
+            registered: proved.registered,
+        };
+        let copy = move |flow: &Flow| {
+            let known = beneath.authentication.flows().flows.get(flow)?;
+            let proved = known.proved.iter().map(twin).collect();
+            Some(Known { proved, timer: Timer::default() })
+        };
+        Self {
+            flows: Layered::over(seeded(), copy),
+            held: AtomicUsize::new(flows.len()),
+            ..Self::new(flows.max, most)
         }
     }
 

@@ -15,9 +15,9 @@ use super::digest::{Ha1, Hash, Inputs, Response};
 use super::{Authentication, Naf, Settings};
 use crate::enabler::Family;
 use crate::gate::{Halt, Lookup};
-use crate::identity::{Btid, Principal, Proof};
+use crate::identity::{Btid, Impu, Principal, Proof};
 use crate::instant::Now;
-use crate::keys::KeyAnswer;
+use crate::keys::{KeyAnswer, NafKey};
 use crate::refusal::Refusal;
 use crate::wire::Credentials;
 
@@ -47,7 +47,11 @@ impl Authentication {
     ) -> Option<(Arc<Caller>, Ha1)> {
         let realm = settings.account_realm.as_ref()?;
         let username = std::str::from_utf8(row.or_empty("username")).ok()?;
-        self.accounts.load().user(realm.as_str(), username, hash)
+        let (accounts, realm) = (self.accounts.load(), realm.as_str());
+        if self.aside {
+            return accounts.aside(realm, username, hash);
+        }
+        accounts.user(realm, username, hash)
     }
 
     /// The bootstrapped caller whose key of `family` the response is right by. Of several keys each is asked for in
@@ -96,15 +100,59 @@ impl Authentication {
 }
 
 /// The caller that a bootstrapped key proves.
-pub(crate) fn bootstrapped(btid: &Btid, key: &crate::keys::NafKey) -> Caller {
-    let name = key.impi.as_ref().map_or_else(|| btid.as_str(), |impi| impi.as_str());
+pub(crate) fn bootstrapped(btid: &Btid, key: &NafKey) -> Caller {
     Caller {
-        principal: Principal::new(Proof::Gba, name),
+        principal: principal_of(btid, key),
         renewal: Renewal::of(key.created),
         identities: Arc::clone(&key.identities),
         key_name: btid.as_str().into(),
         expires: Some(key.expires),
         strongest: AtomicU8::new(0),
         rights: Rights { uss: Arc::clone(&key.uss), classes: None },
+    }
+}
+
+/// Whom a bootstrapped key proves: its IMPI; where the server withholds that, the set of public identities; where it
+/// names none either, nobody but the holder of this key, whom no other key can be linked to.
+pub(crate) fn principal_of(btid: &Btid, key: &NafKey) -> Principal {
+    let identities = || {
+        let mut names: Vec<&str> = key.identities.iter().map(Impu::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(" ")
+    };
+    let name = match &key.impi {
+        Some(impi) => impi.as_str().into(),
+        None if key.identities.is_empty() => btid.as_str().into(),
+        None => identities(),
+    };
+    Principal::new(Proof::Gba, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instant::{Instant, Now, WallTime};
+    use crate::testing::lab::{UE1_PASSWORD, lab_key};
+
+    /// `dialog-association` section 2.1: who makes another key is the same caller.
+    #[test]
+    fn a_key_without_impi_proves_the_set_of_its_public_identities() {
+        let now = Now { mono: Instant::START, wall: WallTime::from_unix(1_790_000_000) };
+        let btid = |name: &str| Btid::new(name).expect("a B-TID");
+        let key = |impi: Option<&str>, identities: &[&str]| {
+            let mut key = lab_key(UE1_PASSWORD, "x", identities, now);
+            key.impi = impi.map(|impi| crate::identity::Impi::new(impi).expect("an IMPI"));
+            key
+        };
+        let both = ["sip:b@x", "sip:a@x", "sip:b@x"];
+        for (of, expected) in [
+            (key(Some("ue1@x"), &both), "ue1@x"),
+            (key(None, &both), "sip:a@x sip:b@x"),
+            (key(None, &["sip:a@x", "sip:b@x"]), "sip:a@x sip:b@x"),
+            (key(None, &[]), "r@bsf"),
+        ] {
+            assert_eq!(*principal_of(&btid("r@bsf"), &of).name, *expected);
+        }
     }
 }

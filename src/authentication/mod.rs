@@ -26,6 +26,7 @@ mod ready;
 pub mod sec_agree;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
+mod trial;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher as _;
@@ -44,12 +45,13 @@ pub use challenge::{Challenge, Offer};
 pub use flows::ProvedFlows;
 pub use gba::Naf;
 pub use info::ServerProof;
-pub(crate) use keyed::bootstrapped;
+pub(crate) use keyed::{bootstrapped, principal_of};
 pub use nonce::Nonces;
 pub use ready::Ready;
 pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
+use crate::enabler::{Class, ClassSet};
 use crate::gate::{Halt, Lookup};
 use crate::identity::{Proof, Realm};
 use crate::instant::Now;
@@ -99,6 +101,8 @@ pub struct Authentication {
     flows: ProvedFlows,
     /// The best algorithm of each bootstrapped key, by B-TID: the key itself may be dropped and asked for again.
     best: Recent<Arc<str>, u8>,
+    /// Whether nothing that is noted of callers may be kept.
+    aside: bool,
     /// Takes the place of a key that is not known, so that the arithmetic is the same.
     decoy: [u8; 32],
 }
@@ -190,7 +194,7 @@ impl Authentication {
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
         let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
         let best = Recent::new(max_flows, Duration::from_secs(24 * 3600));
-        Self { settings, accounts, keys, nonces, aka, flows, best, decoy }
+        Self { settings, accounts, keys, nonces, aka, flows, best, aside: false, decoy }
     }
 
     /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.
@@ -216,16 +220,22 @@ impl Authentication {
         &self.flows
     }
 
-    /// The challenge to one request.
+    /// Whether it depends on the class of a request how it is challenged.
+    pub fn asks_by_class(&self) -> bool {
+        self.settings.load().offer.bridged != ClassSet::default()
+    }
+
+    /// The challenge to one request, which is of `class`.
     pub fn challenge(
         &self,
         message: &Message,
         arrival: &Arrival,
+        class: Class,
         stale: bool,
         now: Now,
     ) -> Challenge {
-        let mut challenge =
-            self.settings.load().offer.challenge(message, arrival, &self.nonces, stale, now);
+        let (settings, to) = (self.settings.load(), (arrival, class));
+        let mut challenge = settings.offer.challenge(message, to, &self.nonces, stale, now);
         challenge.rows.extend(self.aka.iter().flat_map(|aka| aka.rows(None)));
         challenge
     }
@@ -235,10 +245,11 @@ impl Authentication {
         &self,
         message: &Message,
         arrival: &Arrival,
+        class: Class,
         nonce: &AkaNonce,
     ) -> Challenge {
         let rows = self.aka.iter().flat_map(|aka| aka.rows(Some(nonce))).collect();
-        let status = self.settings.load().offer.status(message, arrival.flow.listener);
+        let status = self.settings.load().offer.status(message, arrival.flow.listener, class);
         Challenge { status, rows }
     }
 
@@ -249,12 +260,13 @@ impl Authentication {
         &self,
         message: &Message,
         arrival: &Arrival,
+        class: Class,
         now: Now,
     ) -> Option<Challenge> {
         let settings = self.settings.load();
         let agreement = settings.agreements.get(&arrival.flow.listener)?;
-        let rows =
-            |()| settings.offer.challenge_agreed(message, arrival.flow.listener, &self.nonces, now);
+        let to = (arrival.flow.listener, class);
+        let rows = |()| settings.offer.challenge_agreed(message, to, &self.nonces, now);
         agreement.has_digest().then_some(()).map(rows)
     }
 
@@ -440,7 +452,7 @@ impl Authentication {
             Spent::Away => return Err(Refusal::StoreUnavailable.into()),
         }
         let listener = admitted.arrival().flow.listener;
-        let stands_in = settings.offer.status(message, listener) == 401;
+        let stands_in = settings.offer.status(message, listener, admitted.class()) == 401;
         let proof = stands_in.then(|| {
             let ageing = self.nonces.is_ageing(&seal, now);
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
@@ -476,7 +488,7 @@ impl Authentication {
         }
         let found = aka.verify(row, message, admitted.in_dialog(), now)?;
         let listener = admitted.arrival().flow.listener;
-        let stands_in = settings.offer.status(message, listener) == 401;
+        let stands_in = settings.offer.status(message, listener, admitted.class()) == 401;
         let aka_realm::Verified { caller, ha1, algorithm } = found;
         let proof = stands_in.then(|| {
             let (hash, session) = (algorithm.hash, algorithm.session);

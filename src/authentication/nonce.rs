@@ -26,6 +26,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::admission::Recent;
+use crate::gate::Gate;
 use crate::instant::{Now, WallTime};
 use crate::state::Count;
 
@@ -76,6 +77,17 @@ struct Shared {
     ready: Recent<Use, Option<bool>>,
     /// Until when the store is not asked, in microseconds of the steady clock.
     away_until: AtomicU64,
+}
+
+impl Shared {
+    fn new(mac: Hmac<Sha256>, away_until: u64) -> Self {
+        let ready = Recent::new(READY_MAX, READY_LIFETIME);
+        Self { mac, ready, away_until: AtomicU64::new(away_until) }
+    }
+
+    fn trial(&self) -> Self {
+        Self::new(self.mac.clone(), self.away_until.load(Ordering::Relaxed))
+    }
 }
 
 /// One use of a nonce: what the store is asked, and which request asks.
@@ -148,8 +160,7 @@ impl Nonces {
     pub fn shared_under(self, key: &[u8; 32]) -> Self {
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
-        let ready = Recent::new(READY_MAX, READY_LIFETIME);
-        Self { shared: Some(Shared { mac, ready, away_until: AtomicU64::new(0) }), ..self }
+        Self { shared: Some(Shared::new(mac, 0)), ..self }
     }
 
     /// What the store said to a use: whether it was the first; `None` if it does not answer.
@@ -174,6 +185,22 @@ impl Nonces {
         let asked =
             |shared: &&Shared| shared.away_until.load(Ordering::Relaxed) <= now.mono.as_micros();
         self.shared.as_ref().filter(asked)
+    }
+
+    /// Nonces over those of `of`: none of their counts is spent by it.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let Self { terms, mac, next, windows, shared } = &of.authentication.nonces;
+        let beneath = Arc::clone(of);
+        Self {
+            terms: ArcSwap::new(terms.load_full()),
+            mac: mac.clone(),
+            next: AtomicU64::new(next.load(Ordering::Relaxed)),
+            windows: Recent::over(windows, move |key, now| {
+                beneath.authentication.nonces.windows.peek(key, now)
+            }),
+            // A store is not asked for the sake of an explanation: what it would be asked is said.
+            shared: shared.as_ref().map(Shared::trial),
+        }
     }
 
     /// Puts other settings in the place of the present ones; nonces and their windows stay. A longer lifetime does

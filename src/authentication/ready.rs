@@ -29,6 +29,16 @@ impl Ready {
         self.caller.get()
     }
 
+    /// Its twin, which makes HA1 for itself.
+    pub(super) fn twin(&self) -> Self {
+        let twin = Self::default();
+        if let Some(caller) = self.known_caller() {
+            // It is empty.
+            let _ = twin.caller.set(caller.twin());
+        }
+        twin
+    }
+
     /// HA1 of `hash`.
     pub fn ha1(&self, hash: Hash, make: impl FnOnce() -> Ha1) -> Ha1 {
         match self.ha1.get(hash as usize) {

@@ -1,10 +1,13 @@
-//! `sipward status`, `sa` and `dialog`: the running edge, asked over its admin socket.
+//! `sipward status`, `sa`, `dialog` and `explain`: the running edge, asked over its admin socket.
 //!
 //! Takes:   the configuration that names the socket, or the socket.
 //! Gives:   tables, or the edge's own JSON.
 //! Keeps:   nothing.
 //! Refuses: a configuration without `[admin]`; what the edge refuses, in its words.
 //! Sources: SEC_CF 1.1 ADM-001.
+
+mod dialogs;
+pub mod explain;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,7 +19,7 @@ use hyper::Method;
 use super::{GOOD, NO, Table, USAGE};
 use crate::config::Config;
 use crate::http::admin::caller;
-use crate::http::admin::views::{Dialog, Dialogs, Status};
+use crate::http::admin::views::{Dialogs, Revocation, Status};
 
 /// Which edge.
 #[derive(Clone, Debug, Clap)]
@@ -58,6 +61,48 @@ enum Command {
         /// Its number, as in traces
         id: u64,
     },
+    /// Take back what dialogs stand on: their owner may end them, and nothing else
+    Revoke(Whom),
+}
+
+/// Of whom.
+#[derive(Debug, Clap)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// What came of one request: its number, as `sa list` shows it
+    id: Option<u64>,
+    /// All of a caller, and his bootstrapped keys: an IMPI, account@realm, or a name in a certificate
+    #[arg(long)]
+    owner: Option<String>,
+    /// A bootstrapped key, and the dialogs that stand on it
+    #[arg(long)]
+    btid: Option<String>,
+}
+
+/// `sipward dialog`.
+#[derive(Debug, Clap)]
+pub struct DialogArgs {
+    #[command(flatten)]
+    edge: Edge,
+    /// What to do.
+    #[command(subcommand)]
+    command: DialogCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DialogCommand {
+    /// One dialog, with both its legs
+    Show {
+        /// Its Call-ID, on either leg
+        #[arg(required_unless_present = "id")]
+        call_id: Option<String>,
+        /// Its tags, in any order; without them every dialog of the Call-ID is shown
+        #[arg(long, num_args = 2, value_names = ["TAG", "TAG"], requires = "call_id")]
+        tags: Vec<String>,
+        /// Its number, in place of the Call-ID
+        #[arg(long, conflicts_with = "call_id")]
+        id: Option<u64>,
+    },
 }
 
 /// Runs `sipward status`.
@@ -66,19 +111,27 @@ enum Command {
 ///
 /// What writing gave.
 pub fn status(edge: &Edge, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
-    asked(edge, "/status", out, errors, |status: Status, out| {
+    asked(edge, Method::GET, "/status", Bytes::new(), out, errors, |status: Status, out| {
         writeln!(out, "sipward {} on {}", status.version, status.configuration)?;
         let load = match status.load {
             0 => "normal",
             1 => "what proves nothing is dropped",
             _ => "new dialogs are refused",
         };
-        writeln!(out, "up {} s, load: {load}", status.seconds)?;
+        writeln!(out, "up {} s, load: {load}, rules: {}", status.seconds, status.mode)?;
         writeln!(
             out,
-            "{} connections, {} registrations, {} dialogs\n",
-            status.connections, status.registrations, status.associations
+            "{} connections, {} registrations, {} keys, {} dialogs of {}",
+            status.connections,
+            status.registrations,
+            status.keys,
+            status.associations,
+            status.associations_max
         )?;
+        for (state, count) in &status.states {
+            writeln!(out, "  {count} {state}")?;
+        }
+        writeln!(out)?;
         let mut listeners = Table::new(&["LISTENER", "SIDE", "ADDRESS", "TRANSPORTS"]);
         for one in status.listeners {
             listeners.row([one.name, one.side, one.address, one.transports.join(" ")]);
@@ -113,70 +166,95 @@ pub fn associations(
             let owner = owner.as_deref().map(escaped);
             let owner = owner.map(|owner| format!("&owner={owner}")).unwrap_or_default();
             let path = format!("/associations?limit={limit}{owner}");
-            asked(&args.edge, &path, out, errors, |found: Dialogs, out| {
+            looked(&args.edge, &path, out, errors, |found: Dialogs, out| {
                 let shown = found.dialogs.len();
-                list(found.dialogs, out)?;
+                dialogs::list(found.dialogs, out)?;
                 if shown < found.found {
                     writeln!(out, "{} more; --limit shows them", found.found - shown)?;
                 }
                 Ok(())
             })
         }
-        Command::Show { id } => {
-            let path = format!("/associations/{id}");
-            asked(&args.edge, &path, out, errors, |found: Dialogs, out| {
-                found.dialogs.iter().try_for_each(|dialog| show(dialog, out))
-            })
+        Command::Show { id } => show(&args.edge, &format!("/associations/{id}"), out, errors),
+        Command::Revoke(whom) => {
+            let path = match whom {
+                Whom { id: Some(id), .. } => format!("/associations/{id}"),
+                Whom { owner: Some(owner), .. } => {
+                    format!("/associations?owner={}", escaped(owner))
+                }
+                Whom { btid, .. } => {
+                    format!("/keys?btid={}", escaped(btid.as_deref().unwrap_or_default()))
+                }
+            };
+            let print = |of: Revocation, out: &mut dyn Write| {
+                writeln!(out, "taken back: {} keys, {} dialogs", of.keys, of.dialogs)
+            };
+            asked(&args.edge, Method::DELETE, &path, Bytes::new(), out, errors, print)
         }
     }
 }
 
-fn list(dialogs: Vec<Dialog>, out: &mut dyn Write) -> io::Result<()> {
-    let headings = ["ID", "STATE", "CLASS", "LEVEL", "OWNER", "GROUP", "BEGUN BY", "REACHED ON"];
-    let mut table = Table::new(&headings);
-    for one in dialogs {
-        let level = format!("{}{}", one.level, if one.secure { " secure" } else { "" });
-        let newest = one.anchors.last().cloned().unwrap_or_default();
-        let (id, group) = (one.id.to_string(), one.group.to_string());
-        table.row([id, one.state, one.class, level, one.owner, group, one.begun_by, newest]);
-    }
-    table.print(out)
+/// Runs `sipward dialog`.
+///
+/// # Errors
+///
+/// What writing gave.
+pub fn dialog(args: &DialogArgs, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
+    let DialogCommand::Show { call_id, tags, id } = &args.command;
+    let path = match (id, call_id) {
+        (Some(id), _) => format!("/associations/{id}"),
+        (None, call_id) => {
+            let call = escaped(call_id.as_deref().unwrap_or_default());
+            let tags: String = tags.iter().map(|tag| format!("&tag={}", escaped(tag))).collect();
+            format!("/associations?call={call}{tags}")
+        }
+    };
+    show(&args.edge, &path, out, errors)
 }
 
-fn show(dialog: &Dialog, out: &mut dyn Write) -> io::Result<()> {
-    let number = |number: Option<u32>| number.map_or("none".into(), |number| number.to_string());
-    let mut table = Table::new(&["DIALOG", &dialog.id.to_string()]);
-    for (name, value) in [
-        ("state", dialog.state.clone()),
-        ("ends by itself in", format!("{} s", dialog.seconds_left)),
-        ("class", dialog.class.clone()),
-        ("owner on the UE side", dialog.owner.clone()),
-        ("group on the core side", dialog.group.to_string()),
-        ("begun by", dialog.begun_by.clone()),
-        ("least level", dialog.level.to_string()),
-        ("secure flows alone", dialog.secure.to_string()),
-        ("INVITE usage", dialog.invite.to_string()),
-        ("subscriptions", dialog.subscriptions.to_string()),
-        ("anchors", dialog.anchors.join(", ")),
-        ("CSeq of the UE", number(dialog.ue_cseq)),
-        ("CSeq of the core", number(dialog.core_cseq)),
-    ] {
-        table.row([name.to_owned(), value]);
+/// Shows what is there; no is the answer if nothing is.
+fn show(edge: &Edge, path: &str, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
+    let mut none = false;
+    let code = looked(edge, path, out, errors, |found: Dialogs, out| {
+        none = found.found == 0;
+        found.dialogs.iter().enumerate().try_for_each(|(place, dialog)| {
+            if place > 0 {
+                writeln!(out)?;
+            }
+            dialogs::show(dialog, out)
+        })
+    })?;
+    if none {
+        writeln!(errors, "there is no such dialog")?;
+        return Ok(NO);
     }
-    table.print(out)
+    Ok(code)
 }
 
-/// Asks the edge, and prints what it says.
-fn asked<T: serde::de::DeserializeOwned>(
+/// Asks the edge for something that is there, and prints it.
+fn looked<T: serde::de::DeserializeOwned>(
     edge: &Edge,
     path: &str,
     out: &mut dyn Write,
     errors: &mut dyn Write,
     print: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<u8> {
+    asked(edge, Method::GET, path, Bytes::new(), out, errors, print)
+}
+
+/// Asks the edge, and prints what it says.
+fn asked<T: serde::de::DeserializeOwned>(
+    edge: &Edge,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+    print: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<u8> {
     let Some(socket) = socket(edge, errors)? else { return Ok(USAGE) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(caller::ask(&socket, Method::GET, path, Bytes::new()));
+    let answer = runtime.block_on(caller::ask(&socket, method, path, body));
     let (status, octets) = match answer {
         Ok(answer) => answer,
         Err(why) => {
@@ -191,9 +269,10 @@ fn asked<T: serde::de::DeserializeOwned>(
     if edge.json {
         out.write_all(&octets)?;
         writeln!(out)?;
-        return Ok(GOOD);
     }
     match serde_json::from_slice(&octets) {
+        // What is printed as JSON is read all the same, for the exit code.
+        Ok(value) if edge.json => print(value, &mut io::sink()).map(|()| GOOD),
         Ok(value) => print(value, out).map(|()| GOOD),
         Err(why) => {
             writeln!(errors, "{}: answers in another form: {why}", socket.display())?;

@@ -7,15 +7,17 @@
 //! Sources: TS 33.220 clause 4.4; TS 33.102 annex C.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::vault::{self, Vault};
 use crate::clock;
+use crate::config::diameter::{Diameter, DiameterPeer, Role};
 use crate::config::{Config, Naf};
-use crate::keys::UaId;
-use crate::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
+use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
 use crate::keys::subscribers::{file, state::SqnState, stored::Stored};
+use crate::keys::{KeyServer, UaId};
 
 /// Where sequence numbers are written down.
 #[derive(Clone, Debug)]
@@ -24,10 +26,12 @@ pub(super) enum Books {
     Beside(SqnState),
     /// Where the subscribers are.
     Stored,
+    /// By their home.
+    Elsewhere,
 }
 
 impl Books {
-    /// Writes down what is due: every second while the server serves, and when it ends.
+    /// Writes down what is due: again and again while the server serves, and when it ends.
     ///
     /// # Errors
     ///
@@ -36,11 +40,34 @@ impl Books {
         match self {
             Self::Beside(state) => state.keep(bsf).map(|_| ()),
             Self::Stored => bsf.keep().map_err(io::Error::other),
+            Self::Elsewhere => Ok(()),
         }
     }
 }
 
-/// Starts the server of subscribers, if the configuration asks for one.
+impl Books {
+    /// Reads the list again, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; the old one stays in force then.
+    pub(super) fn replace(&self, bsf: &Bsf, path: &Path) -> Result<(), String> {
+        let Self::Beside(state) = self else { return Ok(()) };
+        let mut list = file::load(path)
+            .map_err(|problems| problems.first().map_or_else(String::new, ToString::to_string))?;
+        state.lift(&mut list).map_err(|why| why.to_string())?;
+        bsf.replace_subscribers(list);
+        state.keep(bsf).map(|_| ()).map_err(|why| why.to_string())
+    }
+
+    /// Whether what is written is written every second, not every ten.
+    pub(super) fn is_hasty(&self) -> bool {
+        matches!(self, Self::Stored)
+    }
+}
+
+/// Starts the server of the subscribers that are listed or stored, or of those that a home has, where nothing is written
+/// down. `None` if nobody has any.
 ///
 /// # Errors
 ///
@@ -71,6 +98,10 @@ pub(super) fn start(
             bsf.restore_sessions(clock::now()).map_err(fault)?;
             Ok(Some((Arc::new(bsf), Books::Stored)))
         }
+        (None, _) if config.bsf.is_some() => {
+            let bsf = Bsf::new(settings, Vec::new(), grants, clock::random()).map_err(unfit)?;
+            Ok(Some((Arc::new(bsf), Books::Elsewhere)))
+        }
         _ => Ok(None),
     }
 }
@@ -84,8 +115,10 @@ fn settings(config: &Config) -> BsfConfig {
             tmpi: of.tmpi,
             source_rate: of.source_rate,
             max_sessions: of.max_sessions,
+            home: config.diameter.as_ref().is_some_and(Diameter::has_home),
             accept_auth: config.danger.bsf_accepts_auth,
             reveal_unknown: config.danger.bsf_reveals_unknown,
+            push: Arc::clone(&config.enablers.push_profile),
             ..BsfConfig::new(&of.name)
         },
         // Nobody bootstraps here, so the name is told to nobody.
@@ -101,10 +134,29 @@ fn grants(config: &Config) -> Vec<NafGrant> {
         sees_impi: true,
         sees_identities: true,
     });
-    grants.collect()
+    let others = config.diameter.iter().flat_map(|diameter| &diameter.peers).filter_map(grant);
+    let nafs = config.nbsp.iter().flat_map(|nbsp| &nbsp.nafs);
+    let others = others.chain(nafs.map(|naf| naf.granted.to(&naf.host)));
+    grants.chain(others).collect()
 }
 
-/// What the edge may have keys for: SIP Digest, the classes with keys of their own, and the handshakes that its listeners take.
+/// Our own server, for the NAF here, by the domain of its B-TIDs.
+pub(super) fn keys(
+    config: &Config,
+    bsf: Option<&Arc<Bsf>>,
+) -> Option<(Arc<str>, Arc<dyn KeyServer>)> {
+    let (naf, bsf, own) = (config.naf.as_ref()?, bsf?, config.bsf.as_ref()?);
+    Some((Arc::clone(&own.name), Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn))))
+}
+
+/// What a NAF of another process may have.
+fn grant(peer: &DiameterPeer) -> Option<NafGrant> {
+    let Role::Naf { granted, .. } = &peer.role else { return None };
+    Some(granted.to(&peer.host))
+}
+
+/// What the edge may have keys for: SIP Digest, the classes with keys of their own, the handshakes that its
+/// listeners take, and what it pushes.
 fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
     let taken = config.listeners_with_psk().next();
     let handshakes = taken.into_iter().flat_map(|_| {
@@ -115,5 +167,6 @@ fn protocols(config: &Config, naf: &Naf) -> Vec<UaGrant> {
         [suites, UaGrant::Exact(UaId::SHARED_KEY_TLS13)]
     });
     let digest = naf.ua_ids.iter().copied().chain(config.enablers.ids()).map(UaGrant::Exact);
-    digest.chain(handshakes).collect()
+    let pushed = [UaGrant::Exact(UaId::PUSH_LAYER)];
+    digest.chain(handshakes).chain(pushed).collect()
 }

@@ -8,20 +8,22 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{GOOD, Table, USAGE};
+use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
+use crate::state::seal::KeyPlace;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 4] =
-    ["bearer tokens", "GBA Push", "key servers of others (Zn)", "shared state"];
+const NOT_OFFERED: [&str; 2] = ["bearer tokens", "shared state"];
 
 /// The arguments of `sipward check`.
 #[derive(Debug, clap::Args)]
@@ -127,6 +129,32 @@ fn of_config(config: &Config) -> Value {
         "enabler_mode": if config.enablers.observe { "observe" } else { "enforce" },
         "schemes": schemes(config).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "bsf": config.bsf.as_ref().map(|bsf| json!({"name": &*bsf.name, "listen": bsf.listen.to_string()})),
+        "diameter": config.diameter.as_ref().map(|own| json!({
+            "identity": &*own.identity,
+            "realm": &*own.realm,
+            "listen": own.listen.map(|at| at.to_string()),
+            "peers": own.peers.iter().map(|peer| {
+                let (part, what_for) = part(&peer.role);
+                json!({
+                    "host": &*peer.host,
+                    "realm": &*peer.realm,
+                    "part": part,
+                    "for": what_for,
+                    "protected": !peer.clear,
+                })
+            }).collect::<Vec<_>>(),
+        })),
+        "nbsp": config.nbsp.as_ref().map(|own| json!({
+            "listen": own.listen.map(|at| at.to_string()),
+            "nafs": own.nafs.iter().map(|naf| json!({
+                "host": &*naf.host,
+                "for": naf.granted.fqdns.join(" "),
+            })).collect::<Vec<_>>(),
+            "servers": own.servers.iter().map(|group| json!({
+                "bsf": group.domains.join(" "),
+                "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+        })),
         "association": if config.association.observe { "observe" } else { "enforce" },
         "not_offered": NOT_OFFERED,
     })
@@ -187,9 +215,60 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         table.print(out)?;
     }
     if let Some(bsf) = &config.bsf {
-        writeln!(out, "bsf      {} on http://{}{}", bsf.name, bsf.listen, bsf.path)?;
+        let stored =
+            if config.subscribers_are_stored() { ", subscribers in the store" } else { "" };
+        writeln!(out, "bsf      {} on http://{}{}{stored}", bsf.name, bsf.listen, bsf.path)?;
+    }
+    if let Some(state) = &config.state {
+        let key = match &state.key {
+            KeyPlace::File(path) => path.display().to_string(),
+            KeyPlace::Environment(name) => format!("the variable {name}"),
+            KeyPlace::Credential(name) => format!("the credential {name}"),
+        };
+        writeln!(out, "state    {}, sealed under {key}", state.file.display())?;
+    }
+    if let Some(own) = &config.diameter {
+        let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
+        writeln!(out, "diameter {} of {}{at}\n", own.identity, own.realm)?;
+        let mut table = Table::new(&["DIAMETER PEER", "REALM", "PART", "FOR", "LINK"]);
+        for peer in &own.peers {
+            let (part, at) = part(&peer.role);
+            let link = if peer.clear { "in the clear" } else { "tls, both certificates" };
+            table.row([
+                peer.host.to_string(),
+                peer.realm.to_string(),
+                part.into(),
+                at,
+                link.into(),
+            ]);
+        }
+        table.print(out)?;
+    }
+    if let Some(own) = &config.nbsp {
+        let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
+        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates\n")?;
+        let mut table = Table::new(&["NBSP PEER", "PART", "FOR"]);
+        for naf in &own.nafs {
+            table.row([naf.host.to_string(), "asks for keys".into(), naf.granted.fqdns.join(" ")]);
+        }
+        for group in &own.servers {
+            let hosts: Vec<String> = group.servers.iter().map(ToString::to_string).collect();
+            table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
+        }
+        table.print(out)?;
     }
     writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
+}
+
+/// What a peer of Diameter does, and for what.
+fn part(role: &Role) -> (&'static str, String) {
+    let names = |names: &[Arc<str>]| names.join(" ");
+    match role {
+        Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
+        Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
+        Role::Naf { granted, .. } => ("asks for keys (zn)", names(&granted.fqdns)),
+        Role::Bsf { .. } => ("asks for vectors (zh)", "all subscribers".into()),
+    }
 }
 
 /// What proves a caller, and with what.
@@ -210,7 +289,11 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
     if let Some(aka) = config.aka.as_ref().filter(|_| config.authentication.aka) {
         let algorithms = aka.algorithms.iter().map(|algorithm| algorithm.as_str());
         let algorithms = algorithms.collect::<Vec<_>>().join(", ");
-        let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
+        let whose = match (&aka.subscribers, &config.bsf) {
+            (Some(_), _) => "",
+            (None, Some(_)) => ", subscribers of the bsf",
+            (None, None) => ", subscribers in the store",
+        };
         schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
     }
     let on: Vec<&str> = config.listeners_with_psk().map(|listener| &*listener.name).collect();
@@ -254,7 +337,11 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
         servers.iter().map(|(application, groups)| format!("{application} of {}", names(groups)));
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
-        services.push(("push", push));
+        let enablers = &config.enablers;
+        let wraps = enablers.push.wraps && config.authentication.gba && config.bsf.is_some();
+        let profile = enablers.push_profile.name();
+        let wrapped = format!("; wrapped ({profile}) to devices with cards and no secure flow");
+        services.push(("push", if wraps { push + &wrapped } else { push }));
     }
     services
 }

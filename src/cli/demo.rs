@@ -2,7 +2,7 @@
 //!
 //! Takes:   `--stay`.
 //! Gives:   the ladder; 0 if every scene ended as it must, else 1.
-//! Keeps:   with `--stay`: a folder with a certificate, credentials for SIPp and commands to try.
+//! Keeps:   with `--stay`: a folder with a certificate, keys and credentials for SIPp, as long as it stays.
 //! Refuses: nothing.
 //! Sources: none.
 
@@ -11,7 +11,9 @@ use std::io::{self, Write};
 use clap::Args as Clap;
 
 use super::{GOOD, NO};
+use crate::client::store::{Entry, Lock, Store};
 use crate::demo::Demo;
+use crate::keys::sqn::SqnWindow;
 use crate::keys::{NafId, UaId};
 
 /// Arguments.
@@ -54,19 +56,23 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
 async fn stay(demo: &Demo, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let folder = std::env::temp_dir().join(format!("sipward-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let (certificate, csv) = (folder.join("edge.pem"), folder.join("credentials.csv"));
+    let (certificate, csv) = (folder.join("authority.pem"), folder.join("credentials.csv"));
     std::fs::write(&certificate, demo.certificate())?;
+    let sealed = folder.join("keys");
+    let mut store = Store::open(&sealed, &Lock::beside(&sealed)).map_err(io::Error::other)?;
     let mut lines = String::from("SEQUENTIAL\n");
     for user in ["alice", "bob"] {
         let keys = demo.bootstrap(user).await.map_err(io::Error::other)?;
         let naf = NafId::new(crate::demo::EDGE, UaId::SIP_DIGEST);
         let password = keys.naf_password(&naf).map_err(io::Error::other)?;
         lines.push_str(&format!("{user};{};{};example.net\n", keys.btid, *password));
+        let entry = Entry { keys, window: SqnWindow::default() };
+        store.put([entry]).map_err(io::Error::other)?;
     }
     crate::keys::subscribers::disk::replace(&csv, lines.as_bytes())?;
     writeln!(out, "\nEverything stays up until you press Ctrl-C.\n")?;
     demo.addresses(out)?;
-    writeln!(out, "    {:<20} {}", "edge's certificate", certificate.display())?;
+    writeln!(out, "    {:<20} {}", "authority for TLS", certificate.display())?;
     writeln!(out, "    {:<20} {} (user;B-TID;Ks_NAF;domain)", "credentials", csv.display())?;
     let edge = demo.edge();
     writeln!(
@@ -75,6 +81,25 @@ async fn stay(demo: &Demo, out: &mut (dyn Write + Send)) -> io::Result<()> {
         csv.display()
     )?;
     writeln!(out, "    curl -s -D - -o /dev/null http://{}/", demo.bsf())?;
+    let phone = |user: &str| {
+        format!(
+            "--identity sip:{user}@example.net --impi {user}@ims.example.net --keys {}",
+            sealed.display()
+        )
+    };
+    writeln!(
+        out,
+        "    sipward ue message --cpm --edge {edge} {} sip:echo@example.net Hello",
+        phone("alice")
+    )?;
+    writeln!(
+        out,
+        "    sipward ue subscribe --location --transport tls --ca {} --edge {} {} {}",
+        certificate.display(),
+        demo.edge_tls(),
+        phone("bob"),
+        crate::demo::VAN
+    )?;
     tokio::signal::ctrl_c().await?;
     std::fs::remove_dir_all(&folder)
 }

@@ -10,9 +10,69 @@ pub mod admin;
 mod auc;
 pub mod check;
 pub mod demo;
+#[cfg(feature = "diameter")]
+mod diameter;
+/// Nothing: the configuration was refused if it asked for any.
+#[cfg(not(feature = "diameter"))]
+mod diameter {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use crate::config::Config;
+    use crate::http::ub::AskHome;
+    use crate::keys::KeyServer;
+    use crate::keys::bootstrap::Bsf;
+    use crate::telemetry::Metrics;
+
+    pub(super) enum Node {}
+
+    #[derive(Clone, Default)]
+    pub(super) struct Tls;
+
+    impl Tls {
+        pub(super) fn replace(&self, _: &Config) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    impl Node {
+        pub(super) async fn start(_: &Config, _: Option<Arc<Bsf>>) -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+
+        pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
+            match *self {}
+        }
+
+        pub(super) fn home(&self) -> Option<Arc<AskHome>> {
+            match *self {}
+        }
+
+        pub(super) fn tls(&self) -> Tls {
+            match *self {}
+        }
+
+        pub(super) fn address(&self) -> Option<SocketAddr> {
+            match *self {}
+        }
+
+        pub(super) fn show(&self, _: &Metrics) {
+            match *self {}
+        }
+
+        pub(super) async fn stop(self) {
+            match self {}
+        }
+    }
+}
 mod endings;
 pub mod init;
+mod keeping;
+pub mod key;
+mod nbsp;
 mod plan;
+mod pushed;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;
@@ -57,10 +117,16 @@ enum Command {
     Ue(Box<ue::Args>),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
+    /// Keys that are carried to both ends by hand, and the one that the store is sealed under
+    Key(key::Args),
     /// How the running edge stands
     Status(admin::Edge),
     /// Dialogs of the running edge: who owns them, and on which flows
     Sa(admin::Associations),
+    /// One dialog of the running edge, found by its Call-ID
+    Dialog(admin::DialogArgs),
+    /// What the running edge would do with a message, and why; nothing comes of it
+    Explain(admin::explain::Args),
 }
 
 /// Runs the command that the process was given.
@@ -82,8 +148,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Check(args) => check::run(args, out, errors),
         Command::Ue(args) => ue::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
+        Command::Key(args) => key::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
+        Command::Dialog(args) => admin::dialog(args, out, errors),
+        Command::Explain(args) => admin::explain::run(args, out, errors),
     };
     console.ended(result)
 }

@@ -11,16 +11,17 @@ use std::io;
 use std::sync::Arc;
 
 use crate::assembly::{Group, Plan, SharedKeys};
-use crate::authentication::{Naf, aka_realm};
-use crate::config::{self, Config};
+use crate::authentication::{Naf, Uss, aka_realm};
+use crate::config::{self, Config, Diameter, Nbsp};
 use crate::edge::GroupSpec;
-use crate::enabler::Family;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::reg::Reg;
+use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
-use crate::keys::{KeySource, VectorSource};
+use crate::keys::push::PushSource;
+use crate::keys::{KeyServer, NafId, UaId, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
 use crate::transport::ws::WsServer;
@@ -57,12 +58,29 @@ fn headers(forward: &config::Forward) -> asserted::Settings {
     settings
 }
 
-/// What the configuration says, as a plan.
+/// The service that names identities, and those whose rights are asked for.
+pub(super) fn services(config: &Config) -> Vec<u32> {
+    let mut services = vec![Uss::UNSPECIFIC];
+    for (_, demands) in config.enablers.demands() {
+        if let Entitlement::Uss { gsid, .. } = demands.entitlement
+            && !services.contains(&gsid)
+        {
+            services.push(gsid);
+        }
+    }
+    services
+}
+
+/// What the configuration says, as a plan; `keys` are those of the NAF, wherever they come from.
 ///
 /// # Errors
 ///
 /// A certificate that cannot be used.
-pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
+pub(super) fn plan(
+    config: &Config,
+    bsf: Option<Arc<Bsf>>,
+    keys: Option<Arc<dyn KeyServer>>,
+) -> io::Result<Plan> {
     let ids = || (0_u16..).map(ListenerId);
     let mut listeners = Vec::new();
     for (id, listener) in ids().zip(&config.listeners) {
@@ -93,7 +111,10 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         },
         targets: Vec::new(),
     });
-    let bsf_names: Vec<String> = config.bsf.iter().map(|bsf| bsf.name.to_string()).collect();
+    let others = config.diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| domain);
+    let others = others.chain(config.nbsp.iter().flat_map(Nbsp::domains));
+    let bsf_names = config.bsf.iter().map(|bsf| &bsf.name).chain(others);
+    let bsf_names: Vec<String> = bsf_names.map(ToString::to_string).collect();
     let aka = match (&config.aka, &bsf) {
         (Some(aka), Some(bsf)) if config.authentication.aka => {
             let mut settings = aka_realm::Settings::new(aka.realm.clone());
@@ -104,11 +125,18 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         }
         _ => None,
     };
-    let naf = match (&config.naf, bsf) {
-        (Some(naf), Some(bsf)) if config.authentication.gba => {
-            let ua = naf.ua_ids.first().copied().unwrap_or(crate::keys::UaId::SIP_DIGEST);
+    let push_infos = match (&config.naf, &bsf) {
+        (Some(naf), Some(bsf)) if config.authentication.gba && config.bsf.is_some() => {
+            let of = NafId::new(&naf.fqdn, UaId::PUSH_LAYER);
+            let source: Arc<dyn PushSource> = Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn));
+            Some((of, source))
+        }
+        _ => None,
+    };
+    let naf = match (&config.naf, keys) {
+        (Some(naf), Some(source)) if config.authentication.gba => {
+            let ua = naf.ua_ids.first().copied().unwrap_or(UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
-            let source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, &naf.fqdn));
             let source = match naf.association_lifetime {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
                 None => source,
@@ -156,7 +184,9 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
             .filter(|(_, listener)| listener.b2bua)
             .map(|(id, _)| id)
             .collect(),
-        keep_call_id: config.forward.keep_call_id,
+        bridged: config.bridging.classes,
+        hides: config.forward.hides,
+        keep_call_id: config.bridging.keep_call_id,
         outbound_required: of_listener
             .clone()
             .filter_map(|(id, listener)| listener.outbound_required.then_some(id))
@@ -196,6 +226,9 @@ pub(super) fn plan(config: &Config, bsf: Option<Arc<Bsf>>) -> io::Result<Plan> {
         locsip_groups: config.enablers.locsip_groups.clone(),
         locsip_domains: config.enablers.locsip_domains.clone(),
         push: config.enablers.push.clone(),
+        push_infos,
+        push_profile: Arc::clone(&config.enablers.push_profile),
+        push_lifetime: config.enablers.push_lifetime,
         own: own(&config.enablers),
         enablers_observe: config.enablers.observe,
         timings: config.forward.timings,

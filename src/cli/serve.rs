@@ -26,9 +26,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::auc::Books;
+use super::diameter::{Node, Tls};
+use super::keeping::{self, Keeper};
 use super::plan::plan;
 use super::vault::Vault;
-use super::{GOOD, NO, USAGE, auc, endings};
+use super::{GOOD, NO, USAGE, auc, endings, nbsp, pushed};
 use crate::assembly::Running;
 use crate::association;
 use crate::config::reload::{Reloader, Report};
@@ -38,8 +40,9 @@ use crate::edge::Watch;
 use crate::forward::Resolved;
 use crate::http::admin;
 use crate::instant::Now;
+use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
-use crate::keys::subscribers::file;
+use crate::keys::servers::Servers;
 use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
 use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
@@ -165,11 +168,15 @@ pub struct Service {
     /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
     bsf: Option<(Arc<Bsf>, Books)>,
     door: Option<TcpListener>,
+    /// Key servers and homes of others.
+    node: Option<Node>,
+    /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
+    nbsp: Option<nbsp::Node>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
     /// The store, open as long as we serve.
-    _vault: Option<Vault>,
+    vault: Option<Arc<Vault>>,
     /// Where the page of metrics is, once it is.
     page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
@@ -186,6 +193,11 @@ impl std::fmt::Debug for Service {
 struct Live {
     running: Option<Arc<Running>>,
     bsf: Option<(Arc<Bsf>, Books)>,
+    /// Of the NAF, from wherever; they stay as they were planned first.
+    keys: Option<Arc<dyn KeyServer>>,
+    vault: Option<Arc<Vault>>,
+    node: Tls,
+    nbsp: Option<nbsp::Tls>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -204,18 +216,26 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let vault = config.state.as_ref().map(Vault::to_serve).transpose()?;
-        let bsf = auc::start(&config, vault.as_ref())?;
+        let vault = config.state.as_ref().map(Vault::to_serve).transpose()?.map(Arc::new);
+        let bsf = auc::start(&config, vault.as_deref())?;
+        let node = Node::start(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf))).await?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
             None => None,
         };
+        let nbsp = nbsp::Node::start(&config, bsf.as_ref().map(|(bsf, _)| bsf)).await?;
+        let own = auc::keys(&config, bsf.as_ref().map(|(bsf, _)| bsf));
+        let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
+        let keys = own.into_iter().chain(others).collect();
+        let keys = Servers::new(keys).map(|servers| Arc::new(servers) as Arc<dyn KeyServer>);
         let (mut groups, mut tls, mut dtls, mut ws) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut client_tls, mut running) = (None, None);
         if !config.listeners.is_empty() {
             groups = peer_groups(&config);
-            let mut plan = plan(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf)))?;
+            let own = bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
+            let mut plan = plan(&config, own, keys.clone())?;
+            keeping::add_keys(&mut plan, vault.as_deref())?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
             dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
@@ -227,6 +247,10 @@ impl Service {
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
+            keys,
+            vault: vault.clone(),
+            node: node.as_ref().map(Node::tls).unwrap_or_default(),
+            nbsp: nbsp.as_ref().map(nbsp::Node::tls),
             tls,
             dtls,
             ws,
@@ -238,10 +262,12 @@ impl Service {
             running,
             bsf,
             door,
+            node,
+            nbsp,
             groups,
             metrics: None,
             admin,
-            _vault: vault,
+            vault,
             page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
@@ -252,9 +278,16 @@ impl Service {
     async fn show(&mut self, metrics: Arc<Metrics>) -> io::Result<()> {
         if let Some(running) = &self.running {
             let shared = Arc::clone(&running.shared);
-            let about = "Dialogs held, ended ones included";
-            metrics.gauge("sipward_associations", about, &[], move || {
-                shared.gate.associations.footprint() as u64
+            let about = "Dialogs held, ended ones and those that may come to be included";
+            metrics.gauges("sipward_associations", about, move || {
+                admin::views::rows(&shared.gate.associations)
+            });
+            let shared = Arc::clone(&running.shared);
+            let about = "Dialogs held, of those that there is room for";
+            metrics.ratio("sipward_association_table_ratio", about, move || {
+                let associations = &shared.gate.associations;
+                let (held, room) = (associations.footprint(), associations.room().max(1));
+                (held.saturating_mul(1000) / room) as u64
             });
             let shared = Arc::clone(&running.shared);
             let about = "Dialogs that there is room for";
@@ -302,6 +335,10 @@ impl Service {
             metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
                 shared.bindings.len() as u64
             });
+            pushed::show(&metrics, &running.shared);
+        }
+        if let Some(node) = &self.node {
+            node.show(&metrics);
         }
         let config = self.reloader.shared();
         let about = "Seconds until this certificate of ours ends; 0 if it has";
@@ -335,12 +372,12 @@ impl Service {
             endings::of(&config.load()).into_iter().map(ended).collect()
         };
         admin::Desk {
-            shared: self.running.as_ref().map(|running| Arc::clone(&running.shared)),
-            flows: self.running.as_ref().map(|running| Arc::clone(&running.flows)),
+            running: self.running.clone(),
             addresses: self.addresses(),
             config: self.reloader.shared(),
             certificates: Box::new(certificates),
             began: clock::now(),
+            audit: admin::audit::Audit::default(),
         }
     }
 
@@ -357,6 +394,12 @@ impl Service {
         if let Some(door) = &self.door {
             writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
         }
+        if let Some(address) = self.node.as_ref().and_then(Node::address) {
+            writeln!(out, "listening: Diameter on {address}")?;
+        }
+        if let Some(address) = self.nbsp.as_ref().and_then(nbsp::Node::address) {
+            writeln!(out, "listening: Nbsp_GBA on {address}")?;
+        }
         if let Some(page) = self.page {
             writeln!(out, "listening: page of metrics on {page}")?;
         }
@@ -371,8 +414,11 @@ impl Service {
     pub async fn serve(mut self, mut signals: Signals, errors: &mut dyn Write) -> io::Result<u8> {
         if let (Some((bsf, _)), Some(door)) = (&self.bsf, self.door.take()) {
             let bsf = Arc::clone(bsf);
-            let bounds = http::Bounds::default();
-            tokio::spawn(http::ub::serve(door, bsf, bounds, |_| {}, std::future::pending()));
+            let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
+            tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(nbsp) = self.nbsp.take() {
+            tokio::spawn(nbsp.serve());
         }
         if let Some(admin) = self.admin.take() {
             tokio::spawn(admin.serve(Arc::new(self.desk()), std::future::pending()));
@@ -388,6 +434,7 @@ impl Service {
         }
         let (mut sweep, mut keep) = (tokio::time::interval(SWEEP), tokio::time::interval(KEEP));
         let mut reminder = endings::Reminder::default();
+        let mut keeper = Keeper::new(self.bsf.clone(), self.vault.clone());
         let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
             tokio::select! {
@@ -399,7 +446,10 @@ impl Service {
                     self.remind(&mut reminder);
                     self.sweep();
                 }
-                _ = keep.tick() => drop(self.keep(errors).await),
+                _ = keep.tick() => {
+                    let (running, config) = (self.running.as_deref(), self.reloader.current());
+                    drop(keeper.tick(running, &config, errors).await);
+                }
                 _ = look.tick() => {
                     if renewal.is_due(&self.reloader.current().certificate_files) {
                         drop(tell(self.reloader.renew(), errors));
@@ -414,9 +464,10 @@ impl Service {
             // On a thread of its own, so that /healthz says meanwhile that we are stopping.
             drop(tokio::task::spawn_blocking(move || running.edge.stop(patience)).await);
         }
-        if let Some((bsf, books)) = &self.bsf {
-            books.keep(bsf)?;
+        if let Some(node) = self.node.take() {
+            node.stop().await;
         }
+        keeper.end()?;
         Ok(GOOD)
     }
 
@@ -438,20 +489,11 @@ impl Service {
             running.shared.gate.authentication.flows().sweep(now);
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
+            pushed::sweep(&running.shared, now);
         }
         if let Some((bsf, _)) = &self.bsf {
             bsf.sweep(now);
         }
-    }
-
-    /// Writes down what is due, on a thread that may wait for a disk.
-    async fn keep(&self, errors: &mut dyn Write) -> io::Result<()> {
-        let Some((bsf, books)) = self.bsf.clone() else { return Ok(()) };
-        let kept = tokio::task::spawn_blocking(move || books.keep(&bsf)).await;
-        if let Err(why) = kept.unwrap_or_else(|why| Err(io::Error::other(why))) {
-            writeln!(errors, "what has to outlive a restart cannot be written: {why}")?;
-        }
-        Ok(())
     }
 }
 
@@ -486,15 +528,17 @@ impl Live {
     fn apply(&self, new: &Config) -> Result<(), String> {
         // First of all: it refuses certificates that cannot be used.
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
-        let plan = self.running.as_ref().map(|_| plan(new, bsf)).transpose();
-        let plan = plan.map_err(|why| why.to_string())?;
-        if let (Some((bsf, Books::Beside(state))), Some(path)) = (&self.bsf, new.subscribers()) {
-            let mut list = file::load(path).map_err(|problems| {
-                problems.first().map_or_else(String::new, ToString::to_string)
-            })?;
-            state.lift(&mut list).map_err(|why| why.to_string())?;
-            bsf.replace_subscribers(list);
-            state.keep(bsf).map_err(|why| why.to_string())?;
+        let plan = self.running.as_ref().map(|_| plan(new, bsf, self.keys.clone())).transpose();
+        let mut plan = plan.map_err(|why| why.to_string())?;
+        if let Some(plan) = &mut plan {
+            keeping::add_keys(plan, self.vault.as_deref()).map_err(|why| why.to_string())?;
+        }
+        if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
+            books.replace(bsf, path)?;
+        }
+        self.node.replace(new).map_err(|why| why.to_string())?;
+        if let Some(nbsp) = &self.nbsp {
+            nbsp.replace(new).map_err(|why| why.to_string())?;
         }
         for (serving, listener) in self.tls.iter().zip(&new.listeners) {
             if let (Some(serving), Some(tls)) = (serving, &listener.tls) {

@@ -91,7 +91,7 @@ pub enum Command {
 pub struct Import {
     /// The file. CSV: a heading with the names of the list's keys, then a line for each; several impus stand in one field,
     /// with spaces between them. `.json`: objects with those keys, in one list or one after the other. `.toml`: a list.
-    pub file: PathBuf,
+    pub from: PathBuf,
     /// Take the lines that can be taken, and leave out the rest.
     #[arg(long)]
     pub good_lines: bool,
@@ -369,9 +369,9 @@ fn import(path: &Path, import: &Import, out: &mut dyn Write) -> Result<u8, Stop>
     let mut document = open(path)?;
     let mut known: HashSet<String> =
         rows(&mut document).iter().filter_map(impi_of).map(str::to_owned).collect();
-    let name = import.file.display().to_string();
+    let name = import.from.display().to_string();
     let (mut problems, mut added) = (Vec::new(), 0);
-    rows::each(&import.file, &mut |row, _| {
+    rows::each(&import.from, &mut |row, _| {
         let line = row.line;
         let told = |problem| Problem { line, ..problem };
         let text = match row.text {
@@ -609,9 +609,9 @@ mod tests {
         assert_eq!(desk.run(&["lock", "ue2@example.net"]).0, GOOD);
         let (_, out, _) = desk.run(&["list"]);
         let lines: Vec<&str> = out.lines().collect();
-        assert_eq!(lines[0], "IMPI             FUNCTIONS  CARD   STATE   IMPUS");
-        assert_eq!(lines[1], "ue1@example.net  milenage   gba    open    sip:ue1@example.net");
-        assert_eq!(lines[2], "ue2@example.net  tuak       gba    locked");
+        assert_eq!(lines[0], "IMPI             FUNCTIONS  CARD  STATE   IMPUS");
+        assert_eq!(lines[1], "ue1@example.net  milenage   gba   open    sip:ue1@example.net");
+        assert_eq!(lines[2], "ue2@example.net  tuak       gba   locked");
         let (_, json, _) = desk.run(&["list", "--json"]);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json[1]["barred"], true);

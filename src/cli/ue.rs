@@ -6,6 +6,7 @@
 //! Refuses: secrets on the command line; an edge that does not prove its name.
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
+mod pushes;
 mod stay;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -18,6 +19,7 @@ use clap::{Args as Clap, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zeroize::Zeroizing;
 
+use self::pushes::PushArgs;
 use self::stay::FlowArgs;
 use super::{GOOD, NO, USAGE};
 use crate::authentication::digest::Hash;
@@ -79,6 +81,9 @@ enum Command {
         uri: String,
         /// The text
         text: String,
+        /// As OMA CPM has it: wrapped, and protected by the response where the transport does not
+        #[arg(long)]
+        cpm: bool,
     },
     /// Subscribe to an event package, and wait for its first NOTIFY
     Subscribe {
@@ -89,6 +94,9 @@ enum Command {
         /// Which
         #[arg(long, default_value = "presence")]
         event: String,
+        /// Ask where somebody is (OMA LOCSIP), with the key that is for that alone
+        #[arg(long, conflicts_with = "event")]
+        location: bool,
     },
     /// Call, and hang up after a while
     Call {
@@ -99,6 +107,18 @@ enum Command {
         /// Seconds
         #[arg(long, default_value_t = 1)]
         hold: u64,
+        /// A chat of OMA CPM in the place of a call: MSRP over TLS at this host
+        #[arg(long, value_name = "HOST")]
+        chat: Option<String>,
+    },
+    /// Push: what a server of the core does, and no device may
+    Push {
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        push: PushArgs,
+        /// To whom
+        uri: String,
     },
 }
 
@@ -210,7 +230,9 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
                 let done = match settings_of(who) {
-                    Ok(settings) => stay::run(settings, flows, more, out).await,
+                    Ok(settings) => {
+                        stay::run(settings, flows, more, who.impi.as_deref(), out).await
+                    }
                     Err(why) => Err(why),
                 };
                 return done.or_else(|why| writeln!(errors, "sipward ue: {why}").map(|()| NO));
@@ -255,27 +277,55 @@ async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> 
         | Command::Message { who, .. }
         | Command::Subscribe { who, .. }
         | Command::Call { who, .. } => who,
+        Command::Push { who, push, uri } => {
+            let mut settings = settings_of(who)?;
+            push.prove(&mut settings)?;
+            let ue = Ue::connect(settings).await?;
+            return Ok((push.send(&ue, uri).await?, None));
+        }
     };
-    let ue = connect(who).await?;
+    let mut settings = settings_of(who)?;
+    if matches!(command, Command::Subscribe { location: true, .. }) {
+        for credential in &mut settings.credentials {
+            if let Credential::Gba { ua, .. } = credential {
+                *ua = UaId::LOCSIP;
+            }
+        }
+    }
+    let ue = Ue::connect(settings).await?;
     let answer = ask_of(&ue, command).await?;
     Ok((answer, ue.agreed_on().await?))
 }
 
 async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
-        Command::Bootstrap(_) => Err("nothing to ask".into()),
+        Command::Bootstrap(_) | Command::Push { .. } => Err("nothing to ask".into()),
         Command::Register { expires, .. } => Ok(ue.register(*expires).await?),
         Command::Options { uri, .. } => Ok(ue.options(uri).await?),
-        Command::Message { uri, text, .. } => Ok(ue.message(uri, text).await?),
-        Command::Subscribe { uri, event, .. } => {
-            let answer = ue.subscribe(uri, event, 600).await?;
+        Command::Message { uri, text, cpm: false, .. } => Ok(ue.message(uri, text).await?),
+        Command::Message { who, uri, text, cpm: true } => {
+            let draft = ue.draft("MESSAGE", uri).await?;
+            Ok(ue.send(draft.pager(&who.identity, text)).await?)
+        }
+        Command::Subscribe { uri, event, location, .. } => {
+            let answer = if *location {
+                let draft = ue.draft("SUBSCRIBE", uri).await?;
+                ue.send(draft.location()).await?
+            } else {
+                ue.subscribe(uri, event, 600).await?
+            };
             if answer.status().is_some_and(|status| status < 300) {
                 ue.incoming(Duration::from_secs(10)).await.ok_or("no NOTIFY came within 10 s")?;
             }
             Ok(answer)
         }
-        Command::Call { uri, hold, .. } => {
-            let call = ue.call(uri).await?;
+        Command::Call { uri, hold, chat, .. } => {
+            let mut draft = ue.draft("INVITE", uri).await?;
+            if let Some(host) = chat {
+                let session: [u8; 8] = clock::random();
+                draft = draft.chat(host, &format!("{:016x}", u64::from_be_bytes(session)));
+            }
+            let call = ue.invite(draft).await?;
             if call.answer.status().is_none_or(|status| status >= 300) {
                 return Ok(call.answer);
             }
@@ -283,10 +333,6 @@ async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
             Ok(ue.hang_up(&call.call_id).await?)
         }
     }
-}
-
-async fn connect(who: &Who) -> Result<Ue, Fault> {
-    Ok(Ue::connect(settings_of(who)?).await?)
 }
 
 /// What a UE is made of.

@@ -10,9 +10,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock;
+use crate::config::psk::provisioned;
 use crate::config::state::State;
+use crate::keys::psk::ProvisionedKeys;
 use crate::state::embedded::{Embedded, Serving};
-use crate::state::{Fault, Store};
+use crate::state::{Change, Fault, Store, Table};
+
+/// Keys that are read at a time.
+const PAGE: usize = 1024;
+/// What says that keys changed.
+const MARK: &[u8] = b"keys";
 
 /// An open store.
 #[derive(Debug)]
@@ -46,6 +54,55 @@ impl Vault {
         let key =
             state.key.read().map_err(|unread| io::Error::other(format!("[state]: {unread}")))?;
         Embedded::open(&state.file, &key, make).map_err(|fault| in_words(&state.file, &fault))
+    }
+
+    /// The keys that were carried to both ends by hand.
+    ///
+    /// # Errors
+    ///
+    /// A store that does not answer, a key in it that is none.
+    pub(super) fn keys(&self) -> io::Result<ProvisionedKeys> {
+        let fault = |fault| in_words(self.store.path(), &fault);
+        let (mut keys, mut after) = (ProvisionedKeys::new(), Box::default());
+        loop {
+            let page = self.store.walk(Table::Keys, &after, PAGE).map_err(fault)?;
+            for (name, row) in &page {
+                let (found, notes) = provisioned(Path::new("store"), row);
+                let whole = notes.into_parts().0.is_empty();
+                let own = found.into_iter().find(|(identity, _)| identity.as_bytes() == &**name);
+                let own = own.filter(|_| whole).ok_or_else(|| Fault::spoilt(Table::Keys, name));
+                let (identity, key) = own.map_err(fault)?;
+                keys.insert(identity, key);
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(keys),
+            }
+        }
+    }
+
+    /// A mark that is another one after each change of those keys.
+    ///
+    /// # Errors
+    ///
+    /// A store that does not answer.
+    pub(super) fn mark_of_keys(&self) -> io::Result<Option<[u8; 8]>> {
+        let mark = self
+            .store
+            .read(Table::Node, MARK)
+            .map_err(|fault| in_words(self.store.path(), &fault))?;
+        Ok(mark.and_then(|octets| octets.first_chunk().copied()))
+    }
+
+    /// Changes those keys, and says so to whoever serves from the store.
+    ///
+    /// # Errors
+    ///
+    /// A store that does not answer.
+    pub(super) fn change_keys(&self, changes: &[Change<'_>]) -> io::Result<()> {
+        let mark: [u8; 8] = clock::random();
+        let all = [changes, &[Change::Put(Table::Node, MARK, &mark)]].concat();
+        self.store.write(&all).map_err(|fault| in_words(self.store.path(), &fault))
     }
 
     /// The store.

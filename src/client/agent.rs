@@ -2,22 +2,27 @@
 //!
 //! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale, a card's as it goes.
 //! 2. A 2xx to an INVITE is acknowledged and makes a dialog; so does the 2xx to a SUBSCRIBE.
-//! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE.
+//! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE, 202 to a REFER
+//!    inside a call, which its user may follow. An INVITE with Replaces takes the place of the call that it names.
 //! 4. All of it is told as [`Event`]s.
 //!
 //! Takes:   drafts, messages from the edge, the time.
 //! Gives:   octets to send, events; drain both after each call, then arm one timer.
 //! Keeps:   at most 256 exchanges, 256 incoming transactions and 256 dialogs.
 //! Refuses: methods it does not know (405); what it was not asked for is never answered with credentials.
-//! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 6665; RFC 7616.
+//! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 3515 section 2.4.2; RFC 3891 section 3; RFC 6665;
+//!          RFC 7616.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::answer::{Answerer, Unanswerable};
 use super::draft::{Dialog, Draft, Voice};
+use super::pushed::{Pushed, Taken};
+use super::services::Referred;
 use crate::forward::context::{AnyClient, AnyServer, new_server};
 use crate::forward::timers::Timings;
 use crate::forward::transaction::{
@@ -25,6 +30,7 @@ use crate::forward::transaction::{
     ServerOutput,
 };
 use crate::instant::{Instant, Now};
+use crate::keys::push::ANSWER_FIELD;
 use crate::transport::{Flow, Transport};
 use crate::wire::{Message, Method, Name, Reply};
 
@@ -91,7 +97,7 @@ pub struct Agent {
     clients: HashMap<ClientKey, Exchange>,
     servers: HashMap<ServerKey, AnyServer>,
     dialogs: HashMap<String, Dialog>,
-    /// 2xx to INVITEs, repeated until the ACK comes (RFC 3261 section 13.3.1.4).
+    /// 2xx to INVITEs, repeated on any transport until the ACK comes (RFC 3261 section 13.3.1.4).
     accepted: HashMap<String, (Bytes, Instant, Duration, Instant)>,
     outputs: VecDeque<Bytes>,
     events: VecDeque<Event>,
@@ -99,6 +105,8 @@ pub struct Agent {
     next: u64,
     /// Whether an INVITE is answered with 200.
     pub answers_calls: bool,
+    /// What pushes are taken with; without it a MESSAGE is a MESSAGE.
+    pub pushed: Option<Arc<Pushed>>,
 }
 
 impl Agent {
@@ -125,6 +133,7 @@ impl Agent {
             seed,
             next: 1,
             answers_calls: true,
+            pushed: None,
         }
     }
 
@@ -147,6 +156,12 @@ impl Agent {
     /// A request inside the dialog of that Call-ID.
     pub fn draft_in(&mut self, call_id: &str, method: &'static str) -> Option<Draft> {
         self.dialogs.get_mut(call_id).map(|dialog| dialog.draft(method))
+    }
+
+    /// A REFER in the dialog of that Call-ID, whose receiver is to take our place in `other`.
+    pub fn draft_transfer(&mut self, call_id: &str, other: &str) -> Option<Draft> {
+        let other = self.dialogs.get(other)?.clone();
+        self.draft_in(call_id, "REFER").map(|draft| draft.transfer(&other))
     }
 
     /// The dialog of that Call-ID.
@@ -334,18 +349,12 @@ impl Agent {
         }
         self.servers.insert(key, new_server(method, self.transport, self.timings, now.mono));
         match method {
-            Method::Invite if self.answers_calls => {
-                let tag = self.fresh("u");
-                self.answer(&key, &message, 180, &tag, now);
-                self.answer(&key, &message, 200, &tag, now);
-                if self.dialogs.len() < HELD_MAX {
-                    self.dialogs.entry(call_id).or_insert_with(|| Dialog::answered(&message, &tag));
-                }
-            }
+            Method::Invite if self.answers_calls => self.called(&key, &message, call_id, now),
             Method::Invite => {
                 let tag = self.fresh("u");
                 self.answer(&key, &message, 486, &tag, now);
             }
+            Method::Message if self.take_push(&key, &message, now) => return,
             Method::Message | Method::Notify | Method::Options | Method::Info | Method::Cancel => {
                 self.answer(&key, &message, 200, "", now);
             }
@@ -353,18 +362,72 @@ impl Agent {
                 let known = self.dialogs.remove(&call_id).is_some();
                 self.answer(&key, &message, if known { 200 } else { 481 }, "", now);
             }
+            Method::Refer if self.dialogs.contains_key(&call_id) => {
+                let status = if Referred::of(&message).is_some() { 202 } else { 400 };
+                self.answer(&key, &message, status, "", now);
+            }
             _ => self.answer(&key, &message, 405, "", now),
         }
         self.events.push_back(Event::Incoming(Box::new(message)));
+    }
+
+    /// Answers a MESSAGE that is a push; `false` if it is none.
+    fn take_push(&mut self, key: &ServerKey, message: &Message, now: Now) -> bool {
+        let secure = self.transport.is_secure();
+        let taken = self.pushed.as_ref();
+        let taken = taken.and_then(|pushed| pushed.receive(message, secure, now.wall));
+        let Some(Taken { status, says }) = taken else { return false };
+        let tag = self.fresh("u");
+        let mut reply = Reply::to(message, status).to_tag(tag.as_bytes());
+        if let Some(says) = says {
+            reply = reply.field(ANSWER_FIELD, |value| {
+                value.put(&says);
+            });
+        }
+        let octets = reply.octets().map(Bytes::from);
+        if let (Some(octets), Some(mut server)) = (octets, self.servers.remove(key)) {
+            server.handle(ServerInput::Respond { status, octets }, now.mono);
+            self.drain_server(*key, server);
+        }
+        true
+    }
+
+    /// An INVITE: it is answered, in the place of the call that it names, if it names one.
+    fn called(&mut self, key: &ServerKey, message: &Message, call_id: String, now: Now) {
+        let tag = self.fresh("u");
+        let replaced = message.has(Name::Replaces).then(|| self.replaced(message));
+        if let Some(None) = replaced {
+            return self.answer(key, message, 481, &tag, now);
+        }
+        self.answer(key, message, 180, &tag, now);
+        self.answer(key, message, 200, &tag, now);
+        if self.dialogs.len() < HELD_MAX {
+            self.dialogs.entry(call_id).or_insert_with(|| Dialog::answered(message, &tag));
+        }
+        if let Some(mut dialog) = replaced.flatten().and_then(|call| self.dialogs.remove(&call)) {
+            self.send(dialog.draft("BYE"), now);
+        }
+    }
+
+    /// The call of ours that is named in Replaces.
+    fn replaced(&self, message: &Message) -> Option<String> {
+        let named = message.dialog_ref(Name::Replaces)?;
+        let call_id = String::from_utf8_lossy(named.call_id).into_owned();
+        let dialog = self.dialogs.get(&call_id)?;
+        let is = |own: &str, tag: &[u8]| own.as_bytes().eq_ignore_ascii_case(tag);
+        let fits =
+            is(&dialog.local_tag, named.local_tag) && is(&dialog.remote_tag, named.remote_tag);
+        fits.then_some(call_id)
     }
 
     fn answer(&mut self, key: &ServerKey, request: &Message, status: u16, tag: &str, now: Now) {
         let fresh = self.fresh("u");
         let tag = if tag.is_empty() { &fresh } else { tag };
         let invite = request.method() == Some(Method::Invite);
+        let makes_dialog = invite || status == 202;
         let contact = format!("<{}>", self.voice.contact);
         let mut reply = Reply::to(request, status).to_tag(tag.as_bytes());
-        if invite {
+        if makes_dialog {
             for route in request.values(Name::RecordRoute) {
                 reply = reply.field("Record-Route", |value| {
                     value.put_unfolded(route);
@@ -375,7 +438,7 @@ impl Agent {
             });
         }
         let Some(octets) = reply.octets().map(Bytes::from) else { return };
-        if invite && status == 200 && !self.transport.is_reliable() {
+        if invite && status == 200 {
             let call_id = String::from_utf8_lossy(request.call_id()).into_owned();
             let (first, end) = (self.timings.t1(), now.mono + self.timings.life());
             self.accepted.insert(call_id, (octets.clone(), now.mono + first, first, end));

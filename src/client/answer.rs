@@ -407,6 +407,13 @@ impl Answerer {
         agreement.put(text, digits.map(Response::as_hex));
     }
 
+    /// Takes other credentials in the place of those it has, and forgets what was asked of them: the next challenge
+    /// is answered with a new key.
+    pub fn renew(&mut self, credentials: Vec<Credential>) {
+        self.credentials = credentials;
+        self.spaces.clear();
+    }
+
     /// Notes that a request with credentials was accepted: a later challenge is a new one.
     pub fn accepted(&mut self) {
         for space in &mut self.spaces {
@@ -546,6 +553,29 @@ mod tests {
         assert_eq!(answerer.challenged(&challenge(&[row])), Err(Unanswerable::Refused));
         let stale = format!("{row}, stale=true");
         assert_eq!(answerer.challenged(&challenge(&[&stale])), Ok(()));
+    }
+
+    /// V-146.
+    #[test]
+    fn renewed_credentials_wait_for_a_challenge() {
+        let mut answerer = account();
+        let row = r#"Digest realm="sip.example.com", nonce="n", algorithm=MD5, qop="auth""#;
+        assert_eq!(answerer.challenged(&challenge(&[row])), Ok(()));
+        answerer.authorize(&mut Text::new(), "OPTIONS", "sip:a", b"");
+        let other = Credential::Account {
+            username: "alice2".into(),
+            password: Zeroizing::new("looking glass".into()),
+            realm: None,
+        };
+        answerer.renew(vec![other]);
+        let mut text = Text::new();
+        answerer.authorize(&mut text, "BYE", "sip:a", b"");
+        assert_eq!(text.finish().expect("printable"), b"", "what the old ones answered is gone");
+        assert_eq!(answerer.challenged(&challenge(&[row])), Ok(()), "and asked of none before");
+        let mut text = Text::new();
+        answerer.authorize(&mut text, "BYE", "sip:a", b"");
+        let row = String::from_utf8(text.finish().expect("printable")).expect("text");
+        assert!(row.contains("username=\"alice2\""), "{row}");
     }
 
     #[test]

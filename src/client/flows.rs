@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::keeping::Recovery;
+use super::pushed::Pushed;
 use super::ue::{Ue, UeError, UeSettings};
 use crate::clock;
 use crate::wire::{Message, Name};
@@ -95,6 +96,15 @@ impl Flows {
     ///
     /// A text, if there are none, or more than [`FLOWS_MAX`].
     pub fn start(plan: Plan) -> Result<Self, String> {
+        Self::start_with(plan, None)
+    }
+
+    /// The same; what is pushed on any of them is taken with `pushed`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Flows::start`].
+    pub fn start_with(plan: Plan, pushed: Option<Arc<Pushed>>) -> Result<Self, String> {
         if plan.ways.is_empty() || plan.ways.len() > FLOWS_MAX {
             return Err(format!("a device has 1 to {FLOWS_MAX} flows"));
         }
@@ -110,6 +120,7 @@ impl Flows {
                 expires: plan.expires,
                 tell: tell.clone(),
                 standing: Arc::clone(&standing),
+                pushed: pushed.clone(),
             };
             tasks.spawn(flow.run(stopped.clone()));
         }
@@ -139,6 +150,7 @@ struct FlowTask {
     tell: mpsc::Sender<News>,
     /// How many flows stand.
     standing: Arc<AtomicUsize>,
+    pushed: Option<Arc<Pushed>>,
 }
 
 /// How a flow ended.
@@ -203,7 +215,8 @@ impl FlowTask {
     }
 
     async fn form(&self) -> Result<(Ue, Duration), End> {
-        let ue = Ue::connect(self.settings.clone()).await.map_err(|why| failed(&why))?;
+        let ue = Ue::connect_with(self.settings.clone(), self.pushed.clone()).await;
+        let ue = ue.map_err(|why| failed(&why))?;
         let granted = self.register(&ue).await?;
         Ok((ue, granted))
     }

@@ -1,7 +1,7 @@
 //! The UE's side: a phone for laboratories, and the honest peer of this crate's own tests.
 //!
 //! Takes:   a user's credentials, or a card for the bootstrapping server.
-//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), agreements (`agreement`), a phone (`agent`), with a
+//! Gives:   keys (`bootstrap`), answers to challenges (`answer`), agreements (`agreement`), a phone (`agent`), what is pushed to it (`pushed`), with a
 //!          socket (`ue`), and with several that stay (`keeping`, `flows`).
 //! Keeps:   see each file; keys on disk are sealed (`store`).
 //! Refuses: servers that do not prove to be who was dialled.
@@ -24,6 +24,8 @@ pub mod instance;
 pub mod keeping;
 #[cfg(feature = "edge")]
 mod phone;
+pub mod pushed;
+pub mod services;
 #[cfg(feature = "edge")]
 pub mod store;
 #[cfg(feature = "edge")]

@@ -21,6 +21,7 @@ use super::draft::Voice;
 #[cfg(feature = "webrtc-dtls")]
 use super::dtls::Line;
 use super::keeping::{KeepAlive, Kept};
+use super::pushed::Pushed;
 use super::ue::{Command, Trace, UeError, UeSettings};
 use super::ws::{self, Heard, Line as WsLine};
 use crate::clock;
@@ -48,6 +49,7 @@ impl Phone {
         local: SocketAddr,
         tell: mpsc::Sender<Message>,
         kept: Arc<Kept>,
+        pushed: Option<Arc<Pushed>>,
     ) -> Self {
         let transport = settings.transport;
         let user = settings.identity.split_once(':').map_or("", |(_, rest)| rest);
@@ -79,8 +81,11 @@ impl Phone {
         }
         let flow =
             Flow { transport, listener: ListenerId(0), remote: settings.edge, connection: None };
+        let seed = format!("{seed:016x}");
+        let mut agent = Agent::new(voice, answerer, transport, seed, clock::random());
+        agent.pushed = pushed;
         Self {
-            agent: Agent::new(voice, answerer, transport, format!("{seed:016x}"), clock::random()),
+            agent,
             flow,
             waiting: HashMap::new(),
             tell,
@@ -262,6 +267,10 @@ impl Phone {
             Command::Inside(call, method, reply) => {
                 drop(reply.send(self.agent.draft_in(&call, method)));
             }
+            Command::Transfer(call, other, reply) => {
+                drop(reply.send(self.agent.draft_transfer(&call, &other)));
+            }
+            Command::Renew(credentials) => self.agent.answerer().renew(credentials),
             Command::Agreed(reply) => drop(reply.send(self.agent.answerer().agreed_on())),
             Command::Raw(octets) => self.agent.send_raw(octets),
         }

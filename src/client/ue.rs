@@ -1,7 +1,7 @@
 //! The UE, with a socket: a handle to the task that has it.
 //!
 //! Takes:   the edge's address, a transport, an identity and credentials.
-//! Gives:   [`Ue`]: register, options, message, subscribe, call; what came in, as events.
+//! Gives:   [`Ue`]: register, options, message, subscribe, call, transfer; what came in, as events.
 //! Keeps:   one flow; at most `QUEUE` commands and `QUEUE` events.
 //! Refuses: a TLS server whose certificate is not for the name that was dialled (RFC 5922 section 7.3).
 //! Sources: RFC 3261 section 18; RFC 5626 section 4.2; RFC 5922.
@@ -22,6 +22,8 @@ use super::answer::Credential;
 use super::draft::Draft;
 use super::keeping::Kept;
 use super::phone::{Phone, shared};
+use super::pushed::Pushed;
+use super::services::{self, Referred};
 use super::ws::{self, Line as WsLine};
 use crate::authentication::digest::Hash;
 use crate::keys::psk::PskClient;
@@ -29,6 +31,7 @@ use crate::transport::peer::Trust;
 use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
+use crate::wire::respond::reason;
 
 /// Most commands and most events that wait.
 const QUEUE: usize = 256;
@@ -108,6 +111,8 @@ pub(super) enum Command {
     Send(Box<Draft>, oneshot::Sender<Result<Message, Failure>>),
     Draft(&'static str, String, oneshot::Sender<Draft>),
     Inside(String, &'static str, oneshot::Sender<Option<Draft>>),
+    Transfer(String, String, oneshot::Sender<Option<Draft>>),
+    Renew(Vec<Credential>),
     Agreed(oneshot::Sender<Option<Protection>>),
     Raw(Bytes),
 }
@@ -138,6 +143,18 @@ impl Ue {
     ///
     /// [`UeError::Connect`], [`UeError::Tls`].
     pub async fn connect(settings: UeSettings) -> Result<Self, UeError> {
+        Self::connect_with(settings, None).await
+    }
+
+    /// The same; what is pushed is taken with `pushed`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ue::connect`].
+    pub async fn connect_with(
+        settings: UeSettings,
+        pushed: Option<Arc<Pushed>>,
+    ) -> Result<Self, UeError> {
         let any: SocketAddr =
             if settings.edge.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 8], 0).into() };
         let bind = settings.local.unwrap_or(any);
@@ -149,7 +166,7 @@ impl Ue {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 tokio::spawn(phone.run_datagrams(socket, inbox));
                 local
             }
@@ -157,7 +174,7 @@ impl Ue {
                 let socket = UdpSocket::bind(bind).await.map_err(UeError::Connect)?;
                 socket.connect(settings.edge).await.map_err(UeError::Connect)?;
                 let local = socket.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 phone.start_dtls(socket, inbox, &settings).await?;
                 local
             }
@@ -165,7 +182,7 @@ impl Ue {
                 let stream = TcpStream::connect(settings.edge).await.map_err(UeError::Connect)?;
                 stream.set_nodelay(true).map_err(UeError::Connect)?;
                 let local = stream.local_addr().map_err(UeError::Connect)?;
-                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept));
+                let phone = Phone::new(&settings, local, tell, Arc::clone(&kept), pushed);
                 if settings.transport == Transport::Tcp {
                     tokio::spawn(phone.run_stream(stream, inbox));
                 } else if settings.transport == Transport::Ws {
@@ -287,7 +304,19 @@ impl Ue {
     /// [`UeError`].
     pub async fn call(&self, uri: &str) -> Result<Call, UeError> {
         let draft = self.draft("INVITE", uri).await?;
+        self.invite(draft).await
+    }
+
+    /// Calls by an INVITE that was drafted before; without a body it offers audio.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError`].
+    pub async fn invite(&self, draft: Draft) -> Result<Call, UeError> {
         let call_id = draft.call_id.clone();
+        if !draft.body.is_empty() {
+            return Ok(Call { call_id, answer: self.send(draft).await? });
+        }
         let host = self.local.ip();
         let family = if host.is_ipv4() { "IP4" } else { "IP6" };
         let offer = format!(
@@ -306,6 +335,46 @@ impl Ue {
     pub async fn hang_up(&self, call_id: &str) -> Result<Message, UeError> {
         let draft = self.inside(call_id, "BYE").await?;
         self.send(draft).await
+    }
+
+    /// Asks the other end of one call to take our place in another.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError`]; [`UeError::Gone`] if there is no such call.
+    pub async fn transfer(&self, call_id: &str, other: &str) -> Result<Message, UeError> {
+        let (reply, draft) = oneshot::channel();
+        self.command(Command::Transfer(call_id.to_owned(), other.to_owned(), reply)).await?;
+        self.send(draft.await.ok().flatten().ok_or(UeError::Gone)?).await
+    }
+
+    /// Does what a REFER that came asks for, and tells its sender how it went.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError`]; [`UeError::Gone`] if it cannot be followed.
+    pub async fn follow(&self, refer: &Message) -> Result<Call, UeError> {
+        let referred = Referred::of(refer).ok_or(UeError::Gone)?;
+        let mut draft = self.draft("INVITE", &referred.uri).await?;
+        if let Some(replaces) = referred.replaces {
+            draft = draft.with("Replaces", replaces);
+        }
+        let call = self.invite(draft).await?;
+        let status = call.answer.status().unwrap_or(500);
+        let asked_in = String::from_utf8_lossy(refer.call_id()).into_owned();
+        let word = self.inside(&asked_in, "NOTIFY").await?;
+        let line = format!("SIP/2.0 {status} {}", reason(status));
+        self.send(services::told(word, &line)).await?;
+        Ok(call)
+    }
+
+    /// Proves itself with other credentials from now on: those of a new bootstrapping run, say. Calls stay up.
+    ///
+    /// # Errors
+    ///
+    /// [`UeError::Gone`].
+    pub async fn renew(&self, credentials: Vec<Credential>) -> Result<(), UeError> {
+        self.command(Command::Renew(credentials)).await
     }
 
     /// A request outside dialogs, to be changed and sent.

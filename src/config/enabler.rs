@@ -8,6 +8,7 @@
 //! Sources: SEC_CF 1.1 (OMA-RD-SEC_CF) USAB-002; TS 33.220 annex H (Ua security protocol identifiers); RFC 3428
 //!          section 8; V-118 to V-129.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::field::Metres;
@@ -22,6 +23,7 @@ use crate::enabler::{
     sip::Sip,
 };
 use crate::keys::UaId;
+use crate::keys::push::{self, Profile, p1::P1};
 use crate::transport::GroupId;
 use crate::wire::Method;
 
@@ -54,6 +56,10 @@ pub struct Enablers {
     pub locsip_strict: bool,
     /// Of push.
     pub push: Push,
+    /// How push info is written down, and what is wrapped under its associations.
+    pub push_profile: Arc<dyn Profile>,
+    /// How long an association is asked for.
+    pub push_lifetime: Duration,
     /// Of classes of the operator's own.
     pub own: Vec<OwnClass>,
 }
@@ -84,7 +90,7 @@ pub(super) fn enablers(root: &mut Section<'_>, peers: &[Peer], danger: &Danger) 
     let (sip, sip_unsolicited) = sip(section.table("sip"));
     let (cpm, cpm_ids) = cpm(section.table("cpm"), danger);
     let location = locsip(section.table("locsip"), peers);
-    let push = push(section.table("push"), peers);
+    let push = pushed(section.table("push"), peers);
     let own = own(&mut section, peers);
     section.finish();
     Enablers {
@@ -100,7 +106,9 @@ pub(super) fn enablers(root: &mut Section<'_>, peers: &[Peer], danger: &Danger) 
         locsip_domains: location.domains,
         locsip_longest: location.longest,
         locsip_strict: location.strict,
-        push,
+        push: push.policy,
+        push_profile: push.profile,
+        push_lifetime: push.lifetime,
         own,
     }
 }
@@ -365,11 +373,14 @@ fn known(peers: &[Peer]) -> String {
     format!("[{}]", names.join(", "))
 }
 
-fn push(mut section: Section<'_>, peers: &[Peer]) -> Push {
+fn pushed(mut section: Section<'_>, peers: &[Peer]) -> Pushed {
     let notes = section.notes();
-    let mut policy = Push::default();
-    // Both words mean the same until GBA Push makes keys here: a secure flow to the UE, or 480.
-    section.word("protect", &[("auto", ()), ("transport", ())]);
+    let wraps = section.word("protect", &[("auto", true), ("transport", false)]);
+    let mut policy = Push { wraps, ..Push::default() };
+    let profile = section.word("profile", &[("p1", "p1")]);
+    let profile = push::profile(profile).unwrap_or_else(|| Arc::new(P1));
+    let hour = Duration::from_secs(3600);
+    let lifetime = section.within("lifetime", hour, hour / 60..=hour * 24);
     policy.rate = section.or("rate", policy.rate);
     let servers = section.table("servers");
     for (application, spot) in servers.entries::<Vec<String>>() {
@@ -385,7 +396,14 @@ fn push(mut section: Section<'_>, peers: &[Peer]) -> Push {
         policy.servers.push((application, groups));
     }
     section.finish();
-    policy
+    Pushed { policy, profile, lifetime }
+}
+
+/// What is read of `[enabler.push]`.
+struct Pushed {
+    policy: Push,
+    profile: Arc<dyn Profile>,
+    lifetime: Duration,
 }
 
 fn own(section: &mut Section<'_>, peers: &[Peer]) -> Vec<OwnClass> {

@@ -10,12 +10,16 @@ pub mod accounts;
 mod admin;
 pub mod aka;
 pub mod association;
+pub mod b2bua;
 pub mod cluster;
+pub mod diameter;
 pub mod dtls;
 pub mod enabler;
 pub mod field;
 pub mod files;
+pub mod grants;
 pub mod listen;
+pub mod nbsp;
 pub mod ocsp;
 pub mod peer;
 pub mod policy;
@@ -38,10 +42,13 @@ use std::time::Duration;
 
 pub use aka::Aka;
 pub use association::Association;
+pub use b2bua::Bridging;
 pub use cluster::Cluster;
+pub use diameter::Diameter;
 pub use dtls::Dtls;
 pub use enabler::Enablers;
 pub use listen::{Listener, ListenerTls};
+pub use nbsp::Nbsp;
 pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
@@ -81,6 +88,12 @@ pub struct Config {
     pub naf: Option<Naf>,
     /// The bootstrapping server.
     pub bsf: Option<Bsf>,
+    /// Key servers and homes of others, and who may ask ours.
+    pub diameter: Option<Diameter>,
+    /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
+    pub nbsp: Option<Nbsp>,
+    /// Subscribers whose vectors others may ask for, where nobody else here has a list.
+    pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
     pub aka: Option<Aka>,
     /// Keys that handshakes are made with, where listeners take any.
@@ -101,6 +114,8 @@ pub struct Config {
     pub admission: Admission,
     /// The way onwards.
     pub forward: Forward,
+    /// What goes onwards back to back.
+    pub bridging: Bridging,
     /// The socket at which it is asked; nowhere if `None`.
     pub admin: Option<PathBuf>,
     /// What is told.
@@ -168,18 +183,20 @@ impl Config {
         }
     }
 
-    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards. None if they stand in the
-    /// store, or if there are none.
+    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards, else that of the HSS. None if
+    /// they stand in the store or are a home's, or if there are none.
     pub fn subscribers(&self) -> Option<&Path> {
         let own = self.aka.as_ref().and_then(|aka| aka.subscribers.as_ref());
         let of_bsf = self.bsf.as_ref().and_then(|bsf| bsf.subscribers.as_ref());
-        of_bsf.or(own.map(|(path, _)| path)).map(PathBuf::as_path)
+        let given_out = self.hss.as_ref().map(|hss| &hss.subscribers);
+        of_bsf.or(own.map(|(path, _)| path)).or(given_out).map(PathBuf::as_path)
     }
 
     /// Whether the subscribers stand in the store.
     pub fn subscribers_are_stored(&self) -> bool {
         let wanted = self.bsf.is_some() || self.aka.is_some();
-        wanted && self.state.is_some() && self.subscribers().is_none()
+        let home = self.diameter.as_ref().is_some_and(Diameter::has_home);
+        wanted && !home && self.state.is_some() && self.subscribers().is_none()
     }
 
     /// Listeners that take shared keys.
@@ -196,12 +213,15 @@ impl Config {
 fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let notes = root.notes();
     let folder = Folder::of(path);
+    let danger = policy::danger(&mut root);
     let naf = proof::naf(&mut root);
-    let bsf = proof::bsf(&mut root, &folder);
+    let diameter = diameter::read(&mut root, &folder, &danger);
+    let home = diameter.as_ref().is_some_and(Diameter::has_home);
+    let bsf = proof::bsf(&mut root, &folder, home);
     let mut listeners = listen::read(&mut root, &folder);
     let ue_certificates = users::read(&mut root, &mut listeners, &folder);
     let wants_edge = root.has("listen");
-    if !wants_edge && !root.has("bsf") {
+    if !wants_edge && !root.has("bsf") && !root.has("hss") {
         let why = "there is neither an edge nor a bootstrapping server to run";
         notes.say(0, "holds no [[listen]] and no [bsf]".into(), why, "sipward init");
     }
@@ -221,7 +241,6 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let realm =
         edge.as_ref().map_or_else(|| Realm::new("invalid"), |edge| Some(edge.realm.clone()))?;
     let domain = domains.first().map_or("invalid", |domain| &**domain);
-    let danger = policy::danger(&mut root);
     let enablers = enabler::enablers(&mut root, &peers, &danger);
     let own = enablers.own_names();
     let home = accounts::Home { realm: &realm, domain, own: &own };
@@ -229,11 +248,29 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
     let has_naf = root.has("naf");
-    let psk = psk::read(&mut root, &folder, &listeners, has_naf);
+    let stored = root.has("state") && !diameter.as_ref().is_some_and(Diameter::has_home);
+    let list = |bsf: &Bsf| stored || bsf.subscribers.is_some();
+    let list = aka.is_some() || bsf.as_ref().is_some_and(list);
+    let hss = diameter::hss(&mut root, &folder, list);
+    if let Some(diameter) = &diameter {
+        let list = list || root.has("hss");
+        let beside = diameter::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), list };
+        diameter::fit(&mut root, diameter, beside);
+    }
+    let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
+    let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
+    let nbsp = nbsp::read(&mut root, &folder, &beside);
+    let others = has_naf || root.has("state");
+    let psk = psk::read(&mut root, &folder, &listeners, others);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
-    fit_proofs(&root, &authentication, wants_edge && !shared, notes);
+    // Of a table that could not be read, nobody knows what it would have been.
+    let asks = diameter.as_ref().map_or(root.has("diameter"), Diameter::has_keys)
+        || nbsp.as_ref().map_or(root.has("nbsp"), |nbsp| !nbsp.servers.is_empty());
+    keyless(&root, asks, notes);
+    let otherwise = shared || ue_certificates > 0;
+    fit_proofs(&root, &authentication, wants_edge && !otherwise, notes);
     agreements(&mut root, &listeners, authentication.gba || authentication.digest, &digest);
     let telemetry = policy::telemetry(&mut root, &danger);
     let admin = admin::read(&mut root, &folder);
@@ -242,8 +279,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let state = state::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
-    let forward = policy::forward(&mut root);
-    bridging(&root, &forward, &listeners, notes);
+    let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
+    let bridging = b2bua::read(&mut root, &listeners, &own);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
     root.finish();
     Some(Config {
@@ -257,6 +294,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         digest,
         naf,
         bsf,
+        diameter,
+        nbsp,
+        hss,
         aka,
         psk,
         ue_certificates,
@@ -267,6 +307,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         enablers,
         admission,
         forward,
+        bridging,
         admin,
         telemetry,
         danger,
@@ -355,29 +396,24 @@ fn sides(listeners: &[Listener], root: &Section<'_>, notes: &Notes, place: &Plac
     }
 }
 
-/// What is said of bridged calls is for a listener that bridges.
-fn bridging(root: &Section<'_>, forward: &Forward, listeners: &[Listener], notes: &Notes) {
-    let asked = forward.keep_call_id && !notes.has_problems();
-    if asked && !listeners.iter().any(|listener| listener.b2bua) {
-        let why = "every listener is a proxy, and a proxy changes no Call-ID";
-        let (line, what) = (root.place_of("b2bua").line, "b2bua is used by no listener");
-        notes.say(line, what.into(), why, "[[listen]] with mode = \"b2bua\"");
-    }
-}
-
 /// Somebody must be able to prove who he is.
 fn fit_proofs(root: &Section<'_>, proofs: &Authentication, wanted: bool, notes: &Notes) {
     let place = root.place_of("authentication");
     let certificates = notes.has_problems();
     if wanted && !certificates && !(proofs.gba || proofs.digest || proofs.aka) {
         let why = "no caller could ever prove who he is";
-        let fix = "[naf] with fqdn, [aka], or authentication.accounts = \"accounts.toml\"";
+        let fix = "[naf] with fqdn, [aka], authentication.accounts = \"accounts.toml\", or [[ue_certificate]]";
         notes.say(place.line, "no scheme of authentication has its means".into(), why, fix);
     }
-    if root.has("naf") && !root.has("bsf") {
+}
+
+/// Somebody must have the keys of the NAF; `asks` says whether servers of others are asked.
+fn keyless(root: &Section<'_>, asks: bool, notes: &Notes) {
+    if root.has("naf") && !root.has("bsf") && !asks {
         let place = root.place_of("naf");
-        let why = "nobody would give it keys: this version asks its own bootstrapping server alone";
-        notes.say(place.line, "[naf] stands without [bsf]".into(), why, "[bsf]");
+        let why = "nobody would give it keys: its own bootstrapping server, or one that is asked over Zn or Nbsp_GBA";
+        let fix = "[bsf], [diameter] with a peer that serves = \"zn\", or [[nbsp.server]]";
+        notes.say(place.line, "[naf] stands without [bsf]".into(), why, fix);
     }
 }
 

@@ -3,17 +3,19 @@
 //! Takes:   the tables as written.
 //! Gives:   bounds, rates and modes, each with the default that stands here.
 //! Keeps:   nothing.
-//! Refuses: bounds that would not work, pages for everybody to read.
+//! Refuses: bounds that would not work, pages for everybody to read, a hidden core where signed URIs may not differ.
 //! Sources: RFC 3261 sections 16 and 17; `TX-01`, `PX-09`, `PX-14`, `RR-04`, `ID`; V-73, V-92, V-151.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::listen::Listener;
 use super::raw::{Section, Spot};
 use crate::admission::Rate;
 use crate::forward::reflected::Filter;
 use crate::forward::timers::Timings;
 use crate::telemetry;
+use crate::transport::Side;
 
 /// What one source may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ pub struct Forward {
     pub challenge_filter: Filter,
     /// Whether a UE's own `transport=tls` is mirrored in Record-Route.
     pub mirror_tls_param: bool,
-    /// Whether a bridged dialog has the same Call-ID and tags on both legs.
-    pub keep_call_id: bool,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
     /// Whether a From that is not the caller's is refused in every request, not in MESSAGE and REGISTER alone.
     pub from_check_all: bool,
     /// Whether P-Asserted-Identity goes out to UEs where Privacy does not forbid it.
@@ -91,6 +93,8 @@ pub struct Danger {
     pub bsf_reveals_unknown: bool,
     /// What CPIM wraps may be in anybody's name.
     pub cpim_from_anyone: bool,
+    /// Diameter peers may be linked in the clear.
+    pub diameter_in_clear: bool,
     /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the address that they registered from.
     pub bye_at_level_1: Vec<String>,
 }
@@ -121,8 +125,8 @@ pub(super) fn admission(root: &mut Section<'_>) -> Admission {
     admission
 }
 
-/// Reads `[forward]` and `[record_route]`.
-pub(super) fn forward(root: &mut Section<'_>) -> Forward {
+/// Reads `[forward]` and `[record_route]`; `uri_strict` is what Digest asks of its URIs.
+pub(super) fn forward(root: &mut Section<'_>, uri_strict: bool, listeners: &[Listener]) -> Forward {
     let mut section = root.table("forward");
     let notes = section.notes();
     let millis = Duration::from_millis;
@@ -156,6 +160,19 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         let fix = "challenge_filter = \"own-realms\"";
         notes.warn(&filter_place, "takes any challenge from UEs", why, fix);
     }
+    let topology_place = section.place_of("topology");
+    let hides = section.word("topology", &[("shown", false), ("tokens", true)]);
+    if hides && uri_strict {
+        let why = "inside a dialog UEs sign the URI that they were shown, and it is another than what it stands for";
+        let what = "does not fit digest.uri_check = \"strict\"";
+        notes.problem(&topology_place, what, why, "\"shown\"");
+    }
+    let mut facing = listeners.iter().filter(|listener| listener.side == Side::Ue).peekable();
+    if hides && facing.peek().is_some() && facing.all(|listener| listener.b2bua) {
+        let why =
+            "every listener for devices has mode = \"b2bua\", which shows nothing of the core";
+        notes.warn(&topology_place, "changes nothing", why, "topology = \"shown\"");
+    }
     let from_check_all = section.word("from_check", &[("message", false), ("refuse", true)]);
     let pai_to_ue = section.or("pai_to_ue", true);
     let keep_history = section.word("history", &[("remove", false), ("keep", true)]);
@@ -180,9 +197,6 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
     let mut record_route = root.table("record_route");
     let mirror_tls_param = record_route.word("tls_param", &[("mirror", true), ("never", false)]);
     record_route.finish();
-    let mut b2bua = root.table("b2bua");
-    let keep_call_id = b2bua.or("keep_call_id", false);
-    b2bua.finish();
     Forward {
         timings,
         transactions_max,
@@ -190,7 +204,7 @@ pub(super) fn forward(root: &mut Section<'_>) -> Forward {
         route_check,
         challenge_filter,
         mirror_tls_param,
-        keep_call_id,
+        hides,
         from_check_all,
         pai_to_ue,
         keep_history,
@@ -235,6 +249,10 @@ pub(super) fn danger(root: &mut Section<'_>) -> Danger {
         cpim_from_anyone: switch(
             "cpim_from_anyone",
             "with enabler.cpm.cpim_from = \"off\", messages show whatever sender their sender likes",
+        ),
+        diameter_in_clear: switch(
+            "diameter_in_clear",
+            "keys and vectors cross the network in the clear where diameter.peer.tls = false (SEC-002)",
         ),
     };
     section.finish();

@@ -83,7 +83,7 @@ pub struct Bsf {
     pub listen: SocketAddr,
     /// The path that UEs ask for.
     pub path: Arc<str>,
-    /// The list of subscribers; none if they stand in the store.
+    /// The list of subscribers; none if they stand in the store, or are a home's, who is asked over Zh.
     pub subscribers: Option<PathBuf>,
     /// Of that list.
     pub fingerprint: Fingerprint,
@@ -161,8 +161,8 @@ pub(super) fn naf(root: &mut Section<'_>) -> Option<Naf> {
     Some(Naf { fqdn: fqdn?.into(), ua_ids, association_lifetime, required })
 }
 
-/// Reads `[bsf]`.
-pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
+/// Reads `[bsf]`; with a `home`, subscribers are its own.
+pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option<Bsf> {
     let stored = root.has("state");
     let mut section = root.table("bsf");
     let notes = section.notes();
@@ -174,7 +174,7 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
             let why = "keys would cross the network in the clear (SEC-002)";
             notes.problem(&place, "is not protected", why, "");
         } else {
-            let why = "this version asks its own bootstrapping server alone";
+            let why = "key servers of others are asked over Zn: [diameter] with a peer that serves = \"zn\"";
             notes.problem(&place, "is not offered", why, "");
         }
     }
@@ -203,7 +203,15 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder) -> Option<Bsf> {
         }
         spot.value
     });
-    let subscribers = subscribers(&mut section, folder, stored, "who may bootstrap, and with what");
+    let subscribers = if home {
+        if let Some(Spot { place, .. }) = section.maybe::<PathBuf>("subscribers") {
+            let why = "a peer serves zh: the home has them, and each card has one sequence number";
+            notes.problem(&place, "is a second list", why, "");
+        }
+        Some(None)
+    } else {
+        subscribers(&mut section, folder, stored, "who may bootstrap, and with what")
+    };
     let hour = Duration::from_secs(3600);
     let key_lifetime = section.within("key_lifetime", hour * 12, hour / 60..=hour * 24 * 7);
     let tmpi = section.or("tmpi", true);

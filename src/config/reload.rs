@@ -184,6 +184,17 @@ const KEYS: &[Key] = keys! {
     waits "bsf.tmpi" bsf => tmpi;
     waits "bsf.source_rate" bsf => source_rate;
     waits "bsf.max_sessions" bsf => max_sessions;
+    waits "diameter.identity" diameter => identity;
+    waits "diameter.realm" diameter => realm;
+    waits "diameter.listen" diameter => listen;
+    waits "diameter.watchdog" diameter => watchdog;
+    waits "diameter.answer" diameter => answer;
+    waits "diameter.peer" diameter => peers;
+    waits "nbsp.listen" nbsp => listen;
+    waits "nbsp.answer" nbsp => answer;
+    waits "nbsp.naf" nbsp => nafs;
+    waits "nbsp.server" nbsp => servers;
+    waits "hss.subscribers" hss => subscribers;
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
     waits "aka.max_challenges" aka => max_challenges;
@@ -222,6 +233,7 @@ const KEYS: &[Key] = keys! {
     waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
     live "forward" forward;
+    live "b2bua" bridging;
     waits "telemetry.metrics" telemetry.metrics;
     waits "admin.socket" admin;
     live "telemetry.log" telemetry.log;
@@ -229,6 +241,7 @@ const KEYS: &[Key] = keys! {
     waits "danger.metrics_beyond_loopback" danger.metrics_beyond_loopback;
     waits "danger.bsf_accepts_auth" danger.bsf_accepts_auth;
     waits "danger.bsf_reveals_unknown" danger.bsf_reveals_unknown;
+    waits "danger.diameter_in_clear" danger.diameter_in_clear;
     live "danger.bye_at_level_1" danger.bye_at_level_1;
     live "danger.cpim_from_anyone" danger.cpim_from_anyone;
 };
@@ -292,6 +305,21 @@ impl Difference {
             merged.dialling.clone_from(&new.dialling);
             renewed = true;
         }
+        if let (Some(diameter), Some(newer)) = (&mut merged.diameter, &new.diameter)
+            && let (Some(tls), Some(other)) = (&diameter.tls, &newer.tls)
+            && diameter.identity == newer.identity
+            && tls.fingerprint != other.fingerprint
+        {
+            diameter.tls.clone_from(&newer.tls);
+            renewed = true;
+        }
+        if let (Some(nbsp), Some(newer)) = (&mut merged.nbsp, &new.nbsp)
+            && nbsp.fingerprint != newer.fingerprint
+        {
+            nbsp.tls = Arc::clone(&newer.tls);
+            nbsp.fingerprint = newer.fingerprint;
+            renewed = true;
+        }
         self.live(renewed, "certificates");
     }
 
@@ -314,6 +342,12 @@ impl Difference {
             && self.live(bsf.fingerprint != newer.fingerprint, "subscribers")
         {
             bsf.fingerprint = newer.fingerprint;
+        }
+        if let (Some(hss), Some(newer)) = (&mut merged.hss, &new.hss)
+            && hss.subscribers == newer.subscribers
+            && self.live(hss.fingerprint != newer.fingerprint, "subscribers")
+        {
+            hss.fingerprint = newer.fingerprint;
         }
         if let (Some(aka), Some(newer)) = (&mut merged.aka, &new.aka) {
             let path = |list: &Option<(PathBuf, _)>| list.as_ref().map(|(path, _)| path.clone());

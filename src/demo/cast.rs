@@ -1,11 +1,12 @@
 //! The demonstration's cast: who there is, what each of them holds, and the edge as it is planned.
 //!
-//! Takes:   nothing but the core's address.
-//! Gives:   the bootstrapping server with its two subscribers, the edge's plan, a certificate for this run.
+//! Takes:   the addresses of the servers behind it, and its certificates.
+//! Gives:   the bootstrapping server with its three subscribers, and the edge's plan.
 //! Keeps:   nothing.
 //! Refuses: nothing.
-//! Sources: TS 35.208 clause 4.3 (the subscribers' keys are its public test sets 1 and 2).
+//! Sources: TS 35.208 clause 4.3 (the subscribers' keys are its public test set 1).
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Trouble;
+use super::papers::Papers;
 use super::scene::shared_key;
 use crate::admission::Rate;
 use crate::assembly::{Group, Plan, SharedKeys};
@@ -21,7 +23,7 @@ use crate::authentication::Naf;
 use crate::authentication::accounts::{Account, Accounts, Secret};
 use crate::clock;
 use crate::edge::GroupSpec;
-use crate::enabler::{reg::Reg, sip::Sip};
+use crate::enabler::{push::Push, reg::Reg, sip::Sip};
 use crate::identity::{Impi, Impu, Realm};
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::milenage::Milenage;
@@ -29,9 +31,8 @@ use crate::keys::psk::{ProvisionedKeys, Scheme};
 use crate::keys::sqn::{Sqn, SqnGenerator};
 use crate::keys::subscribers::{Card, Subscriber};
 use crate::keys::vector::{Algorithms, Amf};
-use crate::keys::{KeySource, UaId};
-use crate::transport::peer::{ClientCertificate, Trust};
-use crate::transport::tls::{self, ServerSpec, ServerTls};
+use crate::keys::{KeyServer, UaId};
+use crate::transport::tls::ServerTls;
 use crate::transport::ws::{Rules, WsServer};
 use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport};
 
@@ -39,11 +40,21 @@ use crate::transport::{GroupId, ListenSpec, ListenerId, Side, Target, Transport}
 pub const EDGE: &str = "edge.example.net";
 pub(super) const BSF: &str = "bsf.example.net";
 pub(super) const DOMAIN: &str = "example.net";
+/// Where the location service is.
+pub(super) const LOCATION: &str = "location.example.net";
+/// Whose whereabouts it tells.
+pub const VAN: &str = "sip:van7@location.example.net";
+/// A server that may push, for [`APPLICATION`].
+pub(super) const PUSH: &str = "push.example.net";
+/// A partner that may not.
+pub(super) const ADS: &str = "ads.example.net";
+/// The application that is pushed for: notices of multimedia messages.
+pub(super) const APPLICATION: &str = "mms.ua";
 /// Where the page comes from that speaks WebSocket.
 pub(super) const PAGE: &str = "https://phone.example.net";
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// K and OP of TS 35.208 sets 1 and 2, which are the same; the subscribers differ by their names.
+/// K and OP of TS 35.208 set 1; the subscribers differ by their names.
 const K: [u8; 16] = hex("465b5ce8b199b49faa5f0a2ee238a6bc");
 const OP: [u8; 16] = hex("cdc202d5123e20f62b6d676ac72cb318");
 
@@ -75,13 +86,15 @@ pub(super) fn bsf() -> Result<Bsf, Trouble> {
         fqdns: vec![EDGE.into()],
         protocols: vec![
             UaGrant::Exact(UaId::SIP_DIGEST),
+            UaGrant::Exact(UaId::LOCSIP),
             UaGrant::Exact(UaId::SHARED_KEY_TLS13),
             UaGrant::TlsSuites,
         ],
         sees_impi: true,
         sees_identities: true,
     };
-    let subscribers = vec![subscriber("alice", "+12015550101"), subscriber("bob", "+12015550102")];
+    let numbers = [("alice", "+12015550101"), ("bob", "+12015550102"), ("carol", "+12015550103")];
+    let subscribers = numbers.iter().map(|(user, number)| subscriber(user, number)).collect();
     Bsf::new(BsfConfig::new(BSF), subscribers, vec![grant], clock::random())
         .map_err(|why| Trouble::Scene(format!("{why:?}")))
 }
@@ -89,7 +102,28 @@ pub(super) fn bsf() -> Result<Bsf, Trouble> {
 /// The rogue's own account: he is a subscriber like any other.
 pub(super) const MALLORY: &str = "mallory has an account of his own";
 
-pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<Plan, Trouble> {
+/// The places of listeners in the plan.
+pub(super) mod place {
+    pub(in crate::demo) const CLEAR: usize = 0;
+    pub(in crate::demo) const SECURE: usize = 1;
+    pub(in crate::demo) const CORE: usize = 2;
+    pub(in crate::demo) const WSS: usize = 3;
+    pub(in crate::demo) const WS: usize = 4;
+    pub(in crate::demo) const BRIDGE: usize = 5;
+    pub(in crate::demo) const SERVERS: usize = 6;
+}
+
+/// Peer groups, in order.
+const CORE_GROUP: GroupId = GroupId(0);
+const LOCATION_GROUP: GroupId = GroupId(1);
+const PUSH_GROUP: GroupId = GroupId(2);
+
+pub(super) fn plan(
+    bsf: Arc<Bsf>,
+    core: SocketAddr,
+    location: SocketAddr,
+    papers: &Papers,
+) -> Result<Plan, Trouble> {
     let realm = Realm::new(DOMAIN).ok_or(Trouble::Scene("no realm".into()))?;
     let mut accounts = Accounts::default();
     let mallory = Account {
@@ -99,8 +133,9 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
         classes: None,
     };
     accounts.add(DOMAIN, "mallory", mallory).map_err(|why| Trouble::Scene(format!("{why:?}")))?;
-    let listen = |id, side, transports: &[Transport], name: &str| ListenSpec {
-        id: ListenerId(id),
+    let id = |place: usize| ListenerId(u16::try_from(place).unwrap_or_default());
+    let listen = |place, side, transports: &[Transport], name: &str| ListenSpec {
+        id: id(place),
         side,
         address: (LOOPBACK, 0).into(),
         transports: transports.to_vec(),
@@ -117,37 +152,64 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
     let wss = Some(Arc::new(ServerTls::of_websocket(&papers.spec).map_err(io::Error::other)?));
     let rules = Rules { origins: vec![PAGE.into()], path: "/".into() };
     let ws = Some(Arc::new(WsServer::new(rules)));
-    let key_source: Arc<dyn KeySource> = Arc::new(LocalNaf::new(bsf, EDGE));
-    // Who plays all scenes at once sends more than a phone.
+    let key_source: Arc<dyn KeyServer> = Arc::new(LocalNaf::new(bsf, EDGE));
+    // Who plays all scenes at once sends more than a phone, and calls more often.
     let (mut reg, mut sip) = (Reg::default(), Sip::default());
     (reg.demands.rate, sip.demands.rate) = (Rate::per_minute(600), Rate::per_minute(600));
+    sip.demands.dialogs = Some(Rate::per_second(100));
+    let push = Push { servers: vec![(APPLICATION.into(), vec![PUSH_GROUP])], ..Push::default() };
+    let by_certificate =
+        |name: &str| GroupSpec { addresses: Vec::new(), identities: vec![name.to_owned()] };
+    let at = |transport, address, domain: &str, group| Target {
+        transport,
+        address,
+        domain: domain.into(),
+        group,
+    };
+    let servers = Some(papers.server(EDGE)?);
     Ok(Plan {
         reg,
         sip,
+        push,
         listeners: vec![
-            listen(0, Side::Ue, &[Transport::Udp, Transport::Tcp], EDGE),
+            listen(place::CLEAR, Side::Ue, &[Transport::Udp, Transport::Tcp], EDGE),
             ListenSpec {
                 tls,
                 psk: shared_key::handshakes()?,
                 dtls,
-                ..listen(1, Side::Ue, secure, EDGE)
+                ..listen(place::SECURE, Side::Ue, secure, EDGE)
             },
-            listen(2, Side::Core, &[Transport::Udp], "127.0.0.1"),
-            ListenSpec { tls: wss, ws: ws.clone(), ..listen(3, Side::Ue, &[Transport::Wss], EDGE) },
-            ListenSpec { ws, ..listen(4, Side::Ue, &[Transport::Ws], EDGE) },
+            listen(place::CORE, Side::Core, &[Transport::Udp], "127.0.0.1"),
+            ListenSpec {
+                tls: wss,
+                ws: ws.clone(),
+                ..listen(place::WSS, Side::Ue, &[Transport::Wss], EDGE)
+            },
+            ListenSpec { ws, ..listen(place::WS, Side::Ue, &[Transport::Ws], EDGE) },
+            listen(place::BRIDGE, Side::Ue, &[Transport::Udp], EDGE),
+            ListenSpec {
+                tls: servers,
+                ..listen(place::SERVERS, Side::Core, &[Transport::Tls], EDGE)
+            },
         ],
-        groups: vec![Group {
-            known: GroupSpec { addresses: vec![core.ip()], identities: Vec::new() },
-            targets: vec![Target {
-                transport: Transport::Udp,
-                address: core,
-                domain: DOMAIN.into(),
-                group: GroupId(0),
-            }],
-        }],
+        b2bua: HashSet::from([id(place::BRIDGE)]),
+        groups: vec![
+            Group {
+                known: GroupSpec { addresses: vec![core.ip()], identities: Vec::new() },
+                targets: vec![at(Transport::Udp, core, DOMAIN, CORE_GROUP)],
+            },
+            Group {
+                known: by_certificate(LOCATION),
+                targets: vec![at(Transport::Tls, location, LOCATION, LOCATION_GROUP)],
+            },
+            Group { known: by_certificate(PUSH), targets: Vec::new() },
+            Group { known: by_certificate(ADS), targets: Vec::new() },
+        ],
+        locsip_groups: vec![LOCATION_GROUP],
+        client_tls: Some(papers.dialling()?),
         workers: NonZeroUsize::MIN,
         domains: vec![DOMAIN.into()],
-        routes: vec![(DOMAIN.into(), GroupId(0))],
+        routes: vec![(DOMAIN.into(), CORE_GROUP), (LOCATION.into(), LOCATION_GROUP)],
         accounts: Some((realm, Arc::new(accounts))),
         naf: Some((Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from(BSF)]), key_source)),
         psk: Some(SharedKeys {
@@ -158,37 +220,6 @@ pub(super) fn plan(bsf: Arc<Bsf>, core: SocketAddr, papers: &Papers) -> Result<P
         bsf_names: vec![BSF.into()],
         ..Plan::new()
     })
-}
-
-/// A certificate for the edge that nobody but this run trusts.
-pub(super) struct Papers {
-    /// What the edge shows.
-    pub(super) spec: Arc<ServerSpec>,
-    /// Whom UEs trust.
-    pub(super) trust: Trust,
-    /// The same for TLS.
-    pub(super) client: Arc<rustls::ClientConfig>,
-    /// The certificate as PEM.
-    pub(super) pem: String,
-}
-
-impl Papers {
-    pub(super) fn new() -> Result<Self, Trouble> {
-        let scene = |why: String| Trouble::Scene(format!("certificate: {why}"));
-        let made = rcgen::generate_simple_self_signed([EDGE.to_owned()]);
-        let made = made.map_err(|why| scene(why.to_string()))?;
-        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let certificate = tls::Certificate::from_pem(pem.as_bytes(), key.as_bytes());
-        let spec = Arc::new(ServerSpec {
-            certificates: vec![certificate.map_err(|why| scene(why.to_string()))?],
-            asks: ClientCertificate::None,
-            trust: Trust::nobody(),
-        });
-        let trust = tls::trust(pem.as_bytes(), b"").map_err(|why| scene(why.to_string()))?;
-        let client = tls::client_config(trust.clone(), None);
-        let client = client.map_err(|why| scene(why.to_string()))?;
-        Ok(Self { spec, trust, client, pem })
-    }
 }
 
 /// Sixteen octets from their hex digits.

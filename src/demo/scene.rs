@@ -4,11 +4,17 @@
 //! Gives:   the scenes, one after the other; [`Trouble`] at the first that goes wrong.
 //! Keeps:   nothing.
 //! Refuses: to go on after a scene that went wrong.
-//! Sources: SEC_CF 1.1 B.3 (both flows).
+//! Sources: SEC_CF 1.1 B.1 and B.3 (both flows).
 
+mod bridge;
 mod everyday;
+mod location;
+mod messaging;
+mod push;
+mod rekey;
 mod rogue;
 pub(super) mod shared_key;
+mod transfer;
 mod transports;
 
 use std::io::Write;
@@ -41,7 +47,7 @@ impl Demo {
         let bob = self.ue("bob", Transport::Tls, gba(bob)).await?;
         let played = self.scenes(out, &alice, &bob, &keys).await;
         if played.is_err() {
-            self.show(out)?;
+            self.show(out).await?;
         }
         played
     }
@@ -58,6 +64,16 @@ impl Demo {
         self.subscription(out, alice).await?;
         self.call(out, alice, bob).await?;
         self.rogue(out, alice, bob).await?;
+        self.rekey(out, alice, bob).await?;
+        let carol = self.carol().await?;
+        self.forget().await;
+        self.ladder.refusals();
+        self.transfer(out, alice, bob, &carol).await?;
+        self.location(out, bob, keys).await?;
+        self.pager(out, alice, bob).await?;
+        self.chat(out, alice, bob, &carol).await?;
+        self.push(out, bob).await?;
+        self.bridge(out, gba(self.bootstrap("alice").await?), bob).await?;
         self.shared_key(out, keys).await?;
         self.datagrams(out, alice, keys).await?;
         self.transports(out, alice, keys).await?;

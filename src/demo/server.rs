@@ -14,8 +14,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,18 +38,34 @@ pub struct Seen {
     pub not_one_identity: AtomicU64,
     /// Datagrams from elsewhere than the edge.
     pub strangers: AtomicU64,
+    registrations: Mutex<HashMap<Vec<u8>, Registration>>,
 }
 
-struct Registration {
-    contact: String,
-    path: Vec<String>,
+/// Where a registered address is to be found.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Its Contact.
+    pub contact: String,
+    /// The way there, as Route values.
+    pub path: Vec<String>,
+}
+
+impl Seen {
+    /// Where an address of record is to be found: what servers that the core trusts would ask it.
+    pub fn registration(&self, aor: &str) -> Option<Registration> {
+        let aor = Uri::parse(aor.as_bytes())?.identity();
+        self.registrations().get(&aor).cloned()
+    }
+
+    fn registrations(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Registration>> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The server; it runs until its task is dropped.
 pub struct SmallServer {
     socket: UdpSocket,
     edge: IpAddr,
-    registrations: HashMap<Vec<u8>, Registration>,
     answered: Recent<Vec<u8>, Bytes>,
     tags: u64,
     seen: Arc<Seen>,
@@ -71,7 +87,6 @@ impl SmallServer {
         Ok(Self {
             socket: UdpSocket::bind(address).await?,
             edge,
-            registrations: HashMap::new(),
             answered: Recent::new(100_000, Duration::from_secs(32)),
             tags: 0,
             seen: Arc::default(),
@@ -154,19 +169,20 @@ impl SmallServer {
         let aor = to.uri().identity();
         let contact = message.values(Name::Contact).next().and_then(Address::parse);
         let expires = message.expires().unwrap_or(3600);
-        let Some(contact) = contact.filter(|_| self.registrations.len() < REGISTRATIONS_MAX) else {
+        let room = self.seen.registrations().len() < REGISTRATIONS_MAX;
+        let Some(contact) = contact.filter(|_| room) else {
             return self.answer(message, from, 400, &[]).await;
         };
         let contact = lossy(contact.uri().octets());
         let listed = format!("<{contact}>;expires={expires}");
         if expires == 0 {
-            self.registrations.remove(&aor);
+            self.seen.registrations().remove(&aor);
             return self.answer(message, from, 200, &[]).await;
         }
         let path: Vec<String> = message.values(Name::Path).map(lossy).collect();
         let mut fields = vec![("Contact", listed)];
         fields.extend(path.iter().map(|path| ("Path", path.clone())));
-        self.registrations.insert(aor, Registration { contact, path });
+        self.seen.registrations().insert(aor, Registration { contact, path });
         self.answer(message, from, 200, &fields).await;
     }
 
@@ -261,14 +277,15 @@ impl SmallServer {
         }
         if hops.is_empty() {
             let aor = message.uri().map(|uri| uri.identity()).unwrap_or_default();
-            let Some(found) = self.registrations.get(&aor) else {
+            let found = self.seen.registrations().get(&aor).cloned();
+            let Some(found) = found else {
                 if message.method() != Some(Method::Ack) {
                     self.answer(message, from, 404, &[]).await;
                 }
                 return;
             };
             hops.clone_from(&found.path);
-            let (contact, path) = (found.contact.clone(), found.path.clone());
+            let Registration { contact, path } = found;
             edits.replace(message.request_uri_span(), |text| {
                 text.put(contact);
             });

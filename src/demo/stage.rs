@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::cast::{self, BSF, DOMAIN, EDGE, LOOPBACK, PAGE, Papers};
+use super::cast::{self, BSF, DOMAIN, EDGE, LOCATION, LOOPBACK, PAGE, place};
 use super::ladder::Ladder;
+use super::location::LocationService;
+use super::papers::Papers;
 use super::server::{Seen, SmallServer};
 use crate::assembly::Running;
 use crate::authentication::digest::Hash;
@@ -30,12 +32,16 @@ use crate::keys::usim::Usim;
 use crate::refusal::Refusal;
 use crate::transport::Transport;
 use crate::transport::ws::Offer;
-use crate::wire::Message;
+use crate::wire::{Message, Method};
+
+/// How long nothing comes, where everything has come; and how often that is asked at most.
+const SETTLED: Duration = Duration::from_millis(25);
+const SETTLED_MAX: usize = 40;
 
 /// The stage.
 pub struct Demo {
     pub(super) ladder: Arc<Ladder>,
-    running: Running,
+    pub(super) running: Running,
     pub(super) seen: Arc<Seen>,
     bsf_address: SocketAddr,
     core_address: SocketAddr,
@@ -60,16 +66,27 @@ impl Demo {
         let bsf_address = door.local_addr()?;
         let serving = Arc::clone(&bsf);
         tokio::spawn(async move {
-            http::ub::serve(door, serving, http::Bounds::default(), |_| {}, std::future::pending())
-                .await
+            http::ub::serve(
+                door,
+                serving,
+                None,
+                http::Bounds::default(),
+                |_| {},
+                std::future::pending(),
+            )
+            .await
         });
         let core = SmallServer::bind((LOOPBACK, 0).into(), LOOPBACK).await?;
         let (core_address, seen) = (core.address()?, core.seen());
         tokio::spawn(core.run());
         let papers = Papers::new()?;
+        let location = LocationService::bind(papers.server(LOCATION)?).await?;
+        let location_address = location.address();
+        tokio::spawn(location.run());
         let ladder = Arc::new(Ladder::default());
         ladder.place(core_address, "core", Transport::Udp);
-        let plan = cast::plan(bsf, core_address, &papers)?;
+        ladder.place(location_address, "location", Transport::Tls);
+        let plan = cast::plan(bsf, core_address, location_address, &papers)?;
         let watch: Arc<dyn crate::edge::Watch> = Arc::<Ladder>::clone(&ladder);
         let running = plan.start(watch)?;
         Ok(Self { ladder, running, seen, bsf_address, core_address, papers })
@@ -82,8 +99,15 @@ impl Demo {
     /// What writing gave.
     pub fn addresses(&self, out: &mut (dyn Write + Send)) -> io::Result<()> {
         let addresses = self.running.edge.addresses();
-        let names =
-            ["edge, UDP and TCP", "edge, TLS and DTLS", "edge, core side", "edge, WSS", "edge, WS"];
+        let names = [
+            "edge, UDP and TCP",
+            "edge, TLS and DTLS",
+            "edge, core side",
+            "edge, WSS",
+            "edge, WS",
+            "edge, B2BUA, UDP",
+            "edge, servers, TLS",
+        ];
         for (name, address) in names.iter().zip(&addresses) {
             writeln!(out, "    {name:<20} {address}")?;
         }
@@ -101,12 +125,17 @@ impl Demo {
         self.running.edge.addresses().first().copied().unwrap_or_else(|| (LOOPBACK, 5060).into())
     }
 
+    /// Its address for TLS.
+    pub fn edge_tls(&self) -> SocketAddr {
+        self.listener(place::SECURE)
+    }
+
     /// The bootstrapping server's address.
     pub fn bsf(&self) -> SocketAddr {
         self.bsf_address
     }
 
-    /// Bootstraps one of the two subscribers.
+    /// Bootstraps one of the subscribers.
     ///
     /// # Errors
     ///
@@ -135,15 +164,14 @@ impl Demo {
     /// What a UE is made of, but for what it proves itself with.
     pub(super) fn settings(&self, user: &str, transport: Transport) -> UeSettings {
         let place = match transport {
-            Transport::Udp | Transport::Tcp => 0,
-            Transport::Tls | Transport::Dtls => 1,
-            Transport::Wss => 3,
-            Transport::Ws => 4,
+            Transport::Udp | Transport::Tcp => place::CLEAR,
+            Transport::Tls | Transport::Dtls => place::SECURE,
+            Transport::Wss => place::WSS,
+            Transport::Ws => place::WS,
         };
-        let edge = self.running.edge.addresses().get(place).copied();
         let name = if user == "rogue" { "mallory" } else { user };
         UeSettings {
-            edge: edge.unwrap_or_else(|| self.edge()),
+            edge: self.listener(place),
             edge_name: EDGE.into(),
             transport,
             identity: format!("sip:{name}@{DOMAIN}"),
@@ -159,6 +187,22 @@ impl Demo {
         }
     }
 
+    /// The address of a listener, by its place in the plan.
+    pub(super) fn listener(&self, place: usize) -> SocketAddr {
+        self.running.edge.addresses().get(place).copied().unwrap_or_else(|| self.edge())
+    }
+
+    /// A server that speaks to the edge under a certificate for `name`; it is called `column` in ladders.
+    pub(super) async fn server(&self, column: &str, name: &str) -> Result<Ue, Trouble> {
+        let settings = UeSettings {
+            edge: self.listener(place::SERVERS),
+            identity: format!("sip:{name}"),
+            tls: Some(self.papers.client_of(name)?),
+            ..self.settings(column, Transport::Tls)
+        };
+        Ok(self.connect(column, settings).await?)
+    }
+
     pub(super) async fn connect(&self, user: &str, settings: UeSettings) -> Result<Ue, UeError> {
         let transport = settings.transport;
         let ue = Ue::connect(settings).await?;
@@ -171,8 +215,34 @@ impl Demo {
         Ok(())
     }
 
-    pub(super) fn show(&self, out: &mut (dyn Write + Send)) -> Result<(), Trouble> {
-        writeln!(out, "{}", Ladder::head())?;
+    /// What a scene has shown.
+    pub(super) fn proved(&self, out: &mut (dyn Write + Send), what: &str) -> Result<(), Trouble> {
+        writeln!(out, "    Proved: {what}")?;
+        Ok(())
+    }
+
+    /// Waits until nothing comes any more, and forgets it.
+    pub(super) async fn forget(&self) {
+        self.settle().await;
+        self.ladder.take();
+    }
+
+    /// Waits until nothing comes any more: what belongs to a scene is shown with it.
+    async fn settle(&self) {
+        let mut before = None;
+        for _ in 0..SETTLED_MAX {
+            let count = Some(self.ladder.len());
+            if before == count {
+                return;
+            }
+            before = count;
+            tokio::time::sleep(SETTLED).await;
+        }
+    }
+
+    /// Writes the ladder of what happened since the last one.
+    pub(super) async fn show(&self, out: &mut (dyn Write + Send)) -> Result<(), Trouble> {
+        self.settle().await;
         for line in self.ladder.take() {
             writeln!(out, "{line}")?;
         }
@@ -186,6 +256,16 @@ impl Demo {
             return Ok(());
         }
         Err(Trouble::Scene(format!("{what}: refused were {found:?}, expected {expected:?}")))
+    }
+
+    /// Whether a request of that method was decided by that rule since the last look.
+    pub(super) fn ruled(&self, what: &str, method: Method, rule: u8) -> Result<(), Trouble> {
+        let rules = self.ladder.rules();
+        if rules.contains(&(method, rule)) {
+            return Ok(());
+        }
+        let method = method.as_str();
+        Err(Trouble::Scene(format!("{what}: no {method} by rule {rule}, but {rules:?}")))
     }
 
     /// Waits until exactly these were refused.
@@ -214,16 +294,37 @@ pub(super) fn expect(what: &str, response: &Message, status: u16) -> Result<(), 
     }
 }
 
-/// Waits for that request; what comes before it was not asked about.
+/// Waits for that request with `text` in its body; what comes before it was not asked about.
 pub(super) async fn received(
     what: &str,
     ue: &Ue,
     method: &str,
-    body: &[u8],
-) -> Result<(), Trouble> {
+    text: &[u8],
+) -> Result<Message, Trouble> {
+    let holds =
+        |message: &Message| text.is_empty() || memchr::memmem::find(message.body(), text).is_some();
+    awaited(what, ue, method, holds).await
+}
+
+/// Waits for that request in the call of that Call-ID.
+pub(super) async fn in_call(
+    what: &str,
+    ue: &Ue,
+    method: &str,
+    call_id: &str,
+) -> Result<Message, Trouble> {
+    awaited(what, ue, method, |message| message.call_id() == call_id.as_bytes()).await
+}
+
+async fn awaited(
+    what: &str,
+    ue: &Ue,
+    method: &str,
+    is_it: impl Fn(&Message) -> bool,
+) -> Result<Message, Trouble> {
     while let Some(message) = ue.incoming(Duration::from_secs(5)).await {
-        if message.method_octets() == method.as_bytes() && message.body().starts_with(body) {
-            return Ok(());
+        if message.method_octets() == method.as_bytes() && is_it(&message) {
+            return Ok(message);
         }
     }
     Err(Trouble::Scene(format!("{what} did not arrive")))

@@ -2,22 +2,32 @@
 //!
 //! Takes:   questions of workers and of handshakes, by a bounded queue.
 //! Gives:   each answer, where the one who asked looks for it, and word that it is there.
-//! Keeps:   nothing.
-//! Refuses: nothing; an answer for a worker whose queue is full is dropped, and counted.
-//! Sources: none.
+//! Keeps:   at most [`UNDER_WAY`] questions to key servers and the store; who else waits for the same key is told with the first.
+//! Refuses: nothing; past the bound the queue holds the questions. An answer for a worker whose queue is full is
+//!          dropped, and counted.
+//! Sources: TS 33.220 clause 4.5.3; threat V-94.
 
+use std::collections::HashMap;
+use std::collections::hash_map;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{EdgeSpec, Fault, Mail};
+use crate::authentication::nonce::Use;
 use crate::clock;
 use crate::gate::Lookup;
-use crate::keys::{KeyAnswer, Rand};
+use crate::identity::Btid;
+use crate::keys::{KeyAnswer, NafId, Rand};
 use crate::transport::key_desk::{Asker, Question};
+
+/// Most questions to key servers and to the store of counts at once.
+const UNDER_WAY: usize = 256;
+/// How long counts outlive their nonce: clocks of nodes differ.
+const AFTER: Duration = Duration::from_secs(2);
 
 /// The one thread that asks for keys and vectors.
 pub(super) fn start(
@@ -25,46 +35,129 @@ pub(super) fn start(
     mut questions: mpsc::Receiver<Option<Question>>,
     workers: Vec<mpsc::Sender<Mail>>,
 ) -> io::Result<JoinHandle<()>> {
-    let spec = Arc::clone(spec);
+    let desk = Arc::new(Desk { spec: Arc::clone(spec), workers, waiting: Mutex::default() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = move || {
-        while let Some(Some(Question { lookup, asker })) = questions.blocking_recv() {
-            look_up(&spec, &lookup);
-            let worker = match asker {
-                Asker::Worker(number) => workers.get(usize::from(number)),
-                // It may have given up.
-                Asker::Handshake(done) => done.send(()).err().and(None),
-            };
-            let Some(worker) = worker else { continue };
-            if worker.try_send(Mail::Answered(lookup)).is_err() {
-                spec.watch.fault(Fault::MailFull);
+        runtime.block_on(async move {
+            let places = Arc::new(Semaphore::new(UNDER_WAY));
+            while let Some(Some(Question { lookup, asker })) = questions.recv().await {
+                let (btid, naf) = match lookup {
+                    Lookup::NafKey { btid, naf } => (btid, naf),
+                    Lookup::NonceCount(asked) => {
+                        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                        let desk = Arc::clone(&desk);
+                        tokio::spawn(async move {
+                            desk.count(asked).await;
+                            desk.tell(asker, Lookup::NonceCount(asked));
+                            drop(place);
+                        });
+                        continue;
+                    }
+                    lookup => {
+                        desk.vector(&lookup);
+                        desk.tell(asker, lookup);
+                        continue;
+                    }
+                };
+                if !desk.is_first(&btid, &naf, asker) {
+                    continue;
+                }
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                let desk = Arc::clone(&desk);
+                tokio::spawn(async move {
+                    desk.key(btid, naf).await;
+                    drop(place);
+                });
             }
-        }
+        });
+        // A name that is being looked up is not waited for.
+        runtime.shutdown_background();
     };
     std::thread::Builder::new().name("edge-keys".into()).spawn(run)
 }
 
-/// Asks for one thing, and puts the answer where the resumed request looks for it.
-fn look_up(spec: &EdgeSpec, lookup: &Lookup) {
-    let now = clock::now();
-    match lookup {
-        Lookup::NafKey { btid, naf } => {
-            let answer = spec.key_source.naf_key(btid, naf, now);
-            if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
-                spec.keys.insert(btid, naf, answer, now);
+/// Who asks, and who waits for what.
+struct Desk {
+    spec: Arc<EdgeSpec>,
+    workers: Vec<mpsc::Sender<Mail>>,
+    /// Those who wait for a key that somebody was asked for.
+    waiting: Mutex<HashMap<(Btid, NafId), Vec<Asker>>>,
+}
+
+impl Desk {
+    /// Writes down that `asker` waits; whether nobody did so far.
+    fn is_first(&self, btid: &Btid, naf: &NafId, asker: Asker) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.entry((btid.clone(), naf.clone())) {
+            hash_map::Entry::Occupied(mut others) => {
+                others.get_mut().push(asker);
+                false
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(vec![asker]);
+                true
             }
         }
-        Lookup::AkaVector { impi, resync, .. } => {
-            let realm = spec.shared.gate.authentication.aka();
-            if let (Some(source), Some(realm)) = (&spec.vectors, realm) {
-                let rand = Rand(clock::random());
-                realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
+    }
+
+    /// Asks for a key, puts the answer where resumed requests look for it, and tells all who wait.
+    async fn key(&self, btid: Btid, naf: NafId) {
+        let answer = self.spec.key_source.ask(&btid, &naf, clock::now()).await;
+        if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
+            self.spec.keys.insert(&btid, &naf, answer, clock::now());
+        }
+        let name = (btid, naf);
+        let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        let (btid, naf) = name;
+        for asker in waited.unwrap_or_default() {
+            self.tell(asker, Lookup::NafKey { btid: btid.clone(), naf: naf.clone() });
+        }
+    }
+
+    /// Asks the store for a count, on a thread that may wait for it.
+    async fn count(&self, asked: Use) {
+        let now = clock::now();
+        let life = asked.until.since(now.wall).saturating_add(AFTER);
+        let first = match self.spec.counts.clone() {
+            Some(store) => {
+                let spend = move || store.spend(asked.count, life, now.wall);
+                tokio::task::spawn_blocking(spend).await.ok().and_then(Result::ok)
+            }
+            None => None,
+        };
+        self.spec.shared.gate.authentication.nonces().put(asked, first, clock::now());
+    }
+
+    /// Makes a vector or push info, and puts it where who waits for it looks.
+    fn vector(&self, lookup: &Lookup) {
+        let (now, rand) = (clock::now(), Rand(clock::random()));
+        let shared = &self.spec.shared;
+        match lookup {
+            Lookup::NafKey { .. } | Lookup::NonceCount(_) => {}
+            Lookup::AkaVector { impi, resync, .. } => {
+                let realm = shared.gate.authentication.aka();
+                if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {
+                    realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
+                }
+            }
+            Lookup::PushKey { asked, asker } => {
+                if let (Some(source), Some(pushes)) = (&self.spec.push_infos, &shared.pushes) {
+                    pushes.keys.put(*asker, source.push_info(asked, rand, now), now);
+                }
             }
         }
-        Lookup::NonceCount(asked) => {
-            let life = asked.until.since(now.wall).saturating_add(Duration::from_secs(2));
-            let first = spec.counts.as_ref().map(|store| store.spend(asked.count, life, now.wall));
-            let first = first.and_then(Result::ok);
-            spec.shared.gate.authentication.nonces().put(*asked, first, now);
+    }
+
+    /// Tells who waited that the answer is there.
+    fn tell(&self, asker: Asker, lookup: Lookup) {
+        let worker = match asker {
+            Asker::Worker(number) => self.workers.get(usize::from(number)),
+            // It may have given up.
+            Asker::Handshake(done) => done.send(()).err().and(None),
+        };
+        let Some(worker) = worker else { return };
+        if worker.try_send(Mail::Answered(lookup)).is_err() {
+            self.spec.watch.fault(Fault::MailFull);
         }
     }
 }

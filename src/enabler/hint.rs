@@ -16,6 +16,7 @@
 use super::body::{cpim, filter, media, multipart};
 use super::service::{class_of_application, class_of_service, class_of_tag};
 use super::{Class, own};
+use crate::keys::push::{GPI_TYPE, GPL_TYPE};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, GroupId, Side};
 use crate::wire::features::Claim;
@@ -46,16 +47,14 @@ pub struct Unfit {
     pub refusal: Refusal,
 }
 
-const PUSH_TAG: &str = "+g.oma.pusheventapp";
+/// What a push is known by in Accept-Contact.
+pub const PUSH_TAG: &str = "+g.oma.pusheventapp";
 const LOCSIP_TAG: &str = "+g.oma.locsip";
 const ICSI_TAG: &str = "+g.3gpp.icsi-ref";
 const IARI_TAG: &str = "+g.3gpp.iari-ref";
 /// What no UE may send, whatever it is wrapped in.
-pub const PUSH_TYPES: [&str; 3] = [
-    "application/vnd.oma.push",
-    "application/vnd.omaloc-supl-init",
-    "application/vnd.3gpp.gba.gpi",
-];
+pub const PUSH_TYPES: [&str; 4] =
+    ["application/vnd.oma.push", "application/vnd.omaloc-supl-init", GPI_TYPE, GPL_TYPE];
 
 /// Claims as they are found.
 #[derive(Debug)]
@@ -354,5 +353,10 @@ fn wraps_push(cpim: &cpim::Cpim<'_>) -> bool {
 
 /// Whether `text` holds `part`, compared without case.
 fn contains(text: &[u8], part: &str) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+    let part = part.as_bytes();
+    let Some(first) = part.first() else { return true };
+    // A body is long, and has few of the one letter.
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text)
+        .filter_map(|at| text.get(at..)?.get(..part.len()))
+        .any(|found| found.eq_ignore_ascii_case(part))
 }

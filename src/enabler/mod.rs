@@ -39,7 +39,7 @@ pub use rates::{Meter, Payer, Toll, Tolls};
 use crate::admission::Rate;
 use crate::association::{Associations, Bound, Ruling};
 use crate::authentication::Caller;
-use crate::gate::Halt;
+use crate::gate::{Gate, Halt};
 use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
@@ -92,10 +92,24 @@ pub trait EnablerPolicy: Send + Sync {
         if secure && !flow.transport.is_secure() { Err(Refusal::Unreachable) } else { Ok(()) }
     }
 
+    /// Whether a request that no flow is safe enough for may go wrapped, under an association with its UE.
+    fn wraps(&self, _bound: &Bound<'_>) -> bool {
+        false
+    }
+
     /// How much one UE may be sent of the class.
     fn delivery_rate(&self) -> Option<Rate> {
         None
     }
+}
+
+/// How a request from the core goes to its UE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As it is.
+    Open,
+    /// Wrapped, under an association with the UE: no flow to it is safe enough.
+    Wrapped,
 }
 
 /// Requests, and new dialogs, by the demands of their class.
@@ -235,6 +249,12 @@ impl Enablers {
         Self { policies: ArcSwap::from_pointee(policies), counts: Counts::new(max) }
     }
 
+    /// Stage 6 over that of `of`: nothing is paid there.
+    pub fn trial(of: &Arc<Gate>) -> Self {
+        let policies = ArcSwap::new(of.enablers.policies.load_full());
+        Self { policies, counts: Counts::trial(of) }
+    }
+
     /// Puts other policies in the place of the present ones; how much each caller has sent stays counted.
     pub fn replace_policies(&self, policies: Policies) {
         self.policies.store(Arc::new(policies));
@@ -332,21 +352,22 @@ impl Enablers {
         if fits { Ok(()) } else { Err(Refusal::RateExceeded) }
     }
 
-    /// Which of `flows` a request from the core may go to its UE on; `to` is whose they are.
+    /// Which of `flows` a request from the core may go to its UE on, and how; `to` is whose they are.
     ///
     /// # Errors
     ///
-    /// That of the first flow, if none will do; [`Refusal::RateExceeded`].
+    /// That of the first flow, if none will do and it may not go wrapped; [`Refusal::RateExceeded`].
     pub fn deliver(
         &self,
         bound: &Bound<'_>,
         flows: &mut SmallVec<[Flow; 2]>,
         to: Option<&Principal>,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Delivery, Refusal> {
         let (class, policies) = (bound.class(), self.policies.load());
         let policy = policies.of(class);
-        let mut refusal = None;
+        let (mut refusal, mut delivery) = (None, Delivery::Open);
+        let all = flows.clone();
         flows.retain(|flow| match policy.deliver(bound, flow) {
             Ok(()) => true,
             Err(why) => {
@@ -355,17 +376,20 @@ impl Enablers {
             }
         });
         if let (true, Some(refusal)) = (flows.is_empty(), refusal) {
-            return Err(refusal);
+            if refusal != Refusal::Unreachable || !policy.wraps(bound) {
+                return Err(refusal);
+            }
+            (*flows, delivery) = (all, Delivery::Wrapped);
         }
-        let Some(rate) = policy.delivery_rate() else { return Ok(()) };
+        let Some(rate) = policy.delivery_rate() else { return Ok(delivery) };
         let payer = match (bound.ruling(), to) {
             (Ruling::Inside(inside), _) => Payer::Dialog(inside.origin.id),
             (_, Some(to)) => Payer::Caller(to.clone()),
-            (_, None) => return Ok(()),
+            (_, None) => return Ok(delivery),
         };
         let toll = Toll { meter: Meter::Deliveries(class), rate };
         let fits = policies.observe || self.counts.pay(&payer, toll, now);
-        if fits { Ok(()) } else { Err(Refusal::RateExceeded) }
+        if fits { Ok(delivery) } else { Err(Refusal::RateExceeded) }
     }
 
     /// Callers remembered.

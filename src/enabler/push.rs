@@ -1,11 +1,11 @@
 //! Stage 6, OMA Push: what servers send to UEs unasked, and no UE sends.
 //!
 //! Takes:   requests from the core side.
-//! Gives:   the right to have them forwarded, as they are: what is pushed carries its own protection beyond ours.
+//! Gives:   the right to have them forwarded as they are on secure flows; a single message wrapped to a UE without one, if
+//!          that is configured. The key of an association protects itself, and goes anywhere.
 //! Keeps:   nothing; which push was here before is remembered by the stage.
-//! Refuses: everything from the UE side; servers that are not listed for the application; lists; other bodies; UEs
-//!          that no secure flow leads to. No security association by GBA Push can be made here yet, so that
-//!          `protect = "auto"` and `"transport"` are one: there is a secure flow, or the server is told 480.
+//! Refuses: everything from the UE side; servers that are not listed for the application; lists; other bodies; sessions, and
+//!          with `protect = "transport"` everything, for UEs that no secure flow leads to: 480.
 //! Sources: SEC_CF 1.1 CONF-002, CONF-003, INTE-002; OMA Push over SIP as its identifiers are registered; V-122, V-129.
 
 use sha2::{Digest as _, Sha256};
@@ -15,6 +15,7 @@ use super::hint::PUSH_TYPES;
 use super::{Class, Demands, EnablerPolicy};
 use crate::admission::Rate;
 use crate::association::Bound;
+use crate::keys::push::GPI_TYPE;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, GroupId, Side};
 use crate::wire::features::Claim;
@@ -31,20 +32,26 @@ pub struct Push {
     pub single_max: usize,
     /// Which peer groups push for which application; `*` for all that are not named.
     pub servers: Vec<(String, Vec<GroupId>)>,
+    /// Whether a message to a UE without a secure flow may go wrapped.
+    pub wraps: bool,
 }
 
 impl Default for Push {
     fn default() -> Self {
         let demands = Demands { core_level: 3, ..Demands::new(Rate::per_minute(60), 64 * 1024) };
-        Self { demands, rate: Rate::per_minute(30), single_max: 1300, servers: Vec::new() }
+        Self {
+            demands,
+            rate: Rate::per_minute(30),
+            single_max: 1300,
+            servers: Vec::new(),
+            wraps: true,
+        }
     }
 }
 
 const TAG: &str = "+g.oma.pusheventapp";
 const ACCEPT: &str =
     "application/vnd.oma.push, application/vnd.omaloc-supl-init, application/vnd.3gpp.gba.gpi";
-/// Of a key: it protects itself, so that it may go in the clear.
-const KEY_TYPE: &str = "application/vnd.3gpp.gba.gpi";
 
 impl Push {
     /// Whether `group` may push for `application`.
@@ -129,8 +136,13 @@ impl EnablerPolicy for Push {
 
     fn deliver(&self, bound: &Bound<'_>, flow: &Flow) -> Result<(), Refusal> {
         let key = bound.message().content_type();
-        let key = key.is_some_and(|media| body::is(&media, KEY_TYPE));
+        // It protects itself, so that it may go in the clear.
+        let key = key.is_some_and(|media| body::is(&media, GPI_TYPE));
         if key || flow.transport.is_secure() { Ok(()) } else { Err(Refusal::Unreachable) }
+    }
+
+    fn wraps(&self, bound: &Bound<'_>) -> bool {
+        self.wraps && bound.method() == Method::Message && !bound.in_dialog()
     }
 
     fn delivery_rate(&self) -> Option<Rate> {

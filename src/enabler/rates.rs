@@ -6,12 +6,14 @@
 //! Refuses: what does not fit.
 //! Sources: V-123, V-128 of the conformance tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::{Class, Family};
 use crate::admission::{Bucket, Rate, Recent};
+use crate::gate::Gate;
 use crate::identity::Principal;
 use crate::instant::Now;
 
@@ -68,6 +70,19 @@ impl Counts {
     pub(super) fn new(max: usize) -> Self {
         let buckets = |period| Recent::new(max, period);
         Self { buckets: buckets(QUICK), slow: buckets(SLOW), once: Recent::new(max, ONCE) }
+    }
+
+    /// Counts over those of `of`, which stay as they are.
+    pub(super) fn trial(of: &Arc<Gate>) -> Self {
+        let Self { buckets, slow, once } = &of.enablers.counts;
+        let [one, two, three] = [(); 3].map(|()| Arc::clone(of));
+        Self {
+            buckets: Recent::over(buckets, move |key, now| {
+                one.enablers.counts.buckets.peek(key, now)
+            }),
+            slow: Recent::over(slow, move |key, now| two.enablers.counts.slow.peek(key, now)),
+            once: Recent::over(once, move |key, now| three.enablers.counts.once.peek(key, now)),
+        }
     }
 
     /// Takes one, if it fits.

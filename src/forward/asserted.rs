@@ -581,8 +581,8 @@ const TOUCHED: u128 = Name::PAssertedIdentity.bit()
     | Name::PEarlyMedia.bit()
     | Name::PRefusedUriList.bit();
 
-/// What no message can do without, whatever is configured.
-const ESSENTIAL: [Name; 10] = [
+/// What no message can do without, whatever is configured, and the counts that the edge writes itself.
+const ESSENTIAL: [Name; 11] = [
     Name::Via,
     Name::From,
     Name::To,
@@ -590,6 +590,7 @@ const ESSENTIAL: [Name; 10] = [
     Name::CSeq,
     Name::Contact,
     Name::MaxForwards,
+    Name::MaxBreadth,
     Name::ContentLength,
     Name::Route,
     Name::RecordRoute,

@@ -26,18 +26,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
 pub use leads::Lead;
 
+use super::Shared;
 use super::token::Plain;
 use crate::authentication::Caller;
 use crate::expiry::{Expiry, Timer};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
 use crate::instant::{Instant, Now};
+use crate::layered::Layered;
 use crate::transport::{Flow, Transport};
 use crate::wire::device::{Device, Instance};
 
@@ -117,6 +118,13 @@ enum Key<'k> {
 }
 
 impl Binding {
+    /// The same, without its timer.
+    fn twin(&self) -> Self {
+        let (caller, aor) = (Arc::clone(&self.caller), Arc::clone(&self.aor));
+        let (service_route, timer) = (self.service_route.clone(), Timer::default());
+        Self { caller, aor, service_route, timer, ..*self }
+    }
+
     fn owner(&self) -> Owner<'_> {
         Owner { principal: &self.caller.principal, aor: &self.aor }
     }
@@ -137,9 +145,9 @@ type Numbers = SmallVec<[u64; 1]>;
 /// All registrations of this node.
 #[derive(Debug)]
 pub struct Bindings {
-    by_number: DashMap<u64, Binding, Hashed>,
+    by_number: Layered<u64, Binding, Hashed>,
     /// Numbers by what they are looked for with, as a keyed hash: whoever looks compares.
-    index: DashMap<u64, Numbers, Hashed>,
+    index: Layered<u64, Numbers, Hashed>,
     expiry: Expiry<u64>,
     hasher: Seeded,
     held: AtomicUsize,
@@ -151,13 +159,31 @@ impl Bindings {
     /// None yet; `max` at most. `first` is where numbering begins, different in each process.
     pub fn new(max: usize, first: u64) -> Self {
         Self {
-            by_number: DashMap::with_hasher(Hashed::default()),
-            index: DashMap::with_hasher(Hashed::default()),
+            by_number: Layered::with_hasher(Hashed::default()),
+            index: Layered::with_hasher(Hashed::default()),
             expiry: Expiry::default(),
             hasher: seeded(),
             held: AtomicUsize::new(0),
             next: AtomicU64::new(first),
             max,
+        }
+    }
+
+    /// Bindings over those of `of`, which stay as they are.
+    pub(super) fn trial(of: &Arc<Shared>) -> Self {
+        let bindings = &of.bindings;
+        let [one, two] = [(); 2].map(|()| Arc::clone(of));
+        let copy = move |number: &u64| one.bindings.by_number.get(number).map(|of| of.twin());
+        Self {
+            by_number: Layered::over(Hashed::default(), copy),
+            index: Layered::over(Hashed::default(), move |mark| {
+                two.bindings.index.get(mark).map(|numbers| numbers.clone())
+            }),
+            expiry: Expiry::default(),
+            hasher: bindings.hasher.clone(),
+            held: AtomicUsize::new(bindings.len()),
+            next: AtomicU64::new(bindings.next.load(Ordering::Relaxed)),
+            max: bindings.max,
         }
     }
 

@@ -4,10 +4,11 @@
 //! 2. Its responses go back under the ids it came under; the first of each tag of the far side makes a bridge.
 //! 3. An ACK crosses under the number of the INVITE on the other leg.
 //! 4. A 2xx to an INVITE is repeated here until its ACK comes; copies of it that come meanwhile are absorbed.
-//! 5. A 2xx that crosses a CANCEL is acknowledged and ended here; so is one that nobody acknowledges in time.
+//!
+//! What ends here, and not by a word of its ends, is in `ending`.
 //!
 //! Takes:   what `requests` and `responses` hand over.
-//! Gives:   [`Crossing`], what a context remembers of its request; requests of our own.
+//! Gives:   [`Crossing`], what a context remembers of its request.
 //! Keeps:   the request as it came, as long as its context: a bridged INVITE is not folded up.
 //! Refuses: as [`b2bua`](super::b2bua) does; an INVITE while one is under way (500, 491); a merged request (482).
 //! Sources: RFC 3261 sections 8.1, 8.2, 9.2, 13.2.2.4, 13.3.1.4 and 14.2; `B2-01` to `B2-12`, `TX-10`.
@@ -19,45 +20,47 @@ use bytes::Bytes;
 use rand_core::Rng as _;
 use smallvec::SmallVec;
 
+use super::b2bua::Ongoing;
 use super::b2bua::merging::Ours;
 use super::b2bua::request::Dress;
 use super::b2bua::response::Asked;
-use super::b2bua::{self, named, own, request, response};
+use super::b2bua::{self, lifetime, named, request, response};
 use super::context::Context;
 use super::outgoing::{Plan, Printed, facing, other};
 use super::precheck::{LoopPart, loop_part_of};
 use super::proxy::Proxy;
-use super::route::{self, Route};
+use super::route::Route;
 use super::{Destination, Output, Settings, asserted, session};
 use crate::association::bridge::{Clash, Ids, Sown, Way};
 use crate::association::dialog::Keyer;
+use crate::association::trial::Twins;
 use crate::association::{Bound, Bridge, Inside, Ruling, Seed, Track};
 use crate::authentication::ServerProof;
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::octets::hex_digits;
-use crate::wire::{Edits, Message, Method, Name, Span};
+use crate::wire::{Edits, Message, Method, Name};
 
 /// What is remembered of a request that crosses.
 #[derive(Debug)]
 pub(super) struct Crossing {
     /// As it came.
-    request: Message,
-    side: Side,
+    pub(super) request: Message,
+    pub(super) side: Side,
     flow: Flow,
     proof: Option<ServerProof>,
-    legs: Legs,
+    pub(super) legs: Legs,
     /// Dialogs in which it was accepted, until somebody acknowledges that.
-    accepted: SmallVec<[Accepted; 1]>,
+    pub(super) accepted: SmallVec<[Accepted; 1]>,
     /// Tags of the far side under which it was accepted too late.
-    late: SmallVec<[Box<[u8]>; 1]>,
+    pub(super) late: SmallVec<[Box<[u8]>; 1]>,
 }
 
 /// A 2xx to an INVITE: we are its user agent server, and repeat it until it is acknowledged.
 #[derive(Debug)]
-struct Accepted {
-    bridge: Arc<Bridge>,
+pub(super) struct Accepted {
+    pub(super) bridge: Arc<Bridge>,
     octets: Bytes,
     /// When it goes again, unless it was acknowledged; and how long after the last time.
     at: Option<Instant>,
@@ -66,7 +69,7 @@ struct Accepted {
 
 /// Under what ids it crosses.
 #[derive(Debug)]
-enum Legs {
+pub(super) enum Legs {
     /// Outside dialogs: those that were drawn for it; and its place among those under way.
     Fresh(Arc<Seed>, #[allow(dead_code, reason = "it ends with the transaction")] Ours),
     /// Inside one.
@@ -81,12 +84,35 @@ pub(super) struct Crossed {
 }
 
 impl Crossing {
-    fn asked(&self) -> Asked<'_> {
-        let (request, side, flow) = (&self.request, self.side, &self.flow);
-        Asked { request, side, flow, proof: self.proof.as_ref() }
+    /// The same as it stands, to go its own way.
+    pub(super) fn twin(&self, twins: &Twins, ongoing: &Ongoing) -> Self {
+        let accepted = |one: &Accepted| Accepted {
+            bridge: twins.bridge(&one.bridge),
+            octets: one.octets.clone(),
+            at: one.at,
+            interval: one.interval,
+        };
+        let legs = match &self.legs {
+            Legs::Fresh(seed, ours) => Legs::Fresh(Arc::new(seed.twin()), ours.twin(ongoing)),
+            Legs::Dialog(bridge) => Legs::Dialog(twins.bridge(bridge)),
+        };
+        Self {
+            request: self.request.clone(),
+            side: self.side,
+            flow: self.flow,
+            proof: self.proof.clone(),
+            legs,
+            accepted: self.accepted.iter().map(accepted).collect(),
+            late: self.late.clone(),
+        }
     }
 
-    fn came(&self) -> u32 {
+    fn asked(&self, keeps: bool) -> Asked<'_> {
+        let (request, side, flow) = (&self.request, self.side, &self.flow);
+        Asked { request, side, flow, proof: self.proof.as_ref(), keeps }
+    }
+
+    pub(super) fn came(&self) -> u32 {
         self.request.cseq().map_or(0, |cseq| cseq.number)
     }
 
@@ -191,6 +217,7 @@ impl Proxy {
         bound: &Bound<'_>,
         route: &Route,
         settings: &Settings,
+        now: Now,
     ) -> Result<Option<Crossed>, Refusal> {
         let inside = match bound.ruling() {
             Ruling::Inside(inside) => Some(inside),
@@ -211,7 +238,7 @@ impl Proxy {
             return Err(Refusal::ExtensionNotBridged);
         }
         let side = bound.arrival().side;
-        let renamed = if settings.keep_call_id {
+        let mut renamed = if settings.keep_call_id {
             named::Renamed::new()
         } else {
             named::rename(message, side, &self.shared.gate.associations, settings)?
@@ -220,6 +247,10 @@ impl Proxy {
             Some(inside) => self.cross_inside(bound, inside)?,
             None => self.cross_fresh(bound, route, settings)?,
         };
+        let notifies = inside.filter(|_| bound.method() == Method::Notify);
+        let ends = notifies.map(|inside| self.shared.gate.associations.key_ends_in(inside));
+        let cut = ends.and_then(|ends| lifetime::cut(message, ends, now.mono));
+        renamed.extend(cut.map(|(span, seconds)| (span, seconds.to_string().into_bytes())));
         dress.renamed = renamed;
         let crossing = Crossing {
             request: message.clone(),
@@ -241,7 +272,9 @@ impl Proxy {
             (None, Some(seed)) => {
                 let way = Way::of_request(message);
                 let (associations, tag) = (&self.shared.gate.associations, message.from_tag());
-                associations.join(seed, tag, way, false).ok_or(Refusal::LegTooLong)?
+                associations
+                    .join(seed, tag, way, (inside.origin.id, false))
+                    .ok_or(Refusal::LegTooLong)?
             }
             (None, None) => return Err(Refusal::DialogUnknown),
         };
@@ -354,16 +387,26 @@ impl Proxy {
             asserted::edit_response(response, context.side, gate, &settings.headers, ue);
         let track = context.track.as_ref().filter(|_| session::refreshed(response));
         let length = track.map(|track| session::agreed(response, track.session, &mut edits));
-        let octets = response::print(response, edits, &crossing.asked(), &tag, &settings);
+        let granted =
+            context.track.as_ref().filter(|_| accepts && context.method == Method::Subscribe);
+        let ends = granted.map(|track| associations.key_ends(track));
+        let cut = ends.and_then(|ends| lifetime::cut(response, ends, now.mono));
+        if let Some((span, seconds)) = cut {
+            edits.replace(span, |text| {
+                text.put_number(seconds);
+            });
+        }
+        let octets =
+            response::print(response, edits, &crossing.asked(context.keeps), &tag, &settings);
         let back = octets.and_then(|octets| Message::from_datagram(octets).ok());
         let Some(back) = back else { return Ok(()) };
         if let Some(track) = &context.track {
             associations.respond(track, &back, now)?;
-            if let Some(length) = length {
-                associations.note_session(track, &back, length, now);
-            }
         }
         let bridge = self.note_crossed(context.track.as_ref(), crossing, response, status);
+        if let (Some(track), Some(length)) = (&context.track, length) {
+            associations.note_session(track, &back, length, now);
+        }
         if let Some(bridge) = bridge.filter(|_| accepts) {
             if crossing.repeats(&bridge) && crossing.is_awaited(&bridge) {
                 return Ok(());
@@ -406,11 +449,15 @@ impl Proxy {
         match &crossing.legs {
             Legs::Fresh(seed, _) => {
                 let tag = response.to_tag();
-                if track.is_none() || !matches!(status, 101..=299) || tag.is_empty() {
+                let id = track?.id();
+                if !matches!(status, 101..=299) || tag.is_empty() {
                     return None;
                 }
                 let way = Way::of_response(response);
-                self.shared.gate.associations.join(seed, tag, way, accepts)
+                let associations = &self.shared.gate.associations;
+                let bridge = associations.join(seed, tag, way, (id, accepts))?;
+                bridge.note_methods(other(crossing.side), response);
+                Some(bridge)
             }
             Legs::Dialog(_) if status >= 300 => {
                 crossing.refused();
@@ -432,124 +479,6 @@ impl Proxy {
     }
 }
 
-impl Proxy {
-    /// A 2xx to an INVITE that was cancelled: its dialog is acknowledged and ended, and the caller hears 487 (`B2-10`).
-    fn end_late(
-        &mut self,
-        context: &mut Context,
-        crossing: &mut Crossing,
-        response: &Message,
-        now: Now,
-    ) {
-        let (Legs::Fresh(seed, _), tag) = (&crossing.legs, response.to_tag()) else { return };
-        let associations = Arc::clone(&self.shared.gate.associations);
-        let to = context.clients.iter().find(|branch| !branch.cancel);
-        let bridge = associations.bridge_of(seed, tag, Way::of_response(response));
-        if let (Some(bridge), Some(to)) = (bridge, to.map(|branch| branch.to.clone())) {
-            let side = other(crossing.side);
-            self.send_own_ack(&bridge, side, seed.left, &to);
-            if !crossing.late.iter().any(|known| **known == *tag) {
-                crossing.late.push(tag.into());
-                self.send_own_bye(&bridge, side, LATE, to, now);
-            }
-        }
-        if context.request.is_some() {
-            self.give_up(context, now);
-        }
-    }
-
-    /// Nobody acknowledged a 2xx in 64*T1: its dialog is ended on both legs (RFC 3261 section 13.3.1.4).
-    pub(super) fn end_unacknowledged(&mut self, context: &mut Context, now: Now) {
-        let Some(crossing) = &mut context.crossing else { return };
-        let (side, came) = (crossing.side, crossing.came());
-        for Accepted { bridge, .. } in std::mem::take(&mut crossing.accepted) {
-            bridge.forget_ack(side, came);
-            let up = self.shared.gate.associations.is_up(&bridge);
-            if !up || !bridge.is_under_way(side, came) {
-                continue;
-            }
-            let number = bridge.acknowledge(side, came);
-            let to = self.way_to(&bridge, other(side), now);
-            if let (Some(number), Some(to)) = (number, to) {
-                self.send_own_ack(&bridge, other(side), number, &to);
-            }
-            self.hang_up(&bridge, TIMED_OUT, now);
-        }
-    }
-
-    /// Tells both ends of the calls that ended here, for want of any word of theirs.
-    pub fn end_orphans(&mut self, now: Now) {
-        for bridge in self.shared.gate.associations.orphans() {
-            self.hang_up(&bridge, TIMED_OUT, now);
-        }
-    }
-
-    /// Ends a dialog of which one leg is gone, on both of them.
-    fn hang_up(&mut self, bridge: &Arc<Bridge>, reason: &'static str, now: Now) {
-        for side in [Side::Ue, Side::Core] {
-            if let Some(to) = self.way_to(bridge, side, now) {
-                self.send_own_bye(bridge, side, reason, to, now);
-            }
-        }
-        self.shared.gate.associations.hang_up(bridge, now);
-    }
-
-    /// Where a request of our own to the peer on `side` goes.
-    fn way_to(&self, bridge: &Bridge, side: Side, now: Now) -> Option<Destination> {
-        let (origin, anchors) = self.shared.gate.associations.reach(bridge)?;
-        route::own_way(&self.shared, &origin, &anchors, side, now)
-    }
-
-    fn send_own_ack(&mut self, bridge: &Bridge, side: Side, number: u32, to: &Destination) {
-        let (settings, branch) = (self.settings(), self.branch(OWN));
-        let ack = own::Own { bridge, side, method: "ACK", number, reason: None };
-        if let Some(octets) = own::print(&ack, &settings, to, &branch) {
-            self.outputs.push_back(Output { to: to.clone(), octets });
-        }
-    }
-
-    /// A BYE of our own: a context that nobody waits for.
-    fn send_own_bye(
-        &mut self,
-        bridge: &Bridge,
-        side: Side,
-        reason: &'static str,
-        to: Destination,
-        now: Now,
-    ) {
-        let (settings, branch) = (self.settings(), self.branch(OWN));
-        let Some(number) = bridge.own_number(side) else { return };
-        let bye = own::Own { bridge, side, method: "BYE", number, reason: Some(reason) };
-        let Some(octets) = own::print(&bye, &settings, &to, &branch) else { return };
-        let listener = facing(&settings, side, &to).map(|listener| listener.id);
-        let flow = flow_to(&to, listener.unwrap_or(ListenerId(0)));
-        let mut context = Box::new(Context::own(Method::Bye, flow, other(side)));
-        let id = self.next;
-        self.next = self.next.wrapping_add(1);
-        let printed = Printed { octets, via: Span::default() };
-        self.start_client(id, &mut context, printed, to, &branch, now);
-        self.put_back(id, context);
-    }
-}
-
-/// What stands for a destination where a flow is asked for.
-fn flow_to(to: &Destination, listener: ListenerId) -> Flow {
-    match to {
-        Destination::Flow(flow) => *flow,
-        Destination::Target(target) => {
-            let (transport, remote) = (target.transport, target.address);
-            Flow { transport, listener, remote, connection: None }
-        }
-    }
-}
-
-/// Why a call ends that was cancelled and answered at once (RFC 3326).
-const LATE: &str = "SIP;cause=487;text=\"Request Terminated\"";
-/// Why a call ends that nobody acknowledged, or spoke of for too long.
-const TIMED_OUT: &str = "SIP;cause=408;text=\"Request Timeout\"";
-/// The end of branches of our own requests: they go to where nothing comes back from.
-const OWN: &LoopPart = b"00000000";
-
 /// What a request gets that leaves on the leg of `side` under that number.
 fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {
     let leg = bridge.leg(side).clone();
@@ -563,8 +492,11 @@ fn dress(bridge: &Bridge, side: Side, number: u32) -> Dress {
     }
 }
 
-/// Whether a request outside dialogs comes or goes by a listener that bridges.
+/// Whether a request outside dialogs is of a class that is bridged, or comes or goes by a listener that bridges.
 fn is_bridged(bound: &Bound<'_>, route: &Route, settings: &Settings) -> bool {
+    if settings.bridged.has(bound.class()) {
+        return true;
+    }
     let arrival = bound.arrival();
     let came = settings.listener(arrival.flow.listener);
     let to = route.destinations.first();

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::b2bua::Ongoing;
 use super::bridging::Crossing;
+use super::ending::Purpose;
 use super::outgoing::Printed;
 use super::timers::Timings;
 use super::transaction::key::has_cookie;
@@ -18,7 +20,9 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Server, ServerInput,
     ServerInvite, ServerKey, ServerOutput,
 };
+use super::wrapping::Pushing;
 use super::{Destination, Settings};
+use crate::association::trial::Twins;
 use crate::association::{Responder, Track};
 use crate::authentication::{Caller, ServerProof};
 use crate::instant::Instant;
@@ -47,8 +51,10 @@ pub(super) struct Context {
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
     pub(super) crossing: Option<Box<Crossing>>,
-    /// Whether it is a request of our own: nobody waits for its answer.
-    pub(super) own: bool,
+    /// What it has to do with an association that is pushed.
+    pub(super) push: Option<Box<Pushing>>,
+    /// What it is for if it is a request of our own: nobody waits for its answer.
+    pub(super) own: Option<Purpose>,
     pub(super) cancelled: bool,
     /// Whether some destination answered 503, and no other final answer came.
     pub(super) unavailable: bool,
@@ -65,7 +71,7 @@ pub(super) struct Context {
 
 impl Context {
     /// That of a request of our own, which goes to `flow`, away from `side`.
-    pub(super) fn own(method: Method, flow: Flow, side: Side) -> Self {
+    pub(super) fn own(method: Method, flow: Flow, side: Side, purpose: Purpose) -> Self {
         Self {
             server_key: ServerKey::of_number(0),
             flow,
@@ -80,12 +86,43 @@ impl Context {
             track: None,
             register: None,
             crossing: None,
-            own: true,
+            push: None,
+            own: Some(purpose),
             cancelled: false,
             unavailable: false,
             unreachable: false,
             doubtful: false,
             keeps: false,
+            timer: None,
+            ways: SmallVec::new(),
+        }
+    }
+
+    /// The same as it stands, to go its own way; without a timer.
+    pub(super) fn twin(&self, twins: &Twins, ongoing: &Ongoing) -> Self {
+        let crossing = self.crossing.as_ref();
+        Self {
+            server_key: self.server_key,
+            flow: self.flow,
+            server: self.server.clone(),
+            clients: self.clients.clone(),
+            request: self.request.clone(),
+            printed: self.printed.clone(),
+            remaining: self.remaining.clone(),
+            side: self.side,
+            method: self.method,
+            reply_to: self.reply_to,
+            track: self.track,
+            register: self.register.clone(),
+            crossing: crossing.map(|crossing| Box::new(crossing.twin(twins, ongoing))),
+            // Associations are left alone: a trial wraps nothing, and reads no receipt.
+            push: None,
+            own: self.own.as_ref().map(|own| own.twin(twins)),
+            cancelled: self.cancelled,
+            unavailable: self.unavailable,
+            unreachable: self.unreachable,
+            doubtful: self.doubtful,
+            keeps: self.keeps,
             timer: None,
             ways: SmallVec::new(),
         }
@@ -118,7 +155,7 @@ pub(super) struct Register {
     pub(super) proof: Option<ServerProof>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Branch {
     pub(super) key: ClientKey,
     pub(super) machine: AnyClient,
@@ -127,13 +164,13 @@ pub(super) struct Branch {
     pub(super) cancel: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AnyServer {
     Invite(ServerInvite),
     Other(Server),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AnyClient {
     Invite(ClientInvite),
     Other(Client),

@@ -38,7 +38,7 @@ enum Kind {
 }
 
 /// What a further 2xx to an INVITE needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Accepted {
     /// The client transaction.
     pub(super) client: ClientKey,
@@ -105,6 +105,18 @@ impl Lingering {
         self.push(Record { until, key, reply_to, kind: Kind::Accepted(Box::new(accepted)) })
     }
 
+    /// Copies one of them into `other`; gives the number it is found by there.
+    pub(super) fn copy_into(&self, number: u64, other: &mut Self) -> Option<u64> {
+        let Record { until, key, reply_to, kind } = self.queue.get(number)?;
+        match (kind, self.copy(number)?) {
+            (Kind::Accepted(accepted), _) => {
+                Some(other.accepted(*key, *reply_to, Accepted::clone(accepted), *until))
+            }
+            (_, Copy::Answer(_, octets)) => Some(other.answered(*key, *reply_to, &octets, *until)),
+            (Kind::Answered { .. }, Copy::Accepted) => None,
+        }
+    }
+
     fn push(&mut self, mut record: Record) -> u64 {
         // A T1 that was made shorter waits for those before it.
         let before = self.queue.back().map_or(Instant::START, |last| last.until);
@@ -122,6 +134,11 @@ impl Lingering {
         let end = from.checked_add(length)? as usize;
         let answer = page.get(from as usize..end)?;
         Some(Copy::Answer(record.reply_to, Bytes::copy_from_slice(answer)))
+    }
+
+    /// The key of the transaction of that number.
+    pub(super) fn key_at(&self, number: u64) -> Option<ServerKey> {
+        self.queue.get(number).map(|record| record.key)
     }
 
     /// What a further 2xx needs, and where it goes back.

@@ -11,6 +11,7 @@ pub mod b2bua;
 pub mod bindings;
 mod bridging;
 pub(crate) mod context;
+mod ending;
 mod line;
 mod lingering;
 pub mod outgoing;
@@ -26,7 +27,10 @@ pub mod session;
 mod table;
 pub mod timers;
 pub mod token;
+pub mod topology;
 pub mod transaction;
+mod trial;
+mod wrapping;
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -41,7 +45,11 @@ pub use precheck::{Check, Ticket};
 pub use proxy::Proxy;
 pub use resting::Resting;
 pub use token::Tokens;
+pub use topology::Topology;
+pub use wrapping::Pushes;
 
+use crate::association::trial::Twins;
+use crate::enabler::ClassSet;
 use crate::gate::Gate;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Uri;
@@ -132,6 +140,10 @@ pub struct Settings {
     pub mirror_tls_param: bool,
     /// Whether a bridged dialog has the same Call-ID and tags on both legs.
     pub keep_call_id: bool,
+    /// Classes that are bridged, whatever the listener.
+    pub bridged: ClassSet,
+    /// Whether Via, Record-Route and Contact of the core are kept from UEs.
+    pub hides: bool,
 }
 
 /// Addresses of peer groups, found by resolution.
@@ -159,6 +171,8 @@ pub struct Shared {
     pub bindings: Bindings,
     /// Flow tokens.
     pub tokens: Tokens,
+    /// What is kept from UEs, where that is asked for.
+    pub topology: Topology,
     /// Addresses of peers.
     pub resolved: Arc<dyn Resolved>,
     /// Connections.
@@ -167,6 +181,8 @@ pub struct Shared {
     pub resting: Resting,
     /// Bridged requests outside dialogs that are under way.
     pub ongoing: b2bua::Ongoing,
+    /// What is pushed to UEs without a secure flow is wrapped with; `None`: it does not go.
+    pub pushes: Option<Pushes>,
     settings: RwLock<Arc<Settings>>,
     /// How often they were replaced.
     version: AtomicU64,
@@ -191,7 +207,51 @@ impl Shared {
         let settings = RwLock::new(Arc::new(settings));
         let resting = Resting::default();
         let (version, ongoing) = (AtomicU64::new(0), b2bua::Ongoing::default());
-        Self { gate, bindings, tokens, resolved, connections, resting, ongoing, settings, version }
+        let pushes = None;
+        let topology = Topology::new(tokens.other_secret());
+        Self {
+            gate,
+            bindings,
+            tokens,
+            topology,
+            resolved,
+            connections,
+            resting,
+            ongoing,
+            pushes,
+            settings,
+            version,
+        }
+    }
+
+    /// The same, which wraps what it may not send in the clear.
+    #[must_use]
+    pub fn with_pushes(self, pushes: Option<Pushes>) -> Self {
+        Self { pushes, ..self }
+    }
+
+    /// The same, with what is kept from UEs sealed under `secret`, which outlives this process.
+    #[must_use]
+    pub fn hiding_with(mut self, secret: [u8; 32]) -> Self {
+        self.topology = Topology::new(secret);
+        self
+    }
+
+    /// The same over that of `of`: it knows what that knows, and changes nothing of it.
+    pub(crate) fn trial(of: &Arc<Self>, twins: &Arc<Twins>) -> Self {
+        Self {
+            gate: Arc::new(Gate::trial(&of.gate, twins)),
+            bindings: Bindings::trial(of),
+            tokens: of.tokens.twin(),
+            topology: of.topology.twin(),
+            resolved: Arc::clone(&of.resolved),
+            connections: Arc::clone(&of.connections),
+            resting: of.resting.twin(),
+            ongoing: of.ongoing.trial(),
+            pushes: of.pushes.as_ref().map(Pushes::twin),
+            settings: RwLock::new(of.settings()),
+            version: AtomicU64::new(of.version()),
+        }
     }
 
     /// Whether a flow may still lead somewhere: datagrams always may.

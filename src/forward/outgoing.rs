@@ -23,7 +23,7 @@ use crate::wire::{Edits, Message, Method, Name, Span, Text, Uri, split};
 /// Breadth that a request without Max-Breadth gets, and the most it keeps.
 const BREADTH: u64 = 60;
 /// Hops that a request without Max-Forwards gets.
-const HOPS: u64 = 70;
+pub(super) const HOPS: u64 = 70;
 
 /// What goes into one request.
 #[derive(Debug)]

@@ -32,6 +32,7 @@ use super::transaction::{
     self, Client, ClientInput, ClientInvite, ClientKey, ClientOutput, Keys, ServerInput, ServerKey,
     ServerOutput,
 };
+use super::wrapping::Keyings;
 use super::{Destination, Output, Settings, Shared};
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::instant::{Instant, Now};
@@ -45,7 +46,7 @@ use crate::wire::{Message, Method};
 pub struct Proxy {
     pub(super) shared: Arc<Shared>,
     /// This worker's copy, so that none is counted by all of them; and which version it is of.
-    settings: (Arc<Settings>, u64),
+    pub(super) settings: (Arc<Settings>, u64),
     pub(super) worker: u8,
     pub(super) keys: Keys,
     pub(super) loop_key: [u8; 16],
@@ -56,6 +57,8 @@ pub struct Proxy {
     pub(super) on_the_way: BTreeSet<(u64, u64)>,
     /// Those that are answered, until their copies cannot come any more.
     pub(super) lingering: Lingering,
+    /// Transactions that count as ours, though they are held elsewhere.
+    pub(super) beside: usize,
     pub(super) servers: Table<ServerKey, Place>,
     pub(super) clients: Table<ClientKey, Place>,
     /// Hashes flows into keys.
@@ -64,6 +67,9 @@ pub struct Proxy {
     pub(super) next: u64,
     pub(super) outputs: VecDeque<Output>,
     pub(super) holds: VecDeque<Hold>,
+    pub(super) keyings: Keyings,
+    /// How often requests were taken back, when this worker looked last.
+    pub(super) taken_back: u64,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -121,6 +127,7 @@ impl Proxy {
             contexts: HashMap::default(),
             on_the_way: BTreeSet::new(),
             lingering: Lingering::default(),
+            beside: 0,
             servers: Table::default(),
             clients: Table::default(),
             flow_hash: seeded(),
@@ -128,6 +135,8 @@ impl Proxy {
             next: 0,
             outputs: VecDeque::new(),
             holds: VecDeque::new(),
+            keyings: Keyings::default(),
+            taken_back: 0,
         }
     }
 
@@ -137,6 +146,11 @@ impl Proxy {
         if version != self.settings.1 {
             self.settings = (Arc::new(Settings::clone(&self.shared.settings())), version);
         }
+    }
+
+    /// Whether what stands behind the edge is kept from UEs.
+    pub fn hides(&self) -> bool {
+        self.settings.0.hides
     }
 
     /// The settings now.
@@ -208,6 +222,17 @@ impl Proxy {
             key.is_some_and(|key| self.servers.contains(&key.on(self.flow_hash.hash_one(flow))))
         });
         if other { Pending::Other } else { Pending::None }
+    }
+
+    /// The key of a request with that method which a message is about.
+    pub(super) fn key_to(
+        &self,
+        message: &Message,
+        method: &[u8],
+        flow: &Flow,
+    ) -> Option<ServerKey> {
+        let key = self.keys.target_any(message, method, flow)?;
+        Some(key.on(self.flow_hash.hash_one(flow)))
     }
 
     /// How a CANCEL stands to an INVITE of the same branch, sent-by and flow.
@@ -362,7 +387,10 @@ impl Proxy {
         let mut due: SmallVec<[u64; 16]> = SmallVec::new();
         self.wheel.expire(now.mono, |id| due.push(id));
         for id in due {
-            let Some(mut context) = self.contexts.remove(&id) else { continue };
+            let Some(mut context) = self.contexts.remove(&id) else {
+                self.keying_over(id, now);
+                continue;
+            };
             context.timer = None;
             if context
                 .server
@@ -505,7 +533,8 @@ impl Proxy {
 
     /// When [`Proxy::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.lingering.poll_timeout()].into_iter().flatten().min()
+        let behind = self.is_behind().then_some(Instant::START);
+        [self.wheel.next(), self.lingering.poll_timeout(), behind].into_iter().flatten().min()
     }
 
     /// The key by which a request is known to be the same one again; `None` if its branch has no cookie, and its
@@ -522,7 +551,7 @@ impl Proxy {
 
     /// Transactions held, those included that are answered and linger.
     pub fn footprint(&self) -> usize {
-        self.contexts.len().saturating_add(self.lingering.len())
+        self.contexts.len().saturating_add(self.lingering.len()).saturating_add(self.beside)
     }
 
     /// Requests that no final response has gone back to.
@@ -547,7 +576,7 @@ impl Proxy {
 }
 
 /// Methods whose transactions a CANCEL may meet without effect.
-const OTHERS: [&str; 11] = [
+pub(super) const OTHERS: [&str; 11] = [
     "BYE",
     "INFO",
     "MESSAGE",

@@ -16,10 +16,11 @@ use super::context::{Context, Register, new_server, reply_flow};
 use super::outgoing::{self, Plan};
 use super::precheck::Ticket;
 use super::route::{self, Route};
-use super::transaction::ClientInput;
+use super::wrapping::Whole;
 use super::{Destination, Output, Settings, asserted, returning, session};
 use crate::association::{Bound, Ruling, Sent};
-use crate::enabler::{Class, Permitted};
+use crate::enabler::{Class, Delivery, Permitted};
+use crate::identity::Impi;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Pending, Side};
@@ -66,7 +67,7 @@ impl Proxy {
         }
         let found = route::route(bound, &self.shared, &settings, now);
         let mut route = found.map_err(|refusal| awaited(bound, refusal))?;
-        self.keep_to_class(bound, &mut route, now)?;
+        let wrapped_for = self.keep_to_class(bound, &mut route, now)?;
         let ue = listener_for_ues(bound, &route);
         let headers = &settings.headers;
         let mut edits = asserted::edit_request(bound, &self.shared.gate, headers, service, ue)?;
@@ -76,7 +77,7 @@ impl Proxy {
         // A NOTIFY that makes a dialog makes it first: only then it has legs to cross.
         let makes = matches!(bound.ruling(), Ruling::Inside(inside) if inside.seed.is_some());
         let mut track = makes.then(|| associations.commit(bound, &route.sent, now)).flatten();
-        let crossed = self.cross(bound, &route, &settings)?;
+        let crossed = self.cross(bound, &route, &settings, now)?;
         let recorded = match &crossed {
             Some(_) => None,
             None => self.route_tokens(bound, &route, now),
@@ -122,7 +123,8 @@ impl Proxy {
             track,
             register: register.map(Box::new),
             crossing: crossed.map(|crossed| crossed.into_crossing()),
-            own: false,
+            push: None,
+            own: None,
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -136,7 +138,13 @@ impl Proxy {
         if method == Method::Invite {
             self.answer(&mut context, 100, now);
         }
-        self.start_client(id, &mut context, printed, first, &branch, now);
+        match wrapped_for {
+            None => self.start_client(id, &mut context, printed, first, &branch, now),
+            Some(impi) => {
+                let whole = Whole { printed, to: first, branch };
+                self.start_wrapped(id, &mut context, impi, whole, now);
+            }
+        }
         self.put_back(id, context);
         Ok(route.would)
     }
@@ -153,17 +161,30 @@ impl Proxy {
         self.shared.gate.associations.route_tokens(bound, &route.sent, &nonces, now)
     }
 
-    /// Leaves out the flows to a UE that the class of a request may not go over.
-    fn keep_to_class(&self, bound: &Bound<'_>, route: &mut Route, now: Now) -> Result<(), Refusal> {
+    /// Leaves out the flows to a UE that the class of a request may not go over. If none is left, and it may go wrapped: for
+    /// whom; it has one flow then.
+    fn keep_to_class(
+        &self,
+        bound: &Bound<'_>,
+        route: &mut Route,
+        now: Now,
+    ) -> Result<Option<Impi>, Refusal> {
         let owner = match &route.sent {
-            Sent::Core(_) => return Ok(()),
+            Sent::Core(_) => return Ok(None),
             Sent::Ue(_, caller) => Some(&caller.principal),
-            Sent::Inside if bound.arrival().side == Side::Ue => return Ok(()),
+            Sent::Inside if bound.arrival().side == Side::Ue => return Ok(None),
             Sent::Inside => None,
         };
         let mut flows: SmallVec<[Flow; 2]> =
             route.destinations.iter().filter_map(route::flow_of).collect();
-        self.shared.gate.enablers.deliver(bound, &mut flows, owner, now)?;
+        let delivery = self.shared.gate.enablers.deliver(bound, &mut flows, owner, now)?;
+        let impi = match delivery {
+            Delivery::Open => None,
+            Delivery::Wrapped => {
+                flows.truncate(1);
+                Some(self.card_of(owner).ok_or(Refusal::Unreachable)?)
+            }
+        };
         let way = flows.first().copied().ok_or(Refusal::NoRoute)?;
         if let Sent::Ue(first, _) = &mut route.sent {
             *first = way;
@@ -172,7 +193,7 @@ impl Proxy {
             Destination::Flow(flow) => flows.contains(flow),
             Destination::Target(_) => false,
         });
-        Ok(())
+        Ok(impi)
     }
 
     /// A binding and its token for a REGISTER from a UE.
@@ -273,7 +294,8 @@ impl Proxy {
             track: None,
             register: None,
             crossing: None,
-            own: false,
+            push: None,
+            own: None,
             cancelled: false,
             unavailable: false,
             unreachable: false,
@@ -295,11 +317,7 @@ impl Proxy {
         else {
             return Ok(());
         };
-        context.cancelled = true;
-        context.remaining.clear();
-        for place in 0..context.clients.len() {
-            self.tell_client(id, &mut context, place, ClientInput::Cancel, now);
-        }
+        self.cancel_context(id, &mut context, now);
         self.put_back(id, context);
         Ok(())
     }

@@ -21,6 +21,7 @@ use super::transaction::{ClientInput, ClientKey, ServerInput};
 use super::{Destination, Output, Settings, asserted, precheck, returning, session};
 use crate::association::{Responder, Track};
 use crate::instant::Now;
+use crate::keys::push::UNDECIPHERABLE;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, ListenerId, Side};
 use crate::wire::{Edits, Message, Name, device};
@@ -110,7 +111,7 @@ impl Proxy {
         let cancel = branch.cancel;
         // One without a Via below ours would go nowhere, and end a transaction that still has hope. Where we ask for
         // ourselves there is none below (RFC 3261 section 8.1.3.3).
-        if !cancel && goes_on(response) == (context.crossing.is_some() || context.own) {
+        if !cancel && goes_on(response) == (context.crossing.is_some() || context.own.is_some()) {
             return Err(Refusal::ResponseAstray);
         }
         if context.doubtful {
@@ -125,7 +126,15 @@ impl Proxy {
         if cancel {
             return Ok(passed);
         }
-        if context.own {
+        if context.own.is_some() {
+            self.key_delivered(context, response, &events, now);
+            self.own_ended(context, &events, now);
+            return Ok(passed);
+        }
+        let unwrapped = self.take_receipt(context, response, now);
+        let response = unwrapped.as_ref().unwrap_or(response);
+        if unwrapped.is_some() && response.status() == Some(UNDECIPHERABLE) {
+            self.give_up_push(context, now);
             return Ok(passed);
         }
         for event in events {
@@ -155,6 +164,11 @@ impl Proxy {
         }
         // RFC 5626 section 7: another flow of the same instance takes its place.
         if status == 430 && context.side == Side::Core && self.next_destination(id, context, now) {
+            return Ok(Passed::Whole);
+        }
+        // RFC 5626 section 11.5: what it says is said between proxies, and an endpoint never receives it.
+        if status == 430 && context.side == Side::Ue {
+            self.end_with(context, 480, now);
             return Ok(Passed::Whole);
         }
         if status == 503 {
@@ -291,12 +305,6 @@ impl Proxy {
 
     /// No destination is left: 500 if one was there but not ready, else as 408.
     pub(super) fn give_up(&mut self, context: &mut Context, now: Now) {
-        if let Some(crossing) = &context.crossing {
-            crossing.refused();
-        }
-        if let Some(track) = &context.track {
-            self.shared.gate.associations.fail(track, now);
-        }
         let status = if context.cancelled {
             487
         } else if context.side == Side::Core && context.unreachable {
@@ -306,6 +314,17 @@ impl Proxy {
         } else {
             408
         };
+        self.end_with(context, status, now);
+    }
+
+    /// Nothing comes of the request: a final answer of our own says so.
+    fn end_with(&mut self, context: &mut Context, status: u16, now: Now) {
+        if let Some(crossing) = &context.crossing {
+            crossing.refused();
+        }
+        if let Some(track) = &context.track {
+            self.shared.gate.associations.fail(track, now);
+        }
         self.answer(context, status, now);
     }
 
@@ -380,6 +399,9 @@ impl Proxy {
 
     /// A client transaction ended without an answer.
     pub(super) fn lost(&mut self, id: u64, context: &mut Context, events: &[Event], now: Now) {
+        if context.own.is_some() {
+            return self.own_ended(context, events, now);
+        }
         for event in events {
             let Event::Gone { unavailable } = event else { continue };
             // A flow in doubt that does not answer is gone.

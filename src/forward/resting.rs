@@ -34,6 +34,13 @@ pub struct Resting {
 }
 
 impl Resting {
+    /// The same, to go its own way.
+    pub(super) fn twin(&self) -> Self {
+        let until = self.until.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let latest = AtomicU64::new(self.latest.load(Ordering::Relaxed));
+        Self { until: RwLock::new(until), latest }
+    }
+
     /// Lets a target rest for so many seconds.
     pub fn rest(&self, target: &Target, seconds: u32, now: Instant) {
         let length = Duration::from_secs(seconds.into()).min(REST_MAX);

@@ -111,17 +111,34 @@ pub fn keeps(request: &Message) -> bool {
     forms && request.top_via().is_some_and(|via| via.param("keep").is_some())
 }
 
+/// The seconds that `keep` says in a response that goes back on `on`, if it does and no Flow-Timer goes beside it.
+pub(super) fn kept(keeps: bool, status: u16, on: Transport) -> Option<u64> {
+    (keeps && matches!(status, 101..=299)).then(|| of(KEEP, on))
+}
+
+/// A Via value in which `keep` has its value.
+pub(super) fn with_keep(value: &[u8], seconds: u64) -> Option<Vec<u8>> {
+    let place = Span::within(value, keep_in(value)?);
+    let (before, after) = (value.get(..place.start())?, value.get(place.end()..)?);
+    Some([before, format!("keep={seconds}").as_bytes(), after].concat())
+}
+
 /// Gives `keep` in a Via its value, whatever value was there.
 fn fill_keep(edits: &mut Edits, response: &Message, value: &[u8], seconds: u64) {
-    let Some(via) = Via::parse(value) else { return };
-    let mut params = via.params();
-    let found = params.find(|(name, _)| name.eq_ignore_ascii_case(b"keep"));
-    let Some((name, given)) = found else { return };
-    let start = response.span_of(name);
-    let end = given.map_or(start, |given| response.span_of(given));
-    edits.replace(Span::new(start.start(), end.end()), |text| {
+    let Some(param) = keep_in(value) else { return };
+    edits.replace(response.span_of(param), |text| {
         text.put("keep=").put_number(seconds);
     });
+}
+
+/// `keep` in a Via value, with the value that it has.
+fn keep_in(value: &[u8]) -> Option<&[u8]> {
+    let via = Via::parse(value)?;
+    let mut params = via.params();
+    let (name, given) = params.find(|(name, _)| name.eq_ignore_ascii_case(b"keep"))?;
+    let start = Span::within(value, name);
+    let end = given.map_or(start, |given| Span::within(value, given));
+    value.get(start.start()..end.end())
 }
 
 #[cfg(test)]

@@ -229,6 +229,11 @@ fn towards(
     }
 }
 
+/// Whether what a dialog asks of flows to its UE is met by one.
+fn fits(origin: &Origin, flow: &Flow) -> bool {
+    !origin.secure || flow.transport.is_secure()
+}
+
 /// Where a request of our own inside a dialog goes.
 pub(super) fn own_way(
     shared: &Shared,
@@ -244,7 +249,12 @@ pub(super) fn own_way(
         }
         Side::Ue => {
             let mut open = anchors.iter().rev().filter(|flow| shared.is_open(flow));
-            open.next().map(|flow| Destination::Flow(*flow))
+            let flow = open.next().copied().or_else(|| {
+                let fits = |flow: &Flow| shared.is_open(flow) && fits(origin, flow);
+                let lead = shared.bindings.lead_beside(anchors, &origin.owner, now, fits);
+                lead?.flows.first().copied()
+            });
+            flow.map(Destination::Flow)
         }
     }
 }
@@ -265,8 +275,7 @@ fn to_ue(
             return Ok((way, Sent::Inside, false));
         }
         let origin = &inside.origin;
-        let fits =
-            |flow: &Flow| shared.is_open(flow) && (!origin.secure || flow.transport.is_secure());
+        let fits = |flow: &Flow| shared.is_open(flow) && fits(origin, flow);
         let lead = shared.bindings.lead_beside(inside.anchors(), &origin.owner, now, fits);
         let (way, _, doubtful) = lead.and_then(over).ok_or(Refusal::FlowGone)?;
         return Ok((way, Sent::Inside, doubtful));

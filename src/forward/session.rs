@@ -18,7 +18,7 @@ use crate::wire::{Edits, Message, Method, Name, SessionExpires};
 /// The shortest interval, in seconds: what the document has for the default.
 pub const LEAST: u32 = 90;
 /// What is asked for where nobody asks for anything.
-const USUAL: u32 = 1800;
+pub const USUAL: u32 = 1800;
 /// What a longer interval is brought down to.
 const MOST: u32 = 7200;
 

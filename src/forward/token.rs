@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::instant::WallTime;
@@ -50,6 +50,16 @@ impl Tokens {
     /// Tokens under `secret`, which all nodes of a deployment share.
     pub fn new(secret: [u8; 32]) -> Self {
         Self { secret: Zeroizing::new(secret) }
+    }
+
+    /// The same tokens.
+    pub(super) fn twin(&self) -> Self {
+        Self::new(*self.secret)
+    }
+
+    /// Another secret, of use as long as this one.
+    pub(super) fn other_secret(&self) -> [u8; 32] {
+        Sha256::new().chain_update(b"sipward topology").chain_update(*self.secret).finalize().into()
     }
 
     /// Seals `plain`; `nonce` must be random.

@@ -1,4 +1,4 @@
-//! HTTP: the loop that every HTTP/1.1 listener of ours runs, with its bounds in one place.
+//! HTTP: the loop that every HTTP listener of ours runs, with its bounds in one place.
 //!
 //! Takes:   a listener, a handler and a future that ends when the listener should.
 //! Gives:   [`serve`]: connections accepted, answered and, at the end, drained.
@@ -9,6 +9,7 @@
 //! Sources: RFC 9112.
 
 pub mod admin;
+pub mod nbsp;
 pub mod ub;
 
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Bounds of one listener.
@@ -82,6 +83,23 @@ where
     H: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Answer> + Send + 'static,
 {
+    let talk =
+        move |stream, source, stopped| converse(stream, source, bounds, handler.clone(), stopped);
+    accept(listener, bounds, talk, shutdown).await
+}
+
+/// Accepts connections within `bounds` until `shutdown` ends, and gives each to `talk`, which ends soon after the
+/// channel that it is given closes.
+async fn accept<T, C>(
+    listener: TcpListener,
+    bounds: Bounds,
+    talk: T,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    T: Fn(TcpStream, SocketAddr, watch::Receiver<()>) -> C,
+    C: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
     let sources = Sources::default();
     let (stop, stopped) = watch::channel(());
@@ -103,9 +121,9 @@ where
         };
         let Some(entry) = sources.enter(source.ip(), bounds.per_source) else { continue };
         let _ = stream.set_nodelay(true);
-        let (handler, stopped) = (handler.clone(), stopped.clone());
+        let conversation = talk(stream, source, stopped.clone());
         tokio::spawn(async move {
-            converse(stream, source, bounds, handler, stopped).await;
+            conversation.await;
             drop((place, entry));
         });
     }

@@ -1,7 +1,7 @@
 //! HTTP, Ub: the bootstrapping server's door.
 //!
 //! Takes:   GETs over plain HTTP/1.1, as TS 24.109 has it: Digest-AKA proves both ends, and nothing secret travels.
-//! Gives:   what [`Bsf::answer`] says; `UbOutcome` to whoever counts.
+//! Gives:   what [`Bsf::step`] says, once the home was asked if it says so; `UbOutcome` to whoever counts.
 //! Keeps:   connections, within the bounds of [`super::Bounds`].
 //! Refuses: a body, by the machine's word; it is not read.
 //! Sources: TS 24.109 clause 4; RFC 9112.
@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,9 +21,16 @@ use tokio::net::TcpListener;
 
 use super::{Answer, Bounds};
 use crate::clock;
-use crate::keys::bootstrap::{Bsf, Fresh, UbAnswer, UbOutcome, UbRequest};
+use crate::keys::bootstrap::{
+    Bsf, Fresh, HomeAnswer, HomeQuestion, UbAnswer, UbOutcome, UbRequest, UbStep,
+};
 
-/// Serves Ub on `listener` until `shutdown` ends. `count` is told how each request ended.
+/// How the home of subscribers is asked (Zh).
+pub type AskHome =
+    dyn Fn(HomeQuestion) -> Pin<Box<dyn Future<Output = HomeAnswer> + Send>> + Send + Sync;
+
+/// Serves Ub on `listener` until `shutdown` ends; `home` has the subscribers, if they are another's. `count` is told
+/// how each request ended.
 ///
 /// # Errors
 ///
@@ -30,19 +38,34 @@ use crate::keys::bootstrap::{Bsf, Fresh, UbAnswer, UbOutcome, UbRequest};
 pub async fn serve(
     listener: TcpListener,
     bsf: Arc<Bsf>,
+    home: Option<Arc<AskHome>>,
     bounds: Bounds,
     count: impl Fn(UbOutcome) + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let handler = move |request: Request<Incoming>, source: SocketAddr| {
-        let answer = answer(&bsf, &request, source);
-        count(answer.outcome);
-        std::future::ready(response(answer))
+        let fresh = Fresh { rand: clock::random(), opaque: clock::random() };
+        let step = step(&bsf, &request, source, &fresh);
+        let (bsf, home, count) = (Arc::clone(&bsf), home.clone(), count.clone());
+        async move {
+            let answer = match step {
+                UbStep::Answer(answer) => answer,
+                UbStep::Ask(question) => {
+                    let told = match home {
+                        Some(home) => home(question.clone()).await,
+                        None => HomeAnswer::Unavailable,
+                    };
+                    bsf.homed(question, told, &fresh, clock::now())
+                }
+            };
+            count(answer.outcome);
+            response(answer)
+        }
     };
     super::serve(listener, bounds, handler, shutdown).await
 }
 
-fn answer(bsf: &Bsf, request: &Request<Incoming>, source: SocketAddr) -> UbAnswer {
+fn step(bsf: &Bsf, request: &Request<Incoming>, source: SocketAddr, fresh: &Fresh) -> UbStep {
     let headers = request.headers();
     let authorization: Vec<&[u8]> =
         headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
@@ -55,8 +78,7 @@ fn answer(bsf: &Bsf, request: &Request<Incoming>, source: SocketAddr) -> UbAnswe
         has_body: !request.body().is_end_stream(),
         source: source.ip(),
     };
-    let fresh = Fresh { rand: clock::random(), opaque: clock::random() };
-    bsf.answer(&request, &fresh, clock::now())
+    bsf.step(&request, fresh, clock::now())
 }
 
 fn response(answer: UbAnswer) -> Answer {
@@ -138,6 +160,7 @@ mod tests {
         let task = tokio::spawn(serve(
             listener,
             server,
+            None,
             bounds,
             move |outcome| counted.lock().unwrap().push(outcome),
             async {

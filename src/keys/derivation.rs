@@ -4,7 +4,8 @@
 //! Gives:   [`KsNaf`], a TMPI, a B-TID and the way back from a B-TID to its challenge.
 //! Keeps:   nothing.
 //! Refuses: a parameter over 65 535 octets, the most that its length field can state.
-//! Sources: TS 33.220 annex B.2 (KDF), B.3 (NAF keys), B.4 (TMPI), clause 4.5.2 (B-TID); RFC 4648 section 4.
+//! Sources: TS 33.220 annex B.2 (KDF), B.3 (NAF keys), B.4 (TMPI), clause 4.5.2 (B-TID); RFC 4648 section 4;
+//!          RFC 5869.
 
 use std::fmt;
 
@@ -128,6 +129,35 @@ pub fn derive_tmpi(ks: &Ks, rand: &Rand, impi: &Impi, bsf: &str) -> Result<Impi,
     Impi::new(&name).ok_or(DeriveError::NameUnfit)
 }
 
+/// HKDF with SHA-256, for a key of at most 32 octets: extract with `salt`, one block of expand with `info`. For derivations
+/// of our own, since function codes belong to others.
+///
+/// # Errors
+///
+/// [`DeriveError::KeyUnfit`] never: HMAC takes every length.
+///
+/// Source: RFC 5869 sections 2.2 and 2.3.
+pub fn hkdf<const N: usize>(
+    salt: &[u8],
+    key: &[u8],
+    info: &[u8],
+) -> Result<Zeroizing<[u8; N]>, DeriveError> {
+    const { assert!(N <= 32, "one block") };
+    let hmac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).map_err(|_| DeriveError::KeyUnfit);
+    let mut extract = hmac(salt)?;
+    extract.update(key);
+    let mut secret = extract.finalize().into_bytes();
+    let mut expand = hmac(&secret)?;
+    secret.as_mut_slice().zeroize();
+    expand.update(info);
+    expand.update(&[1]);
+    let mut block = expand.finalize().into_bytes();
+    let mut derived = Zeroizing::new([0; N]);
+    derived.iter_mut().zip(&block).for_each(|(place, octet)| *place = *octet);
+    block.as_mut_slice().zeroize();
+    Ok(derived)
+}
+
 /// Whether a username has the form of a TMPI.
 pub fn is_tmpi(username: &str) -> bool {
     username.rsplit_once('@').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case(TMPI_DOMAIN))
@@ -171,6 +201,27 @@ mod tests {
         let long = vec![0; 65_536];
         assert_eq!(kdf_input(1, &[&long]), Err(DeriveError::ParamTooLong));
         assert!(kdf_input(1, &[&long[1..]]).is_ok());
+    }
+
+    /// RFC 5869 appendices A.1 and A.3, the first block.
+    #[test]
+    fn hkdf_as_published() {
+        let salt = [0_u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        let info = [0xF0_u8, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9];
+        for (salt, info, first) in [
+            (
+                &salt[..],
+                &info[..],
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf",
+            ),
+            (b"", b"", "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"),
+        ] {
+            let key: [u8; 32] = *hkdf(salt, &[0x0B; 22], info).expect("any length");
+            let hex = key.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+            assert_eq!(hex, first);
+            let short: [u8; 16] = *hkdf(salt, &[0x0B; 22], info).expect("any length");
+            assert_eq!(short, key[..16]);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Keys: where they come from, and the types that keep them from being printed.
 //!
 //! Takes:   subscriber keys, random challenges, names.
-//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seams [`KeySource`] and [`VectorSource`].
+//! Gives:   [`Ks`], [`KsNaf`] and what a NAF learns with it ([`NafKey`]); the seams [`KeySource`], [`KeyServer`] and
+//!          [`VectorSource`].
 //! Keeps:   see `naf` (cache) and `bootstrap` (sessions).
 //! Refuses: see each file.
 //! Sources: TS 33.220 clauses 4.4, 4.5 and annex B.
@@ -9,9 +10,15 @@
 pub mod bootstrap;
 pub mod calendar;
 pub mod derivation;
+#[cfg(feature = "diameter")]
+pub mod diameter;
 pub mod milenage;
 pub mod naf;
+#[cfg(feature = "http")]
+pub mod nbsp;
 pub mod psk;
+pub mod push;
+pub mod servers;
 pub mod sqn;
 pub mod subscribers;
 pub mod tuak;
@@ -19,6 +26,7 @@ pub mod usim;
 pub mod vector;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -90,6 +98,10 @@ impl UaId {
     pub const TMPI: Self = Self([1, 0, 0, 1, 0]);
     /// 3GPP: TLS 1.3 with a shared key, TS 33.222 clause 5.4.0.2.
     pub const SHARED_KEY_TLS13: Self = Self([1, 0, 0, 0, 7]);
+    /// 3GPP: Generic Push Layer, TS 33.224.
+    pub const PUSH_LAYER: Self = Self([1, 0, 0, 0, 5]);
+    /// Private: what protects the push info of profile P1. No NAF's.
+    pub const PUSH_INFO_P1: Self = Self([0xFF, 0, 0, 0, 1]);
 
     /// 3GPP: TLS up to 1.2 with that cipher suite, with a shared key or with Digest inside.
     pub const fn tls(suite: u16) -> Self {
@@ -109,6 +121,13 @@ impl NafId {
     pub fn new(fqdn: &str, ua: UaId) -> Self {
         let fqdn = fqdn.strip_suffix('.').unwrap_or(fqdn).to_ascii_lowercase();
         Self { fqdn: fqdn.into(), ua }
+    }
+
+    /// From [`Self::octets`]; `None` if what precedes the identifier is no name in small letters.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let (fqdn, ua) = octets.split_last_chunk::<5>()?;
+        let naf = Self::new(std::str::from_utf8(fqdn).ok()?, UaId(*ua));
+        (!fqdn.is_empty() && naf.fqdn.as_bytes() == fqdn).then_some(naf)
     }
 
     /// The name that the UE dialled.
@@ -175,6 +194,25 @@ pub enum KeyAnswer {
 pub trait KeySource: Send + Sync {
     /// The key for `btid` and `naf`, or that it has to be asked for.
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer;
+}
+
+/// Whom the shell asks for NAF keys that no [`KeySource`] knows, however long it takes; never asked by a stage.
+///
+/// An implementation that errs lets an attacker in as the subscriber whose key it gives out; so must it be sure who
+/// answers, and that nobody else can read the answer.
+pub trait KeyServer: Send + Sync {
+    /// The key for `btid` and `naf`; [`KeyAnswer::Unavailable`] if nobody could say. Never [`KeyAnswer::Ask`].
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a>;
+}
+
+/// An answer that is under way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = KeyAnswer> + Send + 'a>>;
+
+/// What is known without waiting can be asked for, too.
+impl<T: KeySource> KeyServer for T {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(std::future::ready(self.naf_key(btid, naf, now)))
+    }
 }
 
 /// A vector for one challenge, and whom it is for.

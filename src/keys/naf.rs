@@ -15,9 +15,10 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::{KeyAnswer, KeySource, NafId, NafKey};
+use super::{Asking, KeyAnswer, KeyServer, KeySource, NafId, NafKey};
+use crate::authentication::principal_of;
 use crate::hashing::{Seeded, seeded};
-use crate::identity::Btid;
+use crate::identity::{Btid, Principal};
 use crate::instant::{Instant, Now};
 
 /// How long a no is remembered.
@@ -132,6 +133,17 @@ impl NafCache {
         held.len()
     }
 
+    /// The B-TIDs whose keys prove somebody of whom `is` holds. Looks at every key.
+    pub fn btids_of(&self, is: impl Fn(&Principal) -> bool) -> Vec<Btid> {
+        let proves = |btid: &Btid, entry: &Entry| match entry {
+            Entry::Key { key, .. } => is(&principal_of(btid, key)),
+            Entry::No { .. } => false,
+        };
+        let has = |btid: &Btid, all: &OfBtid| all.iter().any(|(_, entry)| proves(btid, entry));
+        let found = self.table.iter().filter(|of| has(of.key(), of.value()));
+        found.map(|of| of.key().clone()).collect()
+    }
+
     /// Drops what is over.
     pub fn sweep(&self, now: Now) {
         self.drop_ended(&mut self.order(), now);
@@ -231,7 +243,7 @@ impl fmt::Debug for NafCache {
 #[derive(Clone)]
 pub struct Shortened {
     /// Who has the keys.
-    pub source: Arc<dyn KeySource>,
+    pub source: Arc<dyn KeyServer>,
     /// How long a key lives, from the bootstrapping run on.
     pub lifetime: Duration,
 }
@@ -242,9 +254,14 @@ impl fmt::Debug for Shortened {
     }
 }
 
-impl KeySource for Shortened {
-    fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
-        let answer = self.source.naf_key(btid, naf, now);
+impl KeyServer for Shortened {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(async move { self.shorten(self.source.ask(btid, naf, now).await, now) })
+    }
+}
+
+impl Shortened {
+    fn shorten(&self, answer: KeyAnswer, now: Now) -> KeyAnswer {
         let KeyAnswer::Known(key) = &answer else { return answer };
         let ends = key.created + self.lifetime;
         if ends >= key.expires {
@@ -318,7 +335,8 @@ mod tests {
         ] {
             let lifetime = Duration::from_secs(lifetime);
             let source = Shortened { source: Arc::new(Source), lifetime };
-            let found = match source.naf_key(&name("x"), &naf(UaId::SIP_DIGEST), at(now)) {
+            let answer = Source.naf_key(&name("x"), &naf(UaId::SIP_DIGEST), at(now));
+            let found = match source.shorten(answer, at(now)) {
                 KeyAnswer::Known(key) => Some(key.expires.as_unix()),
                 KeyAnswer::Unknown => None,
                 other => panic!("{other:?}"),
@@ -369,6 +387,20 @@ mod tests {
             assert!(matches!(answer, KeyAnswer::Unknown), "{stranger}");
         }
         assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn keys_are_found_by_whom_they_prove() {
+        let cache = cache(3, 2);
+        for btid in ["a", "b"] {
+            cache.insert(&name(btid), &naf(UaId::SIP_DIGEST), key(50), at(0));
+        }
+        cache.insert(&name("c"), &naf(UaId::SIP_DIGEST), KeyAnswer::Unknown, at(0));
+        // They have no other names.
+        let is = |principal: &Principal| *principal.name == *name("a").as_str();
+        assert_eq!(cache.btids_of(is), [name("a")]);
+        assert_eq!(cache.btids_of(|_| true).len(), 2);
+        assert!(cache.btids_of(|_| false).is_empty());
     }
 
     #[test]

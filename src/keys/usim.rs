@@ -40,6 +40,11 @@ impl Usim {
         Self { card, ..self }
     }
 
+    /// Of which kind it is.
+    pub fn card(&self) -> Card {
+        self.card
+    }
+
     /// What has to be written down after each challenge, lest an old one be taken again.
     pub fn window(&self) -> &SqnWindow {
         &self.window

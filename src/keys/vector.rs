@@ -87,6 +87,11 @@ pub struct Vector {
 }
 
 impl SessionKey {
+    /// Takes the octets; the caller's copy is not zeroed.
+    pub fn new(octets: [u8; 16]) -> Self {
+        Self(octets)
+    }
+
     /// The octets.
     pub fn expose(&self) -> &[u8; 16] {
         &self.0
@@ -94,6 +99,11 @@ impl SessionKey {
 }
 
 impl Res {
+    /// Takes the octets of another's vector; `None` unless there are 4 to 16.
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        (4..=16).contains(&octets.len()).then(|| Self(octets.to_vec()))
+    }
+
     /// The octets.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -11,7 +11,7 @@
 //!          time writes, so that a command changes what a server reads; [`Embedded::serve`] is for one alone.
 //! Refuses: a file that others may read, a key that does not open it, a record that was altered or moved. A file put
 //!          back as it was yesterday is not told from today's: that takes a counter which no file can be.
-//! Sources: SEC_CF 1.1 SEC-001; V-72, V-148, V-150.
+//! Sources: SEC_CF 1.1 SEC-001; V-148.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

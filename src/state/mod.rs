@@ -5,7 +5,7 @@
 //! Keeps:   see `memory` and `embedded`; for any store, as many records as [`Table::most`] says, keys of at most
 //!          [`KEY_MAX`] octets, values of at most [`VALUE_MAX`].
 //! Refuses: what passes those bounds; to guess: an answer that is not known is a [`Fault`], never a default.
-//! Sources: SEC_CF 1.1 SEC-001; rule 21; TS 33.102 annex C.1 (sequence numbers); RFC 7616 section 3.4 (nc); V-72, V-148.
+//! Sources: SEC_CF 1.1 SEC-001; rule 21; TS 33.102 annex C.1 (sequence numbers); RFC 7616 section 3.4 (nc); V-148.
 
 #[cfg(feature = "edge")]
 pub mod embedded;

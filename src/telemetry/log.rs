@@ -3,7 +3,7 @@
 //! Takes:   a filter, and whether lines are JSON.
 //! Gives:   every event as one line on the standard error, and a handle by which the filter is changed.
 //! Keeps:   nothing.
-//! Refuses: control characters: what stands in an event can neither begin a line nor move a cursor. A log that
+//! Refuses: a filter that leaves out the audit; control characters: what stands in an event can neither begin a line nor move a cursor. A log that
 //!          cannot be written stops nothing (V-72).
 //! Sources: V-11, V-49, V-72.
 
@@ -20,7 +20,7 @@ pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
 impl LogHandle {
     /// Puts another filter in force; false if it is none, or nothing logs any more.
     pub fn set(&self, filter: &str) -> bool {
-        EnvFilter::try_new(filter).is_ok_and(|filter| self.0.reload(filter).is_ok())
+        EnvFilter::try_new(audited(filter)).is_ok_and(|filter| self.0.reload(filter).is_ok())
     }
 }
 
@@ -32,6 +32,13 @@ impl LogHandle {
 pub fn check(filter: &str) -> Result<(), String> {
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
+
+/// A filter that leaves out no line of the audit.
+fn audited(filter: &str) -> String {
+    if filter.is_empty() { AUDIT.into() } else { format!("{filter},{AUDIT}") }
+}
+
+const AUDIT: &str = "audit=info";
 
 /// Sends events to the standard error from now on.
 ///
@@ -51,7 +58,7 @@ where
     W: Write,
     F: Fn() -> W + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let filter = EnvFilter::try_new(audited(filter)).map_err(|error| error.to_string())?;
     let (filter, handle) = reload::Layer::new(filter);
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
@@ -164,6 +171,18 @@ mod tests {
         assert!(!text.contains("first") && text.contains("second"), "{text}");
         assert!(check("sipward=debug,info").is_ok());
         assert!(check("a=b=c").is_err());
+    }
+
+    #[test]
+    fn no_filter_leaves_out_the_audit() {
+        let text = logged(false, |handle| {
+            for filter in ["off", "error", "", "sipward=warn,audit=off"] {
+                assert!(handle.set(filter), "{filter}");
+                tracing::info!(target: "audit", filter, "kept");
+                tracing::info!("not {filter}");
+            }
+        });
+        assert_eq!((text.matches("kept").count(), text.contains("not")), (4, false), "{text}");
     }
 
     #[test]

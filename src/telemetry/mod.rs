@@ -114,6 +114,8 @@ type Ask = dyn Fn() -> u64 + Send + Sync;
 
 enum Reading {
     Gauge(Gauge),
+    /// Asked for in parts per thousand.
+    Ratio(Gauge),
     Counter(Counter),
 }
 
@@ -207,6 +209,19 @@ impl Metrics {
         self.ask(Reading::Gauge(gauge), Box::new(ask));
     }
 
+    /// A part of a whole, from 0 to 1, asked for in thousandths when the page is printed.
+    pub fn ratio(
+        &self,
+        name: &'static str,
+        about: &'static str,
+        ask: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        use metrics::Recorder as _;
+        self.recorder.describe_gauge(name.into(), None, about.into());
+        let gauge = self.recorder.register_gauge(&key(name, &[]), &METADATA);
+        self.ask(Reading::Ratio(gauge), Box::new(ask));
+    }
+
     /// Numbers that go up and down, whose labels come and go: all are asked for when the page is printed. A label that
     /// is gone then is not on it.
     pub fn gauges(
@@ -241,6 +256,8 @@ impl Metrics {
             match reading {
                 #[allow(clippy::cast_precision_loss, reason = "counts of things in memory")]
                 Reading::Gauge(gauge) => gauge.set(ask() as f64),
+                #[allow(clippy::cast_precision_loss, reason = "thousandths")]
+                Reading::Ratio(gauge) => gauge.set(ask() as f64 / 1000.0),
                 Reading::Counter(counter) => counter.absolute(ask()),
             }
         }
@@ -546,6 +563,8 @@ mod tests {
             asked.load(Ordering::Relaxed)
         });
         metrics.count("sipward_accepted_total", "Accepted.", &[], || 7);
+        metrics.ratio("sipward_full_ratio", "Full.", || 125);
+        assert!(metrics.render().contains("sipward_full_ratio 0.125\n"), "{}", metrics.render());
         assert!(metrics.render().contains("sipward_flows{transport=\"tls\"} 3\n"));
         flows.store(1, Ordering::Relaxed);
         let page = metrics.render();

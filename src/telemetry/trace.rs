@@ -2,7 +2,8 @@
 //!
 //! Takes:   a request with its arrival, then the [`Decision`].
 //! Gives:   the span `request` at level debug, with `sip.method`, `sip.call_id` and `flow.id`, and once they are
-//!          known `auth.scheme`, `assoc.id`, `assoc.rule` and `enabler.name`.
+//!          known `auth.scheme`, `enabler.name` and `assoc.rule`; inside a dialog `assoc.id`, `assoc.state`, `assoc.level`,
+//!          `assoc.class` and `assoc.generation`, as it stood before.
 //! Keeps:   nothing. While nobody listens at that level a span is one load: no field is read.
 //! Refuses: nothing. Call-IDs and addresses appear as [`Redacted`] alone; a request that waits for a lookup ends
 //!          its span with that.
@@ -32,6 +33,10 @@ pub fn request(arrival: &Arrival, message: &Message) -> Span {
         auth.scheme = Empty,
         assoc.id = Empty,
         assoc.rule = Empty,
+        assoc.state = Empty,
+        assoc.level = Empty,
+        assoc.class = Empty,
+        assoc.generation = Empty,
         enabler.name = Empty,
     )
 }
@@ -46,7 +51,13 @@ pub fn decided(decision: &Decision) {
         span.record("auth.scheme", decision.evidence.as_str());
     }
     if let Some(dialog) = decision.dialog {
-        span.record("assoc.id", dialog);
+        span.record("assoc.id", dialog.id);
+        span.record("assoc.state", dialog.state.as_str());
+        span.record("assoc.level", dialog.level);
+        span.record("assoc.generation", dialog.generation);
+        if let Some(class) = decision.class {
+            span.record("assoc.class", class.as_str());
+        }
     }
     if decision.rule != 0 {
         span.record("assoc.rule", decision.rule);
@@ -167,6 +178,10 @@ Content-Length: 0
             ("auth.scheme", "secure-flow"),
             ("assoc.id", "1000000000"),
             ("assoc.rule", "1"),
+            ("assoc.state", "bound"),
+            ("assoc.level", "2"),
+            ("assoc.class", "sip"),
+            ("assoc.generation", "0"),
             ("enabler.name", "sip"),
         ] {
             assert_eq!(seen.get(field).map(String::as_str), Some(value), "{field}: {seen:?}");

@@ -26,18 +26,18 @@ use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Naf, Nonces, Offer, digest::Hash, nonce,
 };
-use crate::enabler::Enablers;
 use crate::enabler::own::{Line, Own};
+use crate::enabler::{Class, ClassSet, Enablers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
 use crate::forward::{
-    self, Bindings, Connections, Destination, Listener, Proxy, Resolved, Shared, Tokens, asserted,
-    timers::Timings,
+    self, Bindings, Connections, Destination, Listener, Proxy, Pushes, Resolved, Shared, Tokens,
+    asserted, timers::Timings,
 };
 use crate::gate::{Gate, Lookup};
 use crate::identity::{Btid, Impi, Impu, Realm};
 use crate::instant::{Instant, Now, WallTime};
-use crate::journey::{Action, Decision, Journey, Outcome};
+use crate::journey::{Account, Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, KsNaf, NafId, NafKey, UaId};
 use crate::state::Store;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
@@ -101,6 +101,8 @@ pub struct LabSettings {
     pub observe: bool,
     /// Stage 7.
     pub forward: forward::Settings,
+    /// What pushes are wrapped with.
+    pub pushes: Option<Pushes>,
     /// Addresses of the core's servers, in order.
     pub core: Vec<&'static str>,
     /// Where counts of nonces are spent, if nodes share them.
@@ -144,6 +146,7 @@ impl Default for LabSettings {
                     of_listener: HashMap::new(),
                     register_with_401: false,
                     user_agents: HashSet::new(),
+                    bridged: ClassSet::default(),
                 },
                 account_realm: Realm::new("example.net"),
                 naf: Some(Naf::new(EDGE, UaId::SIP_DIGEST, [Arc::from("bsf.example.net")])),
@@ -185,7 +188,10 @@ impl Default for LabSettings {
                 transactions_of_flow_max: 500,
                 mirror_tls_param: true,
                 keep_call_id: false,
+                bridged: ClassSet::default(),
+                hides: false,
             },
+            pushes: None,
             core: vec!["203.0.113.10:5060"],
             counts: None,
         }
@@ -273,6 +279,12 @@ impl LabSettings {
         self
     }
 
+    /// With those classes back to back with the core on every listener.
+    pub fn bridging_classes(mut self, classes: ClassSet) -> Self {
+        (self.forward.bridged, self.authentication.offer.bridged) = (classes, classes);
+        self
+    }
+
     /// With security agreements on every listener for UEs.
     pub fn agreeing(mut self, mode: Mode) -> Self {
         let (tls, digest) = (true, self.authentication.offer.algorithms.contains(&Hash::Md5));
@@ -300,6 +312,11 @@ impl Lab {
         let keys = Arc::new(LabKeys::default());
         let source: Arc<dyn KeySource> = Arc::<LabKeys>::clone(&keys);
         *self = Self::build(settings, keys, source, self.now);
+    }
+
+    /// As [`Lab::restart`], with keys from `source`.
+    pub fn restart_with_source(&mut self, settings: LabSettings, source: Arc<dyn KeySource>) {
+        *self = Self::build(settings, Arc::new(LabKeys::default()), source, self.now);
     }
 
     /// An edge whose keys come from `source`, in place of the laboratory's own: for benches of the real one.
@@ -333,8 +350,9 @@ impl Lab {
         }
         keys.put_location(now);
         let policies = settings.policies();
-        // Numbers of a later process are others.
-        let first = now.mono.as_micros();
+        // Numbers of a later process are others, and so is its chance.
+        let (first, later) = (now.mono.as_micros(), now.mono.since(start().mono));
+        let later = u64::try_from(later.as_micros()).unwrap_or(u64::MAX);
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
         let counts = settings.counts;
         let nonces = if counts.is_some() { nonces.shared_under(&[8; 32]) } else { nonces };
@@ -352,15 +370,18 @@ impl Lab {
             tag_key: [4; 16],
         };
         let gone = Arc::new(ClosedOnes::default());
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             Arc::new(gate),
-            Bindings::new(10_000, 1),
+            Bindings::new(10_000, later.saturating_add(1)),
             Tokens::new([5; 32]),
             Arc::new(Core(settings.core)),
             Arc::<ClosedOnes>::clone(&gone) as Arc<dyn Connections>,
             settings.forward,
-        ));
-        let proxy = Proxy::new(Arc::clone(&shared), 0, [6; 32], [7; 16]);
+        );
+        let shared = Arc::new(shared.with_pushes(settings.pushes));
+        let mut seed = [6; 32];
+        seed.iter_mut().zip(later.to_be_bytes()).for_each(|(octet, other)| *octet ^= other);
+        let proxy = Proxy::new(Arc::clone(&shared), 0, seed, [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
         let holds = Vec::new();
@@ -388,6 +409,28 @@ impl Lab {
     pub fn receive_octets(&mut self, from: &Peer, octets: impl Into<Bytes>) -> Vec<Sent> {
         self.journey.datagram(octets.into(), from.arrival(), self.now);
         self.drain()
+    }
+
+    /// What would become of octets from a peer if they came now.
+    pub fn explain(&self, from: &Peer, octets: impl Into<Bytes>) -> Account {
+        self.journey.explain(octets.into(), &from.arrival(), self.now)
+    }
+
+    /// Everything that is held, as text: what an account must not change.
+    pub fn all_held(&self) -> String {
+        let Shared { gate, bindings, .. } = &*self.shared;
+        let parts = [
+            format!("{:?}", gate.admission),
+            format!("{:?}", gate.associations),
+            format!("{bindings:?}"),
+            format!("{:?}", self.journey.proxy()),
+            format!("{:?}", self.shared.resting),
+            self.shared.ongoing.len().to_string(),
+            gate.footprint().to_string(),
+            gate.authentication.footprint().to_string(),
+            gate.enablers.footprint().to_string(),
+        ];
+        parts.join("\n")
     }
 
     /// Lets time pass in steps of its timers, and gives what the edge sent meanwhile.
@@ -453,7 +496,7 @@ impl Lab {
         let request = Message::from_datagram(Bytes::from_static(request)).expect("a message");
         let arrival = Peer::udp("192.0.2.1:5060").arrival();
         let authentication = &self.shared.gate.authentication;
-        let challenge = authentication.challenge(&request, &arrival, false, self.now);
+        let challenge = authentication.challenge(&request, &arrival, Class::Sip, false, self.now);
         let row = challenge.rows.first().expect("a row");
         let nonce = row.value.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next());
         signer.nonce = nonce.expect("a nonce").into();

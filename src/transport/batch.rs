@@ -9,14 +9,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use bytes::Bytes;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use smallvec::SmallVec;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFdReadyGuard;
 
 /// Datagrams of one call.
 pub(super) const BATCH: usize = 64;
@@ -42,18 +41,17 @@ impl Inbox {
     /// Reads what is there, one batch at most, and hands each datagram to `each`; how many there were.
     pub(super) fn read(
         &mut self,
-        socket: &UdpSocket,
+        told: &mut AsyncFdReadyGuard<'_, UdpSocket>,
         mut each: impl FnMut(&[u8], SocketAddr),
     ) -> io::Result<usize> {
         let Self { rooms, headers } = self;
         let mut rooms = rooms.chunks_mut(ROOM);
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
-        let (descriptor, slices) = (socket.as_raw_fd(), slices.iter_mut());
         let mut count = 0_usize;
-        let read = || {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            for datagram in recvmmsg(descriptor, headers, slices, flags, None)? {
+        let read = told.try_io(|socket| {
+            let (descriptor, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+            for datagram in recvmmsg(descriptor, headers, slices.iter_mut(), flags, None)? {
                 count = count.saturating_add(1);
                 let octets = datagram.iovs().next().unwrap_or_default();
                 if let Some(from) = datagram.address.and_then(address) {
@@ -62,11 +60,8 @@ impl Inbox {
             }
             // Less than a batch: there was no more, and what comes next makes the socket ready again.
             if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        };
-        match socket.try_io(Interest::READABLE, read) {
-            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
-            Ok(()) | Err(_) => Ok(count),
-        }
+        });
+        read.unwrap_or(Ok(())).map(|()| count)
     }
 }
 
@@ -123,11 +118,9 @@ impl Outbox {
             batch.clone().map(|(_, octets)| [IoSlice::new(octets)]).collect();
         let to: SmallVec<[Option<SockaddrStorage>; BATCH]> =
             batch.map(|(to, _)| Some(SockaddrStorage::from(*to))).collect();
-        socket.try_io(Interest::WRITABLE, || {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let sent = sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &to, [], flags);
-            sent.map(Iterator::count).map_err(io::Error::from)
-        })
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let sent = sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &to, [], flags);
+        sent.map(Iterator::count).map_err(io::Error::from)
     }
 
     fn forget_first(&mut self) {

@@ -200,6 +200,16 @@ impl Flows {
         self.at(id).map(|pipe| pipe.flow)
     }
 
+    /// An open connection from `remote`, if there is one. Looks at every connection.
+    pub fn find_from(&self, transport: Transport, remote: SocketAddr) -> Option<Flow> {
+        let is = |flow: &Flow| flow.transport == transport && flow.remote == remote;
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let flows = shard.slots.iter().filter_map(|slot| slot.pipe.as_ref());
+            flows.map(|pipe| pipe.flow).find(is)
+        })
+    }
+
     /// Whether `flow` is a connection that is still open.
     pub fn is_open(&self, flow: &Flow) -> bool {
         self.pipe(flow).is_some()

@@ -49,7 +49,7 @@ impl fmt::Display for Ungreeted {
     }
 }
 
-/// Reads a client's hello and answers it.
+/// Reads a client's hello, of which `ahead` came first, and answers it.
 ///
 /// # Errors
 ///
@@ -58,22 +58,24 @@ pub(super) async fn greet<S>(
     tls: &ServerTls,
     shared: &PskServer,
     desk: &KeyDesk,
+    mut ahead: BytesMut,
     mut io: S,
 ) -> Result<Greeting<S>, Ungreeted>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut assembler, mut ahead) = (Assembler::hello(), BytesMut::with_capacity(FIRST_READ));
+    let (mut assembler, mut before) = (Assembler::hello(), 0);
     let hello = loop {
-        let before = ahead.len();
-        let read = io.read_buf(&mut ahead).await.map_err(|why| Ungreeted::Lost(why.kind()))?;
-        if read == 0 {
-            return Err(Ungreeted::Lost(io::ErrorKind::UnexpectedEof));
-        }
         match assembler.push(ahead.get(before..).unwrap_or_default()) {
             Ok(None) => {}
             Ok(Some(body)) => break ClientHello::read(body).ok(),
             Err(_) => break None,
+        }
+        before = ahead.len();
+        ahead.reserve(MORE);
+        let read = io.read_buf(&mut ahead).await.map_err(|why| Ungreeted::Lost(why.kind()))?;
+        if read == 0 {
+            return Err(Ungreeted::Lost(io::ErrorKind::UnexpectedEof));
         }
     };
     let ahead = ahead.freeze();
@@ -88,5 +90,5 @@ where
     Ok(Greeting::Shared(stream, proof, hello.server_name.map(Arc::from)))
 }
 
-/// Room for a usual hello.
-const FIRST_READ: usize = 2048;
+/// Room for the rest of an unusual hello.
+const MORE: usize = 2048;

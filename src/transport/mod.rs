@@ -43,6 +43,8 @@ pub mod psk_tls {
 }
 pub mod resolve;
 #[cfg(feature = "edge")]
+mod socket;
+#[cfg(feature = "edge")]
 mod standing;
 #[cfg(feature = "edge")]
 pub mod stream;
@@ -57,6 +59,8 @@ pub mod tls;
 mod transports;
 #[cfg(feature = "edge")]
 pub mod udp;
+#[cfg(feature = "edge")]
+pub(crate) mod vouched;
 pub mod ws;
 
 #[cfg(feature = "edge")]

@@ -59,6 +59,9 @@ pub struct StreamFacts {
     pub target: Option<Target>,
 }
 
+/// How long a connection outlives a key that has ended: 64 * T1, for what is under way.
+pub const AFTER_KEY: Duration = Duration::from_secs(32);
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Closed {

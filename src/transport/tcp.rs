@@ -10,28 +10,35 @@
 //!          `V-45`, `V-47`, `V-79`, `V-80`.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::flows::{Lease, Seat};
 #[cfg(feature = "openssl")]
 use super::greet::{self, Greeting, Ungreeted};
+use super::held::Held;
 use super::listen::Bound;
+use super::socket::{self, Connection};
+#[cfg(feature = "openssl")]
+use super::stream::AFTER_KEY;
 use super::stream::{Closed, DialError, Stream, StreamFacts};
-use super::tls::{self, Greeted, ServerTls, TlsRefusal, Vouched};
+use super::tls::{self, Greeted, ServerTls, TlsRefusal};
 use super::transports::Shop;
+use super::vouched::Vouched;
 use super::ws::WsServer;
 use super::{Side, Target, Transport};
 use crate::authentication::tls_identity::CertificateNames;
@@ -39,19 +46,18 @@ use crate::clock;
 #[cfg(feature = "openssl")]
 use crate::keys::psk::PskProof;
 
+/// Room for a usual ClientHello.
+const FIRST_READ: usize = 2048;
 /// A pause when no connection can be accepted, so that a lack of descriptors does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// How long a connection outlives a key that has ended: 64 * T1.
-#[cfg(feature = "openssl")]
-const AFTER_KEY: Duration = Duration::from_secs(32);
 /// Silence after which the system asks whether the peer is still there, and how often it asks.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
 
 /// Accepts connections until the task is ended.
-pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Shop>) {
+pub(super) async fn accept(listener: AsyncFd<TcpListener>, bound: Arc<Bound>, shop: Rc<Shop>) {
     let tally = shop.flows.tally();
     // What it accepts is like it.
-    settle(&listener);
+    settle(listener.get_ref());
     // Due before any handshake that begins meanwhile. The runtime wakes itself, by a call of the system, for each timer
     // that becomes the first of all; so none of theirs does.
     let beat = shop.patience.handshake.checked_div(2).unwrap_or_default();
@@ -59,7 +65,7 @@ pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Sh
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
+            accepted = socket::accept(&listener) => accepted,
             () = &mut timer, if beats => {
                 beats = false;
                 continue;
@@ -74,6 +80,8 @@ pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Sh
                     timer.as_mut().reset(clock::deadline(clock::mono() + beat));
                     beats = true;
                 }
+                // One that cannot be watched is dropped too.
+                let Ok(tcp) = Connection::new(tcp) else { continue };
                 spawn_local(welcome(tcp, remote, seat, bound.clone(), shop.clone()));
             }
             Err(_) => {
@@ -85,7 +93,7 @@ pub(super) async fn accept(listener: TcpListener, bound: Arc<Bound>, shop: Rc<Sh
 }
 
 async fn welcome(
-    tcp: TcpStream,
+    mut tcp: Connection,
     remote: SocketAddr,
     seat: Seat,
     bound: Arc<Bound>,
@@ -100,34 +108,45 @@ async fn welcome(
         let greeted = Greeted { names: None, user: None, asked_for: None };
         return enter(tcp, place, greeted, None, &bound, &shop);
     }
-    if !speaks(&tcp, &shop).await {
-        return;
-    }
+    let Some(ahead) = first_octets(&mut tcp, &shop).await else { return };
     // Held until the handshake has ended, well or not.
     let Some(_door) = shop.flows.door(remote.ip()) else { return };
     // On the heap, so that nobody who says nothing has room for it.
-    Box::pin(shake_hands(tcp, place, &bound, &shop)).await;
+    Box::pin(shake_hands(tcp, ahead, place, &bound, &shop)).await;
 }
 
-/// Waits for the first octet, and leaves it there: who says nothing shakes no hands. Whether it came.
-async fn speaks(tcp: &TcpStream, shop: &Shop) -> bool {
-    let Ok(peeked) = timeout(shop.patience.first_octet, tcp.peek(&mut [0])).await else {
+/// Waits for the first octets: who says nothing shakes no hands, and has no room to say it in.
+async fn first_octets(tcp: &mut Connection, shop: &Shop) -> Option<BytesMut> {
+    let read = poll_fn(|context| {
+        let mut room = [0; FIRST_READ];
+        let mut room = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut *tcp).poll_read(context, &mut room))?;
+        Poll::Ready(std::io::Result::Ok(BytesMut::from(room.filled())))
+    });
+    let Ok(read) = timeout(shop.patience.first_octet, read).await else {
         shop.flows.tally().slow.add(1);
-        return false;
+        return None;
     };
-    peeked.is_ok_and(|count| count > 0)
+    read.ok().filter(|octets| !octets.is_empty())
 }
 
 /// Shakes hands on a connection to a listener for TLS or WebSocket, and enters it.
-async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop>) {
+async fn shake_hands(
+    tcp: Connection,
+    ahead: BytesMut,
+    place: Place,
+    bound: &Bound,
+    shop: &Rc<Shop>,
+) {
     if let Some(ws) = &bound.spec.ws {
+        let tcp = Held::open(ahead.freeze(), tcp);
         return open_websocket(tcp, place, ws, bound, shop).await;
     }
     let Some(tls) = &bound.spec.tls else { return };
     #[cfg(feature = "openssl")]
     if let (Some(shared), Some(desk)) = (&bound.spec.psk, &shop.desk) {
         let greeting = async {
-            let greeting = greet::greet(tls, shared, desk, tcp).await;
+            let greeting = greet::greet(tls, shared, desk, ahead, tcp).await;
             greeting.inspect_err(|why| {
                 if let Ungreeted::Certificate(why) = why {
                     shop.flows.tally().refused(why);
@@ -147,6 +166,7 @@ async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop
             None => {}
         };
     }
+    let tcp = Held::open(ahead.freeze(), tcp);
     if let Some((stream, greeted)) = in_time(accept_tls(tls, tcp, shop), shop).await {
         let vouched = Vouched::client(tls, &stream, &greeted);
         enter(Box::new(stream), place, greeted, vouched, bound, shop);
@@ -156,16 +176,16 @@ async fn shake_hands(tcp: TcpStream, place: Place, bound: &Bound, shop: &Rc<Shop
 /// Shakes hands over TLS; what is wrong with a client's certificate is counted by name.
 async fn accept_tls(
     tls: &ServerTls,
-    tcp: TcpStream,
+    tcp: Held<Connection>,
     shop: &Shop,
-) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Greeted), TlsRefusal> {
+) -> Result<(tokio_rustls::server::TlsStream<Held<Connection>>, Greeted), TlsRefusal> {
     let accepted = tls::accept(tls, tcp).await;
     accepted.inspect_err(|why| shop.flows.tally().refused(why))
 }
 
 /// The same where WebSocket is spoken: TLS if it is to be under it, then the opening handshake, both in one time.
 async fn open_websocket(
-    tcp: TcpStream,
+    tcp: Held<Connection>,
     place: Place,
     ws: &WsServer,
     bound: &Bound,

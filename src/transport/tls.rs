@@ -45,6 +45,9 @@ const ALPN: &[u8] = b"sip/2";
 /// The name of what carries the opening handshake of WebSocket (RFC 6455 section 4.1, item 5).
 const ALPN_HTTP: &[u8] = b"http/1.1";
 
+/// The name of HTTP/2 (RFC 9113 section 3.2).
+const ALPN_HTTP2: &[u8] = b"h2";
+
 /// Why TLS cannot be set up as asked. The text is for whoever wrote the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsProblem(String);
@@ -192,7 +195,7 @@ pub struct ServerSpec {
 pub struct ServerTls {
     alpn: &'static [u8],
     config: ArcSwap<ServerConfig>,
-    standing: Standing,
+    pub(super) standing: Standing,
 }
 
 impl ServerTls {
@@ -214,6 +217,24 @@ impl ServerTls {
         Self::with_alpn(spec, ALPN_HTTP)
     }
 
+    /// The same for a door of HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_http2(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::with_alpn(spec, ALPN_HTTP2)
+    }
+
+    /// The same for Diameter, which has no name in that registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_diameter(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::with_alpn(spec, b"")
+    }
+
     fn with_alpn(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Self, TlsProblem> {
         let config = ArcSwap::from(server_config(spec, alpn)?);
         Ok(Self { alpn, config, standing: Standing::of_clients(spec.trust.clone()) })
@@ -229,46 +250,6 @@ impl ServerTls {
         self.config.store(server_config(spec, self.alpn)?);
         self.standing.replace(spec.trust.clone());
         Ok(())
-    }
-}
-
-/// Whom a connection's certificate must satisfy for as long as it stands.
-#[derive(Clone, Debug)]
-pub(super) enum Vouched {
-    /// A client's, at a listener, and whom it proved.
-    Client(Arc<ServerTls>, Chain, Option<Arc<Caller>>),
-    /// A server's, that we dialled.
-    Server(Arc<ClientTls>, Chain),
-}
-
-/// A chain as the handshake brought it, the peer's own certificate first.
-pub(super) type Chain = Arc<[CertificateDer<'static>]>;
-
-impl Vouched {
-    /// A client's, if it showed a certificate.
-    pub(super) fn client<S>(
-        tls: &Arc<ServerTls>,
-        stream: &server::TlsStream<S>,
-        greeted: &Greeted,
-    ) -> Option<Self> {
-        let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Self::Client(Arc::clone(tls), chain.into(), greeted.user.clone()))
-    }
-
-    /// A server's.
-    pub(super) fn server<S>(tls: &Arc<ClientTls>, stream: &client::TlsStream<S>) -> Option<Self> {
-        let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Self::Server(Arc::clone(tls), chain.into()))
-    }
-
-    /// Waits until it is no longer good; gives the reason.
-    pub(super) async fn until_refused(&self) -> TlsRefusal {
-        match self {
-            Self::Client(tls, chain, user) => {
-                tls.standing.until_refused(chain, user.as_deref()).await
-            }
-            Self::Server(tls, chain) => tls.standing.until_refused(chain, None).await,
-        }
     }
 }
 
@@ -301,7 +282,7 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = (!alpn.is_empty()).then(|| alpn.to_vec()).into_iter().collect();
     Ok(Arc::new(config))
 }
 
@@ -335,8 +316,10 @@ impl ResolvesServerCert for BySni {
 
 /// The TLS of what we dial: replaceable while it serves.
 pub struct ClientTls {
+    /// What is asked for in the handshake; nothing, as SIP over TLS never did.
+    alpn: Option<&'static [u8]>,
     config: ArcSwap<ClientConfig>,
-    standing: Standing,
+    pub(super) standing: Standing,
 }
 
 impl ClientTls {
@@ -346,8 +329,25 @@ impl ClientTls {
     ///
     /// A key of another certificate.
     pub fn new(trust: Trust, shows: Option<&Certificate>) -> Result<Self, TlsProblem> {
-        let config = ArcSwap::from(client_config(trust.clone(), shows)?);
-        Ok(Self { config, standing: Standing::of_servers(trust) })
+        Self::with_alpn(trust, shows, None)
+    }
+
+    /// The same for HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientTls::new`].
+    pub fn of_http2(trust: Trust, shows: Option<&Certificate>) -> Result<Self, TlsProblem> {
+        Self::with_alpn(trust, shows, Some(ALPN_HTTP2))
+    }
+
+    fn with_alpn(
+        trust: Trust,
+        shows: Option<&Certificate>,
+        alpn: Option<&'static [u8]>,
+    ) -> Result<Self, TlsProblem> {
+        let config = ArcSwap::from(asking(client_config(trust.clone(), shows)?, alpn));
+        Ok(Self { alpn, config, standing: Standing::of_servers(trust) })
     }
 
     /// Replaces it for handshakes that begin from now on. Established connections to whom it no longer believes end.
@@ -356,7 +356,7 @@ impl ClientTls {
     ///
     /// As [`ClientTls::new`]; the old one stays in force.
     pub fn replace(&self, trust: Trust, shows: Option<&Certificate>) -> Result<(), TlsProblem> {
-        self.config.store(client_config(trust.clone(), shows)?);
+        self.config.store(asking(client_config(trust.clone(), shows)?, self.alpn));
         self.standing.replace(trust);
         Ok(())
     }
@@ -388,6 +388,13 @@ impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientTls(..)")
     }
+}
+
+/// The same, with `alpn` asked for in the handshake.
+fn asking(config: Arc<ClientConfig>, alpn: Option<&[u8]>) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(&config);
+    config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+    Arc::new(config)
 }
 
 /// The configuration of a client that trusts `trust`; the name it checks is the one it dials.

@@ -11,13 +11,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::io::unix::AsyncFd;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant as Clock;
 
@@ -25,6 +25,7 @@ use super::dtls::port::DtlsPort;
 use super::flows::{Flows, SendError};
 use super::key_desk::KeyDesk;
 use super::listen::{Bound, Sockets};
+use super::socket::watch;
 use super::stream::{Patience, Receiver};
 use super::stun::Pace;
 use super::tcp;
@@ -79,7 +80,7 @@ pub struct Transports {
     listeners: Vec<Arc<Bound>>,
     ports: Vec<Rc<Port>>,
     secured: Vec<Rc<DtlsPort>>,
-    doors: RefCell<Vec<(TcpListener, Arc<Bound>)>>,
+    doors: RefCell<Vec<(AsyncFd<TcpListener>, Arc<Bound>)>>,
     accepting: RefCell<Vec<AbortHandle>>,
     dialled: RefCell<HashMap<Peer, Flow>>,
     kit: RefCell<Option<Kit>>,
@@ -108,7 +109,7 @@ impl Transports {
         let mut secured = Vec::new();
         for set in sockets.listeners {
             if let Some(udp) = set.udp {
-                let socket = UdpSocket::from_std(udp)?;
+                let socket = watch(udp)?;
                 match &set.bound.spec.dtls {
                     Some(server) if set.bound.speaks(Transport::Dtls) => {
                         let server = Arc::clone(server);
@@ -118,7 +119,7 @@ impl Transports {
                 }
             }
             if let Some(tcp) = set.tcp {
-                doors.push((TcpListener::from_std(tcp)?, set.bound.clone()));
+                doors.push((watch(tcp)?, set.bound.clone()));
             }
             listeners.push(set.bound);
         }

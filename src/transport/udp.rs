@@ -9,14 +9,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::Notify;
 
 pub use super::batch::{WAITING_MAX, WAITING_OCTETS};
@@ -25,6 +25,7 @@ use super::batch::{BATCH, Inbox, Outbox};
 use super::demux::{self, Kind};
 use super::flows::SendError;
 use super::listen::Bound;
+use super::socket::has_room;
 use super::transports::Shop;
 use super::{Flow, Transport, stun};
 use crate::clock;
@@ -39,7 +40,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// One socket.
 pub(super) struct Port {
-    socket: UdpSocket,
+    socket: AsyncFd<UdpSocket>,
     pub(super) bound: Arc<Bound>,
     outbox: RefCell<Outbox>,
     /// The system took less than there was.
@@ -49,7 +50,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(socket: UdpSocket, bound: Arc<Bound>) -> Self {
+    pub(super) fn new(socket: AsyncFd<UdpSocket>, bound: Arc<Bound>) -> Self {
         Self {
             socket,
             bound,
@@ -87,7 +88,7 @@ impl Port {
     /// Writes what waits, as far as the system takes it; `failed` is told of each flow on which nothing goes.
     pub(super) fn flush(&self, shop: &Shop, mut failed: impl FnMut(Flow)) {
         let mut outbox = self.outbox.borrow_mut();
-        outbox.flush(&self.socket, |to| {
+        outbox.flush(self.socket.get_ref(), |to| {
             shop.flows.tally().unsent.add(1);
             failed(self.flow(to));
         });
@@ -107,14 +108,14 @@ impl Port {
         let mut held_up = false;
         loop {
             tokio::select! {
-                ready = self.socket.readable() => {
-                    let read = ready.and_then(|()| self.receive(&shop, &mut inbox));
+                told = self.socket.readable() => {
+                    let read = told.and_then(|told| self.receive(&shop, &mut inbox, told));
                     if read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock) {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
                     tokio::task::yield_now().await;
                 }
-                _ = self.socket.writable(), if held_up => {
+                () = has_room(&self.socket), if held_up => {
                     held_up = false;
                     shop.receiver.turn();
                 }
@@ -124,8 +125,13 @@ impl Port {
     }
 
     /// Reads one batch.
-    fn receive(&self, shop: &Shop, inbox: &mut Inbox) -> io::Result<()> {
-        let read = inbox.read(&self.socket, |octets, from| {
+    fn receive(
+        &self,
+        shop: &Shop,
+        inbox: &mut Inbox,
+        mut told: AsyncFdReadyGuard<'_, UdpSocket>,
+    ) -> io::Result<()> {
+        let read = inbox.read(&mut told, |octets, from| {
             let handled = catch_unwind(AssertUnwindSafe(|| self.handle(shop, octets, from)));
             if handled.is_err() {
                 shop.flows.tally().panicked.add(1);

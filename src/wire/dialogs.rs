@@ -92,6 +92,11 @@ impl<'a> SubscriptionState<'a> {
         self.params.get("expires").and_then(seconds)
     }
 
+    /// The same as it stands there.
+    pub fn expires_as_written(&self) -> Option<&'a [u8]> {
+        self.params.get("expires")
+    }
+
     /// Why it ended; empty if nothing is said.
     pub fn reason(&self) -> &'a [u8] {
         self.params.get("reason").unwrap_or_default()

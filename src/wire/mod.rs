@@ -13,6 +13,7 @@ pub mod check;
 pub mod device;
 pub mod dialogs;
 pub mod edit;
+pub mod entity;
 pub mod features;
 pub mod frame;
 pub mod headers;

@@ -19,7 +19,7 @@ const WRITER: &str = "SIPWARD_KILLED_WRITER";
 const NAME: &str = "crash::nothing_acknowledged_is_lost_however_often_the_writer_is_killed";
 const IMPI: &str = "ue1@example.net";
 
-/// V-150: SIGKILL in the midst of writes, 200 times.
+/// SIGKILL in the midst of writes, 200 times.
 #[test]
 fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
     if let Some(path) = std::env::var_os(WRITER) {

@@ -42,7 +42,6 @@ impl Program {
         write("edge.pem", &pem(&own));
         write("edge.key", &key.serialize_pem());
         write("ca.pem", &authority.pem());
-        write("accounts.toml", "[[account]]\nusername = \"somebody\"\npassword = \"else\"\n");
         // An address of its own, so that nobody takes the port meanwhile.
         let metrics = TcpListener::bind("127.0.0.48:0").unwrap().local_addr().unwrap();
         let pair = "certificate = \"edge.pem\", key = \"edge.key\"";
@@ -73,8 +72,6 @@ tls = {{ ca = "ca.pem", {pair} }}
 [[ue_certificate]]
 san = "device.example.net"
 identities = ["{ALICE}"]
-[authentication]
-accounts = "accounts.toml"
 [telemetry]
 metrics = "{metrics}"
 "#,

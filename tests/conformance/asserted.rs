@@ -228,7 +228,8 @@ fn settings_change_their_rows_alone() {
         assert_eq!(left, if stays { row.as_str() } else { "" }, "{what} {passage:?}: {row}");
     }
     let own = identities();
-    let subject = "x-secret: 1\r\ns: hello\r\nP-MINE-a : 1\r\nContact: <sip:a@b>\r\n";
+    let subject =
+        "x-secret: 1\r\ns: hello\r\nP-MINE-a : 1\r\nContact: <sip:a@b>\r\nMax-Breadth: 9\r\n";
     for passage in [inward, outward] {
         let octets = request(subject).octets().clone();
         let message = Message::from_datagram(octets).expect("well formed");
@@ -248,8 +249,8 @@ fn settings_change_their_rows_alone() {
         assert!(left.first(Name::Subject).is_none() && left.first(Name::Contact).is_some());
         let names = |message: &Message| message.fields().len();
         let asserted_row = usize::from(passage == inward);
-        // Via, From, To, Call-ID, CSeq, Contact, Content-Length; `*` takes every name that is not needed
-        assert_eq!(names(&left), 7 + asserted_row, "{passage:?}");
+        // Via, From, To, Call-ID, CSeq, Contact, Max-Breadth, Content-Length; `*` takes every name that is not needed
+        assert_eq!(names(&left), 8 + asserted_row, "{passage:?}");
     }
 }
 

@@ -214,7 +214,32 @@ fn b2_07_session_timers_cross() {
     assert_eq!(line(last(&sent, false), "Session-Expires: "), "600;refresher=uac");
 }
 
-/// RFC 3891 6.1: a dialog is named as the other side knows it.
+/// RFC 4028 7.4, 10: where neither end knows timers we refresh, without an offer; who is an end of a session that is not
+/// refreshed ends it in time.
+#[test]
+fn b2_07_session_timer_as_a_user_agent() {
+    let mut world = world();
+    let allow = "Allow: INVITE, ACK, BYE, UPDATE\n";
+    let sent = world.ue(&request("INVITE", 1, "", allow, OFFER));
+    let invite = last(&sent, true).clone();
+    let sent = world.core(&answer(&invite, 200, "bob-tag", allow, OFFER));
+    let tag = String::from_utf8_lossy(last(&sent, false).message.to_tag()).into_owned();
+    world.ue(&request("ACK", 1, &tag, "", ""));
+    let sent = world.lab.advance(Duration::from_secs(900));
+    for to_core in [false, true] {
+        let update = last(&sent, to_core);
+        assert_eq!(update.message.method(), Some(Method::Update));
+        assert!(
+            update.message.body().is_empty()
+                && line(update, "Session-Expires: ") == "1800;refresher=uac"
+        );
+    }
+    let sent = world.lab.advance(Duration::from_secs(33));
+    let byes = sent.iter().filter(|sent| sent.message.method() == Some(Method::Bye));
+    assert!(byes.map(|bye| bye.to).collect::<std::collections::HashSet<_>>().len() == 2);
+}
+
+/// RFC 3891 6.1, RFC 4235 4.1: a dialog is named as the other side knows it.
 #[test]
 fn b2_08_ids_are_translated() {
     let mut world = world();
@@ -226,6 +251,14 @@ fn b2_08_ids_are_translated() {
     let (call, own) = (text(invite.message.call_id()), text(invite.message.from_tag()));
     let there = format!("{call};to-tag=bob-tag;from-tag={own}");
     assert_eq!(line(last(&sent, true), "Replaces: "), there);
+    let told = "Event: dialog\nContent-Type: application/dialog-info+xml\n";
+    let body = format!(
+        "<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\"><dialog id=\"1\" call-id=\"alice-call\" local-tag=\"alice-tag\" remote-tag=\"{tag}\"/></dialog-info>"
+    );
+    let sent = world.ue(&request("PUBLISH", 5, "", told, &body));
+    let body = text(last(&sent, true).message.body());
+    let there = format!("call-id=\"{call}\" local-tag=\"{own}\" remote-tag=\"bob-tag\"");
+    assert!(body.contains(&there), "{body}");
 }
 
 /// RFC 8760 2: nobody's credentials cross, nor anybody's challenge.

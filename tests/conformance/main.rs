@@ -23,6 +23,8 @@ mod rfc5922;
 mod rfc5923;
 mod rfc6026;
 mod rfc6223;
+#[cfg(feature = "diameter")]
+mod rfc6733;
 mod rfc7616;
 mod sip_edge_tr;
 mod sip_edge_tx;
@@ -31,8 +33,13 @@ mod sip_edge_via;
 mod threats_wire;
 mod torture;
 mod torture_edge;
+#[cfg(feature = "diameter")]
+mod ts29109;
+#[cfg(feature = "http")]
+mod ts29309;
 mod ts33220;
 mod ts33220_ub;
+mod ts33223;
 mod ts35206;
 mod ts35231;
 mod vectors;

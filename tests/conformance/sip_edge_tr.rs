@@ -105,6 +105,7 @@ fn tr_07_bounds_hold_to_the_octet() {
     }
 }
 
+/// V-76.
 #[test]
 fn tr_09_the_first_octet_decides() {
     for first in 0..=255_u8 {

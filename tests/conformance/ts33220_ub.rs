@@ -27,16 +27,16 @@ use toml::Table;
 
 use crate::vectors::{file, fixed, octets, rows, text};
 
-const IMPI: &str = "user1_private@home1.net";
+pub(crate) const IMPI: &str = "user1_private@home1.net";
 const BSF: &str = "bsf.home1.net";
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// A server, a card, and the hours between them.
-struct World {
-    bsf: Arc<Bsf>,
+pub(crate) struct World {
+    pub(crate) bsf: Arc<Bsf>,
     plan: UbPlan,
     card: Usim,
-    now: Now,
+    pub(crate) now: Now,
     drawn: u8,
     /// Every answer of the server.
     seen: Vec<UbOutcome>,
@@ -46,7 +46,7 @@ fn milenage(flow: &Table) -> Algorithms {
     Algorithms::Milenage(Milenage::with_opc(&fixed(flow, "k"), &fixed(flow, "opc")))
 }
 
-fn subscriber(last: Sqn) -> Subscriber {
+pub(crate) fn subscriber(last: Sqn) -> Subscriber {
     Subscriber {
         impi: Impi::new(IMPI).expect("a name"),
         algorithms: milenage(&file("gba_flow")),
@@ -71,7 +71,15 @@ fn grant() -> NafGrant {
 }
 
 fn world_of(config: BsfConfig, subscriber: Subscriber) -> World {
-    let bsf = Bsf::new(config, vec![subscriber], vec![grant()], [9; 32]).expect("fit");
+    world_with(config, subscriber, vec![grant()])
+}
+
+pub(crate) fn world_with(
+    config: BsfConfig,
+    subscriber: Subscriber,
+    grants: Vec<NafGrant>,
+) -> World {
+    let bsf = Bsf::new(config, vec![subscriber], grants, [9; 32]).expect("fit");
     World {
         bsf: Arc::new(bsf),
         plan: UbPlan::new(Impi::new(IMPI).expect("a name"), BSF),
@@ -138,11 +146,11 @@ impl World {
         result
     }
 
-    fn run(&mut self, tmpi: Option<Impi>) -> Result<Bootstrapped, UbFailure> {
+    pub(crate) fn run(&mut self, tmpi: Option<Impi>) -> Result<Bootstrapped, UbFailure> {
         self.run_with(tmpi, |_, _| {})
     }
 
-    fn naf_key(&self, btid: &Btid) -> Result<[u8; 32], NafRefusal> {
+    pub(crate) fn naf_key(&self, btid: &Btid) -> Result<[u8; 32], NafRefusal> {
         let naf = NafId::new("sip.naf1.home1.net", UaId::SIP_DIGEST);
         let key = self.bsf.naf_key("edge.home1.net", btid, &naf, self.now)?;
         Ok(*key.key.expose())

@@ -3,6 +3,7 @@
 
 mod code;
 mod promises;
+mod threats;
 mod tree;
 
 use std::process::Command;
@@ -151,6 +152,11 @@ fn every_rule_has_a_fixture_that_earns_it_and_a_neighbour_that_does_not() {
     let texts: Vec<String> = fixtures.map(|file| file.text).collect();
     let refused: Vec<u8> = sipward::refusal::Refusal::RULES.iter().flatten().copied().collect();
     none("rules and fixtures", unearned(&refused, &texts));
+}
+
+#[test]
+fn every_threat_has_a_test() {
+    none("threats and tests", threats::uncarried(&threats::carried(&all_files())));
 }
 
 #[test]

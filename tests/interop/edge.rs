@@ -1,7 +1,8 @@
 //! `sipward serve`, the program itself, with a bootstrapping server in the same process and a core behind it.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -146,6 +147,42 @@ log = "{log}"
             .expect("sipward runs");
         let said = [run.stdout, run.stderr].concat();
         (run.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The page of its counters.
+    pub(crate) fn counters(&self) -> String {
+        let mut page = TcpStream::connect(self.metrics).expect("the page of counters");
+        page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("asked");
+        let mut octets = Vec::new();
+        page.read_to_end(&mut octets).expect("answered");
+        String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    /// Fails unless at least so many requests of that method from UEs were judged by that rule. Who is refused is
+    /// remembered by nobody: a request that SIPp sends again is refused again.
+    #[track_caller]
+    pub(crate) fn assert_ruled(&self, rule: u8, method: &str, times: u64) {
+        let of = format!("rule=\"{rule}\",mode=\"enforced\",method=\"{method}\",side=\"ue\"");
+        self.assert_counted(&format!("sipward_association_rules_total{{{of}}}"), times);
+    }
+
+    /// The same for any counter.
+    #[track_caller]
+    pub(crate) fn assert_counted(&self, counter: &str, times: u64) {
+        let counters = self.counters();
+        let value = |line: &str| line.strip_prefix(counter)?.trim().parse::<u64>().ok();
+        let count = counters.lines().find_map(value).unwrap_or(0);
+        assert!(count >= times, "{counter}: {count}, in\n{counters}\n{}", self.said());
+    }
+
+    /// Waits for a line of its log in which all of `words` stand; fails after ten seconds.
+    #[track_caller]
+    pub(crate) fn await_log(&self, words: &[&str]) {
+        let found = self.peer.await_that(Duration::from_secs(10), |lines| {
+            lines.iter().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+        });
+        assert!(found.is_some(), "no line with {words:?}:\n{}", self.peer.said());
     }
 
     /// Everything it said so far.

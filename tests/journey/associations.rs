@@ -202,6 +202,7 @@ fn forks_are_dialogs_of_their_own_and_the_losers_end() {
     to_core(&lab.receive(&alice, &update));
 }
 
+/// V-107.
 #[test]
 fn early_dialogs_have_a_bound_and_the_call_goes_on() {
     let mut lab = Lab::default();
@@ -335,4 +336,21 @@ fn a_subscription_inside_a_call_ends_and_the_call_goes_on() {
     assert_eq!(late, Outcome::Refused(Refusal::MethodUnfit), "rule 30");
     let sent = lab.receive(&Peer::core(), &from_bob("BYE", 102));
     assert_eq!(sent[0].to, alice.flow().remote);
+}
+
+/// A dialog that ended with a timer still set for what came before is forgotten all the same.
+#[test]
+fn a_dialog_that_ends_while_it_was_suspect_is_forgotten_like_others() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
+    call(&mut lab, &alice, &mut key);
+    lab.close(&alice);
+    lab.advance(Duration::from_secs(10));
+    let again = Peer::tls("192.0.2.10:41000", 2);
+    let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, Some(&mut key), "");
+    let bye = to_core(&lab.receive(&again, &bye)).clone();
+    lab.receive(&Peer::core(), &respond(&bye, 200, "b", ""));
+    lab.advance(Duration::from_secs(100));
+    let associations = &lab.shared.gate.associations;
+    assert_eq!((associations.footprint(), associations.ends(), associations.timers()), (0, 0, 0));
 }

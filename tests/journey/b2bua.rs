@@ -14,19 +14,19 @@ use sipward::testing::{Lab, LabSettings, Peer, Sent};
 use crate::apart::{Apart, End, answer, at_core};
 use crate::scene::{register, request};
 
-const ALICE: &str = "sip:alice-phone@192.0.2.10:40000";
-const ALICE_VIA: &str = "SIP/2.0/TLS alice-host.invalid";
-const BOB: &str = "sip:bob-phone@203.0.113.20:5066";
-const CORE_VIA: &str = "SIP/2.0/UDP 203.0.113.10:5060";
-const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\n";
-const SDP: &str = "Content-Type: application/sdp\n";
+pub(crate) const ALICE: &str = "sip:alice-phone@192.0.2.10:40000";
+pub(crate) const ALICE_VIA: &str = "SIP/2.0/TLS alice-host.invalid";
+pub(crate) const BOB: &str = "sip:bob-phone@203.0.113.20:5066";
+pub(crate) const CORE_VIA: &str = "SIP/2.0/UDP 203.0.113.10:5060";
+pub(crate) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\n";
+pub(crate) const SDP: &str = "Content-Type: application/sdp\n";
 
 /// Alice on TLS, with a key that her handshake proved.
-fn world() -> Apart {
+pub(crate) fn world() -> Apart {
     world_of(LabSettings::default())
 }
 
-fn world_of(settings: LabSettings) -> Apart {
+pub(crate) fn world_of(settings: LabSettings) -> Apart {
     let lab = Lab::new(settings.bridging());
     Apart::new(lab, Peer::tls("192.0.2.10:40000", 1).proved(alice()))
 }
@@ -45,7 +45,7 @@ pub(crate) fn alice() -> Arc<Caller> {
 }
 
 /// A request of alice's outside dialogs.
-fn from_alice(method: &str, number: u32, more: &str, body: &str) -> String {
+pub(crate) fn from_alice(method: &str, number: u32, more: &str, body: &str) -> String {
     format!(
         "{method} sip:bob@example.net SIP/2.0
 Via: {ALICE_VIA};branch=z9hG4bKalice{method}{number}
@@ -63,7 +63,7 @@ Record-Route: <sip:alice-hop.invalid;lr>
 }
 
 /// Alice calls bob, who answers under `tag`: both ends, before any ACK.
-fn call(world: &mut Apart, number: u32, tag: &str) -> (End, End) {
+pub(crate) fn call(world: &mut Apart, number: u32, tag: &str) -> (End, End) {
     let sent = world.by_ue(&from_alice("INVITE", number, SDP, OFFER));
     let invite = at_core(&sent).clone();
     assert!(invite.text().ends_with(OFFER), "octet for octet");
@@ -79,14 +79,14 @@ fn call(world: &mut Apart, number: u32, tag: &str) -> (End, End) {
 }
 
 /// The same, acknowledged.
-fn established(world: &mut Apart, number: u32, tag: &str) -> (End, End) {
+pub(crate) fn established(world: &mut Apart, number: u32, tag: &str) -> (End, End) {
     let (alice, bob) = call(world, number, tag);
     let sent = world.by_ue(&alice.numbered("ACK", alice.cseq, "", ""));
     assert_eq!(at_core(&sent).message.method_octets(), b"ACK");
     (alice, bob)
 }
 
-fn line<'t>(text: &'t str, name: &str) -> &'t str {
+pub(crate) fn line<'t>(text: &'t str, name: &str) -> &'t str {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
 }
 
@@ -197,7 +197,7 @@ fn whoever_asks_without_credentials_is_challenged_as_by_a_user_agent() {
 }
 
 /// The status that went to the core.
-fn status_at_core(sent: &[Sent]) -> Option<u16> {
+pub(crate) fn status_at_core(sent: &[Sent]) -> Option<u16> {
     at_core(sent).message.status()
 }
 

@@ -82,6 +82,7 @@ fn a_shared_key_speaks_for_its_owner_alone() {
 }
 
 /// Rule 14: what began on a shared key does not go on with less.
+/// V-111.
 #[test]
 fn a_call_on_a_shared_key_is_not_ended_by_digest_elsewhere() {
     let mut lab = Lab::default();

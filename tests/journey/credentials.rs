@@ -10,7 +10,7 @@ use sipward::journey::Outcome;
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
 use sipward::testing::lab::{EDGE, UE1_BTID, UE1_PASSWORD, UE2_BTID, UE2_PASSWORD, lab_key};
-use sipward::testing::{Lab, Peer, Signer};
+use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
 use crate::scene::{register, request, respond, status_to, to_core};
 
@@ -76,6 +76,7 @@ Content-Length: 0
     assert_eq!(status_to(&lab.receive(&core, &again), &core), Some(430), "rule 11");
 }
 
+/// V-23.
 #[test]
 fn a_replay_is_stale_and_has_no_effect() {
     let mut lab = Lab::default();
@@ -96,6 +97,7 @@ fn a_replay_is_stale_and_has_no_effect() {
     assert!(late.iter().all(|sent| sent.to == alice.flow().remote), "nothing went to the core");
 }
 
+/// V-24.
 #[test]
 fn a_bad_response_cannot_poison_the_count() {
     let mut lab = Lab::default();
@@ -108,6 +110,7 @@ fn a_bad_response_cannot_poison_the_count() {
     assert_eq!(message(&mut lab, "m3", Some(&mut key)), None, "the next count of the owner passes");
 }
 
+/// V-22.
 #[test]
 fn stale_exactly_when_right_but_old() {
     let mut lab = Lab::default();
@@ -124,6 +127,7 @@ fn stale_exactly_when_right_but_old() {
     assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceUnknown));
 }
 
+/// V-30, V-95.
 #[test]
 fn keys_of_another_naf_or_protocol_do_not_open() {
     let mut lab = Lab::default();
@@ -150,6 +154,7 @@ fn keys_of_another_naf_or_protocol_do_not_open() {
     assert!(lab.asked.is_empty(), "nobody was asked");
 }
 
+/// V-98.
 #[test]
 fn a_bootstrapped_key_is_held_to_its_best_algorithm_even_if_it_was_asked_for_again() {
     let mut lab = Lab::default();
@@ -219,6 +224,7 @@ fn an_old_deadline_does_not_end_a_younger_wait_for_the_same_key() {
     assert_eq!(status_to(&sent, &alice), Some(503), "rule 20");
 }
 
+/// V-31.
 #[test]
 fn a_key_server_that_is_silent_ends_in_503_not_in_a_pass() {
     let mut lab = Lab::default();
@@ -246,7 +252,7 @@ fn a_message_in_anothers_name_is_refused() {
 
 #[test]
 fn in_the_registrars_place_the_edge_proves_itself_too() {
-    let mut settings = sipward::testing::LabSettings::default();
+    let mut settings = LabSettings::default();
     settings.authentication.offer.register_with_401 = true;
     let mut lab = Lab::new(settings);
     let alice = Peer::udp(ALICE);
@@ -267,4 +273,18 @@ fn in_the_registrars_place_the_edge_proves_itself_too() {
         "{info}"
     );
     assert!(info.contains("nextnonce=\""), "the nonce is past half its life: {info}");
+}
+
+/// RFC 3261 section 22.3: a 407 has a challenge; where nothing but the channel proves, there is none to be made.
+#[test]
+fn an_edge_without_digest_asks_nobody_for_it() {
+    let mut settings = LabSettings::default();
+    settings.authentication.offer.realms = Vec::new();
+    let mut lab = Lab::new(settings);
+    let alice = Peer::udp(ALICE);
+    let text = request("MESSAGE", "sip:bob@example.net", "alice", "bare", 1, None);
+    let sent = lab.receive(&alice, &text);
+    assert_eq!(sent.len(), 1, "the core hears nothing");
+    assert_eq!(sent[0].message.status(), Some(403));
+    assert!(!sent[0].text().contains("-Authenticate:"), "{}", sent[0].text());
 }

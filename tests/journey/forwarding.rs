@@ -45,6 +45,7 @@ fn double_record_route_faces_both_ways() {
     assert!(vias[1].ends_with(";received=192.0.2.10;rport=5060"), "VIA-02: {vias:?}");
 }
 
+/// V-65.
 #[test]
 fn received_and_rport_of_the_sender_are_overwritten() {
     let mut lab = Lab::default();
@@ -82,6 +83,7 @@ fn hops_are_counted_and_spent_ones_refused() {
     assert!(to_core(&lab.receive(&alice, &absent)).text().contains("Max-Forwards: 70\r\n"));
 }
 
+/// V-66.
 #[test]
 fn options_for_the_edge_itself_are_answered_here() {
     let mut lab = Lab::default();
@@ -114,6 +116,7 @@ fn a_request_that_comes_round_again_is_482() {
     assert_eq!(lab.last(), Outcome::Refused(Refusal::LoopDetected));
 }
 
+/// V-64.
 #[test]
 fn a_route_that_leads_past_the_core_is_refused() {
     let mut lab = Lab::default();
@@ -303,6 +306,7 @@ fn a_ue_on_tcp_is_reached_on_its_own_connection() {
     assert!(lines(&seen, "Path: ")[0].ends_with("@edge.example.net:5060;lr;ob>"), "RG-03: {seen}");
 }
 
+/// V-68.
 #[test]
 fn a_flood_without_credentials_makes_no_transaction_and_is_bounded() {
     let mut lab = Lab::new(LabSettings::default());
@@ -339,6 +343,7 @@ fn asked(
     (asked, status_to(&sent, &alice))
 }
 
+/// V-135.
 #[test]
 fn a_server_that_asks_for_a_pause_gets_it_unless_it_is_the_only_one() {
     const FIRST: &str = "203.0.113.10:5060";

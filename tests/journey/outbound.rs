@@ -347,3 +347,16 @@ fn the_token_of_another_flow_opens_no_way_from_ue_to_ue() {
         "whose flow is gone: as if absent"
     );
 }
+
+/// RFC 5626 section 11.5: a 430 is for the registrar's proxy. From a core that passes it on it goes no further.
+#[test]
+fn no_phone_is_told_430() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp("192.0.2.10:5060"), lab.ue1());
+    let invite = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+    let invite = to_core(&lab.receive(&alice, &invite)).clone();
+    let sent = lab.receive(&Peer::core(), &respond(&invite, 430, "b", ""));
+    assert_eq!(status_to(&sent, &alice), Some(480), "rule 11: never towards a UE");
+    lab.advance(Duration::from_secs(40));
+    assert_eq!(lab.shared.gate.associations.footprint(), 0);
+}

@@ -81,6 +81,10 @@ fn v_92_over_capacity_strangers_go_first_then_new_dialogs_and_calls_stay() {
     assert_eq!(lags(&mut lab, 150, 4), Load::High);
     assert!(lab.receive(&stranger, &bare("s2")).is_empty(), "V-92: what proves nothing goes first");
     assert_eq!(lab.last(), Outcome::Dropped(Refusal::Overloaded));
+    let stream = Peer::tcp("192.0.2.66:40000", 7);
+    let told = lab.receive(&stream, &bare("s5").replace("SIP/2.0/UDP", "SIP/2.0/TCP"));
+    assert_eq!(status_to(&told, &stream), Some(503), "nobody sends it again on a stream");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NoTime));
     let invite = request("INVITE", "sip:bob@example.net", "alice", "c2", 1, Some(&mut key));
     to_core(&lab.receive(&alice, &invite));
 

@@ -56,6 +56,7 @@ fn same_over_udp() {
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded), "rule 31");
 }
 
+/// V-60, V-110: who knows the ids of a call has nothing.
 #[test]
 fn stranger_with_valid_account_sends_bye_with_right_call_id_and_tags() {
     let mut lab = Lab::default();
@@ -103,6 +104,7 @@ fn same_stranger_on_his_own_mtls_flow_no_credentials() {
     to_core(&lab.receive(&alice, &bye(2, Some(&mut key))));
 }
 
+/// V-113.
 #[test]
 fn spoofed_source_no_credentials_1000_byes() {
     let mut lab = Lab::default();
@@ -119,6 +121,7 @@ fn spoofed_source_no_credentials_1000_byes() {
     assert_eq!(before, format!("{:?}", lab.shared.gate.associations.snapshot()));
 }
 
+/// V-63.
 #[test]
 fn forged_200_to_invite_from_another_port() {
     let mut lab = Lab::default();
@@ -136,6 +139,7 @@ fn forged_200_to_invite_from_another_port() {
     assert_eq!(status_to(&back, &alice), Some(200));
 }
 
+/// V-61.
 #[test]
 fn cancel_from_another_flow_with_the_right_branch_from_the_right_flow() {
     let mut lab = Lab::default();
@@ -172,6 +176,7 @@ fn cancel_from_another_flow_with_the_right_branch_from_the_right_flow() {
     assert!(lab.shared.gate.associations.snapshot().iter().all(|a| a.state.as_str() == "released"));
 }
 
+/// V-71.
 #[test]
 fn three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2xx_and_64_t1() {
     let mut lab = Lab::default();
@@ -209,6 +214,7 @@ fn three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2
     to_core(&lab.receive(&alice, &update));
 }
 
+/// V-108.
 #[test]
 fn notify_before_200_notify_from_a_second_notifier_notify_33_s_later() {
     let mut lab = Lab::default();
@@ -256,6 +262,7 @@ fn route_token_of_call_a_put_into_call_b() {
     to_core(&lab.receive(&alice, &bye));
 }
 
+/// V-112.
 #[test]
 fn ks_naf_expires_in_a_call_ue_makes_a_new_b_tid_another_ue_with_its_own_b_tid_tries() {
     let mut lab = Lab::default();
@@ -449,6 +456,7 @@ fn callee_answers_bye_with_407_for_our_realm() {
     }
 }
 
+/// V-115.
 #[test]
 fn table_full() {
     let mut settings = LabSettings::default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
-use sipward::testing::{Lab, LabSettings, Peer};
+use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
 
 use crate::scene::{call, in_dialog, register, request, respond, route_of, status_to, to_core};
 
@@ -29,17 +29,17 @@ fn both_values_carry_tokens_and_the_route_set_leads_back() {
     assert_eq!(rule(&lab), Some(1));
 }
 
-/// V-106: one call between two UEs of this edge is two dialogs here, and each has tokens of its own.
-#[test]
-fn a_token_of_one_pass_does_not_open_the_other() {
-    let mut lab = Lab::default();
-    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let (bob, mut bobs) = (Peer::udp("192.0.2.20:5060"), lab.ue2());
-    let path = register(&mut lab, &bob, "bob", &mut bobs).text();
+/// Alice calls bob, a UE of this edge too, who answers: the INVITE as it left for the core, and as it left for him.
+fn through_itself(
+    lab: &mut Lab,
+    (alice, key): (&Peer, &mut Signer),
+    (bob, bobs): (&Peer, &mut Signer),
+) -> [Sent; 2] {
+    let path = register(lab, bob, "bob", bobs).text();
     let path =
         path.lines().find_map(|line| line.strip_prefix("Path: ")).expect("a Path").to_owned();
-    let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
-    let first = to_core(&lab.receive(&alice, &text)).clone();
+    let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(key));
+    let first = to_core(&lab.receive(alice, &text)).clone();
     let on = first.text().replace(
         "\r\nVia:",
         &format!("\r\nRoute: {path}\r\nVia: SIP/2.0/UDP 203.0.113.10;branch=z9hG4bKspiral\r\nVia:"),
@@ -51,17 +51,25 @@ fn a_token_of_one_pass_does_not_open_the_other() {
     );
     let sent = lab.receive_octets(&Peer::core(), on);
     let second = sent.iter().find(|sent| sent.to == bob.flow().remote).expect("to bob").clone();
-    let back = lab.receive(&bob, &respond(&second, 200, "b", "Contact: <sip:bob@192.0.2.20>\n"));
+    let back = lab.receive(bob, &respond(&second, 200, "b", "Contact: <sip:bob@192.0.2.20>\n"));
     assert!(!back.is_empty());
-    let ours = |invite: &sipward::testing::Sent| {
-        let text = invite.text();
-        let values: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("Record-Route: ").map(str::to_owned))
-            .collect();
-        values
-    };
-    let values = ours(&second);
+    [first, second]
+}
+
+fn recorded(invite: &Sent) -> Vec<String> {
+    let text = invite.text();
+    let values = text.lines().filter_map(|line| line.strip_prefix("Record-Route: "));
+    values.map(str::to_owned).collect()
+}
+
+/// V-106: one call between two UEs of this edge is two dialogs here, and each has tokens of its own.
+#[test]
+fn a_token_of_one_pass_does_not_open_the_other() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let (bob, mut bobs) = (Peer::udp("192.0.2.20:5060"), lab.ue2());
+    let [_, second] = through_itself(&mut lab, (&alice, &mut key), (&bob, &mut bobs));
+    let values = recorded(&second);
     assert_eq!(values.len(), 4, "two of each pass");
     let of_second = format!("Route: {}\n", values.join(", "));
     let of_first = format!("Route: {}, {}\n", values[3], values[2]);
@@ -159,4 +167,62 @@ fn two_days_later_a_token_is_as_good_as_none() {
     let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, None, &route);
     assert_eq!(status_to(&lab.receive(&alice, &bye), &alice), Some(481));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown), "rule 6");
+}
+
+/// V-69: a call between two UEs of one edge is two dialogs there, each the other turned round. After a restart both are
+/// found again, each by its own token, and then there is a way between them.
+#[test]
+fn after_a_restart_both_ends_of_a_call_inside_one_edge_find_it_again() {
+    let mut lab = Lab::default();
+    let (alice, bob) = (Peer::udp(ALICE), Peer::udp("192.0.2.20:5060"));
+    let (mut key, mut bobs) = (lab.ue1(), lab.ue2());
+    let [first, second] = through_itself(&mut lab, (&alice, &mut key), (&bob, &mut bobs));
+    lab.restart(LabSettings::default());
+    let (mut key, mut bobs) = (lab.ue1(), lab.ue2());
+    let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), &route_of(&first));
+    to_core(&lab.receive(&alice, &info));
+    assert_eq!(rule(&lab), Some(23));
+    let route = format!("Route: {}\n", recorded(&second).join(", "));
+    let target = "sip:alice@192.0.2.10:5060";
+    let info = in_dialog("INFO", target, "bob", "alice", "call", 1, Some(&mut bobs), &route);
+    let info = info.replace("<sip:bob@example.net>;tag=bob", "<sip:bob@example.net>;tag=b");
+    to_core(&lab.receive(&bob, &info));
+    assert_eq!(rule(&lab), Some(23), "what alice's was made again of does not stand in the way");
+    assert_eq!(lab.shared.gate.associations.footprint(), 2);
+}
+
+/// V-69, V-104: mallory forms a dialog of her own under the Call-ID of a call that she sees, and after a restart, when
+/// nothing but tokens is left, brings the token of hers into that call.
+#[test]
+fn nobody_gets_a_token_for_the_call_of_another() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let (mallory, mut hers) = (Peer::udp("192.0.2.66:5060"), lab.ue2());
+    for tag in ["alice", "ALICE", "b"] {
+        let invite = request("INVITE", "sip:m@example.net", "bob", "call", 1, Some(&mut hers));
+        let invite = invite.replace(";tag=bob", &format!(";tag={tag}"));
+        assert_eq!(status_to(&lab.receive(&mallory, &invite), &mallory), Some(403), "{tag}");
+        assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4: {tag}");
+    }
+    // Under a tag of her own she may: that token is for no other tag.
+    let invite = request("INVITE", "sip:m@example.net", "bob", "call", 1, Some(&mut hers));
+    let own = route_of(to_core(&lab.receive(&mallory, &invite)));
+    lab.advance(Duration::from_secs(1));
+    lab.restart(LabSettings::default());
+    let mut hers = lab.ue2();
+    let bye = |number, route: &str, key: &mut _| {
+        in_dialog("BYE", BOB, "alice", "b", "call", number, Some(key), route)
+    };
+    assert_eq!(status_to(&lab.receive(&mallory, &bye(2, &own, &mut hers)), &mallory), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged), "rule 10");
+    // Nobody's end is known any more, so she gets a token now; but what it is of was not lost by this process.
+    let invite = request("INVITE", "sip:m@example.net", "bob", "call", 9, Some(&mut hers));
+    let invite = invite.replace(";tag=bob", ";tag=alice");
+    let own = route_of(to_core(&lab.receive(&mallory, &invite)));
+    assert_eq!(status_to(&lab.receive(&mallory, &bye(3, &own, &mut hers)), &mallory), Some(481));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown), "rule 6");
+    let mut key = lab.ue1();
+    to_core(&lab.receive(&alice, &bye(4, &route, &mut key)));
+    assert_eq!(rule(&lab), Some(23), "hers is hers, and alice's is alice's");
 }

@@ -32,6 +32,7 @@ fn passes(lab: &mut Lab, uri: &str, number: u32, key: &mut Signer) -> bool {
     passed
 }
 
+/// V-114.
 #[test]
 fn a_target_moves_with_its_2xx_and_messages_may_cross() {
     let mut lab = Lab::default();
@@ -190,6 +191,7 @@ fn a_session_that_nobody_refreshes_leaves_the_table_and_no_bye_is_sent() {
     }
 }
 
+/// V-116.
 #[test]
 fn observed_rules_are_counted_and_let_pass_and_move_nothing() {
     let observed = |enforce: &[u8]| {
@@ -283,6 +285,7 @@ fn observing_lets_a_challenge_pass_whole_and_opens_no_other_rule() {
 }
 
 /// 8.1: on a new connection after the old one went, the credentials of the INVITE show whose ACK it is.
+/// V-62.
 #[test]
 fn an_ack_on_another_secure_flow_repeats_the_credentials_of_its_invite() {
     for (what, secure, repeats, passes) in [

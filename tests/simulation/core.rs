@@ -1,4 +1,4 @@
-//! The server of the core: registrar, and a proxy without state. What comes twice goes on twice.
+//! The server of the core: registrar, notifier, and a proxy without state. What comes twice goes on twice.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,8 @@ use sipward::testing::lab::EDGE;
 use crate::sheet::Sheet;
 
 pub(crate) const ADDRESS: &str = "203.0.113.10:5060";
+/// Whose news may be subscribed to.
+pub(crate) const NEWS: &str = "news";
 
 struct Registration {
     contact: String,
@@ -18,29 +20,35 @@ struct Registration {
 #[derive(Default)]
 pub(crate) struct Core {
     registrations: HashMap<String, Registration>,
+    /// NOTIFYs sent in each subscription.
+    told: HashMap<String, u32>,
 }
 
 impl Core {
     /// What it sends back to the edge for a message of the edge.
-    pub(crate) fn receive(&mut self, octets: &Bytes) -> Option<Bytes> {
+    pub(crate) fn receive(&mut self, octets: &Bytes) -> Vec<Bytes> {
         let sheet = Sheet::read(octets);
-        if sheet.is_request() { self.request(sheet) } else { response(sheet) }
+        let one = if sheet.is_request() { self.request(sheet) } else { response(sheet) };
+        one.into_iter().map(|sheet| sheet.print()).collect()
     }
 
-    fn request(&mut self, mut sheet: Sheet) -> Option<Bytes> {
+    fn request(&mut self, mut sheet: Sheet) -> Vec<Sheet> {
         if sheet.method() == "REGISTER" {
-            return Some(self.register(&sheet).print());
+            return vec![self.register(&sheet)];
         }
         if sheet.first("Route").contains(ADDRESS) {
             sheet.pop("Route");
         }
+        let user = sheet.uri().trim_start_matches("sip:").split('@').next().unwrap_or_default();
+        if user == NEWS {
+            return self.subscribe(&sheet);
+        }
         // Where the edge stands back to back, it is the target itself.
         let to_edge = sheet.uri().contains(EDGE);
         if sheet.first("Route").is_empty() && !to_edge {
-            let user = sheet.uri().trim_start_matches("sip:").split('@').next().unwrap_or_default();
             let Some(found) = self.registrations.get(user) else {
                 let none = (sheet.method() != "ACK").then(|| sheet.answer(404, "core"));
-                return none.map(|answer| answer.print());
+                return none.into_iter().collect();
             };
             sheet.start = format!("{} {} SIP/2.0", sheet.method(), found.contact);
             for hop in found.path.iter().rev() {
@@ -53,7 +61,7 @@ impl Core {
         let branch = sheet.first("Via").split(";branch=z9hG4bK").nth(1);
         let branch = branch.and_then(|rest| rest.split(';').next()).unwrap_or_default().to_owned();
         sheet.push("Via", format!("SIP/2.0/UDP {ADDRESS};branch=z9hG4bKcore{branch}"));
-        Some(sheet.print())
+        vec![sheet]
     }
 
     fn register(&mut self, sheet: &Sheet) -> Sheet {
@@ -66,10 +74,60 @@ impl Core {
         answer.set("Contact", format!("<{contact}>;expires=3600"));
         answer
     }
+
+    /// A subscription begins, goes on or ends: each time it is answered, and the news is told.
+    fn subscribe(&mut self, sheet: &Sheet) -> Vec<Sheet> {
+        if sheet.method() != "SUBSCRIBE" {
+            return (sheet.method() != "ACK")
+                .then(|| sheet.answer(405, "core"))
+                .into_iter()
+                .collect();
+        }
+        let own = format!("<sip:{NEWS}@{ADDRESS}>");
+        let call = sheet.first("Call-ID").to_owned();
+        // One request, one tag, however often it comes.
+        let via = sheet.first("Via").split(";branch=").nth(1).unwrap_or_default();
+        let tag: String = via.chars().filter(char::is_ascii_alphanumeric).collect();
+        let mut answer = sheet.answer(200, &tag);
+        answer.set("Contact", own.as_str());
+        answer.set("Expires", sheet.first("Expires"));
+        let number = self.told.entry(call.clone()).or_default();
+        *number += 1;
+        let contact = sheet.first("Contact").trim_start_matches('<').split('>').next();
+        let mut notify = Sheet {
+            start: format!("NOTIFY {} SIP/2.0", contact.unwrap_or_default()),
+            fields: Vec::new(),
+            body: String::new(),
+        };
+        let branch = format!("z9hG4bKnews{tag}{number}");
+        notify.fields.push(("Via".into(), format!("SIP/2.0/UDP {ADDRESS};branch={branch}")));
+        let routes = sheet.all("Record-Route").map(|route| ("Route".to_owned(), route.to_owned()));
+        notify.fields.extend(routes);
+        let state = match sheet.first("Expires") {
+            "0" => "terminated;reason=timeout".to_owned(),
+            expires => format!("active;expires={expires}"),
+        };
+        for (name, value) in [
+            ("Max-Forwards", "70".to_owned()),
+            ("From", answer.first("To").to_owned()),
+            ("To", sheet.first("From").to_owned()),
+            ("Call-ID", call),
+            ("CSeq", format!("{number} NOTIFY")),
+            ("Contact", own),
+            ("Event", sheet.first("Event").to_owned()),
+            ("Subscription-State", state),
+        ] {
+            notify.fields.push((name.into(), value));
+        }
+        vec![answer, notify]
+    }
 }
 
 /// A response goes back to the edge, whose Via is the next.
-fn response(mut sheet: Sheet) -> Option<Bytes> {
-    let own = sheet.pop("Via")?;
-    own.contains(ADDRESS).then(|| sheet.print())
+fn response(mut sheet: Sheet) -> Vec<Sheet> {
+    let own = sheet.pop("Via");
+    own.filter(|own| own.contains(ADDRESS) && !own.contains("z9hG4bKnews"))
+        .map(|_| sheet)
+        .into_iter()
+        .collect()
 }

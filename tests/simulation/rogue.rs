@@ -1,9 +1,17 @@
 //! Mallory: a subscriber with a key of her own, who reads whatever was delivered, on any transport, and sends what she
-//! likes. From her own flows and as a stranger of the core side she sends anything; with another's source address she
+//! likes: what she heard, as it was, cut, or with single octets changed; responses and lures for credentials; requests
+//! of any method in any dialog, with tokens of this call or another, whole or not, with the dialogs of others in
+//! Replaces, Join and Target-Dialog, and with credentials of hers, heard, or bent. From her own flows, one of which
+//! proved her certificate, and as a stranger of the core side she sends anything; with another's source address she
 //! sends requests over UDP. CANCEL, ACK and responses from a spoofed source are left out: over cleartext UDP SIP gives
 //! them nothing but the address and the branch to be known by (RFC 3261 sections 9.2, 17.1.3 and 22.1).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use sipward::authentication::Caller;
+use sipward::identity::{Impu, Principal, Proof};
+use sipward::testing::lab::GBA_REALM;
 use sipward::testing::{Peer, Signer};
 
 use crate::chance::Chance;
@@ -11,11 +19,12 @@ use crate::sheet::{Sheet, tag_of};
 
 pub(crate) const UDP: &str = "192.0.2.66:5060";
 pub(crate) const TLS: &str = "192.0.2.66:40000";
+const MUTUAL_TLS: &str = "192.0.2.66:40001";
 const STRAY: &str = "203.0.113.66:5060";
 /// How much she remembers.
 const HEARD_MAX: usize = 400;
 
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 15] = [
     "BYE",
     "INVITE",
     "UPDATE",
@@ -30,13 +39,15 @@ const METHODS: [&str; 14] = [
     "REGISTER",
     "OPTIONS",
     "PUBLISH",
+    "FROB",
 ];
+const EVENTS: [&str; 4] = ["conference", "refer", "presence", "message-summary"];
 const STATUSES: [u16; 9] = [180, 183, 200, 202, 302, 401, 407, 481, 603];
 
 pub(crate) struct Rogue {
     heard: Vec<Bytes>,
     pub(crate) signer: Signer,
-    own: [Peer; 3],
+    own: Vec<Peer>,
     /// Peers on UDP whose address she may use.
     spoofed: Vec<Peer>,
     number: u64,
@@ -44,8 +55,29 @@ pub(crate) struct Rogue {
 
 impl Rogue {
     pub(crate) fn new(signer: Signer, spoofed: Vec<Peer>) -> Self {
-        let own = [Peer::udp(UDP), Peer::tls(TLS, 66), Peer::stray(STRAY)];
+        let proved = Caller {
+            rights: Default::default(),
+            principal: Principal::new(Proof::UserCertificate, "sip:mallory@example.net"),
+            renewal: Default::default(),
+            identities: Impu::new("sip:mallory@example.net").into_iter().collect(),
+            key_name: "sip:mallory@example.net".into(),
+            expires: None,
+            strongest: Default::default(),
+        };
+        let own = vec![
+            Peer::udp(UDP),
+            Peer::tls(TLS, 66),
+            Peer::tls(MUTUAL_TLS, 67).proved(Arc::new(proved)),
+            Peer::stray(STRAY),
+        ];
         Self { heard: Vec::new(), signer, own, spoofed, number: 0 }
+    }
+
+    /// The edge closed her connections, and she opened others.
+    pub(crate) fn reconnect(&mut self) {
+        for peer in &mut self.own {
+            *peer = peer.clone().again();
+        }
     }
 
     /// What was delivered to somebody.
@@ -72,7 +104,16 @@ impl Rogue {
         let heard = chance.pick(&self.heard).clone();
         let sheet = Sheet::read(&heard);
         self.number += 1;
-        match chance.below(10) {
+        match chance.below(11) {
+            10 => {
+                let mut octets = heard.to_vec();
+                for _ in 0..=chance.below(3) {
+                    let place = chance.below(octets.len() as u64);
+                    let place = usize::try_from(place).expect("a length");
+                    octets[place] = chance.octets::<1>()[0];
+                }
+                Some((chance.pick(&self.own).clone(), octets.into()))
+            }
             0 => Some((chance.pick(&self.own).clone(), heard)),
             1 => {
                 let end = chance.below(heard.len() as u64);
@@ -91,7 +132,50 @@ impl Rogue {
         };
         let mut answer = heard.answer(*chance.pick(&STATUSES), &tag);
         answer.set("Contact", format!("<sip:mallory@{UDP}>"));
+        if answer.start.contains(" 40") {
+            let lure = format!("Digest realm=\"{GBA_REALM}\", nonce=\"n\", qop=\"auth\"");
+            answer.set("Proxy-Authenticate", lure);
+        }
         answer.print()
+    }
+
+    /// What may stand in a Route of ours: tokens of this call or of another, whole, cut, or with one character changed.
+    fn routes(&self, heard: &Sheet, chance: &mut Chance) -> Vec<String> {
+        let other = Sheet::read(&chance.pick(&self.heard).clone());
+        let sheet = if chance.percent(20) { &other } else { heard };
+        let name = if chance.percent(50) { "Record-Route" } else { "Route" };
+        let mut routes: Vec<String> = sheet.all(name).map(str::to_owned).collect();
+        if chance.percent(50) {
+            routes.reverse();
+        }
+        if chance.percent(20) && !routes.is_empty() {
+            let place = usize::try_from(chance.below(routes.len() as u64)).expect("a place");
+            let route = &mut routes[place];
+            let at = route.find('@').map_or(0, |end| end / 2);
+            match chance.below(3) {
+                0 => drop(routes.remove(place)),
+                1 => route.replace_range(at..=at, "-"),
+                _ => route.replace_range(at..=at, ""),
+            }
+        }
+        routes
+    }
+
+    /// Credentials that were heard, as they were or bent.
+    fn heard_credentials(heard: &Sheet, chance: &mut Chance) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for name in ["Authorization", "Proxy-Authorization"] {
+            for value in heard.all(name) {
+                let value = match chance.below(4) {
+                    0 => value.replace("nc=0000", "nc=ffff"),
+                    1 => value.replace("response=\"", "response=\"0"),
+                    2 => value.replace("nonce=\"", "nonce=\"A"),
+                    _ => value.to_owned(),
+                };
+                found.push((name.to_owned(), value));
+            }
+        }
+        found
     }
 
     fn request(&mut self, heard: &Sheet, chance: &mut Chance) -> (Peer, Bytes) {
@@ -126,12 +210,8 @@ impl Rogue {
         // With the very branch of another's request, but not from where that one came.
         let via = if !spoofs && chance.percent(30) { heard.first("Via").to_owned() } else { own };
         sheet.fields.push(("Via".into(), via));
-        let routes = if chance.percent(50) { "Record-Route" } else { "Route" };
-        let mut routes: Vec<&str> = heard.all(routes).collect();
-        if chance.percent(50) {
-            routes.reverse();
-        }
-        sheet.fields.extend(routes.iter().map(|route| ("Route".to_owned(), (*route).to_owned())));
+        let routes = self.routes(heard, chance);
+        sheet.fields.extend(routes.into_iter().map(|route| ("Route".to_owned(), route)));
         let number: u32 =
             heard.first("CSeq").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(1);
         let further = u32::try_from(chance.below(50)).expect("a small number");
@@ -146,25 +226,33 @@ impl Rogue {
             sheet.fields.push((name.to_owned(), value));
         }
         if matches!(method, "SUBSCRIBE" | "NOTIFY") {
-            sheet.set("Event", "presence");
+            sheet.set("Event", *chance.pick(&EVENTS));
             sheet.set("Subscription-State", "terminated");
         }
-        if method == "INVITE" && chance.percent(30) {
-            let dialog = format!(
-                "{};to-tag={};from-tag={}",
-                heard.first("Call-ID"),
-                tag_of(heard.first("To")),
-                tag_of(heard.first("From"))
-            );
-            sheet.set("Replaces", dialog);
+        let named = format!(
+            "{};to-tag={};from-tag={}",
+            heard.first("Call-ID"),
+            tag_of(heard.first("To")),
+            tag_of(heard.first("From"))
+        );
+        if method == "REFER" {
+            let named = named.replace(';', "%3B").replace('=', "%3D");
+            sheet.set("Refer-To", format!("<sip:mallory@example.net?Replaces={named}>"));
+        }
+        if chance.percent(20) {
+            let name = *chance.pick(&["Replaces", "Join", "Target-Dialog"]);
+            let many = 1 + chance.below(2);
+            sheet.fields.extend((0..many).map(|_| (name.to_owned(), named.clone())));
+            if chance.percent(50) {
+                // Outside dialogs, where such names are meant to stand.
+                sheet.set("Call-ID", format!("rogue{}", self.number));
+                let to = sheet.first("To").split(";tag=").next().unwrap_or_default().to_owned();
+                sheet.set("To", to);
+            }
         }
         match chance.below(3) {
             0 => {}
-            1 => {
-                for name in ["Authorization", "Proxy-Authorization"] {
-                    heard.all(name).for_each(|value| sheet.set(name, value));
-                }
-            }
+            1 => sheet.fields.extend(Self::heard_credentials(heard, chance)),
             _ => sheet.set("Proxy-Authorization", self.signer.credentials(method, &uri, b"")),
         }
         (peer, sheet.print())

@@ -1,13 +1,15 @@
-//! The world: an edge, a core, two phones, links that lose and reorder, a bootstrapping server that goes away, and
-//! Mallory. Time is virtual; everything that happens follows from one number.
+//! The world: an edge that is begun anew now and then, a core, two phones, links that lose and reorder, a bootstrapping
+//! server that goes away, and Mallory. Time is virtual; everything that happens follows from one number.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sipward::association::dialog::DialogKey;
+use sipward::association::{Association, State};
 use sipward::identity::Btid;
 use sipward::instant::{Instant, Now};
 use sipward::journey::Outcome;
@@ -24,6 +26,9 @@ use crate::sheet::Sheet;
 use crate::story::{ALICE, BOB, CALL, Story};
 
 const ADDRESSES: [&str; 2] = ["192.0.2.10:5060", "192.0.2.20:5060"];
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+/// What the edge may hold for two subscribers and Mallory, whatever happens: her quota of dialogs, and theirs.
+const ASSOCIATIONS_MAX: usize = 3 * 64;
 /// More than any story takes; one that does not end is a fault.
 const STEPS_MAX: u32 = 100_000;
 
@@ -64,13 +69,19 @@ struct Packet {
 }
 
 /// What one run came to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) acts: u32,
     pub(crate) forged: u32,
     pub(crate) lost: u32,
     pub(crate) outages: u32,
+    pub(crate) restarts: u32,
+    /// Dialogs that the edge made again after it was begun anew.
+    pub(crate) restored: u64,
     pub(crate) most_associations: usize,
+    pub(crate) most_transactions: usize,
+    /// Of every message: when, whence, whither and which octets.
+    pub(crate) trace: u64,
 }
 
 pub(crate) struct World {
@@ -90,6 +101,14 @@ pub(crate) struct World {
     /// How many of a hundred moments are Mallory's.
     malice: u64,
     back: Option<Instant>,
+    /// How often the edge may still be begun anew.
+    restarts: u64,
+    /// Whether the edge stands back to back with its core.
+    bridges: bool,
+    /// REFERs that a phone took up.
+    taken_up: HashSet<String>,
+    /// The forgery beside which an association is changed by hand, to see that it is noticed.
+    pub(crate) betrayed_at: Option<u32>,
     pub(crate) tally: Tally,
     ladder: Option<Vec<String>>,
 }
@@ -123,9 +142,8 @@ impl World {
         let keys = Arc::new(keys);
         let source: Arc<dyn KeySource> = Arc::<Keys>::clone(&keys);
         // Every other edge stands back to back with its core.
-        let settings = LabSettings::default();
-        let settings = if seed.is_multiple_of(2) { settings } else { settings.bridging() };
-        let lab = Lab::with_source(settings, source);
+        let bridges = !seed.is_multiple_of(2);
+        let lab = Lab::with_source(settings(bridges), source);
         let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
         let password = mallory.naf_password(&naf).expect("a password");
         let signer = Signer::new(mallory.btid.as_str(), &password, GBA_REALM);
@@ -137,6 +155,7 @@ impl World {
             Phone::new("bob", of_bob, bob, &mut chance),
         ];
         let (loss, malice) = (chance.below(15), 5 + chance.below(60));
+        let restarts = chance.below(3);
         Self {
             story: Story::new(&mut chance, now),
             chance,
@@ -151,15 +170,32 @@ impl World {
             loss,
             malice,
             back: None,
+            restarts,
+            bridges,
+            taken_up: HashSet::new(),
+            betrayed_at: None,
             tally: Tally::default(),
             ladder: std::env::var("SIMULATION_LADDER").is_ok().then(Vec::new),
         }
     }
 
     fn tell(&mut self, what: &str, octets: &Bytes) {
+        let at = self.lab.now.mono.as_micros().to_be_bytes();
+        for octet in at.iter().chain(what.as_bytes()).chain(octets) {
+            self.tally.trace = (self.tally.trace ^ u64::from(*octet)).wrapping_mul(FNV_PRIME);
+        }
         let Some(ladder) = &mut self.ladder else { return };
         let text = String::from_utf8_lossy(octets);
-        let kept = ["CSeq", "Call-ID", "From", "To", "Contact", "Proxy-Authorization"];
+        let kept = [
+            "CSeq",
+            "Call-ID",
+            "From",
+            "To",
+            "Contact",
+            "Proxy-Authorization",
+            "Route",
+            "Record-Route",
+        ];
         let kept = text.lines().filter(|line| {
             kept.iter().any(|name| line.starts_with(name) && line[name.len()..].starts_with(':'))
         });
@@ -183,6 +219,7 @@ impl World {
             self.step();
         }
         self.keys.away.store(false, Ordering::Relaxed);
+        self.tally.restored += self.restored();
         self.settle();
     }
 
@@ -194,7 +231,7 @@ impl World {
         assert_eq!(self.lab.transactions(), 0, "transactions");
         assert_eq!(associations.footprint(), 0, "associations: {:?}", associations.snapshot());
         assert_eq!(associations.timers(), 0, "timers");
-        assert_eq!(associations.callers(), 0, "callers");
+        assert_eq!((associations.callers(), associations.ends()), (0, 0), "callers, ends");
         let bridged = (associations.aliases(), self.lab.shared.ongoing.len());
         assert_eq!(bridged, (0, 0), "aliases, bridged requests");
     }
@@ -215,11 +252,62 @@ impl World {
             self.deliver(packet);
         }
         self.weather();
+        if self.restarts > 0 && self.story.is_under_way() && self.chance.below(120) == 0 {
+            self.restarts -= 1;
+            self.restart();
+        }
+        let now = self.lab.now;
         self.story.go_on(&mut self.phones, now);
         self.listen();
         if self.chance.percent(self.malice) {
-            self.malice();
+            let many = if self.chance.below(50) == 0 { 30 } else { 1 };
+            (0..many).for_each(|_| self.malice());
         }
+        self.look();
+    }
+
+    /// What is held stays within its bounds.
+    fn look(&mut self) {
+        let (held, transactions) =
+            (self.lab.shared.gate.associations.footprint(), self.lab.transactions());
+        assert!(held <= ASSOCIATIONS_MAX, "{held} associations");
+        self.tally.most_associations = self.tally.most_associations.max(held);
+        self.tally.most_transactions = self.tally.most_transactions.max(transactions);
+    }
+
+    /// The edge ends, and some seconds later another process stands in its place: with the same secrets, without a
+    /// store. What was on its way to it is lost, and so is what connections had not delivered.
+    fn restart(&mut self) {
+        self.tally.restarts += 1;
+        self.tally.restored += self.restored();
+        self.lab.now = self.lab.now + Duration::from_secs(1 + self.chance.below(10));
+        let source: Arc<dyn KeySource> = Arc::<Keys>::clone(&self.keys);
+        self.lab.restart_with_source(settings(self.bridges), source);
+        let now = self.lab.now;
+        let is_kept = |packet: &Packet| {
+            let connected = match packet.place {
+                Place::Phone(who) => self.phones[who].peer.flow().connection.is_some(),
+                Place::Core | Place::Mallory => false,
+            };
+            !connected && (!packet.to_edge || packet.at > now.mono)
+        };
+        let mut kept = std::mem::take(&mut self.under_way).into_vec();
+        kept.retain(|Reverse(packet)| is_kept(packet));
+        self.under_way = kept.into();
+        self.latest.clear();
+        self.tell("the edge is begun anew", &Bytes::new());
+        for phone in &mut self.phones {
+            if phone.peer.flow().connection.is_some() {
+                phone.peer = phone.peer.clone().again();
+                phone.agent.lost(now);
+            }
+        }
+        self.rogue.reconnect();
+        self.story.begun_anew(self.bridges, &mut self.phones, now);
+    }
+
+    fn restored(&self) -> u64 {
+        self.lab.shared.gate.associations.noted().restored.load(Ordering::Relaxed)
     }
 
     fn due(&mut self) -> Option<Packet> {
@@ -275,6 +363,9 @@ impl World {
                     }
                     return;
                 }
+                if sheet.is_request() && matches!(sheet.method(), "UPDATE" | "REFER") {
+                    return self.take_up(who, &sheet);
+                }
                 if sheet.method() == "INVITE" && !sheet.first("To").contains(";tag=") {
                     self.story.called(sheet.first(CALL), sheet.first("Call-ID"));
                 }
@@ -286,14 +377,33 @@ impl World {
             }
             (false, Place::Core) => {
                 self.tell("edge -> Core", &packet.octets);
-                if let Some(back) = self.core.receive(&packet.octets) {
+                for back in self.core.receive(&packet.octets) {
                     self.put(true, Place::Core, back);
                 }
             }
             (false, Place::Mallory) => self.rogue.receive(&packet.octets),
         }
-        let held = self.lab.shared.gate.associations.footprint();
-        self.tally.most_associations = self.tally.most_associations.max(held);
+    }
+
+    /// What the agent of a phone leaves to its user: an UPDATE is taken note of; a REFER is accepted, and what became
+    /// of it is told at once.
+    fn take_up(&mut self, who: usize, sheet: &Sheet) {
+        let refers = sheet.method() == "REFER";
+        let contact = format!("<{}>", self.phones[who].agent.voice().contact);
+        let mut answer = sheet.answer(if refers { 202 } else { 200 }, "phone");
+        answer.set("Contact", contact);
+        self.put(true, Place::Phone(who), answer.print());
+        if !refers || !self.taken_up.insert(sheet.first("Via").to_owned()) {
+            return;
+        }
+        let draft = self.phones[who].agent.draft_in(sheet.first("Call-ID"), "NOTIFY");
+        let Some(draft) = draft else { return };
+        let draft = draft
+            .with("Event", "refer")
+            .with("Subscription-State", "terminated;reason=noresource")
+            .body("message/sipfrag", "SIP/2.0 200 OK");
+        self.phones[who].agent.send(draft, self.lab.now);
+        self.listen();
     }
 
     /// What phones have to send and to tell.
@@ -349,13 +459,19 @@ impl World {
         }
     }
 
-    /// Mallory sends one message: whatever it says, no association but her own may differ afterwards.
+    /// Mallory sends one message: whatever it says, no association but her own may differ afterwards, and nothing goes
+    /// on that says to come of another.
     fn malice(&mut self) {
         let Some((peer, octets)) = self.rogue.forge(&mut self.chance) else { return };
-        let before = self.associations();
+        // What is due lapses with the next message, whoever sends it; it may do nothing else.
+        let due = self.lapsing();
+        let before = self.associations(&due);
         let sent = self.lab.receive_octets(&peer, octets.clone());
-        let after = self.associations();
         self.tally.forged += 1;
+        if self.betrayed_at == Some(self.tally.forged) {
+            self.betray();
+        }
+        let after = self.associations(&due);
         self.tell(&format!("forged {}", peer.flow().remote), &octets);
         let moved: Vec<&String> = before.iter().filter(|one| !after.contains(one)).collect();
         assert!(
@@ -365,17 +481,71 @@ impl World {
             String::from_utf8_lossy(&octets),
             self.lab.decisions.last()
         );
+        for one in &sent {
+            let sheet = Sheet::read(one.message.octets());
+            assert!(
+                !goes_on_as_another(&sheet),
+                "went on as another's:\n{}\nfor a forged message from {:?}:\n{}",
+                one.text(),
+                peer.flow(),
+                String::from_utf8_lossy(&octets)
+            );
+        }
         self.carry(sent);
     }
 
-    /// Every field of every association that is not Mallory's.
-    fn associations(&self) -> Vec<String> {
+    /// Does by hand what no message may do.
+    fn betray(&mut self) {
+        let associations = &self.lab.shared.gate.associations;
+        let honest = |one: &Association| !one.origin.owner.name.contains("mallory");
+        let mut all: Vec<u64> = associations
+            .snapshot()
+            .iter()
+            .filter(|one| honest(one))
+            .map(|one| one.origin.id)
+            .collect();
+        all.sort_unstable();
+        let now = self.lab.now;
+        if !all.iter().any(|id| associations.revoke_dialog(*id, now) > 0) {
+            // There is none now; the next forgery will do.
+            self.betrayed_at = Some(self.tally.forged + 1);
+        }
+    }
+
+    /// Dialogs that are over as soon as somebody looks.
+    fn lapsing(&self) -> Vec<(u64, Option<[DialogKey; 2]>)> {
         let all = self.lab.shared.gate.associations.snapshot();
-        let honest = all.iter().filter(|one| !one.origin.owner.name.contains("mallory"));
+        let over = all.iter().filter(|one| one.next_end() <= self.lab.now.mono);
+        over.map(|one| (one.origin.id, one.named())).collect()
+    }
+
+    /// Every field of every association that is not Mallory's, but for `due` ones: these are still due, or have
+    /// lapsed.
+    fn associations(&self, due: &[(u64, Option<[DialogKey; 2]>)]) -> Vec<String> {
+        let all = self.lab.shared.gate.associations.snapshot();
+        let (lapsing, standing): (Vec<_>, Vec<_>) =
+            all.iter().partition(|one| due.contains(&(one.origin.id, one.named())));
+        for one in lapsing {
+            let lapsed = matches!(one.state, State::Suspect | State::Broken | State::Released);
+            assert!(lapsed || one.next_end() <= self.lab.now.mono, "prolonged: {one:?}");
+        }
+        let honest = standing.iter().filter(|one| !one.origin.owner.name.contains("mallory"));
         let mut fields: Vec<String> = honest.map(|one| format!("{one:?}")).collect();
         fields.sort();
         fields
     }
+}
+
+fn settings(bridges: bool) -> LabSettings {
+    let settings = LabSettings::default();
+    if bridges { settings.bridging() } else { settings }
+}
+
+/// Whether a request says to come of alice or bob: by the identity that the edge asserts, or as whose binding it is.
+fn goes_on_as_another(sheet: &Sheet) -> bool {
+    let honest = |value: &str| ["sip:alice@", "sip:bob@"].iter().any(|name| value.contains(name));
+    let registers = sheet.method() == "REGISTER" && honest(sheet.first("To"));
+    sheet.is_request() && (registers || sheet.all("P-Asserted-Identity").any(honest))
 }
 
 impl Tally {
@@ -384,6 +554,10 @@ impl Tally {
         self.forged += other.forged;
         self.lost += other.lost;
         self.outages += other.outages;
+        self.restarts += other.restarts;
+        self.restored += other.restored;
         self.most_associations = self.most_associations.max(other.most_associations);
+        self.most_transactions = self.most_transactions.max(other.most_transactions);
+        self.trace ^= other.trace;
     }
 }

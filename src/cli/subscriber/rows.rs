@@ -12,7 +12,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use toml_edit::{ArrayOfTables, DocumentMut, Item};
+use toml_edit::{Document, DocumentMut, Item, Table};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Stop;
@@ -215,24 +215,27 @@ fn object_row(object: &Map<String, Value>) -> Option<Zeroizing<String>> {
 
 fn list(path: &Path, take: &mut dyn FnMut(Row, u64) -> Result<(), Stop>) -> Result<(), Stop> {
     let text = read(path)?;
-    let name = path.display().to_string();
-    let document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+    let line_at = |at: usize| {
+        let before = text.as_bytes().get(..at).unwrap_or_default();
+        1 + memchr::memchr_iter(b'\n', before).count()
+    };
+    let unread = |error: toml_edit::TomlError| {
         let at = error.span().map_or(0, |span| span.start);
         Stop::Problems(vec![Problem {
-            file: name,
-            line: 1 + memchr::memchr_iter(b'\n', text.as_bytes().get(..at).unwrap_or_default())
-                .count(),
+            file: path.display().to_string(),
+            line: line_at(at),
             what: format!("is not TOML: {}", error.message()),
             why: "the list is read as a whole or not at all".to_owned(),
             fix: String::new(),
         }])
-    })?;
-    let empty = ArrayOfTables::new();
-    let rows = document.get("subscriber").and_then(Item::as_array_of_tables).unwrap_or(&empty);
-    for table in rows {
-        let at = table.span().map_or(0, |span| span.start);
-        let line =
-            1 + memchr::memchr_iter(b'\n', text.as_bytes().get(..at).unwrap_or_default()).count();
+    };
+    // One of the two knows where rows are, the other what they are.
+    let places = Document::parse(text.as_str()).map_err(unread)?;
+    let places = places.get("subscriber").and_then(Item::as_array_of_tables);
+    let places: Vec<usize> = places.into_iter().flatten().map(place_of).collect();
+    let mut document: DocumentMut = text.parse().map_err(unread)?;
+    for (number, table) in super::rows(&mut document).iter().enumerate() {
+        let at = places.get(number).copied().unwrap_or(0);
         let mut row = Zeroizing::new(String::from(HEAD));
         for (key, item) in table.iter() {
             row.push_str(key);
@@ -240,9 +243,13 @@ fn list(path: &Path, take: &mut dyn FnMut(Row, u64) -> Result<(), Stop>) -> Resu
             row.push_str(&item.to_string());
             row.push('\n');
         }
-        take(Row { line, text: Ok(row) }, at as u64)?;
+        take(Row { line: line_at(at), text: Ok(row) }, at as u64)?;
     }
     Ok(())
+}
+
+fn place_of(table: &Table) -> usize {
+    table.span().map_or(0, |span| span.start)
 }
 
 const HEAD: &str = "[[subscriber]]\n";

@@ -168,7 +168,7 @@ impl Desk {
         out: &mut dyn Write,
         errors: &mut dyn Write,
     ) -> Result<u8, Stop> {
-        let path = &import.file;
+        let path = &import.from;
         let octets = std::fs::metadata(path)?.len();
         let lifted = lifted(path)?;
         let judged = self.judge(import, octets)?;
@@ -216,7 +216,7 @@ impl Desk {
     /// Step 1.
     fn judge(&self, import: &Import, octets: u64) -> Result<Judged, Stop> {
         let steps = progress("judging", octets);
-        let (path, mut judged) = (&import.file, Judged::default());
+        let (path, mut judged) = (&import.from, Judged::default());
         let name = path.display().to_string();
         let marks = [RandomState::new(), RandomState::new()];
         let mut seen: HashSet<[u64; 2]> = HashSet::new();

@@ -1,7 +1,7 @@
 //! `sipward ue register --reg-id`: one device, its flows, and how long they stay.
 //!
 //! Takes:   settings for the first flow, further edges, the file with the name of the device.
-//! Gives:   a line for whatever happens to a flow; 0 if all of them are registered in the end, else 1.
+//! Gives:   a line for whatever happens to a flow, and for whatever is pushed; 0 if all of them are registered in the end, else 1.
 //! Keeps:   the file with the name.
 //! Refuses: a device without a name.
 //! Sources: RFC 5626 sections 4.1, 4.2 and 4.5.
@@ -16,6 +16,7 @@ use clap::Args as Clap;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::pushes::{self, CardArgs, Pushes};
 use super::{Fault, GOOD, NO};
 use crate::client::flows::{FLOWS_MAX, Flows, News, Plan};
 use crate::client::instance;
@@ -38,6 +39,8 @@ pub(super) struct FlowArgs {
     /// File with the name of this device, made if it is not there; beside --keys if left out
     #[arg(long, value_name = "FILE", requires = "reg_id")]
     instance: Option<PathBuf>,
+    #[command(flatten)]
+    card: CardArgs,
 }
 
 /// Registers the flows.
@@ -45,6 +48,7 @@ pub(super) async fn run(
     first: UeSettings,
     args: &FlowArgs,
     (expires, keys, json): (u32, Option<&Path>, bool),
+    impi: Option<&str>,
     out: &mut (dyn Write + Send),
 ) -> Result<u8, Fault> {
     let file = args.instance.clone().or_else(|| keys.map(instance::beside));
@@ -55,9 +59,10 @@ pub(super) async fn run(
     if ways.len() > FLOWS_MAX {
         return Err(format!("a device has at most {FLOWS_MAX} flows").into());
     }
+    let pushes = args.card.pushes(&first.edge_name, keys, impi)?;
     let plan = Plan { ways, first_id: args.reg_id.unwrap_or(1), instance: named, expires };
     match args.stay {
-        Some(seconds) => stay(plan, Duration::from_secs(seconds), json, out).await,
+        Some(seconds) => stay(plan, Duration::from_secs(seconds), pushes, json, out).await,
         None => once(plan, json, out).await,
     }
 }
@@ -83,14 +88,24 @@ async fn once(plan: Plan, json: bool, out: &mut (dyn Write + Send)) -> Result<u8
 async fn stay(
     plan: Plan,
     length: Duration,
+    pushes: Pushes,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<u8, Fault> {
     let end = Instant::now().checked_add(length).ok_or("that is too long")?;
     let mut registered: BTreeMap<u32, bool> =
         (plan.first_id..).take(plan.ways.len()).map(|reg_id| (reg_id, false)).collect();
-    let mut flows = Flows::start(plan)?;
-    while let Ok(Some(news)) = timeout_at(end, flows.news()).await {
+    let Pushes { pushed, mut notices } = pushes;
+    let mut flows = Flows::start_with(plan, pushed)?;
+    loop {
+        let news = tokio::select! {
+            news = timeout_at(end, flows.news()) => news,
+            Some(notice) = notices.recv() => {
+                pushes::say(&notice, json, out)?;
+                continue;
+            }
+        };
+        let Ok(Some(news)) = news else { break };
         match &news {
             News::Registered { reg_id, .. } => drop(registered.insert(*reg_id, true)),
             News::Waits { reg_id, .. } | News::Lost { reg_id } => {

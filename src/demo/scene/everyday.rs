@@ -9,9 +9,10 @@
 use std::io::Write;
 
 use crate::client::ue::Ue;
-use crate::demo::stage::{expect, received};
+use crate::demo::stage::{expect, in_call, received};
 use crate::demo::{Demo, Trouble};
 use crate::refusal::Refusal;
+use crate::wire::Method;
 
 impl Demo {
     pub(super) async fn registrations(
@@ -23,8 +24,9 @@ impl Demo {
         self.scene(out, "Alice registers over UDP, bob over TLS")?;
         expect("alice's REGISTER", &alice.register(600).await?, 200)?;
         expect("bob's REGISTER", &bob.register(600).await?, 200)?;
-        self.show(out)?;
-        self.refused("registering", &[Refusal::CredentialsMissing, Refusal::CredentialsMissing])
+        self.show(out).await?;
+        self.refused("registering", &[Refusal::CredentialsMissing, Refusal::CredentialsMissing])?;
+        self.proved(out, "the edge asked the bootstrapping server for each key once, and no key was sent by SIP.")
     }
 
     pub(super) async fn texts(
@@ -42,8 +44,9 @@ impl Demo {
             200,
         )?;
         received("the echo", alice, "MESSAGE", b"Is anybody there?").await?;
-        self.show(out)?;
-        self.refused("writing", &[])
+        self.show(out).await?;
+        self.refused("writing", &[])?;
+        self.proved(out, "credentials end at the edge; the core is told who it is.")
     }
 
     pub(super) async fn subscription(
@@ -55,8 +58,13 @@ impl Demo {
         let answer = alice.subscribe("sip:echo@example.net", "presence", 600).await?;
         expect("SUBSCRIBE", &answer, 200)?;
         received("the NOTIFY", alice, "NOTIFY", b"online").await?;
-        self.show(out)?;
-        self.refused("subscribing", &[])
+        self.ruled("the NOTIFY", Method::Notify, 1)?;
+        self.show(out).await?;
+        self.refused("subscribing", &[])?;
+        self.proved(
+            out,
+            "the NOTIFY is of her dialog, from the group that it was made with (rule 1).",
+        )
     }
 
     pub(super) async fn call(
@@ -68,14 +76,20 @@ impl Demo {
         self.scene(out, "Alice calls bob and hangs up; then bob calls alice and hangs up")?;
         let call = alice.call("sip:bob@example.net").await?;
         expect("alice's INVITE", &call.answer, 200)?;
-        received("the call", bob, "INVITE", b"").await?;
-        received("the ACK", bob, "ACK", b"").await?;
+        in_call("the call", bob, "INVITE", &call.call_id).await?;
+        in_call("the ACK", bob, "ACK", &call.call_id).await?;
         expect("alice's BYE", &alice.hang_up(&call.call_id).await?, 200)?;
         let call = bob.call("sip:alice@example.net").await?;
         expect("bob's INVITE", &call.answer, 200)?;
-        received("the call", alice, "INVITE", b"").await?;
+        in_call("the call", alice, "INVITE", &call.call_id).await?;
         expect("bob's BYE", &bob.hang_up(&call.call_id).await?, 200)?;
-        self.show(out)?;
-        self.refused("calling", &[])
+        self.ruled("hanging up", Method::Bye, 1)?;
+        self.show(out).await?;
+        self.refused("calling", &[])?;
+        self.proved(
+            out,
+            "each hangs up by the key of the call: alice by Digest, bob on his TLS connection (rule 1); ACKs are of \
+             their INVITEs (rule 15).",
+        )
     }
 }

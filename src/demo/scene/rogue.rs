@@ -17,6 +17,16 @@ use crate::demo::stage::{expect, received};
 use crate::demo::{Demo, Trouble};
 use crate::refusal::Refusal;
 use crate::transport::Transport;
+use crate::wire::Method;
+
+/// His own account.
+pub(super) fn account() -> Credential {
+    Credential::Account {
+        username: "mallory".into(),
+        password: Zeroizing::new(MALLORY.into()),
+        realm: Some(DOMAIN.into()),
+    }
+}
 
 impl Demo {
     pub(super) async fn rogue(
@@ -26,12 +36,7 @@ impl Demo {
         bob: &Ue,
     ) -> Result<(), Trouble> {
         self.scene(out, "A rogue listens, replays what alice sent, and writes in her name")?;
-        let account = Credential::Account {
-            username: "mallory".into(),
-            password: Zeroizing::new(MALLORY.into()),
-            realm: Some(DOMAIN.into()),
-        };
-        let rogue = self.ue("rogue", Transport::Udp, account).await?;
+        let rogue = self.ue("rogue", Transport::Udp, account()).await?;
         expect(
             "a MESSAGE of alice",
             &alice.message("sip:bob@example.net", "Pay 10 to Carol").await?,
@@ -49,8 +54,13 @@ impl Demo {
             &rogue.send(spoof.body("text/plain", "Pay Mallory")).await?,
             403,
         )?;
-        self.show(out)?;
+        self.show(out).await?;
         self.refused("spoofing", &[Refusal::CredentialsMissing, Refusal::IdentityForeign])?;
+        self.proved(
+            out,
+            "a response is good once (NonceStale), and an account speaks for its own identities alone \
+             (IdentityForeign).",
+        )?;
 
         self.scene(out, "The rogue tries to end a call of alice and bob; alice ends it")?;
         let call = alice.call("sip:bob@example.net").await?;
@@ -59,9 +69,11 @@ impl Demo {
         bye.cseq = bye.cseq.saturating_add(100);
         self.ladder.refusals();
         expect("the rogue's BYE", &rogue.send(bye).await?, 403)?;
+        self.ruled("hanging up for alice", Method::Bye, 4)?;
         self.refused("hanging up for alice", &[Refusal::AssociationMismatch])?;
         expect("alice's BYE", &alice.hang_up(&call.call_id).await?, 200)?;
         received("the text", bob, "MESSAGE", b"Pay 10 to Carol").await?;
-        self.show(out)
+        self.show(out).await?;
+        self.proved(out, "a dialog belongs to the key that opened it; his is another (rule 4).")
     }
 }

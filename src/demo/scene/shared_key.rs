@@ -67,7 +67,7 @@ impl Demo {
         let shared = key(keys, PskUse::Tls13)?;
         let bob = self.with_key("bob", Transport::Tls, shared).await?;
         expect("bob's REGISTER", &bob.register(600).await?, 200)?;
-        self.show(out)?;
+        self.show(out).await?;
         self.refused("registering with a shared key", &[])?;
         let stolen = PskClient { key: wrong()?, ..key(keys, PskUse::Tls13)? };
         match self.with_key("rogue", Transport::Tls, stolen).await {
@@ -103,7 +103,7 @@ impl Demo {
             200,
         )?;
         received("the text", &bob, "MESSAGE", b"Over DTLS-PSK").await?;
-        self.show(out)?;
+        self.show(out).await?;
         self.refused("registering over DTLS-PSK", &[])
     }
 

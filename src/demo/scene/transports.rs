@@ -44,7 +44,7 @@ impl Demo {
             let text = format!("Over {transport:?}");
             expect("MESSAGE to bob", &alice.message("sip:bob@example.net", &text).await?, 200)?;
             received("the text", &bob, "MESSAGE", text.as_bytes()).await?;
-            self.show(out)?;
+            self.show(out).await?;
             self.refused(title, &[Refusal::CredentialsMissing])?;
         }
         self.foreign_page(out).await

@@ -50,6 +50,8 @@ pub struct Attribute<'x> {
     pub name: &'x str,
     /// Its value.
     pub value: Cow<'x, str>,
+    /// The same as it stands between its quotes.
+    pub written: &'x str,
 }
 
 impl<'x> Element<'x> {
@@ -74,8 +76,8 @@ pub fn read(octets: &[u8]) -> Result<Element<'_>, Refusal> {
     document(octets).ok_or(Refusal::XmlRefused)
 }
 
-/// Attributes as they are written: names with their prefixes, and values.
-type Written<'x> = Vec<(&'x str, Cow<'x, str>)>;
+/// Attributes as they are written: names with their prefixes, and values, opened and not.
+type Written<'x> = Vec<(&'x str, Cow<'x, str>, &'x str)>;
 
 struct Reader<'x> {
     rest: &'x str,
@@ -168,12 +170,12 @@ impl<'x> Reader<'x> {
         let (written, empty) = self.attributes()?;
         let (space, name) = self.resolve(tag, true)?;
         let mut attributes: Vec<Attribute<'x>> = Vec::with_capacity(written.len());
-        for (raw, value) in written {
+        for (raw, value, written) in written {
             let (space, name) = self.resolve(raw, false)?;
             if attributes.iter().any(|other| other.space == space && other.name == name) {
                 return None;
             }
-            attributes.push(Attribute { space, name, value });
+            attributes.push(Attribute { space, name, value, written });
         }
         let (children, text) = (Vec::new(), String::new());
         let mut element = Element { space, name, attributes, children, text };
@@ -204,7 +206,7 @@ impl<'x> Reader<'x> {
                 return None;
             }
             let name = self.name()?;
-            let value = self.value()?;
+            let (value, written) = self.value()?;
             if names.contains(&name) {
                 return None;
             }
@@ -218,7 +220,7 @@ impl<'x> Reader<'x> {
                     }
                     self.declare(prefix, value)?;
                 }
-                _ => found.push((name, value)),
+                _ => found.push((name, value, written)),
             }
         }
     }
@@ -233,17 +235,17 @@ impl<'x> Reader<'x> {
     }
 
     /// `= "value"`
-    fn value(&mut self) -> Option<Cow<'x, str>> {
+    fn value(&mut self) -> Option<(Cow<'x, str>, &'x str)> {
         let rest = self.rest.trim_start_matches(is_white).strip_prefix('=')?;
         let rest = rest.trim_start_matches(is_white);
         let quote = rest.chars().next().filter(|mark| matches!(mark, '"' | '\''))?;
-        let (value, rest) = rest.get(1..)?.split_once(quote)?;
+        let (written, rest) = rest.get(1..)?.split_once(quote)?;
         self.rest = rest;
-        if value.contains('<') {
+        if written.contains('<') {
             return None;
         }
-        let value = opened(value)?;
-        (value.len() <= VALUE_MAX).then_some(value)
+        let value = opened(written)?;
+        (value.len() <= VALUE_MAX).then_some((value, written))
     }
 
     /// What is in an element, up to its end tag.

@@ -59,7 +59,7 @@ impl<'s> Own<'s> {
         Self { listener, transport, sips, by_name }
     }
 
-    fn put(&self, text: &mut Text) {
+    pub(super) fn put(&self, text: &mut Text) {
         let Some(listener) = self.listener else { return };
         text.put(if self.sips { "<sips:" } else { "<sip:" }).put(&listener.name);
         if !self.by_name {

@@ -11,15 +11,16 @@
 
 use std::sync::Arc;
 
-use dashmap::{DashMap, Entry};
+use dashmap::Entry;
 
 use crate::association::dialog::{DialogKey, Keyer};
 use crate::hashing::Hashed;
+use crate::layered::Layered;
 use crate::wire::Message;
 
 /// All that are under way, on any worker.
 #[derive(Clone, Debug, Default)]
-pub struct Ongoing(Arc<DashMap<DialogKey, (), Hashed>>);
+pub struct Ongoing(Arc<Layered<DialogKey, (), Hashed>>);
 
 /// One of them; it ends with its transaction.
 #[derive(Debug)]
@@ -34,7 +35,21 @@ impl Drop for Ours {
     }
 }
 
+impl Ours {
+    /// The same place among others.
+    pub(in crate::forward) fn twin(&self, all: &Ongoing) -> Self {
+        Self { all: all.clone(), key: self.key }
+    }
+}
+
 impl Ongoing {
+    /// Places over those of `self`, which stay taken.
+    pub(in crate::forward) fn trial(&self) -> Self {
+        let beneath = Arc::clone(&self.0);
+        let copy = move |key: &DialogKey| beneath.get(key).map(|_| ());
+        Self(Arc::new(Layered::over(Hashed::default(), copy)))
+    }
+
     /// Takes the place of a request of `sender`; `None` if it is taken.
     pub(in crate::forward) fn begin(
         &self,

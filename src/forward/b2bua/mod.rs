@@ -4,9 +4,12 @@
 //!    alone. Inside a dialog it leaves under the ids, the next number, the target and the routes of the other leg.
 //! 2. A response goes back as if we had answered: with the Via, ids and Record-Route of the request as it came, under
 //!    a tag of ours for each tag of the far side.
-//! 3. Names of dialogs in headers are translated; bodies, From and To, and whatever else stands in a message, are not
-//!    touched: neither are dialog ids inside a body (`application/dialog-info+xml`).
+//! 3. Names of dialogs are translated, in headers and in `application/dialog-info+xml`; other bodies, From and To, and
+//!    whatever else stands in a message, are not touched. No subscription is granted for longer than its key holds.
 //! 4. Nobody's credentials, and nobody's challenge, come to the other leg.
+//!
+//! A dialog with two legs does not outlive the process: what the other leg is called stands in no token. After a restart
+//! each end is told 481 (rule 6), and its call is over.
 //!
 //! Transactions, failover and the table of dialogs are those of the proxy: an ACK to a 2xx comes from the far end of
 //! the other leg, so that an offer in the 2xx gets its answer. REGISTER is always proxied.
@@ -19,6 +22,8 @@
 //!          section 5.4.3; RFC 8224 section 4.1; `B2`, `TX-10`; V-136.
 
 mod contact;
+mod dialog_info;
+pub(super) mod lifetime;
 pub mod merging;
 pub(super) mod named;
 pub(super) mod own;

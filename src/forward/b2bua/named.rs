@@ -1,6 +1,6 @@
 //! Stage 7, back to back: dialogs that a request names, by their names on the other leg.
 //!
-//! Takes:   Replaces, Join and Target-Dialog, as headers and inside Refer-To.
+//! Takes:   Replaces, Join and Target-Dialog, as headers and inside Refer-To; bodies, by `dialog_info`.
 //! Gives:   what stands there instead on the other leg. A Refer-To that leads to us leads to the peer whom it means.
 //! Keeps:   nothing.
 //! Refuses: a dialog that nobody knows: what it is called on the other leg cannot be said.
@@ -9,6 +9,7 @@
 
 use smallvec::SmallVec;
 
+use super::dialog_info;
 use crate::association::{Associations, Named};
 use crate::forward::Settings;
 use crate::forward::outgoing::other;
@@ -28,7 +29,7 @@ pub(in crate::forward) type Renamed = SmallVec<[(Span, Vec<u8>); 1]>;
 ///
 /// # Errors
 ///
-/// [`Refusal::DialogUnknown`].
+/// [`Refusal::DialogUnknown`]; a body that cannot be read though it tells of dialogs.
 pub(in crate::forward) fn rename(
     message: &Message,
     side: Side,
@@ -43,6 +44,7 @@ pub(in crate::forward) fn rename(
         }
     }
     refer_to(message, side, associations, settings, &mut renamed)?;
+    dialog_info::rename(message, side, associations, &mut renamed)?;
     Ok(renamed)
 }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::contact::{self, Own};
 use crate::association::Bound;
 use crate::association::bridge::Way;
-use crate::forward::outgoing::{self, Plan, Printed, count_hops, put_length, put_via};
+use crate::forward::outgoing::{self, Plan, Printed, count_hops, put_via};
 use crate::transport::Side;
 use crate::wire::edit::Unprintable;
 use crate::wire::respond::put_tagged;
@@ -107,11 +107,31 @@ pub(in crate::forward) fn print(
         }
     }
     count_hops(&mut edits, message);
-    if plan.route.destinations.iter().any(|to| to.transport().is_reliable()) {
-        put_length(&mut edits, message);
-    }
+    let reliable = plan.route.destinations.iter().any(|to| to.transport().is_reliable());
+    put_length(&mut edits, message, dress, reliable);
     let octets = Bytes::from(edits.apply(message)?);
     Ok(Printed { octets, via: Span::new(via, via.saturating_add(via_length)) })
+}
+
+/// Content-Length, where the body grows or shrinks by its new names, or a stream needs one.
+fn put_length(edits: &mut Edits, message: &Message, dress: &Dress, reliable: bool) {
+    let inside = dress.renamed.iter().filter(|(span, _)| span.start() > message.head_end());
+    let length = inside.fold(message.body().len(), |length, (span, new)| {
+        let old = span.end().saturating_sub(span.start());
+        length.saturating_add(new.len()).saturating_sub(old)
+    });
+    match message.rows(Name::ContentLength).next() {
+        Some(_) if length == message.body().len() => {}
+        Some(row) => edits.replace(row.value(), |text| {
+            text.put_number(length as u64);
+        }),
+        None if reliable => edits.insert(message.head_end(), |text| {
+            text.field(Name::ContentLength.as_str(), |value| {
+                value.put_number(length as u64);
+            });
+        }),
+        None => {}
+    }
 }
 
 /// Call-ID, tags and numbers.

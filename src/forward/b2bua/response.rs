@@ -5,7 +5,7 @@
 //!          and everything else of the response, octet for octet.
 //! Keeps:   nothing.
 //! Refuses: challenges: they become 403, since whose credentials would be asked for sits on the other leg.
-//! Sources: RFC 3261 sections 8.2.6 and 12.1.1; RFC 7616 section 3.5; RFC 8760 section 2; `B2-01`, `B2-09`, `B2-11`.
+//! Sources: RFC 3261 sections 8.2.6 and 12.1.1; RFC 6223 section 4; RFC 7616 section 3.5; RFC 8760 section 2; `B2-01`, `B2-09`, `B2-11`.
 
 use bytes::Bytes;
 
@@ -14,9 +14,10 @@ use super::request::remove_called;
 use crate::authentication::ServerProof;
 use crate::forward::Settings;
 use crate::forward::outgoing::put_length;
+use crate::forward::returning::{kept, with_keep};
 use crate::transport::{Flow, Side};
 use crate::wire::respond::{put_seen_via, put_to, reason};
-use crate::wire::{Address, Edits, Message, Name, Span};
+use crate::wire::{Address, Edits, Message, Name, Span, Via};
 
 /// A request as it came, and whence.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub(in crate::forward) struct Asked<'r> {
     pub(in crate::forward) flow: &'r Flow,
     /// What the edge proves itself with.
     pub(in crate::forward) proof: Option<&'r ServerProof>,
+    /// Whether its sender may be told how often to send keep-alives.
+    pub(in crate::forward) keeps: bool,
 }
 
 /// The code that a response goes back with.
@@ -46,7 +49,7 @@ pub(in crate::forward) fn print(
     settings: &Settings,
 ) -> Option<Bytes> {
     let status = response.status()?;
-    let Asked { request, side, flow, proof } = *asked;
+    let Asked { request, side, flow, proof, keeps } = *asked;
     let start = response.head_start();
     let back = status_back(status);
     if back != status {
@@ -54,12 +57,16 @@ pub(in crate::forward) fn print(
             text.put("SIP/2.0 ").put_number(back.into()).put(" ").put(reason(back)).end_line();
         });
     }
+    let kept = kept(keeps, status, flow.transport);
     edits.insert(start, |text| {
         let source = flow.source_to_tell();
         let via = request.top_via();
         for (place, value) in request.values(Name::Via).enumerate() {
             text.field("Via", |text| match place {
-                0 => put_seen_via(text, value, via.as_ref(), source),
+                0 => match kept.and_then(|seconds| with_keep(value, seconds)) {
+                    Some(value) => put_seen_via(text, &value, Via::parse(&value).as_ref(), source),
+                    None => put_seen_via(text, value, via.as_ref(), source),
+                },
                 _ => {
                     text.put_unfolded(value);
                 }

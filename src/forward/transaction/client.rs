@@ -29,7 +29,7 @@ pub enum State {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     state: State,
     reliable: bool,

@@ -48,7 +48,7 @@ enum Cancel {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientInvite {
     state: State,
     reliable: bool,

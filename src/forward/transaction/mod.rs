@@ -126,7 +126,7 @@ impl Repeat {
 }
 
 /// Outputs not drained yet; a machine puts four at most for one input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Queue<A>(SmallVec<[A; 4]>);
 
 impl<A> Queue<A> {

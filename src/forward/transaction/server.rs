@@ -34,7 +34,7 @@ pub enum State {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     state: State,
     reliable: bool,

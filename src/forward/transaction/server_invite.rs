@@ -38,7 +38,7 @@ pub enum State {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerInvite {
     state: State,
     reliable: bool,

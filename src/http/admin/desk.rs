@@ -1,10 +1,10 @@
 //! Admin, desk: which question gets which answer.
 //!
 //! Takes:   a request, and who asks.
-//! Gives:   its answer, as JSON.
+//! Gives:   its answer, as JSON; what it changed is in the audit.
 //! Keeps:   nothing; it looks at what the edge holds.
-//! Refuses: what stands in no row of the table: 404, 405, 400.
-//! Sources: RFC 9110 sections 9.3.1 and 15.5.
+//! Refuses: what [`Asked`] refuses; what is not there (404).
+//! Sources: RFC 9110 sections 9.3 and 15.5; V-73.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,34 +12,35 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::Asker;
-use super::views::{self, Certificate, Dialog, Dialogs, Listening, Status};
+use super::audit::Audit;
+use super::question::{Asked, Facts, LIMIT, Wanted, Whom};
+use super::views::{
+    self, Certificate, Dialog, Dialogs, Explanation, Listening, Revocation, Status,
+};
+use crate::assembly::Running;
+use crate::assembly::revocation::is_called;
 use crate::association::Association;
 use crate::clock;
 use crate::config::{Config, Listener};
-use crate::forward::Shared;
+use crate::edge::Told;
 use crate::http::Answer;
 use crate::instant::Now;
-use crate::transport::Flows;
-use crate::wire;
+use crate::transport::{GroupId, ListenerId};
 
-/// Dialogs in one answer, if nobody says how many.
-const LIMIT: usize = 100;
-/// And at most.
-const LIMIT_MAX: usize = 10_000;
+/// Longest message that is explained, in octets.
+const MESSAGE_MAX: usize = 256 * 1024;
 
 /// What the answers are made of.
 pub struct Desk {
-    /// What workers share; `None` where there is no edge.
-    pub shared: Option<Arc<Shared>>,
-    /// Its connections.
-    pub flows: Option<Arc<Flows>>,
+    /// The edge; `None` where there is none.
+    pub running: Option<Arc<Running>>,
     /// What its listeners are bound to, in order.
     pub addresses: Vec<SocketAddr>,
     /// The configuration in force.
@@ -48,6 +49,8 @@ pub struct Desk {
     pub certificates: Box<dyn Fn(Now) -> Vec<Certificate> + Send + Sync>,
     /// When it began.
     pub began: Now,
+    /// Who changed what.
+    pub audit: Audit,
 }
 
 impl fmt::Debug for Desk {
@@ -56,41 +59,83 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// What is asked of dialogs.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Question {
-    owner: Option<String>,
-    limit: Option<usize>,
-}
-
 impl Desk {
     /// The answer to one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>, _asker: Asker) -> Answer {
+    pub(super) async fn answer(&self, request: Request<Incoming>, asker: Asker) -> Answer {
+        let (method, uri) = (request.method(), request.uri());
+        let asked = Asked::parse(method, uri.path(), uri.query().unwrap_or_default());
         let now = clock::now();
-        let path = request.uri().path().trim_end_matches('/');
-        let known = matches!(path, "/status" | "/associations") || id_in(path).is_some();
-        if !known {
-            return plain(StatusCode::NOT_FOUND, "no such page");
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
-        }
-        match (path, id_in(path)) {
-            ("/status", _) => json(&self.status(now)),
-            (_, Some(id)) => {
-                let found = self.dialogs(|one| one.origin.id == id, now);
-                if found.is_empty() {
-                    return plain(StatusCode::NOT_FOUND, "no dialog has that number");
-                }
-                json(&Dialogs { found: found.len(), dialogs: found })
-            }
-            _ => match Question::parse(request.uri().query().unwrap_or_default()) {
-                Ok(question) => json(&self.list(&question, now)),
-                Err(why) => plain(StatusCode::BAD_REQUEST, why),
+        match asked {
+            Ok(Asked::Status) => json(&self.status(now)),
+            Ok(Asked::List(wanted)) => json(&self.list(&wanted, now)),
+            Ok(Asked::Show(id)) => match self.dialogs(|one| one.origin.id == id, now) {
+                found if found.is_empty() => nobody("no dialog has that number"),
+                found => json(&Dialogs { found: found.len(), dialogs: found }),
             },
+            Ok(Asked::Revoke(whom)) => self.revoke(&whom, asker),
+            Ok(Asked::Explain(facts)) => self.explain(request, &facts, now).await,
+            Err((status, why)) => {
+                if !matches!(*method, Method::GET | Method::HEAD) {
+                    self.audit.refused(asker, status.as_u16());
+                }
+                let mut answer = plain(status, why);
+                if status == StatusCode::METHOD_NOT_ALLOWED {
+                    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(why));
+                }
+                answer
+            }
         }
+    }
+
+    fn revoke(&self, whom: &Whom, asker: Asker) -> Answer {
+        let of = |running: &Arc<Running>| match whom {
+            Whom::Dialog(id) => running.revoke_dialog(*id),
+            Whom::Caller(name) => running.revoke_caller(name),
+            Whom::Key(btid) => running.revoke(btid),
+        };
+        let revoked = self.running.as_ref().map(of).unwrap_or_default();
+        self.audit.revoked(asker, whom, revoked.keys, revoked.dialogs);
+        if revoked.is_nothing() {
+            return nobody("there is nothing of that to take back");
+        }
+        json(&Revocation { keys: revoked.keys, dialogs: revoked.dialogs })
+    }
+
+    async fn explain(&self, request: Request<Incoming>, facts: &Facts, now: Now) -> Answer {
+        let Some(running) = &self.running else { return nobody("there is no edge") };
+        let told = match self.told(facts) {
+            Ok(told) => told,
+            Err(why) => return plain(StatusCode::BAD_REQUEST, why),
+        };
+        let Ok(body) = Limited::new(request.into_body(), MESSAGE_MAX).collect().await else {
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, "no message is that long");
+        };
+        match running.edge.explain(body.to_bytes(), &told).await {
+            Ok(account) => json(&Explanation::of(account, now)),
+            Err(why) => plain(StatusCode::BAD_REQUEST, why),
+        }
+    }
+
+    /// What is meant by names.
+    fn told(&self, facts: &Facts) -> Result<Told, &'static str> {
+        let config = self.config.load();
+        let place = |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok());
+        let listener = match &facts.listener {
+            None => None,
+            Some(name) => {
+                let found = config.listeners.iter().position(|one| *one.name == **name);
+                Some(ListenerId(place(found).ok_or("no listener has that name")?))
+            }
+        };
+        let group = match &facts.peer {
+            None => None,
+            Some(name) => {
+                let found = config.peers.iter().position(|one| *one.name == **name);
+                Some(GroupId(place(found).ok_or("no peer has that name")?))
+            }
+        };
+        let Facts { transport, from, side, ahead, .. } = *facts;
+        Ok(Told { transport, from, side, listener, group, ahead })
     }
 
     fn status(&self, now: Now) -> Status {
@@ -101,64 +146,54 @@ impl Desk {
             address: address.to_string(),
             transports: listener.transports.iter().map(|it| it.via_token().to_owned()).collect(),
         };
-        let gate = self.shared.as_ref().map(|shared| &shared.gate);
+        let running = self.running.as_ref();
+        let gate = running.map(|running| &running.shared.gate);
+        let mode = |observe| if observe { "observe" } else { "enforce" }.to_owned();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seconds: now.mono.since(self.began.mono).as_secs(),
             configuration: config.file.display().to_string(),
+            mode: mode(config.association.observe),
             load: gate.map_or(0, |gate| gate.admission.overload().load() as u64),
-            connections: self.flows.as_ref().map_or(0, |flows| flows.open_count()),
-            registrations: self.shared.as_ref().map_or(0, |shared| shared.bindings.len()),
+            connections: running.map_or(0, |running| running.flows.open_count()),
+            registrations: running.map_or(0, |running| running.shared.bindings.len()),
+            keys: running.map_or(0, |running| running.keys.len()),
             associations: gate.map_or(0, |gate| gate.associations.footprint()),
+            associations_max: gate.map_or(0, |gate| gate.associations.room()),
+            states: gate.map(|gate| views::states(&gate.associations)).unwrap_or_default(),
             listeners: config.listeners.iter().zip(&self.addresses).map(listening).collect(),
             certificates: (self.certificates)(now),
         }
     }
 
-    fn list(&self, question: &Question, now: Now) -> Dialogs {
-        let mut dialogs = self.dialogs(
-            |one| question.owner.as_ref().is_none_or(|owner| *one.origin.owner.name == **owner),
-            now,
-        );
+    fn list(&self, wanted: &Wanted, now: Now) -> Dialogs {
+        let owned = |one: &Association| {
+            wanted.owner.as_ref().is_none_or(|owner| is_called(&one.origin.owner, owner))
+        };
+        let mut dialogs = match &wanted.call {
+            None => self.dialogs(owned, now),
+            Some(call) => {
+                let tags = wanted.tags.as_ref();
+                let tags = tags.map(|tags| tags.each_ref().map(|tag| tag.as_bytes()));
+                let called = self.running.iter().flat_map(|running| {
+                    running.shared.gate.associations.called(call.as_bytes(), tags)
+                });
+                called.filter(owned).map(|one| Dialog::of(&one, now)).collect()
+            }
+        };
         let found = dialogs.len();
-        dialogs.truncate(question.limit.unwrap_or(LIMIT));
+        dialogs.truncate(wanted.limit.unwrap_or(LIMIT));
         Dialogs { found, dialogs }
     }
 
     fn dialogs(&self, fits: impl Fn(&Association) -> bool, now: Now) -> Vec<Dialog> {
-        let all = self.shared.iter().flat_map(|shared| shared.gate.associations.snapshot());
+        let running = self.running.iter();
+        let all = running.flat_map(|running| running.shared.gate.associations.snapshot());
         let mut found: Vec<Dialog> =
             all.filter(|one| fits(one)).map(|one| Dialog::of(&one, now)).collect();
         found.sort_by_key(|dialog| dialog.id);
         found
     }
-}
-
-impl Question {
-    fn parse(query: &str) -> Result<Self, &'static str> {
-        let mut question = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or("a name without a value")?;
-            match name {
-                "owner" => question.owner = Some(decoded(value).ok_or("owner is no UTF-8")?),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    question.limit = Some(limit.ok_or("limit is not from 1 to 10000")?);
-                }
-                _ => return Err("there are owner and limit"),
-            }
-        }
-        Ok(question)
-    }
-}
-
-/// The number in `/associations/<number>`.
-fn id_in(path: &str) -> Option<u64> {
-    path.strip_prefix("/associations/")?.parse().ok()
-}
-
-fn decoded(value: &str) -> Option<String> {
-    String::from_utf8(wire::uri::decode(value.as_bytes())).ok()
 }
 
 fn json(value: &impl Serialize) -> Answer {
@@ -173,33 +208,14 @@ fn json(value: &impl Serialize) -> Answer {
     }
 }
 
+fn nobody(why: &str) -> Answer {
+    plain(StatusCode::NOT_FOUND, why)
+}
+
 fn plain(status: StatusCode, why: &str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(format!("{why}\n"))));
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn questions() {
-        let asked =
-            |owner: Option<&str>, limit| Ok(Question { owner: owner.map(str::to_owned), limit });
-        for (query, expected) in [
-            ("", asked(None, None)),
-            ("limit=5", asked(None, Some(5))),
-            ("owner=ue1%40ims.example.net&limit=1", asked(Some("ue1@ims.example.net"), Some(1))),
-            ("limit=0", Err("limit is not from 1 to 10000")),
-            ("limit=10001", Err("limit is not from 1 to 10000")),
-            ("owner", Err("a name without a value")),
-            ("owner=%FF", Err("owner is no UTF-8")),
-            ("x=1", Err("there are owner and limit")),
-        ] {
-            assert_eq!(Question::parse(query), expected, "{query}");
-        }
-    }
 }

@@ -3,17 +3,21 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /status` | [`Status`](views::Status) |
-//! | `GET /associations?owner=…&call=…&limit=…` | [`Dialogs`](views::Dialogs) |
-//! | `GET /associations/<id>` | [`Dialog`](views::Dialog) |
+//! | `GET /associations?owner=…&call=…&tag=…&tag=…&limit=…` | [`Dialogs`](views::Dialogs) |
+//! | `GET /associations/<id>` | the same, of one request |
+//! | `DELETE /associations/<id>`, `DELETE /associations?owner=…`, `DELETE /keys?btid=…` | [`Revocation`](views::Revocation) |
+//! | `POST /explain?transport=…&from=…&side=…&listener=…&peer=…&ahead=…`, a message | [`Explanation`](views::Explanation) |
 //!
 //! Takes:   HTTP/1.1 on a Unix socket that our own user and root may open.
-//! Gives:   JSON; every request that changes something is written to the log with the user who asked.
+//! Gives:   JSON; every request that changes something, and every user who is not let in, is in the audit.
 //! Keeps:   at most `CONNECTIONS` connections, a minute each.
 //! Refuses: other users, unread; other paths (404), other methods (405), queries that cannot be read (400).
 //! Sources: SEC_CF 1.1 ADM-001; RFC 9110 section 15.5; V-73, V-149.
 
+pub mod audit;
 pub mod caller;
 mod desk;
+pub mod question;
 pub mod views;
 
 use std::fs::Permissions;
@@ -94,9 +98,12 @@ impl Door {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let Some(asker) = Asker::of(&stream) else {
-                tracing::warn!("another user came to the admin socket");
-                continue;
+            let asker = match Asker::of(&stream) {
+                Ok(asker) => asker,
+                Err(uid) => {
+                    desk.audit.turned_away(uid);
+                    continue;
+                }
             };
             let (desk, stopped) = (Arc::clone(&desk), stopped.clone());
             tokio::spawn(async move {
@@ -119,11 +126,11 @@ impl Drop for Door {
 }
 
 impl Asker {
-    /// Who is at the other end; `None` for other users than ours and root.
-    fn of(stream: &UnixStream) -> Option<Self> {
-        let peer = stream.peer_cred().ok()?;
+    /// Who is at the other end; for other users than ours and root whoever they are, if the system says.
+    fn of(stream: &UnixStream) -> Result<Self, Option<u32>> {
+        let peer = stream.peer_cred().map_err(|_| None)?;
         let ours = nix::unistd::geteuid().as_raw();
         let allowed = peer.uid() == 0 || peer.uid() == ours;
-        allowed.then_some(Self { uid: peer.uid(), pid: peer.pid() })
+        allowed.then_some(Self { uid: peer.uid(), pid: peer.pid() }).ok_or(Some(peer.uid()))
     }
 }

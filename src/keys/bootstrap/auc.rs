@@ -9,10 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bsf, Record};
+use super::{Bsf, Home, HomeAnswer, Record};
 use crate::identity::{Impi, Impu};
 use crate::instant::Now;
 use crate::keys::sqn::Sqn;
+use crate::keys::subscribers::{Guss, Subscriber};
 use crate::keys::vector::{Auts, Vector};
 use crate::keys::{AkaVector, Rand, VectorAnswer, VectorSource};
 
@@ -56,6 +57,37 @@ impl Bsf {
         };
         let vector = subscriber.algorithms.vector(Rand(rand), sqn, subscriber.amf);
         Ok((vector, subscriber.impus.clone()))
+    }
+
+    /// The same, with what is told of the subscriber, for a bootstrapping server of another's (Zh).
+    pub fn home(
+        &self,
+        impi: &Impi,
+        resync: Option<&(Rand, Auts)>,
+        rand: [u8; 16],
+        now: Now,
+    ) -> HomeAnswer {
+        if let Some((challenge, auts)) = resync
+            && !self.resynchronise_card(impi, challenge, auts)
+        {
+            return HomeAnswer::AutsWrong;
+        }
+        let vector = match self.vector(impi, rand, now) {
+            Ok((vector, _)) => vector,
+            Err(NoVector::Unknown) => return HomeAnswer::Unknown,
+            Err(NoVector::Paced(_) | NoVector::Spent | NoVector::Unavailable) => {
+                return HomeAnswer::Unavailable;
+            }
+        };
+        let state = self.state();
+        let Some(Subscriber { card, key_lifetime, impus, uss, .. }) =
+            state.subscribers.records.get(impi).map(|record| &record.subscriber)
+        else {
+            return HomeAnswer::Unknown;
+        };
+        let (card, key_lifetime) = (*card, *key_lifetime);
+        let guss = Guss { card, key_lifetime, impus: Arc::clone(impus), uss: Arc::clone(uss) };
+        HomeAnswer::Known(Box::new(Home { vector, guss: Arc::new(guss) }))
     }
 
     /// Takes over the card's sequence number from an AUTS for `rand`; whether it was the card's.

@@ -7,12 +7,14 @@
 //! Sources: RFC 3310 sections 3.2 and 5.2.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authentication::aka::AkaNonce;
 use crate::identity::Impi;
 use crate::instant::Instant;
 use crate::keys::Rand;
+use crate::keys::subscribers::Guss;
 use crate::keys::vector::Vector;
 
 /// How long a challenge may be answered.
@@ -24,6 +26,8 @@ pub(super) struct Pending {
     pub(super) nonce: AkaNonce,
     pub(super) opaque: String,
     pub(super) vector: Vector,
+    /// What the home told of the subscriber, if he is another's.
+    pub(super) guss: Option<Arc<Guss>>,
     pub(super) born: Instant,
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::admission::rate::Rate;
 use crate::authentication::aka::{AkaAlgorithm, AkaVersion};
 use crate::identity::Realm;
+use crate::keys::push::Profile;
+use crate::keys::push::p1::P1;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -38,10 +40,14 @@ pub struct BsfConfig {
     pub reveal_unknown: bool,
     /// How often one source may ask.
     pub source_rate: Rate,
+    /// Whether names that are nobody's here are another's, whose home is asked (Zh).
+    pub home: bool,
     /// Most unanswered challenges.
     pub max_challenges: usize,
     /// Most sessions.
     pub max_sessions: usize,
+    /// How push info is written down.
+    pub push: Arc<dyn Profile>,
 }
 
 impl BsfConfig {
@@ -60,8 +66,10 @@ impl BsfConfig {
             reveal_unknown: false,
             // Many UEs share one address behind an operator's NAT; the pace of each name is what protects cards.
             source_rate: Rate { count: 3000, period: Duration::from_secs(60), burst: 4000 },
+            home: false,
             max_challenges: 16_384,
             max_sessions: 400_000,
+            push: Arc::new(P1),
         }
     }
 }

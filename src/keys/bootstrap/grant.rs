@@ -3,7 +3,8 @@
 //! Takes:   the NAF's authenticated host name and the [`NafId`] it asks for.
 //! Gives:   the [`NafGrant`] that covers both.
 //! Keeps:   nothing.
-//! Refuses: a FQDN or protocol that no grant of that host lists, and always the identifier of TMPIs.
+//! Refuses: a FQDN or protocol that no grant of that host lists, and always the identifiers of TMPIs and of
+//!          what protects push info.
 //! Sources: TS 33.220 clauses 4.4.6, 4.5.3 and annex H; TS 29.109 clause 5.2 (5402, 5403).
 
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl NafGrant {
     /// Whether this grant lets `host` have the key of `naf`.
     pub fn covers(&self, host: &str, naf: &NafId) -> bool {
         self.host.eq_ignore_ascii_case(host)
-            && naf.ua() != UaId::TMPI
+            && !matches!(naf.ua(), UaId::TMPI | UaId::PUSH_INFO_P1)
             && self.fqdns.iter().any(|fqdn| fqdn.eq_ignore_ascii_case(naf.fqdn()))
             && self.protocols.iter().any(|protocol| protocol.covers(naf.ua()))
     }
@@ -85,8 +86,8 @@ impl NafGrant {
 /// The server as the key source of a NAF in the same process.
 #[derive(Debug, Clone)]
 pub struct LocalNaf {
-    bsf: Arc<Bsf>,
-    host: Arc<str>,
+    pub(super) bsf: Arc<Bsf>,
+    pub(super) host: Arc<str>,
 }
 
 impl LocalNaf {
@@ -131,7 +132,9 @@ mod tests {
             let naf = NafId::new(fqdn, ua);
             assert_eq!(grant.covers(host, &naf), expected, "{host} {fqdn} {ua:?}");
         }
-        let careless = NafGrant { protocols: vec![UaGrant::Exact(UaId::TMPI)], ..grant };
-        assert!(!careless.covers("edge.example.net", &NafId::new("naf.example.net", UaId::TMPI)));
+        for never in [UaId::TMPI, UaId::PUSH_INFO_P1] {
+            let careless = NafGrant { protocols: vec![UaGrant::Exact(never)], ..grant.clone() };
+            assert!(!careless.covers("edge.example.net", &NafId::new("naf.example.net", never)));
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Known {
         if !self.records.contains_key(impi) {
             self.make_room()?;
             self.order.push_back(impi.clone());
-            let record = Record { subscriber, moves: Moves::default(), vouched };
+            let record = Record { vouched, ..Record::new(subscriber) };
             return Ok(Some(self.records.entry(impi.clone()).or_insert(record)));
         }
         let Some(record) = self.records.get_mut(impi) else { return Ok(None) };
@@ -100,7 +100,8 @@ impl Known {
 impl Record {
     /// From a list: nothing is vouched for yet.
     pub(super) fn new(subscriber: Subscriber) -> Self {
-        Self { subscriber, moves: Moves::default(), vouched: 0 }
+        let (moves, pushes) = (Moves::default(), Moves::default());
+        Self { subscriber, moves, vouched: 0, pushes, pushed: None }
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -16,9 +16,11 @@ mod challenges;
 mod claim;
 mod config;
 mod grant;
+mod home;
 mod known;
 mod message;
 mod pace;
+mod push;
 mod run;
 mod sessions;
 
@@ -32,7 +34,9 @@ pub use auc::NoVector;
 pub use challenges::CHALLENGE_LIFETIME;
 pub use config::{BsfConfig, BsfUnfit};
 pub use grant::{LocalNaf, NafGrant, NafRefusal, UaGrant};
+pub use home::{Home, HomeAnswer, HomeQuestion, UbStep};
 pub use message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
+pub use push::{NoPush, PUSHES_PER_MINUTE};
 pub use sessions::PER_IMPI;
 
 use self::challenges::Challenges;
@@ -43,7 +47,7 @@ use super::derivation::derive_ks_naf;
 use super::milenage::Milenage;
 use super::subscribers::{Roll, Subscriber};
 use super::vector::Algorithms;
-use super::{NafId, NafKey};
+use super::{NafId, NafKey, Rand};
 use crate::admission::rate::Bucket;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
@@ -84,6 +88,9 @@ struct Record {
     subscriber: Subscriber,
     moves: Moves,
     vouched: u64,
+    /// Those of the moves that were pushed, and the challenge pushed last.
+    pushes: Moves,
+    pushed: Option<Rand>,
 }
 
 impl Bsf {
@@ -169,15 +176,18 @@ impl Bsf {
                 }
                 record.moves = known.moves;
                 record.vouched = known.vouched;
+                record.pushes = known.pushes;
             }
             state.subscribers.records.insert(impi, record);
         }
         let State { subscribers, sessions, challenges, .. } = &mut *state;
         let subscribers = &subscribers.records;
+        // Of another's subscribers, the home knows who they are.
+        let others = self.config.home;
         let stays =
-            |impi: &Impi| subscribers.get(impi).is_some_and(|record| !record.subscriber.barred);
+            |impi: &Impi| subscribers.get(impi).map_or(others, |record| !record.subscriber.barred);
         sessions.retain(stays);
-        challenges.open.retain(|_, pending| subscribers.contains_key(&pending.impi));
+        challenges.open.retain(|_, pending| others || subscribers.contains_key(&pending.impi));
     }
 
     /// Whether sequence numbers should be written down soon: some are near the end of what was vouched for.
@@ -228,21 +238,21 @@ impl Bsf {
         let State { subscribers, sessions, .. } = &mut *state;
         let session = sessions.get(btid, now).ok_or(NafRefusal::UnknownBtid)?;
         let record = subscribers.get(&session.impi).map_err(|_| NafRefusal::Unavailable)?;
-        let record = record.filter(|record| !record.subscriber.barred);
-        let record = record.ok_or(NafRefusal::UnknownBtid)?;
+        let (impus, uss) = match (record, &session.guss) {
+            (Some(own), _) if own.subscriber.barred => return Err(NafRefusal::UnknownBtid),
+            (Some(own), _) => (&own.subscriber.impus, &own.subscriber.uss),
+            (None, Some(guss)) => (&guss.impus, &guss.uss),
+            (None, None) => return Err(NafRefusal::UnknownBtid),
+        };
         let key = derive_ks_naf(&session.ks, &session.rand, &session.impi, naf)
             .map_err(|_| NafRefusal::UnknownBtid)?;
         let none = || Arc::from(Vec::new());
         Ok(NafKey {
             key,
             impi: grant.sees_impi.then(|| session.impi.clone()),
-            identities: if grant.sees_identities {
-                record.subscriber.impus.clone()
-            } else {
-                none()
-            },
+            identities: if grant.sees_identities { Arc::clone(impus) } else { none() },
             expires: session.expires,
-            uss: Arc::clone(&record.subscriber.uss),
+            uss: Arc::clone(uss),
             created: session.created,
             ready: Default::default(),
         })

@@ -28,13 +28,16 @@ pub(super) struct Moves(VecDeque<Instant>);
 impl Moves {
     /// Takes one if it fits; else says after how long one will.
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.take_of(MOVES_PER_MINUTE, now)
+    }
+
+    /// The same, of `most` in any minute.
+    pub(super) fn take_of(&mut self, most: usize, now: Instant) -> Result<(), Duration> {
         while self.0.front().is_some_and(|first| now.since(*first) >= MINUTE) {
             self.0.pop_front();
         }
         match self.0.front() {
-            Some(first) if self.0.len() >= MOVES_PER_MINUTE => {
-                Err(MINUTE.saturating_sub(now.since(*first)))
-            }
+            Some(first) if self.0.len() >= most => Err(MINUTE.saturating_sub(now.since(*first))),
             _ => {
                 self.0.push_back(now);
                 Ok(())

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::challenges::Pending;
 use super::claim::{Claim, path};
+use super::home::{HomeAnswer, HomeQuestion, UbStep};
 use super::message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
 use super::pace::counted;
 use super::sessions::Session;
@@ -29,21 +30,39 @@ use crate::identity::Impi;
 use crate::instant::Now;
 use crate::keys::Rand;
 use crate::keys::derivation::{btid, derive_tmpi, is_tmpi};
-use crate::keys::sqn::Sqn;
 use crate::keys::subscribers::Card;
 use crate::keys::vector::{Auts, Vector};
 use crate::wire::Credentials;
 
 /// Who asks: the name as sent, and whom it stands for.
-struct Asker {
-    username: Arc<str>,
-    impi: Impi,
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) username: Arc<str>,
+    pub(super) impi: Impi,
 }
 
+/// The answer, or what the home is to be asked first.
+type Judged = Result<UbAnswer, Box<HomeQuestion>>;
+
 impl Bsf {
-    /// Answers one request.
+    /// Answers one request; without a home to ask, who is nobody's here is a stranger.
     pub fn answer(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbAnswer {
-        let mut answer = self.judge(request, fresh, now);
+        match self.step(request, fresh, now) {
+            UbStep::Answer(answer) => answer,
+            UbStep::Ask(question) => self.homed(question, HomeAnswer::Unavailable, fresh, now),
+        }
+    }
+
+    /// Answers one request, or says what the home is to be asked first.
+    pub fn step(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbStep {
+        match self.judge(request, fresh, now) {
+            Ok(answer) => UbStep::Answer(self.signed(answer)),
+            Err(question) => UbStep::Ask(*question),
+        }
+    }
+
+    /// Adds what every answer has.
+    pub(super) fn signed(&self, mut answer: UbAnswer) -> UbAnswer {
         let product = &self.config.product;
         let server =
             if self.config.tmpi { format!("{product} {TMPI_TOKEN}") } else { product.to_string() };
@@ -52,17 +71,18 @@ impl Bsf {
         answer
     }
 
-    fn judge(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbAnswer {
-        let malformed = |status, why| UbAnswer::plain(status, UbOutcome::Malformed, why);
+    fn judge(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> Judged {
+        let malformed = |status, why| Ok(UbAnswer::plain(status, UbOutcome::Malformed, why));
         let mut state = self.state();
         let rate = self.config.source_rate;
         if !state.sources.entry(counted(request.source)).take(rate, now.mono) {
-            return UbAnswer::later(UbOutcome::Paced, Duration::from_secs(10));
+            return Ok(UbAnswer::later(UbOutcome::Paced, Duration::from_secs(10)));
         }
         if request.method != "GET" {
-            let mut answer = malformed(405, "bootstrapping is a GET (TS 24.109 clause 4)");
+            let why = "bootstrapping is a GET (TS 24.109 clause 4)";
+            let mut answer = UbAnswer::plain(405, UbOutcome::Malformed, why);
             answer.headers.push(("Allow", "GET".to_owned()));
-            return answer;
+            return Ok(answer);
         }
         if path(request.target) != &*self.config.path {
             return malformed(404, "nothing here");
@@ -86,7 +106,7 @@ impl Bsf {
         };
         let asker = match state.asker(&username, now) {
             Some(asker) => asker,
-            None => return self.unknown_tmpi(fresh),
+            None => return Ok(self.unknown_tmpi(fresh)),
         };
         if credentials.or_empty("nonce").is_empty() {
             return self.challenge(&mut state, &asker, fresh, now);
@@ -115,7 +135,7 @@ impl Bsf {
         supports_tmpi: bool,
         fresh: &Fresh,
         now: Now,
-    ) -> UbAnswer {
+    ) -> Judged {
         let pending = claim.nonce.as_ref().and_then(|nonce| state.challenges.take(nonce, now.mono));
         let right = pending.filter(|pending| {
             pending.impi == asker.impi
@@ -126,21 +146,51 @@ impl Bsf {
         });
         let outcome = match (right, &claim.auts) {
             (None, _) => None,
+            (Some(pending), Some(auts)) if pending.guss.is_some() => {
+                let (response, _) = self.responses(asker, claim, b"", None);
+                match auts.filter(|_| response.verify(claim.response)) {
+                    // Only the home can tell whether the number is the card's.
+                    Some(auts) => {
+                        let resync = Some((pending.nonce.rand, auts));
+                        return self.ask(state, asker, resync, UbOutcome::Resynchronised, now);
+                    }
+                    None => None,
+                }
+            }
             (Some(pending), Some(auts)) => {
                 self.resynchronise(state, asker, claim, &pending, auts.as_ref())
             }
             (Some(pending), None) => {
                 match self.conclude(state, asker, claim, pending, supports_tmpi, now) {
-                    Some(answer) => return answer,
+                    Some(answer) => return Ok(answer),
                     None => None,
                 }
             }
         };
-        let mut answer = self.challenge(state, asker, fresh, now);
-        if answer.status == 401 {
-            answer.outcome = outcome.unwrap_or(UbOutcome::Refused);
+        let outcome = outcome.unwrap_or(UbOutcome::Refused);
+        let mut judged = self.challenge(state, asker, fresh, now);
+        match &mut judged {
+            Ok(answer) if answer.status == 401 => answer.outcome = outcome,
+            Ok(_) => {}
+            Err(question) => question.outcome = outcome,
         }
-        answer
+        judged
+    }
+
+    /// Another's subscriber: his home makes the challenge, at the pace of our own.
+    fn ask(
+        &self,
+        state: &mut State,
+        asker: &Asker,
+        resync: Option<(Rand, Auts)>,
+        outcome: UbOutcome,
+        now: Now,
+    ) -> Judged {
+        let name = Arc::from(asker.impi.as_str());
+        if let Err(wait) = state.strangers.entry(name).take(now.mono) {
+            return Ok(UbAnswer::later(UbOutcome::Paced, wait));
+        }
+        Err(Box::new(HomeQuestion { asker: asker.clone(), resync, outcome }))
     }
 
     /// Step 3. `None` if the response or the AUTS is wrong.
@@ -179,14 +229,20 @@ impl Bsf {
         if !response.verify(claim.response) {
             return None;
         }
-        let subscriber = match state.subscribers.get(&asker.impi) {
-            Ok(record) => &record?.subscriber,
-            Err(_) => return Some(UbAnswer::store_unavailable()),
+        let (barred, key_lifetime) = match &pending.guss {
+            Some(guss) => (false, guss.key_lifetime),
+            None => match state.subscribers.get(&asker.impi) {
+                Ok(record) => {
+                    let subscriber = &record?.subscriber;
+                    (subscriber.barred, subscriber.key_lifetime)
+                }
+                Err(_) => return Some(UbAnswer::store_unavailable()),
+            },
         };
-        if subscriber.barred {
+        if barred {
             return Some(UbAnswer::plain(403, UbOutcome::Barred, "this subscription is barred"));
         }
-        let lifetime = subscriber.key_lifetime.unwrap_or(self.config.key_lifetime);
+        let lifetime = key_lifetime.unwrap_or(self.config.key_lifetime);
         let (ks, name) = (pending.vector.ks(), &self.config.name);
         let id = btid(rand, name).ok()?;
         let tmpi = (supports_tmpi && self.config.tmpi)
@@ -217,6 +273,7 @@ impl Bsf {
             expires: end.wall,
             ends: end.mono,
             tmpi,
+            guss: pending.guss,
         };
         state.sessions.add(id, session, now);
         Some(UbAnswer { status: 200, headers, body, outcome: UbOutcome::Bootstrapped })
@@ -248,28 +305,31 @@ impl Bsf {
     }
 
     /// Step 2: a challenge, for a subscriber or for a name that is nobody's.
-    fn challenge(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> UbAnswer {
+    fn challenge(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> Judged {
         let rand = Rand(fresh.rand);
         let unable = || UbAnswer::later(UbOutcome::Unable, Duration::from_secs(60));
         let record = match state.subscribers.get(&asker.impi) {
             Ok(Some(record)) => record,
-            Ok(None) => return self.decoy(state, asker, fresh, now),
-            Err(_) => return UbAnswer::store_unavailable(),
+            Ok(None) if self.config.home => {
+                return self.ask(state, asker, None, UbOutcome::Challenged, now);
+            }
+            Ok(None) => return Ok(self.decoy(state, asker, fresh, now)),
+            Err(_) => return Ok(UbAnswer::store_unavailable()),
         };
         if let Err(wait) = record.moves.take(now.mono) {
-            return UbAnswer::later(UbOutcome::Paced, wait);
+            return Ok(UbAnswer::later(UbOutcome::Paced, wait));
         }
         state.challenges.purge(now.mono);
         if state.challenges.open.contains_key(&rand) {
-            return unable();
+            return Ok(unable());
         }
         let sqn = match state.subscribers.advance(&asker.impi) {
             Ok(Some(sqn)) => sqn,
-            Ok(None) => return unable(),
-            Err(_) => return UbAnswer::store_unavailable(),
+            Ok(None) => return Ok(unable()),
+            Err(_) => return Ok(UbAnswer::store_unavailable()),
         };
         let Some(Record { subscriber, .. }) = state.subscribers.records.get(&asker.impi) else {
-            return unable();
+            return Ok(unable());
         };
         let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
         let autn = match subscriber.card {
@@ -279,22 +339,18 @@ impl Bsf {
         let (nonce, opaque) = (AkaNonce::new(rand, autn), hex(&fresh.opaque));
         let answer = self.print_challenge(&nonce.print(), &opaque, UbOutcome::Challenged);
         let impi = asker.impi.clone();
-        state.challenges.add(Pending { impi, nonce, opaque, vector, born: now.mono });
-        answer
+        state.challenges.add(Pending { impi, nonce, opaque, vector, guss: None, born: now.mono });
+        Ok(answer)
     }
 
     /// A challenge that looks like any other and that nobody can answer.
     fn decoy(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> UbAnswer {
-        if self.config.reveal_unknown {
-            return UbAnswer::plain(403, UbOutcome::Refused, "not a subscriber");
-        }
-        if let Err(wait) = state.strangers.entry(asker.username.clone()).take(now.mono) {
+        let reveals = self.config.reveal_unknown;
+        if !reveals && let Err(wait) = state.strangers.entry(asker.username.clone()).take(now.mono)
+        {
             return UbAnswer::later(UbOutcome::Paced, wait);
         }
-        let rand = Rand(fresh.rand);
-        let vector = self.decoy.vector(rand, Sqn::default(), [0x80, 0]);
-        let nonce = AkaNonce::new(rand, vector.autn).print();
-        self.print_challenge(&nonce, &hex(&fresh.opaque), UbOutcome::StrangerChallenged)
+        self.decoy_challenge(fresh)
     }
 
     /// The answer to a TMPI that has ended: a challenge without a vector, on which the UE takes its IMPI.
@@ -302,7 +358,12 @@ impl Bsf {
         self.print_challenge("", &hex(&fresh.opaque), UbOutcome::TmpiUnknown)
     }
 
-    fn print_challenge(&self, nonce: &str, opaque: &str, outcome: UbOutcome) -> UbAnswer {
+    pub(super) fn print_challenge(
+        &self,
+        nonce: &str,
+        opaque: &str,
+        outcome: UbOutcome,
+    ) -> UbAnswer {
         let offer = |algorithm: &AkaAlgorithm| {
             let value = message::challenge(&self.realm, nonce, *algorithm, opaque);
             ("WWW-Authenticate", value)
@@ -324,6 +385,6 @@ impl State {
     }
 }
 
-fn hex(octets: &[u8]) -> String {
+pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
 }

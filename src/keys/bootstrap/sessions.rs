@@ -8,11 +8,13 @@
 //! Sources: TS 33.220 clauses 4.4.11 and 4.5.2.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::identity::{Btid, Impi};
 use crate::instant::{Instant, Now, WallTime};
+use crate::keys::subscribers::Guss;
 use crate::keys::{Ks, Rand};
 use crate::state::Value;
 
@@ -34,6 +36,8 @@ pub(super) struct Session {
     /// The same end on the clock that nobody sets.
     pub(super) ends: Instant,
     pub(super) tmpi: Option<Impi>,
+    /// What the home told of the subscriber, if he is another's.
+    pub(super) guss: Option<Arc<Guss>>,
 }
 
 impl Session {
@@ -84,6 +88,7 @@ impl Session {
             expires,
             ends: now.mono + expires.since(now.wall),
             tmpi,
+            guss: None,
         })
     }
 }
@@ -128,7 +133,9 @@ impl Sessions {
     pub(super) fn take_changes(&mut self) -> Vec<(Btid, Option<Value>)> {
         let changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
         let row = |btid: Btid| {
-            let octets = self.live.get(&btid).map(Session::octets);
+            // What a home told is the home's to keep.
+            let own = self.live.get(&btid).filter(|session| session.guss.is_none());
+            let octets = own.map(Session::octets);
             (btid, octets)
         };
         changed.into_iter().map(row).collect()
@@ -241,6 +248,7 @@ mod tests {
             expires: end.wall,
             ends: end.mono,
             tmpi: Impi::new(&format!("t{number}")),
+            guss: None,
         };
         sessions.add(btid.clone(), session, now);
         btid

@@ -102,3 +102,16 @@ pub trait Roll: Send + Sync + fmt::Debug {
     /// A [`Fault`].
     fn sessions(&self, after: &[u8], most: usize) -> Result<Vec<Record>, Fault>;
 }
+
+/// What a home tells of a subscriber: his user security settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guss {
+    /// The kind of card.
+    pub card: Card,
+    /// How long a key lives, if not as long as the server says for all.
+    pub key_lifetime: Option<Duration>,
+    /// Public identities, the default one first.
+    pub impus: Arc<[Impu]>,
+    /// What the subscriber may use of the services that ask for a right.
+    pub uss: Arc<[Uss]>,
+}

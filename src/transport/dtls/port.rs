@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
@@ -38,7 +38,8 @@ use crate::transport::batch::{BATCH, Inbox, Outbox};
 use crate::transport::demux::{self, Kind};
 use crate::transport::flows::{Lease, Seat};
 use crate::transport::listen::Bound;
-use crate::transport::stream::{Closed, StreamFacts};
+use crate::transport::socket::has_room;
+use crate::transport::stream::{AFTER_KEY, Closed, StreamFacts};
 use crate::transport::tls::TlsRefusal;
 use crate::transport::transports::Shop;
 use crate::transport::{Side, Transport, stun};
@@ -53,7 +54,7 @@ const PROOFS_ENOUGH: usize = 64;
 
 /// One socket.
 pub(in crate::transport) struct DtlsPort {
-    socket: UdpSocket,
+    socket: AsyncFd<UdpSocket>,
     bound: Arc<Bound>,
     server: Arc<DtlsServer>,
     bells: Arc<Bells>,
@@ -88,7 +89,7 @@ type Lookup = Pin<Box<dyn Future<Output = (SessionId, Option<Psk>)>>>;
 
 impl DtlsPort {
     pub(in crate::transport) fn new(
-        socket: UdpSocket,
+        socket: AsyncFd<UdpSocket>,
         bound: Arc<Bound>,
         server: Arc<DtlsServer>,
     ) -> Self {
@@ -130,13 +131,13 @@ impl DtlsPort {
             }
             let waits = self.outbox.borrow().len() > 0;
             tokio::select! {
-                ready = self.socket.readable() => {
-                    let read = ready.and_then(|()| self.receive(&shop, &mut desk));
+                told = self.socket.readable() => {
+                    let read = told.and_then(|told| self.receive(&shop, &mut desk, told));
                     if read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock) {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
                 }
-                _ = self.socket.writable(), if waits => {}
+                () = has_room(&self.socket), if waits => {}
                 () = self.bells.rung.notified() => self.answer_bells(&shop, &mut desk),
                 (id, psk) = found(&mut desk.lookups) => self.key(&mut desk, id, psk),
                 (guest, held) = desk.anteroom.next() => self.admit(&shop, &mut desk, guest, held),
@@ -157,11 +158,16 @@ impl DtlsPort {
     }
 
     /// Reads one batch.
-    fn receive(&self, shop: &Shop, desk: &mut Desk) -> io::Result<()> {
+    fn receive(
+        &self,
+        shop: &Shop,
+        desk: &mut Desk,
+        mut told: AsyncFdReadyGuard<'_, UdpSocket>,
+    ) -> io::Result<()> {
         let Desk { inbox, sessions, .. } = desk;
         sessions.replace_engines(self.server.engines());
         let now = clock::mono();
-        let read = inbox.read(&self.socket, |octets, from| {
+        let read = inbox.read(&mut told, |octets, from| {
             let handled = catch_unwind(AssertUnwindSafe(|| {
                 self.handle(shop, sessions, octets, from, now);
             }));
@@ -366,7 +372,8 @@ impl DtlsPort {
         });
         let key = shared.as_ref().map(|shared| Arc::clone(&shared.caller));
         if let Some(expires) = key.as_ref().and_then(|caller| caller.expires) {
-            desk.sessions.set_end(id, now.mono + expires.since(now.wall));
+            // What was under way ends first, as in `tcp`.
+            desk.sessions.set_end(id, now.mono + expires.since(now.wall) + AFTER_KEY);
         }
         let facts = Arc::new(StreamFacts {
             flow: lease.flow(),
@@ -441,7 +448,7 @@ impl DtlsPort {
     }
 
     fn flush(&self, shop: &Shop) {
-        self.outbox.borrow_mut().flush(&self.socket, |_| shop.flows.tally().unsent.add(1));
+        self.outbox.borrow_mut().flush(self.socket.get_ref(), |_| shop.flows.tally().unsent.add(1));
     }
 }
 

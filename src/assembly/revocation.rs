@@ -1,0 +1,98 @@
+//! Assembly, revocation: what an operator takes back of a running edge.
+//!
+//! Takes:   a dialog's number, a caller's name, or a B-TID.
+//! Gives:   how many keys and dialogs it was.
+//! Keeps:   nothing. A key that was taken back is not asked for again before it would have ended; a caller with another
+//!          key, or an account, may begin new dialogs: an account is taken back in its file.
+//! Refuses: nothing; what nobody has is none.
+//! Sources: `dialog-association` sections 4 and 17; rule 19; V-73.
+
+use super::Running;
+use crate::association::Origin;
+use crate::clock;
+use crate::identity::{Btid, Principal, Proof};
+
+/// What was taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Keys that are not taken any more.
+    pub keys: usize,
+    /// Dialogs that can only be torn down, and those that do not come to be.
+    pub dialogs: usize,
+}
+
+impl Revoked {
+    /// Whether it was nothing.
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Whether people call a principal by that name: an account is `username@realm` for them.
+pub fn is_called(principal: &Principal, name: &str) -> bool {
+    let account = || {
+        let (realm, username) = principal.name.split_once('\t')?;
+        name.strip_suffix(realm)?.strip_suffix('@').map(|named| named == username)
+    };
+    *principal.name == *name || principal.proof == Proof::Account && account() == Some(true)
+}
+
+impl Running {
+    /// Takes back every key of a B-TID: no request and no handshake is judged by it any more, connections that stand
+    /// on it are closed, and dialogs can only be torn down.
+    pub fn revoke(&self, btid: &Btid) -> Revoked {
+        let keys = self.keys.revoke(btid, clock::now());
+        self.shared.gate.authentication.flows().take_back(|caller| {
+            caller.principal.proof == Proof::Gba && *caller.key_name == *btid.as_str()
+        });
+        let associations = &self.shared.gate.associations;
+        let dialogs = associations.revoke_key(Proof::Gba, btid.as_str(), clock::now());
+        self.edge.keys_taken_back();
+        Revoked { keys, dialogs }
+    }
+
+    /// Takes back all that came of one request: its dialogs can only be torn down.
+    pub fn revoke_dialog(&self, id: u64) -> Revoked {
+        let dialogs = self.shared.gate.associations.revoke_dialog(id, clock::now());
+        Revoked { keys: 0, dialogs }
+    }
+
+    /// Takes back whatever somebody stands on: the bootstrapped keys that are known, what he proved on his flows, his
+    /// dialogs.
+    pub fn revoke_caller(&self, name: &str) -> Revoked {
+        let mut revoked = Revoked::default();
+        for btid in self.keys.btids_of(|principal| is_called(principal, name)) {
+            let Revoked { keys, dialogs } = self.revoke(&btid);
+            revoked.keys = revoked.keys.saturating_add(keys);
+            revoked.dialogs = revoked.dialogs.saturating_add(dialogs);
+        }
+        let gate = &self.shared.gate;
+        gate.authentication.flows().take_back(|caller| is_called(&caller.principal, name));
+        let gone = |origin: &Origin, _| is_called(&origin.owner, name);
+        let dialogs = gate.associations.revoke(gone, clock::now());
+        revoked.dialogs = revoked.dialogs.saturating_add(dialogs);
+        revoked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_called_by_his_name_and_an_account_by_its_address() {
+        let account = Principal::new(Proof::Account, "example.net\talice");
+        let card = Principal::new(Proof::Gba, "alice@example.net");
+        for (principal, name, expected) in [
+            (&account, "alice@example.net", true),
+            (&account, "example.net\talice", true),
+            (&account, "alice", false),
+            (&account, "bob@example.net", false),
+            (&account, "alice@net", false),
+            (&card, "alice@example.net", true),
+            (&card, "example.net", false),
+        ] {
+            assert_eq!(is_called(principal, name), expected, "{principal:?} {name:?}");
+        }
+    }
+}

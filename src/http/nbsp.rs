@@ -1,0 +1,126 @@
+//! HTTP, Nbsp_GBA: the bootstrapping server's door for NAFs elsewhere.
+//!
+//! Takes:   HTTP/2 over TLS, with a certificate of the NAF.
+//! Gives:   what [`answer::answer`] says.
+//! Keeps:   connections, within the bounds of [`super::Bounds`]; [`STREAMS`] requests at once on each.
+//! Refuses: whoever shows no certificate, or one that nobody trusted vouches for; who does not speak HTTP/2; a body over
+//!          [`BODY_MAX`], without reading on. A connection ends when its certificate is no longer good.
+//! Sources: TS 29.309 clause 6.1; TS 29.500 clause 5.2.1; RFC 9113 sections 3.2 and 9.2; SEC_CF 1.1 SEC-002.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::{Answer, Bounds};
+use crate::clock;
+use crate::keys::bootstrap::Bsf;
+use crate::keys::nbsp::answer::{self, Asked, Told};
+use crate::keys::nbsp::{ALPN, BODY_MAX};
+use crate::transport::tls::{self, ServerTls};
+use crate::transport::vouched::Vouched;
+
+/// Most requests at once on one connection.
+pub const STREAMS: u32 = 128;
+
+/// Serves NAFs on `listener` until `shutdown` ends. `tls` asks for certificates, and was made by
+/// [`ServerTls::of_http2`].
+///
+/// # Errors
+///
+/// As [`super::serve`].
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    bsf: Arc<Bsf>,
+    bounds: Bounds,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let talk = move |stream, _: SocketAddr, stopped| {
+        converse(stream, Arc::clone(&tls), Arc::clone(&bsf), bounds, stopped)
+    };
+    super::accept(listener, bounds, talk, shutdown).await
+}
+
+/// One connection, until it ends, its time is over, its certificate is no longer good, or the listener ends.
+async fn converse(
+    stream: TcpStream,
+    tls: Arc<ServerTls>,
+    bsf: Arc<Bsf>,
+    bounds: Bounds,
+    mut stopped: watch::Receiver<()>,
+) {
+    let handshake = tokio::time::timeout(bounds.head_time, tls::accept(&tls, stream));
+    let Ok(Ok((stream, greeted))) = handshake.await else { return };
+    let Some(vouched) = Vouched::client(&tls, &stream, &greeted) else { return };
+    let hosts = greeted.names.map(|names| names.domains).unwrap_or_default();
+    if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return;
+    }
+    let service = service_fn(|request| {
+        let (bsf, hosts) = (Arc::clone(&bsf), hosts.clone());
+        async move { Ok::<_, Infallible>(respond(request, &bsf, &hosts).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(bounds.head_octets).unwrap_or(u32::MAX))
+        .keep_alive_interval(bounds.life)
+        .keep_alive_timeout(bounds.head_time)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = vouched.until_refused() => return,
+        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(bounds.drain, connection).await;
+}
+
+async fn respond(request: Request<Incoming>, bsf: &Bsf, hosts: &[Arc<str>]) -> Answer {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, BODY_MAX).collect().await.ok();
+    let body = body.map(|body| body.to_bytes());
+    let asked = Asked {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        content_type: head.headers.get(CONTENT_TYPE).map(hyper::header::HeaderValue::as_bytes),
+        body: body.as_deref(),
+    };
+    response(answer::answer(bsf, hosts, &asked, clock::now()))
+}
+
+fn response(told: Told) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from_owner(Whole(told.body))));
+    *response.status_mut() =
+        StatusCode::from_u16(told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(told.content_type));
+    if told.status == 405 {
+        headers.insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// A body that is overwritten once it was sent.
+struct Whole(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,200 @@
+//! Keys, Nbsp_GBA, client: a NAF that asks bootstrapping servers elsewhere.
+//!
+//! Takes:   a B-TID and a [`NafId`].
+//! Gives:   [`KeyServer`]: the key, a no, or that nobody could say.
+//! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach.
+//! Refuses: a server that is not the one its certificate should name, or does not speak HTTP/2; an answer that is none by
+//!          [`super::message`], or longer than [`BODY_MAX`]; one that takes longer than [`Settings::timeout`] with connecting
+//!          and all. In each case the next server is asked; if there is none, the key is [`KeyAnswer::Unavailable`]. A key
+//!          whose time is over is as good as none.
+//! Sources: TS 29.309 clause 5.2.2.2; TS 33.220 clause 4.5.3; RFC 9113 section 3.2; SEC_CF 1.1 SEC-002.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::message::{Question, parse_key};
+use super::{BODY_MAX, INFO_PATH, JSON, PROBLEM_JSON};
+use crate::identity::Btid;
+use crate::instant::Now;
+use crate::keys::{Asking, KeyAnswer, KeyServer, NafId};
+use crate::transport::tls::ClientTls;
+
+/// How long a server that could not be reached is asked last.
+const SHUNNED: Duration = Duration::from_secs(5);
+/// How often a connection that is idle is tried.
+const PING: Duration = Duration::from_secs(20);
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name, which its certificate must have.
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// How servers are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Who is asked, in this order.
+    pub servers: Vec<Server>,
+    /// How long one of them may take.
+    pub timeout: Duration,
+    /// The services whose settings are asked for. With the service 0, which is no service, identities come.
+    pub gsids: Vec<u32>,
+}
+
+/// The client.
+pub struct NbspClient {
+    settings: Settings,
+    tls: Arc<ClientTls>,
+    lines: Vec<Line>,
+}
+
+/// What is known of one server.
+#[derive(Default)]
+struct Line {
+    connection: Mutex<Option<Connection>>,
+    /// Until when it is asked last, in microseconds of the monotonic clock.
+    shunned: AtomicU64,
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// Why one server gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    /// It could not be reached, or not in time.
+    Unreachable,
+    /// It said something else than a key or a no.
+    Unfit,
+}
+
+impl NbspClient {
+    /// `tls` shows our certificate, and was made by [`ClientTls::of_http2`].
+    pub fn new(settings: Settings, tls: Arc<ClientTls>) -> Self {
+        let lines = settings.servers.iter().map(|_| Line::default()).collect();
+        Self { settings, tls, lines }
+    }
+
+    async fn ask_in_turn(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
+        let gsids = self.settings.gsids.clone();
+        let question =
+            Question { btid: btid.clone(), naf: naf.clone(), gba_u_aware: false, gsids }.print();
+        let question = Bytes::from(question);
+        let mut order: Vec<(&Server, &Line)> =
+            self.settings.servers.iter().zip(&self.lines).collect();
+        order.sort_by_key(|(_, line)| line.is_shunned(now));
+        for (server, line) in order {
+            let asked = self.ask_one(server, line, &question, now);
+            let answer = tokio::time::timeout(self.settings.timeout, asked).await;
+            match answer.unwrap_or(Err(Silence::Unreachable)) {
+                Ok(answer) => return answer,
+                Err(Silence::Unreachable) => line.shun(now),
+                Err(Silence::Unfit) => {}
+            }
+        }
+        KeyAnswer::Unavailable
+    }
+
+    async fn ask_one(
+        &self,
+        server: &Server,
+        line: &Line,
+        question: &Bytes,
+        now: Now,
+    ) -> Result<KeyAnswer, Silence> {
+        let mut sender = self.connection(server, line).await?;
+        let uri = format!("https://{}:{}{INFO_PATH}", server.host, server.port);
+        let request = Request::post(uri)
+            .header(CONTENT_TYPE, JSON)
+            .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"))
+            .body(Full::new(question.clone()))
+            .map_err(|_| Silence::Unfit)?;
+        let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
+        let (head, body) = response.into_parts();
+        match head.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(KeyAnswer::Unknown),
+            StatusCode::FORBIDDEN => return Ok(KeyAnswer::Forbidden),
+            _ => return Err(Silence::Unfit),
+        }
+        let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;
+        let body = Zeroizing::new(Vec::from(body.to_bytes()));
+        let key = parse_key(&body).map_err(|_| Silence::Unfit)?;
+        if key.expires <= now.wall {
+            return Ok(KeyAnswer::Unknown);
+        }
+        Ok(KeyAnswer::Known(Arc::new(key)))
+    }
+
+    /// The connection that is there, or a new one.
+    async fn connection(&self, server: &Server, line: &Line) -> Result<Connection, Silence> {
+        let mut held = line.connection.lock().await;
+        if let Some(connection) = held.as_mut()
+            && connection.ready().await.is_ok()
+        {
+            return Ok(connection.clone());
+        }
+        *held = None;
+        let lost = |_| Silence::Unreachable;
+        let tcp = TcpStream::connect((&*server.host, server.port)).await.map_err(lost)?;
+        let _ = tcp.set_nodelay(true);
+        let (stream, _) =
+            self.tls.connect(&server.host, tcp).await.map_err(|_| Silence::Unreachable)?;
+        if stream.get_ref().1.alpn_protocol() != Some(super::ALPN) {
+            return Err(Silence::Unfit);
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .max_header_list_size(16_384)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Silence::Unreachable)?;
+        tokio::spawn(connection);
+        *held = Some(sender.clone());
+        Ok(sender)
+    }
+}
+
+impl KeyServer for NbspClient {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(self.ask_in_turn(btid, naf, now))
+    }
+}
+
+impl Line {
+    fn shun(&self, now: Now) {
+        let until = now.mono + SHUNNED;
+        self.shunned.store(until.as_micros(), Ordering::Relaxed);
+    }
+
+    fn is_shunned(&self, now: Now) -> bool {
+        self.shunned.load(Ordering::Relaxed) > now.mono.as_micros()
+    }
+}
+
+impl fmt::Debug for NbspClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NbspClient({:?})", self.settings.servers)
+    }
+}

@@ -1,0 +1,24 @@
+//! Keys, Nbsp_GBA: the bootstrapping server's door for NAFs, as JSON over HTTP/2.
+//!
+//! Takes:   questions for the key of a B-TID, from NAFs whose certificate was verified.
+//! Gives:   [`answer`], what the server says; [`message`], the JSON of both ends; [`client`], the NAF that asks.
+//! Keeps:   nothing.
+//! Refuses: see each file.
+//! Sources: TS 29.309 clauses 5 and 6 (bootstrapping-info-retrieval); TS 33.220 clauses 4.4.6 and 4.5.3; RFC 9457.
+//!
+//! OAuth 2.0, which TS 29.309 makes an option, is not spoken: who asks is known by the certificate.
+
+pub mod answer;
+pub mod client;
+pub mod message;
+
+/// Where keys are asked for.
+pub const INFO_PATH: &str = "/nbsp-gba/v1/bootstrapping-info-retrieval";
+/// The type of questions and answers.
+pub const JSON: &str = "application/json";
+/// The type of answers that are a no.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// The protocol in the handshake.
+pub const ALPN: &[u8] = b"h2";
+/// Longest body read, in octets, by either end.
+pub const BODY_MAX: usize = 32_768;

@@ -1,0 +1,10 @@
+//! Proof runs of SEC_CF's use cases: the program in several processes, real sockets between them, and an observer on each wire.
+
+#![cfg(all(feature = "http", unix))]
+
+#[path = "../conformance/authority.rs"]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod authority;
+mod b_1;
+mod programs;
+mod wires;

@@ -1,0 +1,170 @@
+//! The actors: the edge with its bootstrapping server, phones that stay, whoever asks once, and the registrar of the core.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rcgen::SanType;
+use rcgen::string::Ia5String;
+
+use crate::authority::Authority;
+
+/// How long anything may take before it counts as not coming.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn sipward() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sipward"))
+}
+
+/// A folder of files for one run; it goes with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("proofs-{name}"));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, octets: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, octets).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// A certificate of that name, and its key: `NAME.pem` and `NAME.key`.
+    pub(crate) fn certify(&self, authority: &Authority, name: &str, host: &str) {
+        let (own, key) = authority.issue_alone(|params| {
+            let uri = Ia5String::try_from(format!("sip:{host}")).unwrap();
+            params.subject_alt_names = vec![SanType::URI(uri)];
+        });
+        self.write(&format!("{name}.pem"), pem(&own));
+        self.write(&format!("{name}.key"), key.serialize_pem());
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A process that says things, line by line; it ends with the test.
+pub(crate) struct Program {
+    child: Child,
+    said: Receiver<String>,
+}
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, said) = channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, said }
+    }
+
+    /// The next line that `wanted` is in.
+    pub(crate) fn until(&mut self, wanted: &str) -> String {
+        let mut heard = Vec::new();
+        while let Ok(line) = self.said.recv_timeout(PATIENCE) {
+            if line.contains(wanted) {
+                return line;
+            }
+            heard.push(line);
+        }
+        panic!("it did not say {wanted:?}: {heard:?}");
+    }
+
+    /// The address in the next line that begins so.
+    pub(crate) fn address(&mut self, of: &str) -> SocketAddr {
+        let begins = format!("listening: {of} on ");
+        let line = self.until(&begins);
+        line.strip_prefix(&begins).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a command that asks once said, and whether it was content.
+pub(crate) fn ask(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    (output.status.success(), format!("{}{errors}", said.trim()))
+}
+
+/// What the page of metrics says of `row` now.
+pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
+    let mut stream = TcpStream::connect(page).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {row}: {text}")).parse().unwrap()
+}
+
+/// The core's registrar, on UDP: it grants all, and says by which Path.
+pub(crate) struct Registrar {
+    pub(crate) address: SocketAddr,
+    paths: Receiver<String>,
+}
+
+impl Registrar {
+    pub(crate) fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let (tell, paths) = channel();
+        // It ends with the process.
+        thread::spawn(move || {
+            let mut octets = [0; 8192];
+            while let Ok((length, from)) = socket.recv_from(&mut octets) {
+                let text = String::from_utf8(octets[..length].to_vec()).unwrap();
+                let line = |name| text.split("\r\n").find(|line| line.starts_with(name));
+                let copied: String = ["Via:", "From:", "Call-ID:", "CSeq:"]
+                    .iter()
+                    .flat_map(|name| text.split("\r\n").filter(move |line| line.starts_with(name)))
+                    .map(|line| format!("{line}\r\n"))
+                    .collect();
+                let (to, contact) = (line("To:").unwrap(), line("Contact:").unwrap_or("X: y"));
+                let answer = format!(
+                    "SIP/2.0 200 OK\r\n{copied}{to};tag=r\r\n{contact};expires=600\r\nContent-Length: 0\r\n\r\n"
+                );
+                socket.send_to(answer.as_bytes(), from).unwrap();
+                if let Some(path) = line("Path: ") {
+                    let _ = tell.send(path["Path: ".len()..].trim_matches(['<', '>']).to_owned());
+                }
+            }
+        });
+        Self { address, paths }
+    }
+
+    /// The Path of the next registration.
+    pub(crate) fn path(&self) -> String {
+        self.paths.recv_timeout(PATIENCE).expect("a REGISTER")
+    }
+}
