@@ -79,6 +79,11 @@ impl Ladder {
         }
     }
 
+    /// Whether a peer stands at `address`.
+    pub fn has(&self, address: SocketAddr) -> bool {
+        self.lock().places.contains_key(&address)
+    }
+
     /// Head and lines of what was collected so far, which is forgotten here.
     pub fn take(&self) -> Vec<String> {
         let mut inner = self.lock();

@@ -37,6 +37,8 @@ use crate::wire::{Message, Method};
 /// How long nothing comes, where everything has come; and how often that is asked at most.
 const SETTLED: Duration = Duration::from_millis(25);
 const SETTLED_MAX: usize = 40;
+/// How often an address is drawn anew that another part has.
+const DRAWN_MAX: usize = 8;
 
 /// The stage.
 pub struct Demo {
@@ -203,9 +205,18 @@ impl Demo {
         Ok(self.connect(column, settings).await?)
     }
 
+    /// A UE that is called `user` in ladders, under an address that is no other part's: a port of UDP may have the
+    /// number of one of TCP, and then nobody could tell whose address a message shows.
     pub(super) async fn connect(&self, user: &str, settings: UeSettings) -> Result<Ue, UeError> {
         let transport = settings.transport;
-        let ue = Ue::connect(settings).await?;
+        let mut ue = Ue::connect(settings.clone()).await?;
+        for _ in 0..DRAWN_MAX {
+            let local = ue.local();
+            if !self.ladder.has(local) && !self.running.edge.addresses().contains(&local) {
+                break;
+            }
+            ue = Ue::connect(settings.clone()).await?;
+        }
         self.ladder.place(ue.local(), user, transport);
         Ok(ue)
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use sipward::association::dialog::DialogKey;
 use sipward::association::{Association, State};
+use sipward::authentication::Kind;
 use sipward::identity::Btid;
 use sipward::instant::{Instant, Now};
-use sipward::journey::Outcome;
+use sipward::journey::{Decision, Outcome};
 use sipward::keys::{KeyAnswer, KeySource, NafId, NafKey, UaId};
 use sipward::refusal::Refusal;
 use sipward::testing::lab::{EDGE, GBA_REALM};
@@ -332,9 +333,12 @@ impl World {
     fn deliver(&mut self, packet: Packet) {
         let octets = packet.octets.clone();
         self.hand_over(packet);
-        // Credentials that nobody could check are as good as they were.
-        let unjudged = Outcome::Refused(Refusal::KeySourceUnavailable);
-        if self.lab.decisions.last().is_none_or(|last| last.outcome != unjudged) {
+        // Credentials that nobody could check are as good as they were: of a request that was refused for that, and of
+        // one that its secure flow vouched for (rule 20).
+        let refused = Outcome::Refused(Refusal::KeySourceUnavailable);
+        let vouched = |last: &Decision| self.back.is_some() && last.evidence == Kind::SecureFlow;
+        let unjudged = |last: &Decision| last.outcome == refused || vouched(last);
+        if !self.lab.decisions.last().is_some_and(unjudged) {
             self.rogue.hear(&octets);
         }
     }

@@ -82,9 +82,15 @@ impl Demo {
         )
     }
 
-    /// What names the call there; the edge's own name is the same everywhere.
+    /// What names the call there; the edge's own name is the same everywhere, and so is an address of two of its
+    /// listeners, where UDP and TCP were given ports of one number.
     fn names(&self, columns: &[&str]) -> BTreeSet<String> {
         let names = columns.iter().flat_map(|column| self.ladder.names(column));
-        names.filter(|name| name != EDGE).collect()
+        let listeners = self.running.edge.addresses();
+        let is_twice = |name: &str| {
+            let mut named = listeners.iter().filter(|it| it.to_string() == name);
+            named.nth(1).is_some()
+        };
+        names.filter(|name| name != EDGE && !is_twice(name)).collect()
     }
 }
