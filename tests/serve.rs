@@ -67,7 +67,7 @@ impl Edge {
     }
 
     /// By a command that is not quite the program's.
-    fn start_by(mut command: Command, name: &str, change: impl FnOnce(String) -> String) -> Self {
+    fn start_by(command: Command, name: &str, change: impl FnOnce(String) -> String) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
         let _ = fs::remove_dir_all(&folder);
         let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use super::files::Folder;
 use super::raw::{Section, Spot};
-use crate::state::seal::KeyPlace;
+use crate::state::seal::{KeyPlace, KeyUnread};
 
 /// Where state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +50,16 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder) -> Option<State> {
         return None;
     };
     if let Err(unread) = key.read() {
-        let (what, why) = ("cannot be used", unread.to_string());
-        match key {
-            KeyPlace::File(_) => notes.problem(&place, what, why, "openssl rand -hex 32"),
+        let why = unread.to_string();
+        match &key {
+            KeyPlace::File(path) => {
+                let (what, path) = (format!("{} cannot be used", place.subject()), path.display());
+                let fix = match unread {
+                    KeyUnread::Exposed(_) => format!("chmod 600 {path}"),
+                    _ => format!("(umask 077; openssl rand -hex 32 > {path})"),
+                };
+                notes.say(place.line, what, why, fix);
+            }
             _ => notes.warn(&place, "is not there now", why, ""),
         }
     }

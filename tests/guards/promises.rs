@@ -117,7 +117,9 @@ pub(crate) const SHELL: &[&str] = &[
 /// The files that start tasks or threads: none of them does so for a transaction.
 pub(crate) const SPAWNS: &[&str] = &[
     "src/cli/diameter.rs",
+    "src/cli/keeping.rs",
     "src/cli/serve.rs",
+    "src/cli/serve/page.rs",
     "src/client/bootstrap_http.rs",
     "src/client/flows.rs",
     "src/client/phone.rs",
