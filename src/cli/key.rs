@@ -340,8 +340,9 @@ mod tests {
     struct Desk(PathBuf);
 
     impl Desk {
-        fn new() -> Self {
-            let folder = std::env::temp_dir().join(format!("sipward-key-{}", std::process::id()));
+        fn new(name: &str) -> Self {
+            let folder =
+                std::env::temp_dir().join(format!("sipward-key-{name}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&folder);
             std::fs::create_dir_all(&folder).unwrap();
             let desk = Self(folder);
@@ -379,7 +380,7 @@ mod tests {
     /// B.9: 256 random bits under a name that is no B-TID's; a key below 128 bits is refused; what is taken back is gone.
     #[test]
     fn keys_are_issued_imported_and_taken_back() {
-        let desk = Desk::new();
+        let desk = Desk::new("issue");
         let file = desk.0.join("alice.key").display().to_string();
         let issue = ["issue", "alice", "--impu", "sip:alice@example.net", "--out", &file];
         let (code, out) = desk.run(&issue);
@@ -423,7 +424,7 @@ mod tests {
 
     #[test]
     fn the_store_is_sealed_anew_and_examined() {
-        let desk = Desk::new();
+        let desk = Desk::new("rotate");
         assert_eq!(desk.run(&["issue", "alice", "--impu", "tel:+1", "--show-secrets"]).0, GOOD);
         let to = desk.0.join("b.key").display().to_string();
         let (code, out) = desk.run(&["rotate", "--to", &to]);
@@ -442,9 +443,10 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            let path = desk.0.join("b.key");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-            let (code, out) = desk.run(&["rotate", "--to", &to]);
+            desk.file("sipward.toml", &config.replace("a.key", "b.key"));
+            let open = desk.file("c.key", "ffeeddccbbaa99887766554433221100\n");
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+            let (code, out) = desk.run(&["rotate", "--to", &open]);
             assert_eq!((code, out.contains("chmod 600")), (USAGE, true), "{out}");
         }
     }
