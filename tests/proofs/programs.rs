@@ -63,7 +63,8 @@ impl Drop for Folder {
     }
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate as it stands in a file.
+pub(crate) fn pem(der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
