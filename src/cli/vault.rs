@@ -81,17 +81,17 @@ impl Vault {
         }
     }
 
-    /// A mark that is another one after each change of those keys.
+    /// The last change of those keys.
     ///
     /// # Errors
     ///
     /// A store that does not answer.
-    pub(super) fn mark_of_keys(&self) -> io::Result<Option<[u8; 8]>> {
+    pub(super) fn last_change(&self) -> io::Result<Option<Changed>> {
         let mark = self
             .store
             .read(Table::Node, MARK)
             .map_err(|fault| in_words(self.store.path(), &fault))?;
-        Ok(mark.and_then(|octets| octets.first_chunk().copied()))
+        Ok(mark.and_then(|octets| octets.as_slice().try_into().ok()).map(Changed))
     }
 
     /// Changes those keys, and says so to whoever serves from the store.
@@ -100,7 +100,7 @@ impl Vault {
     ///
     /// A store that does not answer.
     pub(super) fn change_keys(&self, changes: &[Change<'_>]) -> io::Result<()> {
-        let mark: [u8; 8] = clock::random();
+        let Changed(mark) = Changed::now();
         let all = [changes, &[Change::Put(Table::Node, MARK, &mark)]].concat();
         self.store.write(&all).map_err(|fault| in_words(self.store.path(), &fault))
     }
@@ -113,6 +113,27 @@ impl Vault {
     /// The same, as the file that it is.
     pub(super) fn embedded(&self) -> &Embedded {
         &self.store
+    }
+}
+
+/// A change of carried keys, told from any other, and who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed([u8; 16]);
+
+impl Changed {
+    fn now() -> Self {
+        let uid = nix::unistd::geteuid().as_raw().to_be_bytes();
+        let pid = std::process::id().to_be_bytes();
+        let mut octets = [0; 16];
+        let fields = clock::random::<8>().into_iter().chain(uid).chain(pid);
+        octets.iter_mut().zip(fields).for_each(|(octet, field)| *octet = field);
+        Self(octets)
+    }
+
+    /// The user and the process that made it.
+    pub(super) fn asker(self) -> (u32, u32) {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
     }
 }
 

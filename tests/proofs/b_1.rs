@@ -1,6 +1,7 @@
 //! B.1, push enabler security: a subscriber receives only what the rightful initiator sent, encrypted; what sets the channel up
 //! is pushed too; what is not authenticated is discarded. SEC-004, AUTH-007, CONF-003.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use crate::authority::Authority;
 use crate::programs::{Folder, Program, Registrar, ask, metric, sipward};
 use crate::wires::{Connections, Datagrams};
 
-const MARKER: &str = "MARKER-7f3a: two new mails from carol";
+pub(crate) const MARKER: &str = "MARKER-7f3a: two new mails from carol";
 const ALICE: &str = "sip:alice@example.net";
 
 const SUBSCRIBERS: &str = r#"
@@ -89,22 +90,63 @@ metrics = "127.0.0.1:0"
 }
 
 /// Where everything is.
-struct World {
-    folder: Folder,
-    wire: Datagrams,
+pub(crate) struct World {
+    pub(crate) folder: Folder,
+    pub(crate) wire: Datagrams,
     rogues: Datagrams,
     secure: Connections,
     core: Connections,
-    registrar: Registrar,
+    pub(crate) registrar: Registrar,
+    pub(crate) page: SocketAddr,
+    _edge: Program,
 }
 
 impl World {
+    /// The edge, with keys for alice and for a rogue.
+    pub(crate) fn start(name: &str) -> Self {
+        let (authority, folder, registrar) =
+            (Authority::new(), Folder::new(name), Registrar::start());
+        for name in ["edge", "mail", "other"] {
+            folder.certify(&authority, name, &format!("{name}.example.net"));
+        }
+        folder.write("ca.pem", authority.pem());
+        folder.write("subscribers.toml", SUBSCRIBERS);
+        folder.write("mail", MARKER);
+        let file = folder.write("sipward.toml", config(&registrar));
+        let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
+        let [ue, ue_tls, core_tls] = ["ue", "ue-tls", "core-tls"].map(|name| edge.address(name));
+        let (bsf, page) = (edge.address("bootstrapping server"), edge.address("page of metrics"));
+        let world = Self {
+            wire: Datagrams::to(ue),
+            rogues: Datagrams::to(ue),
+            secure: Connections::to(ue_tls),
+            core: Connections::to(core_tls),
+            _edge: edge,
+            page,
+            folder,
+            registrar,
+        };
+        for name in ["alice", "rogue"] {
+            let mut command = sipward();
+            command
+                .args(["ue", "bootstrap", "--bsf", &bsf.to_string()])
+                .args(["--impi", &format!("{name}@ims.example.net")])
+                .arg("--subscribers")
+                .arg(world.file("subscribers.toml"))
+                .arg("--keys")
+                .arg(world.file(&format!("{name}.keys")));
+            let (good, said) = ask(&mut command);
+            assert!(good, "{said}");
+        }
+        world
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path(name)
     }
 
     /// A phone of alice's that stays, with her card.
-    fn phone(&self, transport: &str) -> Command {
+    pub(crate) fn phone(&self, transport: &str) -> Command {
         let edge = if transport == "tls" { self.secure.address } else { self.wire.address };
         let mut command = sipward();
         command
@@ -133,7 +175,7 @@ impl World {
     }
 
     /// A push of the server that has the certificate `name`, by that way.
-    fn push(&self, name: &str, path: &str) -> (bool, String) {
+    pub(crate) fn push(&self, name: &str, path: &str) -> (bool, String) {
         let mut command = sipward();
         command
             .args(["ue", "push", "--transport", "tls", "--application", "mms.ua", ALICE])
@@ -165,7 +207,7 @@ impl World {
 }
 
 /// The body of a datagram.
-fn body(datagram: &[u8]) -> &[u8] {
+pub(crate) fn body(datagram: &[u8]) -> &[u8] {
     let end = datagram.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
     &datagram[end + 4..]
 }
@@ -182,37 +224,8 @@ fn again(datagram: &[u8], place: usize) -> Vec<u8> {
 
 #[test]
 fn b_1_push_enabler_security() {
-    let (authority, folder, registrar) = (Authority::new(), Folder::new("b-1"), Registrar::start());
-    for name in ["edge", "mail", "other"] {
-        folder.certify(&authority, name, &format!("{name}.example.net"));
-    }
-    folder.write("ca.pem", authority.pem());
-    folder.write("subscribers.toml", SUBSCRIBERS);
-    folder.write("mail", MARKER);
-    let file = folder.write("sipward.toml", config(&registrar));
-    let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
-    let [ue, ue_tls, core_tls] = ["ue", "ue-tls", "core-tls"].map(|name| edge.address(name));
-    let (bsf, page) = (edge.address("bootstrapping server"), edge.address("page of metrics"));
-    let world = World {
-        wire: Datagrams::to(ue),
-        rogues: Datagrams::to(ue),
-        secure: Connections::to(ue_tls),
-        core: Connections::to(core_tls),
-        folder,
-        registrar,
-    };
-    for name in ["alice", "rogue"] {
-        let mut command = sipward();
-        command
-            .args(["ue", "bootstrap", "--bsf", &bsf.to_string()])
-            .args(["--impi", &format!("{name}@ims.example.net")])
-            .arg("--subscribers")
-            .arg(world.file("subscribers.toml"))
-            .arg("--keys")
-            .arg(world.file(&format!("{name}.keys")));
-        let (good, said) = ask(&mut command);
-        assert!(good, "{said}");
-    }
+    let world = World::start("b-1");
+    let page = world.page;
 
     // 1. A phone on TLS: delivered in the flow.
     let mut phone = Program::start(&mut world.phone("tls"));

@@ -6,5 +6,16 @@
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod b_1;
+#[cfg(feature = "openssl")]
+mod b_9;
+mod home;
+#[cfg(feature = "openssl")]
+mod kem_001;
 mod programs;
+mod sec_001;
+#[cfg(feature = "openssl")]
+mod sec_002;
+#[cfg(feature = "openssl")]
+mod sec_003;
+mod sec_004;
 mod wires;
