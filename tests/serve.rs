@@ -236,6 +236,7 @@ fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }
@@ -276,6 +277,7 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }

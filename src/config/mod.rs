@@ -25,6 +25,7 @@ pub mod peer;
 pub mod policy;
 pub mod problem;
 pub mod proof;
+pub mod provision;
 pub mod psk;
 pub mod raw;
 pub mod reload;
@@ -52,6 +53,7 @@ pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
+pub use provision::Provision;
 pub use psk::Psk;
 
 use crate::authentication::digest::Hash;
@@ -90,6 +92,8 @@ pub struct Config {
     pub diameter: Option<Diameter>,
     /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
     pub nbsp: Option<Nbsp>,
+    /// What clients are told to trust.
+    pub provision: Option<Provision>,
     /// Subscribers whose vectors others may ask for, where nobody else here has a list.
     pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
@@ -246,6 +250,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
     let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
     let nbsp = nbsp::read(&mut root, &folder, &beside);
+    let provision = provision::read(&mut root, &folder);
     let psk = psk::read(&mut root, &folder, &listeners, has_naf);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
@@ -280,6 +285,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         diameter,
         nbsp,
+        provision,
         hss,
         aka,
         psk,

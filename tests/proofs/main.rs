@@ -2,9 +2,12 @@
 
 #![cfg(all(feature = "http", unix))]
 
+mod adm_002;
 #[path = "../conformance/authority.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod b_1;
+mod b_8;
 mod programs;
+mod pushes;
 mod wires;

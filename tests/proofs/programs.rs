@@ -1,7 +1,7 @@
 //! The actors: the edge with its bootstrapping server, phones that stay, whoever asks once, and the registrar of the core.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// A process that says things, line by line; it ends with the test.
+/// A process that says things, line by line, on either of its outputs; it ends with the test.
 pub(crate) struct Program {
     child: Child,
     said: Receiver<String>,
@@ -76,11 +76,22 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let out: Box<dyn Read + Send> = Box::new(child.stdout.take().unwrap());
+        let errors: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
         let (tell, said) = channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        for side in [out, errors] {
+            let (tell, lines) = (tell.clone(), BufReader::new(side).lines());
+            thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        }
         Self { child, said }
+    }
+
+    /// Sends it a signal of that name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// The next line that `wanted` is in.
