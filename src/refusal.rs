@@ -82,6 +82,8 @@ refusals! {
     KeyForbidden = None;
     /// The server of keys does not answer.
     KeySourceUnavailable = Some(20);
+    /// The nonce is one that nodes share, and the store that knows its counts does not answer: never let pass.
+    StoreUnavailable = Some(21);
     /// A message on the core side from an address or certificate that is in no peer group.
     PeerUnknown = Some(26);
     /// Credentials are right, but the dialog belongs to somebody else.
@@ -253,7 +255,9 @@ impl Refusal {
             | Self::KeyExpired
             | Self::KeyAgeing
             | Self::AssociationLost => Answer::Challenge { stale: false },
-            Self::NonceStale | Self::IntegrityRequired => Answer::Challenge { stale: true },
+            Self::NonceStale | Self::StoreUnavailable | Self::IntegrityRequired => {
+                Answer::Challenge { stale: true }
+            }
             Self::ContactsRefused
             | Self::BodyMalformed
             | Self::ConversationRefused

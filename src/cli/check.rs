@@ -19,6 +19,7 @@ use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
 use crate::provision::hex;
+use crate::state::seal::KeyPlace;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
@@ -221,7 +222,17 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         table.print(out)?;
     }
     if let Some(bsf) = &config.bsf {
-        writeln!(out, "bsf      {} on http://{}{}", bsf.name, bsf.listen, bsf.path)?;
+        let stored =
+            if config.subscribers_are_stored() { ", subscribers in the store" } else { "" };
+        writeln!(out, "bsf      {} on http://{}{}{stored}", bsf.name, bsf.listen, bsf.path)?;
+    }
+    if let Some(state) = &config.state {
+        let key = match &state.key {
+            KeyPlace::File(path) => path.display().to_string(),
+            KeyPlace::Environment(name) => format!("the variable {name}"),
+            KeyPlace::Credential(name) => format!("the credential {name}"),
+        };
+        writeln!(out, "state    {}, sealed under {key}", state.file.display())?;
     }
     if let Some(own) = &config.diameter {
         let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
@@ -296,7 +307,11 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
     if let Some(aka) = config.aka.as_ref().filter(|_| config.authentication.aka) {
         let algorithms = aka.algorithms.iter().map(|algorithm| algorithm.as_str());
         let algorithms = algorithms.collect::<Vec<_>>().join(", ");
-        let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
+        let whose = match (&aka.subscribers, &config.bsf) {
+            (Some(_), _) => "",
+            (None, Some(_)) => ", subscribers of the bsf",
+            (None, None) => ", subscribers in the store",
+        };
         schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
     }
     let on: Vec<&str> = config.listeners_with_psk().map(|listener| &*listener.name).collect();

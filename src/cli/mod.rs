@@ -68,6 +68,8 @@ mod diameter {
 }
 mod endings;
 pub mod init;
+mod keeping;
+pub mod key;
 mod nbsp;
 mod plan;
 pub mod provision;
@@ -75,6 +77,7 @@ mod pushed;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;
+mod vault;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -117,6 +120,8 @@ enum Command {
     Provision(provision::Args),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
+    /// Keys that are carried to both ends by hand, and the one that the store is sealed under
+    Key(key::Args),
     /// How the running edge stands
     Status(admin::Edge),
     /// Dialogs of the running edge: who owns them, and on which flows
@@ -147,6 +152,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Ue(args) => ue::run(args, out, errors),
         Command::Provision(args) => provision::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
+        Command::Key(args) => key::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
         Command::Dialog(args) => admin::dialog(args, out, errors),

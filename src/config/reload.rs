@@ -248,6 +248,8 @@ const KEYS: &[Key] = keys! {
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
     waits "cluster.secret" cluster;
+    waits "state.file" state => file;
+    waits "state.key" state => key;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;

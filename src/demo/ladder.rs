@@ -365,6 +365,7 @@ fn stage(refusal: Refusal) -> &'static str {
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable
+        | Refusal::StoreUnavailable
         | Refusal::PeerUnknown => "authentication",
         Refusal::AssociationMismatch
         | Refusal::ForeignDialogNamed

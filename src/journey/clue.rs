@@ -148,6 +148,7 @@ fn look(refusal: Refusal) -> Look {
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable
+        | Refusal::StoreUnavailable
         | Refusal::AssociationMismatch
         | Refusal::KeyExpired
         | Refusal::KeyAgeing
