@@ -9,5 +9,6 @@ mod authority;
 mod b_1;
 mod b_8;
 mod programs;
+mod pushed;
 mod pushes;
 mod wires;

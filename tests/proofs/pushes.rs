@@ -8,6 +8,8 @@ use crate::authority::Authority;
 use crate::programs::{Folder, Program, Registrar, ask, metric, sipward};
 use crate::wires::{Connections, Datagrams};
 
+/// The name that phones dial.
+pub(crate) const EDGE: &str = "edge.example.net";
 pub(crate) const ALICE: &str = "sip:alice@example.net";
 
 const SUBSCRIBERS: &str = r#"
@@ -23,7 +25,7 @@ opc = "53c15671c60a4b731c55b4a441c0bde2"
 impus = ["sip:rogue@example.net"]
 "#;
 
-pub(crate) fn config(registrar: &Registrar, more: &str) -> String {
+fn config(registrar: &Registrar, naf: &str, more: &str) -> String {
     let pair = "certificate = \"edge.pem\", key = \"edge.key\"";
     let server = |name: &str| {
         format!(
@@ -46,6 +48,13 @@ name = "ue-tls"
 side = "ue"
 address = "127.0.0.1:0"
 transports = ["tls"]
+identity = "edge.example.net"
+tls = {{ {pair} }}
+[[listen]]
+name = "ue-dtls"
+side = "ue"
+address = "127.0.0.1:0"
+transports = ["dtls"]
 identity = "edge.example.net"
 tls = {{ {pair} }}
 [[listen]]
@@ -78,7 +87,7 @@ peer = "registrar"
 [digest]
 algorithms = ["SHA-256"]
 [naf]
-fqdn = "edge.example.net"
+fqdn = "{naf}"
 [bsf]
 name = "bsf.example.net"
 listen = "127.0.0.1:0"
@@ -105,6 +114,9 @@ pub(crate) struct World {
     pub(crate) wire: Datagrams,
     pub(crate) rogues: Datagrams,
     pub(crate) secure: Connections,
+    pub(crate) dtls: Datagrams,
+    /// The name that alice's phone dials.
+    naf: String,
     pub(crate) core: Connections,
     pub(crate) registrar: Registrar,
 }
@@ -112,6 +124,16 @@ pub(crate) struct World {
 impl World {
     /// An edge with `more` in its configuration, and keys of alice and the rogue; `before` writes files that are named there.
     pub(crate) fn start(name: &str, more: &str, before: impl FnOnce(&Folder)) -> Self {
+        Self::start_as(EDGE, name, more, before)
+    }
+
+    /// The same, of a NAF of that name.
+    pub(crate) fn start_as(
+        naf: &str,
+        name: &str,
+        more: &str,
+        before: impl FnOnce(&Folder),
+    ) -> Self {
         let (authority, folder) = (Authority::new(), Folder::new(name));
         let registrar = Registrar::start();
         for name in ["edge", "mail", "other"] {
@@ -120,10 +142,10 @@ impl World {
         folder.write("ca.pem", authority.pem());
         folder.write("subscribers.toml", SUBSCRIBERS);
         before(&folder);
-        let file = folder.write("sipward.toml", config(&registrar, more));
+        let file = folder.write("sipward.toml", config(&registrar, naf, more));
         let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
-        let [ue, ue_tls, agree, core_tls] =
-            ["ue", "ue-tls", "agree", "core-tls"].map(|name| edge.address(name));
+        let [ue, ue_tls, ue_dtls, agree, core_tls] =
+            ["ue", "ue-tls", "ue-dtls", "agree", "core-tls"].map(|name| edge.address(name));
         let (bsf, page) = (edge.address("bootstrapping server"), edge.address("page of metrics"));
         let world = Self {
             edge,
@@ -132,6 +154,8 @@ impl World {
             wire: Datagrams::to(ue),
             rogues: Datagrams::to(ue),
             secure: Connections::to(ue_tls),
+            dtls: Datagrams::to(ue_dtls),
+            naf: naf.to_owned(),
             core: Connections::to(core_tls),
             folder,
             registrar,
@@ -140,7 +164,7 @@ impl World {
             let mut command = sipward();
             command
                 .args(["ue", "bootstrap", "--bsf", &bsf.to_string()])
-                .args(["--impi", &format!("{name}@ims.example.net")])
+                .args(["--impi", &format!("{name}@ims.example.net"), "--naf", naf])
                 .arg("--subscribers")
                 .arg(world.file("subscribers.toml"))
                 .arg("--keys")
@@ -162,7 +186,11 @@ impl World {
 
     /// A phone of alice's that stays, with her card.
     pub(crate) fn phone(&self, transport: &str) -> Command {
-        let edge = if transport == "tls" { self.secure.address } else { self.wire.address };
+        let edge = match transport {
+            "tls" => self.secure.address,
+            "dtls" => self.dtls.address,
+            _ => self.wire.address,
+        };
         let mut command = sipward();
         command
             .args([
@@ -177,7 +205,7 @@ impl World {
                 ALICE,
             ])
             .args(["--transport", transport, "--edge", &edge.to_string()])
-            .args(["--impi", "alice@ims.example.net"])
+            .args(["--impi", "alice@ims.example.net", "--name", &self.naf])
             .arg("--ca")
             .arg(self.file("ca.pem"))
             .arg("--keys")
@@ -191,9 +219,19 @@ impl World {
 
     /// A push of the server that has the certificate `name`, by that way.
     pub(crate) fn push(&self, name: &str, path: &str) -> (bool, String) {
+        self.push_to(ALICE, name, path)
+    }
+
+    /// The same to somebody.
+    pub(crate) fn push_to(&self, to: &str, name: &str, path: &str) -> (bool, String) {
+        ask(&mut self.pushing(to, name, path))
+    }
+
+    /// The command that does so.
+    pub(crate) fn pushing(&self, to: &str, name: &str, path: &str) -> Command {
         let mut command = sipward();
         command
-            .args(["ue", "push", "--transport", "tls", "--application", "mms.ua", ALICE])
+            .args(["ue", "push", "--transport", "tls", "--application", "mms.ua", to])
             .args(["--edge", &self.core.address.to_string(), "--route", path])
             .args(["--identity", &format!("sip:{name}.example.net")])
             .arg("--ca")
@@ -204,7 +242,7 @@ impl World {
             .arg(self.file(&format!("{name}.key")))
             .arg("--body")
             .arg(self.file("mail"));
-        ask(&mut command)
+        command
     }
 
     /// The same octets from the UE side, with a subscriber's key.
@@ -235,4 +273,12 @@ pub(crate) fn again(datagram: &[u8], place: usize) -> Vec<u8> {
     let digit = &mut altered[at + branch.len() + place];
     *digit = if *digit == b'0' { b'1' } else { b'0' };
     altered
+}
+
+/// The same request as a new one, each number another.
+pub(crate) fn numbered(datagram: &[u8], number: usize) -> Vec<u8> {
+    let branch = b";branch=z9hG4bK";
+    let at = datagram.windows(branch.len()).position(|part| part == branch).expect("a branch");
+    let (before, after) = datagram.split_at(at + branch.len());
+    [before, format!("n{number}").as_bytes(), after].concat()
 }
