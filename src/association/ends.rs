@@ -43,6 +43,10 @@ type Held = (NonZeroU64, u32);
 pub(super) enum Owners {
     One(Held),
     /// None of them has none.
+    #[expect(
+        clippy::box_collection,
+        reason = "one pointer: nearly no entry has it, and all have room for it"
+    )]
     More(Box<Vec<Held>>),
 }
 
