@@ -121,6 +121,7 @@ pub mod journey;
 )]
 pub mod keys;
 pub mod layered;
+pub mod provision;
 pub mod refusal;
 #[cfg_attr(
     not(test),

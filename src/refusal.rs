@@ -72,6 +72,8 @@ refusals! {
     CredentialsMissing = Some(3);
     /// No such account, B-TID or challenge, or a wrong response; the peer cannot tell which.
     BadCredentials = Some(3);
+    /// The response is right, but made with a weaker algorithm than the same key has used before; the peer sees a wrong one.
+    AlgorithmDowngrade = Some(3);
     /// The response is right, but the nonce is too old, or its count was seen before.
     NonceStale = Some(3);
     /// The nonce was not made here.
@@ -248,6 +250,7 @@ impl Refusal {
             Self::Malformed(fault) => Answer::Status(fault.status()),
             Self::CredentialsMissing
             | Self::BadCredentials
+            | Self::AlgorithmDowngrade
             | Self::NonceUnknown
             | Self::KeyExpired
             | Self::KeyAgeing
@@ -334,9 +337,10 @@ impl Refusal {
         "wrong_side",
         "foreign_dialog",
         "challenge_reflected",
+        "algorithm_downgrade",
     ];
 
-    /// The alarm that it raises, if it does: somebody reaches for what is another's.
+    /// The alarm that it raises, if it does: somebody reaches for what is another's, or stands between us and a user.
     pub fn alarm(self) -> Option<&'static str> {
         match self {
             Self::AssociationMismatch => Some("foreign_identity"),
@@ -344,12 +348,19 @@ impl Refusal {
             Self::WrongSide => Some("wrong_side"),
             Self::ForeignDialogNamed => Some("foreign_dialog"),
             Self::ChallengeReflected => Some("challenge_reflected"),
+            Self::AlgorithmDowngrade => Some("algorithm_downgrade"),
             _ => None,
         }
     }
 
     /// Whether it counts towards the failure limits of rule 22.
     pub fn counts_as_failure(self) -> bool {
-        matches!(self, Self::BadCredentials | Self::NonceUnknown | Self::TokenForged)
+        matches!(
+            self,
+            Self::BadCredentials
+                | Self::AlgorithmDowngrade
+                | Self::NonceUnknown
+                | Self::TokenForged
+        )
     }
 }

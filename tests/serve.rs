@@ -243,6 +243,7 @@ fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }
@@ -283,6 +284,7 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }

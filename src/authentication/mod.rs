@@ -506,7 +506,7 @@ impl Authentication {
             caller.strongest.fetch_max(best, Ordering::Relaxed);
         }
         if lock && rank < best {
-            return Err(Refusal::BadCredentials.into());
+            return Err(Refusal::AlgorithmDowngrade.into());
         }
         if rank > best {
             caller.strongest.fetch_max(rank, Ordering::Relaxed);

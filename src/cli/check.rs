@@ -18,6 +18,7 @@ use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
+use crate::provision::hex;
 use crate::state::seal::KeyPlace;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
@@ -155,6 +156,12 @@ fn of_config(config: &Config) -> Value {
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
+        "provision": config.provision.as_ref().map(|own| json!({
+            "version": own.version,
+            "algorithms_version": config.digest.version,
+            "anchors": own.anchors.iter().map(|anchor| hex(anchor)).collect::<Vec<_>>(),
+            "tls": own.tls.as_str(),
+        })),
         "association": if config.association.observe { "observe" } else { "enforce" },
         "not_offered": NOT_OFFERED,
     })
@@ -257,6 +264,17 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         }
         table.print(out)?;
     }
+    if let Some(own) = &config.provision {
+        let (version, tls) = (own.version, own.tls.as_str());
+        let anchors = match own.anchors.len() {
+            1 => "1 authority".to_owned(),
+            many => format!("{many} authorities"),
+        };
+        writeln!(
+            out,
+            "\nprovision version {version}: clients trust {anchors}, TLS {tls} or higher"
+        )?;
+    }
     writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
 }
 
@@ -344,10 +362,6 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
         services.push(("push", if wraps { push + &wrapped } else { push }));
     }
     services
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn routes(config: &Config) -> Vec<(String, String)> {

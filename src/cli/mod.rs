@@ -72,6 +72,7 @@ mod keeping;
 pub mod key;
 mod nbsp;
 mod plan;
+pub mod provision;
 mod pushed;
 pub mod serve;
 pub mod subscriber;
@@ -115,6 +116,8 @@ enum Command {
     Check(check::Args),
     /// The UE's side: bootstrap, register, write, subscribe, call
     Ue(Box<ue::Args>),
+    /// What clients are told to trust: signed documents, and the key that signs them
+    Provision(provision::Args),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
     /// Keys that are carried to both ends by hand, and the one that the store is sealed under
@@ -147,6 +150,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Init(args) => init::run(args, out, errors),
         Command::Check(args) => check::run(args, out, errors),
         Command::Ue(args) => ue::run(args, out, errors),
+        Command::Provision(args) => provision::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
         Command::Key(args) => key::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),

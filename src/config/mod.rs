@@ -25,6 +25,7 @@ pub mod peer;
 pub mod policy;
 pub mod problem;
 pub mod proof;
+pub mod provision;
 pub mod psk;
 pub mod raw;
 pub mod reload;
@@ -53,6 +54,7 @@ pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
+pub use provision::Provision;
 pub use psk::Psk;
 pub use state::State;
 
@@ -92,6 +94,8 @@ pub struct Config {
     pub diameter: Option<Diameter>,
     /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
     pub nbsp: Option<Nbsp>,
+    /// What clients are told to trust.
+    pub provision: Option<Provision>,
     /// Subscribers whose vectors others may ask for, where nobody else here has a list.
     pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
@@ -260,6 +264,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
     let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
     let nbsp = nbsp::read(&mut root, &folder, &beside);
+    let provision = provision::read(&mut root, &folder);
     let others = has_naf || root.has("state");
     let psk = psk::read(&mut root, &folder, &listeners, others);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
@@ -296,6 +301,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         diameter,
         nbsp,
+        provision,
         hss,
         aka,
         psk,

@@ -53,6 +53,8 @@ pub struct Authentication {
 pub struct Digest {
     /// What is offered, the preferred one first.
     pub algorithms: Vec<Hash>,
+    /// Of that choice, and of those of listeners: it never goes back, and what is weaker has a higher one.
+    pub version: u32,
     /// Whether an account that has used a better algorithm is held to it.
     pub lock: bool,
     /// Whether digest-uri must equal the Request-URI.
@@ -307,10 +309,11 @@ pub(super) fn digest(root: &mut Section<'_>, wanted: bool, passwords: bool) -> D
             "algorithms = [\"SHA-256\"]",
         );
     }
+    let version = section.within("version", 1, 1..=u32::MAX);
     let lock = section.or("lock", true);
     let uri_strict = section.word("uri_check", &[("served", false), ("strict", true)]);
     section.finish();
-    Digest { algorithms, lock, uri_strict }
+    Digest { algorithms, version, lock, uri_strict }
 }
 
 /// What `[naf]` and `[aka]` say of schemes.

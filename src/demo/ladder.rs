@@ -360,6 +360,7 @@ fn stage(refusal: Refusal) -> &'static str {
         | Refusal::TooManyFailures => "admission",
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
+        | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden

@@ -143,6 +143,7 @@ fn look(refusal: Refusal) -> Look {
         Refusal::TooManyFailures => Look::Known("the failures of its flow"),
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
+        | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden

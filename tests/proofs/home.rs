@@ -153,12 +153,12 @@ impl Home {
         assert!(import.output().unwrap().status.success());
         fs::remove_file(folder.path("list.toml")).unwrap();
 
-        let mut bsf = Program::start(&mut serve(&folder, "bsf"));
+        let mut bsf = Program::start_logged(&mut serve(&folder, "bsf"));
         let ub = Connections::to(bsf.address("bootstrapping server"));
         let link = Connections::to(bsf.address("Nbsp_GBA"));
         let at = format!("localhost:{}", link.address.port());
         folder.write("edge.toml", edge_with(&registrar, &at));
-        let mut edge = Program::start(&mut serve(&folder, "edge"));
+        let mut edge = Program::start_logged(&mut serve(&folder, "edge"));
         let [ue, ue_tls] = ["ue", "ue-tls"].map(|name| edge.address(name));
         let page = edge.address("page of metrics");
         let (wire, secure) = (Datagrams::to(ue), Connections::to(ue_tls));
@@ -184,6 +184,7 @@ impl Home {
             identity: identity.into(),
             credentials: vec![credential],
             floor: Hash::Sha256,
+            lists: None,
             tls: None,
             psk: None,
             trust: None,

@@ -1,7 +1,7 @@
 //! The actors: the edge with its bootstrapping server, phones that stay, whoever asks once, and the registrar of the core.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ pub(crate) fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// A process that says things, line by line; it ends with the test.
+/// A process that says things, line by line, on either of its outputs; it ends with the test.
 pub(crate) struct Program {
     child: Child,
     said: Receiver<String>,
@@ -79,10 +79,23 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = child.stderr.take().unwrap();
+        Self::of(child, vec![Box::new(errors)])
+    }
+
+    /// One whose errors go where `command` says.
+    pub(crate) fn start_logged(command: &mut Command) -> Self {
+        Self::of(command.stdout(Stdio::piped()).spawn().unwrap(), Vec::new())
+    }
+
+    fn of(mut child: Child, mut sides: Vec<Box<dyn Read + Send>>) -> Self {
+        sides.push(Box::new(child.stdout.take().unwrap()));
         let (tell, said) = channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        for side in sides {
+            let (tell, lines) = (tell.clone(), BufReader::new(side).lines());
+            thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        }
         Self { child, said }
     }
 

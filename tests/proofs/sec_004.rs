@@ -2,8 +2,10 @@
 //! what a key is made of first; the association is confirmed by what comes back, and serves from then on. Whichever octet of
 //! that information is altered, the phone makes no key of it (INTE-002).
 
-use crate::b_1::{MARKER, World, body};
 use crate::programs::{Program, metric};
+use crate::pushes::{World, body};
+
+const MARKER: &str = "MARKER-4c1d: your parcel is at the door";
 
 /// The same request with a branch that nobody used.
 fn anew(datagram: &[u8], number: usize) -> Vec<u8> {
@@ -15,7 +17,8 @@ fn anew(datagram: &[u8], number: usize) -> Vec<u8> {
 
 #[test]
 fn sec_004_an_association_is_pushed() {
-    let world = World::start("sec-004");
+    let world = World::start("sec-004", "", |_| {});
+    world.folder.write("mail", MARKER);
     let row = |state: &str| {
         metric(world.page, &format!("sipward_push_associations{{state=\"{state}\"}}"))
     };

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -44,6 +45,9 @@ impl Tap {
     }
 }
 
+/// What is held back, and for whom.
+type Held = (&'static str, Sender<Vec<u8>>);
+
 /// A wire for datagrams, between one phone and the edge.
 pub(crate) struct Datagrams {
     pub(crate) tap: Tap,
@@ -51,6 +55,8 @@ pub(crate) struct Datagrams {
     pub(crate) address: SocketAddr,
     near: UdpSocket,
     phone: Arc<Mutex<Option<SocketAddr>>>,
+    /// Datagrams to the phone with that text in them go no further, but to whoever holds them back.
+    held: Arc<Mutex<Option<Held>>>,
 }
 
 impl Datagrams {
@@ -63,6 +69,7 @@ impl Datagrams {
             address: near.local_addr().unwrap(),
             near: near.try_clone().unwrap(),
             phone: Arc::default(),
+            held: Arc::default(),
         };
         // Both end with the process.
         let (tap, phone, (up, back)) = (
@@ -78,16 +85,34 @@ impl Datagrams {
                 up.send(&octets[..length]).unwrap();
             }
         });
-        let (tap, phone) = (own.tap.clone(), Arc::clone(&own.phone));
+        let (tap, phone, held) = (own.tap.clone(), Arc::clone(&own.phone), Arc::clone(&own.held));
         thread::spawn(move || {
             let mut octets = [0; 65_536];
             while let Ok(length) = far.recv(&mut octets) {
                 tap.note(true, &octets[..length]);
+                if let Some((part, tell)) = &*held.lock().unwrap()
+                    && octets[..length].windows(part.len()).any(|text| text == part.as_bytes())
+                {
+                    let _ = tell.send(octets[..length].to_vec());
+                    continue;
+                }
                 let to = phone.lock().unwrap().expect("the phone spoke first");
                 back.send_to(&octets[..length], to).unwrap();
             }
         });
         own
+    }
+
+    /// Holds back from now on what has that text in it.
+    pub(crate) fn hold(&self, part: &'static str) -> Receiver<Vec<u8>> {
+        let (tell, held) = channel();
+        *self.held.lock().unwrap() = Some((part, tell));
+        held
+    }
+
+    /// Holds nothing back any more; what comes again comes through.
+    pub(crate) fn release(&self) {
+        *self.held.lock().unwrap() = None;
     }
 
     /// Sends to the phone, as if the edge had.
