@@ -3,7 +3,7 @@
 //! Takes:   where the store and its key are.
 //! Gives:   [`Vault`], open; in words, why it is not.
 //! Keeps:   for a server, the right to serve from it.
-//! Refuses: a second server; to begin a store where a server or a command expected one.
+//! Refuses: a second server; to serve from a file in which an octet changed.
 //! Sources: SEC_CF 1.1 SEC-001.
 
 use std::io;
@@ -15,6 +15,7 @@ use crate::config::psk::provisioned;
 use crate::config::state::State;
 use crate::keys::psk::ProvisionedKeys;
 use crate::state::embedded::{Embedded, Serving};
+use crate::state::seal::KeyKey;
 use crate::state::{Change, Fault, Store, Table};
 
 /// Keys that are read at a time.
@@ -36,7 +37,7 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that another server serves from it.
     pub(super) fn to_serve(state: &State) -> io::Result<Self> {
-        let store = Self::open(state, true)?;
+        let store = Self::open(state, |path, key| Embedded::open_whole(path, key, true))?;
         let serving = store.serve().map_err(|fault| in_words(&state.file, &fault))?;
         Ok(Self { store: Arc::new(store), _serving: Some(serving) })
     }
@@ -47,13 +48,26 @@ impl Vault {
     ///
     /// Why it cannot be opened.
     pub(super) fn to_change(state: &State, make: bool) -> io::Result<Self> {
-        Ok(Self { store: Arc::new(Self::open(state, make)?), _serving: None })
+        let store = Self::open(state, |path, key| Embedded::open(path, key, make))?;
+        Ok(Self { store: Arc::new(store), _serving: None })
     }
 
-    fn open(state: &State, make: bool) -> io::Result<Embedded> {
+    /// Opens it, and finds every page of it whole.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be opened, or that it is not what was written.
+    pub(super) fn check(state: &State) -> io::Result<()> {
+        Self::open(state, |path, key| Embedded::open_whole(path, key, false)).map(drop)
+    }
+
+    fn open(
+        state: &State,
+        how: impl FnOnce(&Path, &KeyKey) -> Result<Embedded, Fault>,
+    ) -> io::Result<Embedded> {
         let key =
             state.key.read().map_err(|unread| io::Error::other(format!("[state]: {unread}")))?;
-        Embedded::open(&state.file, &key, make).map_err(|fault| in_words(&state.file, &fault))
+        how(&state.file, &key).map_err(|fault| in_words(&state.file, &fault))
     }
 
     /// The keys that were carried to both ends by hand.
