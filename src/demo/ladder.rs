@@ -361,6 +361,7 @@ fn stage(refusal: Refusal) -> &'static str {
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable

@@ -144,6 +144,7 @@ fn look(refusal: Refusal) -> Look {
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable
