@@ -17,6 +17,7 @@ use crate::association::trial::Twins;
 use crate::association::{Associations, Bound};
 use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
+use crate::authentication::nonce::Use;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authenticated, Authentication, Challenge};
 use crate::enabler::{Class, Enablers, Permitted, Policies};
@@ -107,6 +108,20 @@ pub enum Lookup {
         /// Which of those that ask: each gets an answer of its own.
         asker: u64,
     },
+    /// Whether a count of a nonce that nodes share was spent before.
+    NonceCount(Use),
+}
+
+impl Lookup {
+    /// What is refused if it is not answered in time.
+    pub fn unanswered(&self) -> Refusal {
+        match self {
+            Self::NafKey { .. } | Self::AkaVector { .. } | Self::PushKey { .. } => {
+                Refusal::KeySourceUnavailable
+            }
+            Self::NonceCount(_) => Refusal::StoreUnavailable,
+        }
+    }
 }
 
 /// A request that waits for a lookup. The caller holds it and resumes it with [`Gate::resume`].
@@ -116,6 +131,8 @@ pub struct Paused {
     pub message: Message,
     /// How it came.
     pub arrival: Arrival,
+    /// Whether it waits for a count, and so for the last time.
+    pub last: bool,
 }
 
 /// What to do with a request that is not permitted.
@@ -175,17 +192,30 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time.
+    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time. After its key, a
+    /// request may wait for the count of its nonce.
     pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
-        let Paused { message, arrival } = paused;
+        let Paused { message, arrival, last } = paused;
         let judged = self.judge(&mut Unseen, message, arrival, now);
-        if judged.is_ok() {
+        let found = matches!(judged, Ok(_) | Err(Halt::Wait(Lookup::NonceCount(_))));
+        if found && !last {
             self.admission.note_found(&arrival.flow, now);
         }
         judged.map_err(|halt| match halt {
-            Halt::Wait(_) => self.refuse(message, arrival, Refusal::KeySourceUnavailable, now),
+            Halt::Wait(lookup) if *last || !matches!(lookup, Lookup::NonceCount(_)) => {
+                let refusal = self.unanswered(&lookup, now);
+                self.refuse(message, arrival, refusal, now)
+            }
             halt => self.stop(message, arrival, halt, now),
         })
+    }
+
+    /// What is refused for a lookup that was not answered in time, or cannot be asked.
+    pub fn unanswered(&self, lookup: &Lookup, now: Now) -> Refusal {
+        if matches!(lookup, Lookup::NonceCount(_)) {
+            self.authentication.nonces().store_is_away(now);
+        }
+        lookup.unanswered()
     }
 
     fn judge<'m>(
@@ -247,7 +277,8 @@ impl Gate {
                 self.refuse(message, arrival, Refusal::KeySourceUnavailable, now)
             }
             Halt::Wait(lookup) => {
-                let paused = Paused { message: message.clone(), arrival: arrival.clone() };
+                let last = matches!(lookup, Lookup::NonceCount(_));
+                let paused = Paused { message: message.clone(), arrival: arrival.clone(), last };
                 Stop::Wait(Box::new(paused), lookup)
             }
         }

@@ -72,6 +72,8 @@ refusals! {
     CredentialsMissing = Some(3);
     /// No such account, B-TID or challenge, or a wrong response; the peer cannot tell which.
     BadCredentials = Some(3);
+    /// The response is right, but made with a weaker algorithm than the same key has used before; the peer sees a wrong one.
+    AlgorithmDowngrade = Some(3);
     /// The response is right, but the nonce is too old, or its count was seen before.
     NonceStale = Some(3);
     /// The response is right, and the nonce was stale for the twenty-first time in a row: a client that loops.
@@ -82,6 +84,8 @@ refusals! {
     KeyForbidden = None;
     /// The server of keys does not answer.
     KeySourceUnavailable = Some(20);
+    /// The nonce is one that nodes share, and the store that knows its counts does not answer: never let pass.
+    StoreUnavailable = Some(21);
     /// A message on the core side from an address or certificate that is in no peer group.
     PeerUnknown = Some(26);
     /// Credentials are right, but the dialog belongs to somebody else.
@@ -248,11 +252,14 @@ impl Refusal {
             Self::Malformed(fault) => Answer::Status(fault.status()),
             Self::CredentialsMissing
             | Self::BadCredentials
+            | Self::AlgorithmDowngrade
             | Self::NonceUnknown
             | Self::KeyExpired
             | Self::KeyAgeing
             | Self::AssociationLost => Answer::Challenge { stale: false },
-            Self::NonceStale | Self::IntegrityRequired => Answer::Challenge { stale: true },
+            Self::NonceStale | Self::StoreUnavailable | Self::IntegrityRequired => {
+                Answer::Challenge { stale: true }
+            }
             Self::ContactsRefused
             | Self::BodyMalformed
             | Self::ConversationRefused
@@ -333,9 +340,10 @@ impl Refusal {
         "wrong_side",
         "foreign_dialog",
         "challenge_reflected",
+        "algorithm_downgrade",
     ];
 
-    /// The alarm that it raises, if it does: somebody reaches for what is another's.
+    /// The alarm that it raises, if it does: somebody reaches for what is another's, or stands between us and a user.
     pub fn alarm(self) -> Option<&'static str> {
         match self {
             Self::AssociationMismatch => Some("foreign_identity"),
@@ -343,6 +351,7 @@ impl Refusal {
             Self::WrongSide => Some("wrong_side"),
             Self::ForeignDialogNamed => Some("foreign_dialog"),
             Self::ChallengeReflected => Some("challenge_reflected"),
+            Self::AlgorithmDowngrade => Some("algorithm_downgrade"),
             _ => None,
         }
     }
@@ -354,6 +363,12 @@ impl Refusal {
 
     /// Whether it counts towards the failure limits of rule 22.
     pub fn counts_as_failure(self) -> bool {
-        matches!(self, Self::BadCredentials | Self::NonceUnknown | Self::TokenForged)
+        matches!(
+            self,
+            Self::BadCredentials
+                | Self::AlgorithmDowngrade
+                | Self::NonceUnknown
+                | Self::TokenForged
+        )
     }
 }

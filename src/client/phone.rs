@@ -76,6 +76,9 @@ impl Phone {
             settings.floor,
             cnonce,
         );
+        if let Some(lists) = &settings.lists {
+            answerer = answerer.trusting(lists.clone());
+        }
         if settings.sec_agree {
             answerer = answerer.agreeing(transport == Transport::Tls);
         }

@@ -144,7 +144,6 @@ pub(crate) const WITHOUT_TEST: &[(u32, &str)] = &[
     (142, "there is no authentication proxy"),
     (143, "there is no identity provider"),
     (144, "no key is handed to a visited network"),
-    (148, "nothing is kept in a store that others write to"),
     (150, "signals are tested (serve), shortage of memory and of descriptors is not"),
 ];
 
