@@ -140,7 +140,7 @@ pub(crate) const THREATS: [(u32, &str); 126] = [
 /// must not stand here.
 pub(crate) const WITHOUT_TEST: &[u32] = &[
     20, 25, 26, 49, 67, 72, 74, 88, 89, 90, 91, 94, 96, 97, 101, 102, 103, 109, 130, 132, 133, 141,
-    142, 143, 144, 149, 150,
+    142, 143, 149, 150,
 ];
 
 /// Numbers that went into another: V-05 has the counts of V-08.
