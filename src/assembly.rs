@@ -39,6 +39,7 @@ use crate::keys::push::naf::{PushBounds, PushedKeys};
 use crate::keys::push::{Profile, PushSource, p1::P1};
 use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::state::Store;
+use crate::transport::key_desk::KeyDesk;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -500,6 +501,11 @@ impl Connections for Flows {
 }
 
 impl Running {
+    /// Where handshakes elsewhere get the keys of ours.
+    pub fn desk(&self) -> Option<KeyDesk> {
+        self.psk.as_ref().map(|keys| self.edge.desk(Arc::clone(keys)))
+    }
+
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {

@@ -179,6 +179,11 @@ impl Edge {
         self.listeners.iter().map(|bound| bound.local).collect()
     }
 
+    /// Where handshakes elsewhere get the same keys.
+    pub fn desk(&self, keys: Arc<PskKeys>) -> KeyDesk {
+        KeyDesk::new(keys, self.ask.clone(), self.taken_back.subscribe())
+    }
+
     /// Says that keys may have been taken back: connections that stand on one are closed.
     pub fn keys_taken_back(&self) {
         self.taken_back.send_replace(());

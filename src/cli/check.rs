@@ -264,6 +264,18 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         }
         table.print(out)?;
     }
+    #[cfg(feature = "openssl")]
+    if let Some(own) = &config.https {
+        writeln!(out, "\nhttps    {}, tls, shared keys and certificates\n", own.listen)?;
+        let mut table = Table::new(&["NETWORK", "PART", "FOR"]);
+        for part in &own.visited {
+            table.row([part.at.to_string(), "takes keys".into(), part.server.to_string()]);
+        }
+        for home in &own.homes {
+            table.row([home.host.to_string(), "hands keys over".into(), home.domains.join(" ")]);
+        }
+        table.print(out)?;
+    }
     if let Some(own) = &config.provision {
         let (version, tls) = (own.version, own.tls.as_str());
         let anchors = match own.anchors.len() {

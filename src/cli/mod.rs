@@ -67,6 +67,33 @@ mod diameter {
     }
 }
 mod endings;
+#[cfg(feature = "openssl")]
+mod https;
+/// Nothing: the configuration was refused if it asked for any.
+#[cfg(not(feature = "openssl"))]
+mod https {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use crate::assembly::Running;
+    use crate::config::Config;
+
+    pub(super) enum Node {}
+
+    impl Node {
+        pub(super) async fn start(_: &Config, _: Option<&Running>) -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+
+        pub(super) fn address(&self) -> Option<SocketAddr> {
+            match *self {}
+        }
+
+        pub(super) async fn serve(self) -> io::Result<()> {
+            match self {}
+        }
+    }
+}
 pub mod init;
 mod keeping;
 pub mod key;

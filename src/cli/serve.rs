@@ -32,7 +32,7 @@ use super::diameter::{Node, Tls};
 use super::keeping::{self, Keeper};
 use super::plan::plan;
 use super::vault::Vault;
-use super::{GOOD, NO, USAGE, auc, endings, nbsp, pushed};
+use super::{GOOD, NO, USAGE, auc, endings, https, nbsp, pushed};
 use crate::assembly::Running;
 use crate::config::reload::{Reloader, Report};
 use crate::config::renewal::Renewal;
@@ -173,6 +173,8 @@ pub struct Service {
     node: Option<Node>,
     /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
     nbsp: Option<nbsp::Node>,
+    /// The door for devices and other networks.
+    https: Option<https::Node>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
@@ -244,6 +246,7 @@ impl Service {
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
+        let https = https::Node::start(&config, running.as_deref()).await?;
         let admin = config.admin.as_deref().map(admin::Door::open).transpose()?;
         let live = Live {
             running: running.clone(),
@@ -265,6 +268,7 @@ impl Service {
             door,
             node,
             nbsp,
+            https,
             groups,
             metrics: None,
             admin,
@@ -315,6 +319,9 @@ impl Service {
         if let Some(address) = self.nbsp.as_ref().and_then(nbsp::Node::address) {
             writeln!(out, "listening: Nbsp_GBA on {address}")?;
         }
+        if let Some(address) = self.https.as_ref().and_then(https::Node::address) {
+            writeln!(out, "listening: HTTPS on {address}")?;
+        }
         if let Some(page) = self.page {
             writeln!(out, "listening: page of metrics on {page}")?;
         }
@@ -331,6 +338,9 @@ impl Service {
             let bsf = Arc::clone(bsf);
             let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
             tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
+        }
+        if let Some(https) = self.https.take() {
+            tokio::spawn(https.serve());
         }
         if let Some(nbsp) = self.nbsp.take() {
             tokio::spawn(nbsp.serve());

@@ -9,6 +9,7 @@
 mod lists;
 mod pushes;
 mod stay;
+mod visit;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -60,6 +61,8 @@ enum Command {
     Bootstrap(Bootstrap),
     /// Take in a signed document that tells this client what to trust
     Import(ImportArgs),
+    /// Ask home for a key with which to prove oneself to a part in another network
+    Visit(visit::VisitArgs),
     /// Register
     Register {
         #[command(flatten)]
@@ -189,7 +192,8 @@ struct Who {
     /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
     #[arg(long, value_name = "SUITE")]
     psk_suite: Option<String>,
-    /// For psk-tls and dtls-psk: the identity of a key that was carried here, instead of a bootstrapped one
+    /// For psk-tls and dtls-psk: the identity of a key that was carried here, or that home handed over, instead of a
+    /// bootstrapped one
     #[arg(long, value_name = "psk;ID@BSF", requires = "psk_file")]
     psk_identity: Option<String>,
     /// File with that key, in hex, for its owner alone
@@ -234,6 +238,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
                 return make_keys(bootstrap, args.json, out, errors).await;
             }
             Command::Import(import) => return lists::import(import, args.json, out, errors),
+            Command::Visit(visit) => return visit::run(visit, args.json, out, errors).await,
             Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
                 let done = match settings_of(who, "sip") {
@@ -276,7 +281,9 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// The answer to what was asked, and what was agreed on with the edge.
 async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> {
     let who = match command {
-        Command::Bootstrap(_) | Command::Import(_) => return Err("nothing to ask".into()),
+        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) => {
+            return Err("nothing to ask".into());
+        }
         Command::Register { who, .. }
         | Command::Options { who, .. }
         | Command::Message { who, .. }
@@ -314,7 +321,7 @@ fn enabler_of(command: &Command) -> &'static str {
 
 async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
-        Command::Bootstrap(_) | Command::Import(_) | Command::Push { .. } => {
+        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) | Command::Push { .. } => {
             Err("nothing to ask".into())
         }
         Command::Register { expires, .. } => Ok(ue.register(*expires).await?),

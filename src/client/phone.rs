@@ -327,7 +327,7 @@ impl Phone {
 
 /// Shakes hands with a shared key.
 #[cfg(feature = "openssl")]
-pub(super) async fn shared(
+pub(crate) async fn shared(
     psk: &PskClient,
     edge_name: &str,
     stream: TcpStream,
@@ -337,7 +337,7 @@ pub(super) async fn shared(
 }
 
 #[cfg(not(feature = "openssl"))]
-pub(super) async fn shared(
+pub(crate) async fn shared(
     _: &PskClient,
     _: &str,
     stream: TcpStream,

@@ -18,6 +18,8 @@ pub mod enabler;
 pub mod field;
 pub mod files;
 pub mod grants;
+#[cfg(all(feature = "http", feature = "openssl"))]
+pub mod https;
 pub mod listen;
 pub mod nbsp;
 pub mod ocsp;
@@ -94,6 +96,9 @@ pub struct Config {
     pub diameter: Option<Diameter>,
     /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
     pub nbsp: Option<Nbsp>,
+    /// The door for devices and for other networks.
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    pub https: Option<https::Https>,
     /// What clients are told to trust.
     pub provision: Option<Provision>,
     /// Subscribers whose vectors others may ask for, where nobody else here has a list.
@@ -265,7 +270,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
     let nbsp = nbsp::read(&mut root, &folder, &beside);
     let provision = provision::read(&mut root, &folder);
-    let others = has_naf || root.has("state");
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    let https = https::read(&mut root, &folder, &listeners);
+    let others = has_naf || root.has("state") || root.has("https");
     let psk = psk::read(&mut root, &folder, &listeners, others);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
@@ -301,6 +308,8 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         diameter,
         nbsp,
+        #[cfg(all(feature = "http", feature = "openssl"))]
+        https,
         provision,
         hss,
         aka,

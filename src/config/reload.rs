@@ -312,6 +312,8 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
             found.restart.push(told.to_owned());
         }
     }
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    found.restart(format!("{:?}", old.https) != format!("{:?}", new.https), "https");
     found.listeners(&mut merged, new);
     found.peers(&mut merged, new);
     (found, merged)

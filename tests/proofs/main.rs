@@ -7,6 +7,7 @@ mod adm_002;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod b_1;
+mod b_6;
 mod b_8;
 #[cfg(feature = "openssl")]
 mod b_9;

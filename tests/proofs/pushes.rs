@@ -12,7 +12,7 @@ use crate::wires::{Connections, Datagrams};
 pub(crate) const EDGE: &str = "edge.example.net";
 pub(crate) const ALICE: &str = "sip:alice@example.net";
 
-const SUBSCRIBERS: &str = r#"
+pub(crate) const SUBSCRIBERS: &str = r#"
 [[subscriber]]
 impi = "alice@ims.example.net"
 k = "465b5ce8b199b49faa5f0a2ee238a6bc"
