@@ -76,6 +76,8 @@ refusals! {
     AlgorithmDowngrade = Some(3);
     /// The response is right, but the nonce is too old, or its count was seen before.
     NonceStale = Some(3);
+    /// The response is right, and the nonce was stale for the twenty-first time in a row: a client that loops.
+    StaleAgain = Some(3);
     /// The nonce was not made here.
     NonceUnknown = Some(3);
     /// The server of keys says that this service is not for that subscriber (TS 29.109: 5402).
@@ -267,6 +269,7 @@ impl Refusal {
             Self::AgreementMismatch => Answer::Agreement(494),
             Self::NotFirstHop => Answer::Status(502),
             Self::KeyForbidden
+            | Self::StaleAgain
             | Self::PeerUnknown
             | Self::AssociationMismatch
             | Self::FlowMismatch
@@ -351,6 +354,11 @@ impl Refusal {
             Self::AlgorithmDowngrade => Some("algorithm_downgrade"),
             _ => None,
         }
+    }
+
+    /// Whether it leaves open who asks: no evidence, or a wrong one.
+    pub fn shows_nobody(self) -> bool {
+        matches!(self, Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown)
     }
 
     /// Whether it counts towards the failure limits of rule 22.

@@ -372,6 +372,22 @@ impl Authentication {
         Err(found.failure.unwrap_or(Refusal::CredentialsMissing).into())
     }
 
+    /// Whether a request may be somebody's who registered on its flow: it brings credentials in his name, or it is of a
+    /// kind that is judged by its dialog.
+    pub fn was_here(&self, admitted: &Admitted<'_>, now: Now) -> bool {
+        let (message, arrival) = (admitted.message(), admitted.arrival());
+        let callers = self.flows.registered(&arrival.flow, now);
+        let Ok((rows, _)) = own_rows(message, |realm| self.is_own_realm(realm)) else {
+            return false;
+        };
+        let is_his = |row: &Credentials<'_>| {
+            let name = row.or_empty("username");
+            callers.iter().any(|caller| caller.key_name.as_bytes() == name)
+        };
+        let inside = admitted.in_dialog() || admitted.method() == Method::Cancel;
+        !callers.is_empty() && (inside || !rows.is_empty()) && rows.iter().all(is_his)
+    }
+
     /// Tries each row of our realms; the first that is right counts, else the last trouble.
     fn any_right(
         &self,

@@ -2,19 +2,19 @@
 //!
 //! 1. Sessions and sequence numbers are written down: every second in a store, every ten beside a list.
 //! 2. Keys that were carried to both ends by hand are read again once a command changed them, and connections that stand
-//!    on one that is gone are closed.
+//!    on one that is gone are closed; a line of audit says who did it, and what became of how many.
 //!
 //! Takes:   the bootstrapping server, the store, and the running edge.
 //! Gives:   [`Keeper`].
-//! Keeps:   the mark of the keys that are in force.
+//! Keeps:   the last change of the keys that are in force.
 //! Refuses: nothing; what cannot be written or read is told once, and tried again.
-//! Sources: SEC_CF 1.1 B.9; dialog-association section 15.
+//! Sources: SEC_CF 1.1 B.9, SEC-003; dialog-association section 15.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::auc::Books;
-use super::vault::Vault;
+use super::vault::{Changed, Vault};
 use crate::assembly::{Plan, Running};
 use crate::config::Config;
 use crate::keys::bootstrap::Bsf;
@@ -27,7 +27,7 @@ pub(super) struct Keeper {
     bsf: Option<(Arc<Bsf>, Books)>,
     vault: Option<Arc<Vault>>,
     /// Of the keys in force.
-    mark: Option<[u8; 8]>,
+    change: Option<Changed>,
     beat: u64,
     /// Whether the last beat went well.
     well: bool,
@@ -48,8 +48,8 @@ pub(super) fn add_keys(plan: &mut Plan, vault: Option<&Vault>) -> io::Result<()>
 impl Keeper {
     /// From the start of the service on.
     pub(super) fn new(bsf: Option<(Arc<Bsf>, Books)>, vault: Option<Arc<Vault>>) -> Self {
-        let mark = vault.as_ref().and_then(|vault| vault.mark_of_keys().ok().flatten());
-        Self { bsf, vault, mark, beat: 0, well: true }
+        let change = vault.as_ref().and_then(|vault| vault.last_change().ok().flatten());
+        Self { bsf, vault, change, beat: 0, well: true }
     }
 
     /// One beat.
@@ -100,17 +100,22 @@ impl Keeper {
     /// Step 2.
     fn read_keys(&mut self, running: Option<&Running>, config: &Config) -> io::Result<()> {
         let (Some(vault), Some(running)) = (&self.vault, running) else { return Ok(()) };
-        let mark = vault.mark_of_keys()?;
-        if mark == self.mark {
+        let change = vault.last_change()?;
+        if change == self.change {
             return Ok(());
         }
         if let Some(psk) = &running.psk {
             let mut keys = (*config.psk.keys).clone();
             keys.extend(vault.keys()?);
-            psk.replace(keys);
+            let names: Vec<Box<str>> = keys.keys().cloned().collect();
+            let before = psk.replace(keys);
             running.edge.keys_taken_back();
+            let given = names.iter().filter(|name| !before.contains_key(*name)).count();
+            let gone = before.len().saturating_add(given).saturating_sub(names.len());
+            let (uid, pid) = change.map_or((0, 0), Changed::asker);
+            tracing::info!(target: "audit", uid, pid, act = "keys", given, gone, held = names.len());
         }
-        self.mark = mark;
+        self.change = change;
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use super::{GOOD, NO, Table, USAGE};
 use crate::clock;
 use crate::config::Config;
 use crate::config::psk::provisioned;
+use crate::config::state::State;
 use crate::keys::calendar;
 use crate::keys::psk::{PROVISIONED, Provisioned, ProvisionedKeys};
 use crate::keys::subscribers::disk::replace;
@@ -64,7 +65,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Read every record of the store, and name those that are not what was written.
+    /// Read the whole store, and name the records that are not what was written.
     Examine,
 }
 
@@ -134,7 +135,7 @@ fn run_on(args: &Args, out: &mut dyn Write) -> Result<u8, Stop> {
         Command::List { json } => list(&vault, *json, out),
         Command::Revoke { identity } => revoke(&vault, identity, out),
         Command::Rotate { to } => rotate(&vault, to, out),
-        Command::Examine => examine(&vault, out),
+        Command::Examine => examine(vault, state, out),
     }
 }
 
@@ -315,14 +316,20 @@ fn rotate(vault: &Vault, to: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
     Ok(GOOD)
 }
 
-fn examine(vault: &Vault, out: &mut dyn Write) -> Result<u8, Stop> {
+/// Names records first: pages tell only that something is wrong.
+fn examine(vault: Vault, state: &State, out: &mut dyn Write) -> Result<u8, Stop> {
     let store = vault.embedded();
     let (count, faults) = store.examine().map_err(|fault| in_words(store.path(), &fault))?;
     for fault in &faults {
         writeln!(out, "{fault}")?;
     }
     writeln!(out, "{count} records, {} of them spoilt", faults.len())?;
-    Ok(if faults.is_empty() { GOOD } else { NO })
+    if !faults.is_empty() {
+        return Ok(NO);
+    }
+    drop(vault);
+    Vault::check(state)?;
+    Ok(GOOD)
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ struct Who {
     /// bootstrapped one
     #[arg(long, value_name = "psk;ID@BSF", requires = "psk_file")]
     psk_identity: Option<String>,
-    /// File with that key, in hex
+    /// File with that key, in hex, for its owner alone
     #[arg(long, value_name = "FILE")]
     psk_file: Option<PathBuf>,
     /// Public identity
@@ -454,6 +454,10 @@ fn shared_key(
     bootstrapped: Option<&Bootstrapped>,
 ) -> Result<PskClient, Fault> {
     if let (Some(identity), Some(file)) = (&who.psk_identity, &who.psk_file) {
+        let path = file.display();
+        if file::others_may_read(&std::fs::metadata(file)?) {
+            return Err(format!("{path} can be read by others: chmod 600 {path}").into());
+        }
         let digits = Zeroizing::new(std::fs::read_to_string(file)?);
         let octets = hex(digits.trim()).ok_or("the key is not hex")?;
         let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;

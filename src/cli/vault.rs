@@ -3,7 +3,7 @@
 //! Takes:   where the store and its key are.
 //! Gives:   [`Vault`], open; in words, why it is not.
 //! Keeps:   for a server, the right to serve from it.
-//! Refuses: a second server; to begin a store where a server or a command expected one.
+//! Refuses: a second server; to serve from a file in which an octet changed.
 //! Sources: SEC_CF 1.1 SEC-001.
 
 use std::io;
@@ -15,6 +15,7 @@ use crate::config::psk::provisioned;
 use crate::config::state::State;
 use crate::keys::psk::ProvisionedKeys;
 use crate::state::embedded::{Embedded, Serving};
+use crate::state::seal::KeyKey;
 use crate::state::{Change, Fault, Store, Table};
 
 /// Keys that are read at a time.
@@ -36,7 +37,7 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that another server serves from it.
     pub(super) fn to_serve(state: &State) -> io::Result<Self> {
-        let store = Self::open(state, true)?;
+        let store = Self::open(state, |path, key| Embedded::open_whole(path, key, true))?;
         let serving = store.serve().map_err(|fault| in_words(&state.file, &fault))?;
         Ok(Self { store: Arc::new(store), _serving: Some(serving) })
     }
@@ -47,13 +48,26 @@ impl Vault {
     ///
     /// Why it cannot be opened.
     pub(super) fn to_change(state: &State, make: bool) -> io::Result<Self> {
-        Ok(Self { store: Arc::new(Self::open(state, make)?), _serving: None })
+        let store = Self::open(state, |path, key| Embedded::open(path, key, make))?;
+        Ok(Self { store: Arc::new(store), _serving: None })
     }
 
-    fn open(state: &State, make: bool) -> io::Result<Embedded> {
+    /// Opens it, and finds every page of it whole.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be opened, or that it is not what was written.
+    pub(super) fn check(state: &State) -> io::Result<()> {
+        Self::open(state, |path, key| Embedded::open_whole(path, key, false)).map(drop)
+    }
+
+    fn open(
+        state: &State,
+        how: impl FnOnce(&Path, &KeyKey) -> Result<Embedded, Fault>,
+    ) -> io::Result<Embedded> {
         let key =
             state.key.read().map_err(|unread| io::Error::other(format!("[state]: {unread}")))?;
-        Embedded::open(&state.file, &key, make).map_err(|fault| in_words(&state.file, &fault))
+        how(&state.file, &key).map_err(|fault| in_words(&state.file, &fault))
     }
 
     /// The keys that were carried to both ends by hand.
@@ -81,17 +95,17 @@ impl Vault {
         }
     }
 
-    /// A mark that is another one after each change of those keys.
+    /// The last change of those keys.
     ///
     /// # Errors
     ///
     /// A store that does not answer.
-    pub(super) fn mark_of_keys(&self) -> io::Result<Option<[u8; 8]>> {
+    pub(super) fn last_change(&self) -> io::Result<Option<Changed>> {
         let mark = self
             .store
             .read(Table::Node, MARK)
             .map_err(|fault| in_words(self.store.path(), &fault))?;
-        Ok(mark.and_then(|octets| octets.first_chunk().copied()))
+        Ok(mark.and_then(|octets| octets.as_slice().try_into().ok()).map(Changed))
     }
 
     /// Changes those keys, and says so to whoever serves from the store.
@@ -100,7 +114,7 @@ impl Vault {
     ///
     /// A store that does not answer.
     pub(super) fn change_keys(&self, changes: &[Change<'_>]) -> io::Result<()> {
-        let mark: [u8; 8] = clock::random();
+        let Changed(mark) = Changed::now();
         let all = [changes, &[Change::Put(Table::Node, MARK, &mark)]].concat();
         self.store.write(&all).map_err(|fault| in_words(self.store.path(), &fault))
     }
@@ -113,6 +127,27 @@ impl Vault {
     /// The same, as the file that it is.
     pub(super) fn embedded(&self) -> &Embedded {
         &self.store
+    }
+}
+
+/// A change of carried keys, told from any other, and who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed([u8; 16]);
+
+impl Changed {
+    fn now() -> Self {
+        let uid = nix::unistd::geteuid().as_raw().to_be_bytes();
+        let pid = std::process::id().to_be_bytes();
+        let mut octets = [0; 16];
+        let fields = clock::random::<8>().into_iter().chain(uid).chain(pid);
+        octets.iter_mut().zip(fields).for_each(|(octet, field)| *octet = field);
+        Self(octets)
+    }
+
+    /// The user and the process that made it.
+    pub(super) fn asker(self) -> (u32, u32) {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
     }
 }
 

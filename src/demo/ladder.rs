@@ -362,6 +362,7 @@ fn stage(refusal: Refusal) -> &'static str {
         | Refusal::BadCredentials
         | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable

@@ -145,6 +145,7 @@ fn look(refusal: Refusal) -> Look {
         | Refusal::BadCredentials
         | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable

@@ -246,9 +246,9 @@ impl PskKeys {
         }
     }
 
-    /// Puts other provisioned keys in the place of the present ones.
-    pub fn replace(&self, provisioned: ProvisionedKeys) {
-        self.provisioned.store(Arc::new(provisioned));
+    /// Puts other provisioned keys in the place of the present ones, and gives those back.
+    pub fn replace(&self, provisioned: ProvisionedKeys) -> Arc<ProvisionedKeys> {
+        self.provisioned.swap(Arc::new(provisioned))
     }
 
     /// The key for a handshake in which a client sent `identity`, having asked for the server `asked_for`.

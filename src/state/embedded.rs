@@ -1,9 +1,11 @@
 //! State, embedded: one file on this machine, every value in it sealed.
 //!
-//! 1. The file is opened with the key-encryption key: one of its slots holds the data key, sealed under that key.
+//! 1. A server has every page checked against its checksum before it opens the file. An octet that changed on the disk may
+//!    stand in the tree, where it would hide a record, and no seal tells of that.
+//! 2. The file is opened with the key-encryption key: one of its slots holds the data key, sealed under that key.
 //!    The newest slot opened drops the others: a key that was replaced opens nothing from then on.
-//! 2. A record is read by one look-up in a tree, and opened; what does not open is named.
-//! 3. Changes are sealed and written in one transaction, which is on the disk when the call returns.
+//! 3. A record is read by one look-up in a tree, and opened; what does not open is named.
+//! 4. Changes are sealed and written in one transaction, which is on the disk when the call returns.
 //!
 //! Takes:   a path, and a [`KeyKey`].
 //! Gives:   [`Embedded`], a [`Store`]; by [`Embedded::rotate`] another key-encryption key in one transaction.
@@ -16,6 +18,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +75,19 @@ impl Embedded {
     ///
     /// A [`Fault`], by the reason.
     pub fn open(path: &Path, key: &KeyKey, make: bool) -> Result<Self, Fault> {
+        guarded(|| Self::open_with(path, key, make, false))
+    }
+
+    /// The same, once every page of the file was found to be what was written. That reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedded::open`]; [`Fault::Broken`] for an octet that changed, wherever it stands.
+    pub fn open_whole(path: &Path, key: &KeyKey, make: bool) -> Result<Self, Fault> {
+        guarded(|| Self::open_with(path, key, make, true))
+    }
+
+    fn open_with(path: &Path, key: &KeyKey, make: bool, check: bool) -> Result<Self, Fault> {
         let shown_path = path.display();
         let fails = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => Fault::Broken("it is no store".into()),
@@ -94,6 +110,7 @@ impl Embedded {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        builder.set_check_integrity_on_open(check);
         let file = builder.create(path).map_err(|error| match error {
             DatabaseError::Storage(StorageError::Io(error)) => fails(error),
             error => error.into(),
@@ -131,14 +148,16 @@ impl Embedded {
     ///
     /// A [`Fault`]; nothing was changed then.
     pub fn rotate(&self, key: &KeyKey) -> Result<(), Fault> {
-        let writing = self.file.begin_write()?;
-        {
-            let mut slots = writing.open_table(SLOTS)?;
-            let newest = ages(&slots)?.into_iter().map(|(age, _)| age).max().unwrap_or(0);
-            let slot = slot(key, newest.saturating_add(1), self.seal.data());
-            slots.insert(key.mark().as_slice(), slot.as_slice())?;
-        }
-        Ok(writing.commit()?)
+        guarded(|| {
+            let writing = self.file.begin_write()?;
+            {
+                let mut slots = writing.open_table(SLOTS)?;
+                let newest = ages(&slots)?.into_iter().map(|(age, _)| age).max().unwrap_or(0);
+                let slot = slot(key, newest.saturating_add(1), self.seal.data());
+                slots.insert(key.mark().as_slice(), slot.as_slice())?;
+            }
+            Ok(writing.commit()?)
+        })
     }
 
     /// Reads every record; those that are not what was written, and how many there are in all.
@@ -147,20 +166,34 @@ impl Embedded {
     ///
     /// A [`Fault`] if the file cannot be read to its end.
     pub fn examine(&self) -> Result<(u64, Vec<Fault>), Fault> {
-        let reading = self.file.begin_read()?;
-        let (mut count, mut faults) = (0_u64, Vec::new());
-        for table in Table::ALL {
-            let records = match reading.open_table(of(table)) {
-                Err(TableError::TableDoesNotExist(_)) => continue,
-                records => records?,
-            };
-            for record in records.range::<&[u8]>(..)? {
-                let (key, value) = record?;
-                count = count.saturating_add(1);
-                faults.extend(self.seal.open(table, key.value(), value.value()).err());
+        guarded(|| {
+            let reading = self.file.begin_read()?;
+            let (mut count, mut faults) = (0_u64, Vec::new());
+            for table in Table::ALL {
+                let records = match reading.open_table(of(table)) {
+                    Err(TableError::TableDoesNotExist(_)) => continue,
+                    records => records?,
+                };
+                for record in records.range::<&[u8]>(..)? {
+                    let (key, value) = record?;
+                    count = count.saturating_add(1);
+                    faults.extend(self.seal.open(table, key.value(), value.value()).err());
+                }
             }
-        }
-        Ok((count, faults))
+            match reading.open_table(COUNTS) {
+                Err(TableError::TableDoesNotExist(_)) => {}
+                windows => {
+                    for window in windows?.range::<&[u8]>(..)? {
+                        let (nonce, sealed) = window?;
+                        count = count.saturating_add(1);
+                        let window = self.seal.open_at(COUNTS_PLACE, nonce.value(), sealed.value());
+                        let spoilt = || Fault::Broken("the counts of a nonce".into());
+                        faults.extend(window.is_none().then(spoilt));
+                    }
+                }
+            }
+            Ok((count, faults))
+        })
     }
 }
 
@@ -172,120 +205,139 @@ impl std::fmt::Debug for Embedded {
 
 impl Store for Embedded {
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Value>, Fault> {
-        let reading = self.file.begin_read()?;
-        let records = match reading.open_table(of(table)) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            records => records?,
-        };
-        let Some(sealed) = records.get(key)? else { return Ok(None) };
-        self.seal.open(table, key, sealed.value()).map(Some)
+        guarded(|| {
+            let reading = self.file.begin_read()?;
+            let records = match reading.open_table(of(table)) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                records => records?,
+            };
+            let Some(sealed) = records.get(key)? else { return Ok(None) };
+            self.seal.open(table, key, sealed.value()).map(Some)
+        })
     }
 
     fn walk(&self, table: Table, after: &[u8], most: usize) -> Result<Vec<Record>, Fault> {
-        let reading = self.file.begin_read()?;
-        let records = match reading.open_table(of(table)) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            records => records?,
-        };
-        let range = (Bound::Excluded(after), Bound::<&[u8]>::Unbounded);
-        let mut found = Vec::new();
-        for record in records.range::<&[u8]>(range)?.take(most) {
-            let (key, sealed) = record?;
-            let value = self.seal.open(table, key.value(), sealed.value())?;
-            found.push((key.value().into(), value));
-        }
-        Ok(found)
+        guarded(|| {
+            let reading = self.file.begin_read()?;
+            let records = match reading.open_table(of(table)) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                records => records?,
+            };
+            let range = (Bound::Excluded(after), Bound::<&[u8]>::Unbounded);
+            let mut found = Vec::new();
+            for record in records.range::<&[u8]>(range)?.take(most) {
+                let (key, sealed) = record?;
+                let value = self.seal.open(table, key.value(), sealed.value())?;
+                found.push((key.value().into(), value));
+            }
+            Ok(found)
+        })
     }
 
     fn count(&self, table: Table) -> Result<u64, Fault> {
-        let reading = self.file.begin_read()?;
-        match reading.open_table(of(table)) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(0),
-            records => Ok(records?.len()?),
-        }
+        guarded(|| {
+            let reading = self.file.begin_read()?;
+            match reading.open_table(of(table)) {
+                Err(TableError::TableDoesNotExist(_)) => Ok(0),
+                records => Ok(records?.len()?),
+            }
+        })
     }
 
     fn write(&self, changes: &[Change<'_>]) -> Result<(), Fault> {
-        let Some(first) = changes.first() else { return Ok(()) };
-        if changes.len() > CHANGES_MAX {
-            return Err(Fault::Unfit(first.place().0));
-        }
-        changes.iter().try_for_each(Change::check)?;
-        let writing = self.file.begin_write()?;
-        for table in Table::ALL {
-            let mut own = changes.iter().filter(|change| change.place().0 == table).peekable();
-            if own.peek().is_none() {
-                continue;
+        guarded(|| {
+            let Some(first) = changes.first() else { return Ok(()) };
+            if changes.len() > CHANGES_MAX {
+                return Err(Fault::Unfit(first.place().0));
             }
-            let mut records = writing.open_table(of(table))?;
-            for change in own {
-                match change {
-                    Change::Put(_, key, value) => {
-                        let sealed = self.seal.seal(table as u8, key, value);
-                        records.insert(*key, sealed.as_slice())?;
-                    }
-                    Change::Raise(_, key, value) => {
-                        let known = records.get(*key)?;
-                        let known = known.map(|sealed| self.seal.open(table, key, sealed.value()));
-                        if known.transpose()?.is_none_or(|known| known.as_slice() < *value) {
+            changes.iter().try_for_each(Change::check)?;
+            let writing = self.file.begin_write()?;
+            for table in Table::ALL {
+                let mut own = changes.iter().filter(|change| change.place().0 == table).peekable();
+                if own.peek().is_none() {
+                    continue;
+                }
+                let mut records = writing.open_table(of(table))?;
+                for change in own {
+                    match change {
+                        Change::Put(_, key, value) => {
                             let sealed = self.seal.seal(table as u8, key, value);
                             records.insert(*key, sealed.as_slice())?;
                         }
-                    }
-                    Change::Remove(_, key) => {
-                        records.remove(*key)?;
+                        Change::Raise(_, key, value) => {
+                            let known = records.get(*key)?;
+                            let known =
+                                known.map(|sealed| self.seal.open(table, key, sealed.value()));
+                            if known.transpose()?.is_none_or(|known| known.as_slice() < *value) {
+                                let sealed = self.seal.seal(table as u8, key, value);
+                                records.insert(*key, sealed.as_slice())?;
+                            }
+                        }
+                        Change::Remove(_, key) => {
+                            records.remove(*key)?;
+                        }
                     }
                 }
+                if records.len()? > table.most() {
+                    // What is not committed was never written.
+                    return Err(Fault::Full(table));
+                }
             }
-            if records.len()? > table.most() {
-                // What is not committed was never written.
-                return Err(Fault::Full(table));
-            }
-        }
-        Ok(writing.commit()?)
+            Ok(writing.commit()?)
+        })
     }
 
     fn spend(&self, count: Count, life: Duration, now: WallTime) -> Result<bool, Fault> {
-        if count.count > COUNT_MAX {
-            return Ok(false);
-        }
-        let nonce = count.nonce.to_be_bytes();
-        let writing = self.file.begin_write()?;
-        let unseen = {
-            let mut windows = writing.open_table(COUNTS)?;
-            let sealed = windows.get(nonce.as_slice())?.map(|value| value.value().to_vec());
-            if sealed.is_none() && windows.len()? >= WINDOWS_MAX {
-                let is_alive = |key: &[u8], sealed: &[u8]| {
-                    let window = self.seal.open_at(COUNTS_PLACE, key, sealed);
-                    window.is_some_and(|window| until(&window) > now)
-                };
-                windows.retain(is_alive)?;
-                if windows.len()? >= WINDOWS_MAX {
-                    return Ok(false);
+        guarded(|| {
+            if count.count > COUNT_MAX {
+                return Ok(false);
+            }
+            let nonce = count.nonce.to_be_bytes();
+            let writing = self.file.begin_write()?;
+            let unseen = {
+                let mut windows = writing.open_table(COUNTS)?;
+                let sealed = windows.get(nonce.as_slice())?.map(|value| value.value().to_vec());
+                if sealed.is_none() && windows.len()? >= WINDOWS_MAX {
+                    let is_alive = |key: &[u8], sealed: &[u8]| {
+                        let window = self.seal.open_at(COUNTS_PLACE, key, sealed);
+                        window.is_some_and(|window| until(&window) > now)
+                    };
+                    windows.retain(is_alive)?;
+                    if windows.len()? >= WINDOWS_MAX {
+                        return Ok(false);
+                    }
                 }
-            }
-            let known = sealed.map(|sealed| {
-                let window = self.seal.open_at(COUNTS_PLACE, &nonce, &sealed);
-                window.ok_or_else(|| Fault::Broken("the counts of a nonce".into()))
-            });
-            let fresh = || Zeroizing::new(vec![0; WINDOW]);
-            let mut window = known.transpose()?.unwrap_or_else(fresh);
-            let ends = until(&window).max(now + life).as_unix().to_be_bytes();
-            if let Some(place) = window.first_chunk_mut() {
-                *place = ends;
-            }
-            let place = usize::try_from(count.count / 8).unwrap_or(usize::MAX).saturating_add(8);
-            let bit = 1_u8 << (count.count % 8);
-            let Some(octet) = window.get_mut(place) else { return Ok(false) };
-            let unseen = *octet & bit == 0;
-            *octet |= bit;
-            let sealed = self.seal.seal(COUNTS_PLACE, &nonce, &window);
-            windows.insert(nonce.as_slice(), sealed.as_slice())?;
-            unseen
-        };
-        writing.commit()?;
-        Ok(unseen)
+                let known = sealed.map(|sealed| {
+                    let window = self.seal.open_at(COUNTS_PLACE, &nonce, &sealed);
+                    window.ok_or_else(|| Fault::Broken("the counts of a nonce".into()))
+                });
+                let fresh = || Zeroizing::new(vec![0; WINDOW]);
+                let mut window = known.transpose()?.unwrap_or_else(fresh);
+                let ends = until(&window).max(now + life).as_unix().to_be_bytes();
+                if let Some(place) = window.first_chunk_mut() {
+                    *place = ends;
+                }
+                let place =
+                    usize::try_from(count.count / 8).unwrap_or(usize::MAX).saturating_add(8);
+                let bit = 1_u8 << (count.count % 8);
+                let Some(octet) = window.get_mut(place) else { return Ok(false) };
+                let unseen = *octet & bit == 0;
+                *octet |= bit;
+                let sealed = self.seal.seal(COUNTS_PLACE, &nonce, &window);
+                windows.insert(nonce.as_slice(), sealed.as_slice())?;
+                unseen
+            };
+            writing.commit()?;
+            Ok(unseen)
+        })
     }
+}
+
+/// Does it, and says so if the library of the tree could not go on: once a file is open it trusts what stands there, and
+/// panics over a page that is none.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(Fault::Broken("a page of it is not what was written".into())))
 }
 
 fn until(window: &[u8]) -> WallTime {
@@ -293,7 +345,7 @@ fn until(window: &[u8]) -> WallTime {
     WallTime::from_unix(seconds)
 }
 
-/// Step 1.
+/// Step 2.
 fn data_key(file: &Database, key: &KeyKey) -> Result<Zeroizing<[u8; 32]>, Fault> {
     let writing = file.begin_write()?;
     // The power may have failed between the making of the file and that of its first slot.

@@ -522,6 +522,7 @@ mod tests {
         }
     }
 
+    /// V-149.
     #[test]
     fn the_page_does_not_grow_with_what_peers_send() {
         let metrics = Metrics::new();

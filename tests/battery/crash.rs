@@ -15,11 +15,13 @@ use zeroize::Zeroizing;
 
 use crate::{Folder, open};
 
+/// Where `CRASH_ROUNDS` says nothing.
+const ROUNDS: u64 = 40;
 const WRITER: &str = "SIPWARD_KILLED_WRITER";
 const NAME: &str = "crash::nothing_acknowledged_is_lost_however_often_the_writer_is_killed";
 const IMPI: &str = "ue1@example.net";
 
-/// SIGKILL in the midst of writes, 200 times.
+/// SIGKILL in the midst of writes, `CRASH_ROUNDS` times.
 #[test]
 fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
     if let Some(path) = std::env::var_os(WRITER) {
@@ -34,9 +36,9 @@ fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
     let row = Row::new("row", Zeroizing::new(row)).unwrap();
     store.write(&row.changes(&number_of(0, 0))).unwrap();
     drop(store);
-    let rounds = std::env::var("SIPWARD_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let rounds = std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let (mut last, mut seq) = (0_u64, 0_u64);
-    for round in 0..rounds.unwrap_or(200_u64) {
+    for round in 0..rounds.unwrap_or(ROUNDS) {
         let mut writer = Command::new(std::env::current_exe().unwrap())
             .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
             .env(WRITER, folder.file())

@@ -27,9 +27,13 @@ impl Tap {
     }
 
     /// Whether those octets went over it in the clear.
-    pub(crate) fn has(&self, part: &str) -> bool {
-        let all: Vec<u8> = self.seen().into_iter().flat_map(|seen| seen.octets).collect();
-        all.windows(part.len()).any(|window| window == part.as_bytes())
+    pub(crate) fn has(&self, part: impl AsRef<[u8]>) -> bool {
+        memchr::memmem::find(&self.octets(), part.as_ref()).is_some()
+    }
+
+    /// All of them, in the order in which they were seen.
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        self.seen().into_iter().flat_map(|seen| seen.octets).collect()
     }
 
     /// The first datagram to the phone with that text in it.
@@ -131,7 +135,8 @@ impl Connections {
         let tap = own.tap.clone();
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let far = TcpStream::connect(edge).unwrap();
+                // Who is not there is seen through the wire.
+                let Ok(far) = TcpStream::connect(edge) else { continue };
                 let (back, up) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 for (down, from, to) in [(false, near, up), (true, far, back)] {
                     let tap = tap.clone();
