@@ -16,6 +16,7 @@ use crate::assembly::Running;
 use crate::config::Config;
 use crate::http::Bounds;
 use crate::http::door::{self, Door, Rooms};
+use crate::http::verify::Verify;
 use crate::http::visited::Visits;
 use crate::keys::visited::Book;
 use crate::transport::psk_tls::PskServer;
@@ -50,7 +51,8 @@ impl Node {
             book: Book::default(),
         };
         let shared = Arc::new(PskServer::new(false).map_err(io::Error::other)?);
-        let rooms = Arc::new(Rooms { visits });
+        let verify = Verify { gate: Arc::clone(&running.shared.gate), desk: desk.clone() };
+        let rooms = Arc::new(Rooms { visits, verify });
         let door = Door { tls: Arc::new(tls), shared, desk, rooms };
         Ok(Some(Self { listener: TcpListener::bind(of.listen).await?, door }))
     }

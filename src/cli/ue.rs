@@ -63,6 +63,8 @@ enum Command {
     Import(ImportArgs),
     /// Ask home for a key with which to prove oneself to a part in another network
     Visit(visit::VisitArgs),
+    /// Ask home whether what was pushed is genuine, before acting on it
+    Verify(visit::VerifyArgs),
     /// Register
     Register {
         #[command(flatten)]
@@ -239,6 +241,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             }
             Command::Import(import) => return lists::import(import, args.json, out, errors),
             Command::Visit(visit) => return visit::run(visit, args.json, out, errors).await,
+            Command::Verify(verify) => return visit::verify(verify, args.json, out, errors).await,
             Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
                 let done = match settings_of(who, "sip") {
@@ -281,7 +284,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// The answer to what was asked, and what was agreed on with the edge.
 async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> {
     let who = match command {
-        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) => {
+        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) | Command::Verify(_) => {
             return Err("nothing to ask".into());
         }
         Command::Register { who, .. }
@@ -321,9 +324,11 @@ fn enabler_of(command: &Command) -> &'static str {
 
 async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
-        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) | Command::Push { .. } => {
-            Err("nothing to ask".into())
-        }
+        Command::Bootstrap(_)
+        | Command::Import(_)
+        | Command::Visit(_)
+        | Command::Verify(_)
+        | Command::Push { .. } => Err("nothing to ask".into()),
         Command::Register { expires, .. } => Ok(ue.register(*expires).await?),
         Command::Options { uri, .. } => Ok(ue.options(uri).await?),
         Command::Message { uri, text, cpm: false, .. } => Ok(ue.message(uri, text).await?),

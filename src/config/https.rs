@@ -3,8 +3,8 @@
 //! Takes:   the table as written, and the certificates it names.
 //! Gives:   [`Https`]: where it is, what is shown there, which parts get keys, and which homes may hand theirs over.
 //! Keeps:   nothing.
-//! Refuses: names that are none or there twice, a door without use, one without listeners that take shared keys.
-//! Sources: SEC_CF 1.1 B.6.
+//! Refuses: names that are none or there twice, a door without listeners that take shared keys.
+//! Sources: SEC_CF 1.1 B.6, B.7.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -103,12 +103,7 @@ pub(super) fn read(
         let domains = domains.value.iter().map(|domain| domain.to_ascii_lowercase().into());
         homes.push(Home { host, domains: domains.collect() });
     }
-    let used = section.has("visited") || section.has("home");
     section.finish();
-    if !used {
-        let fix = "[[https.visited]] or [[https.home]]";
-        notes.say(line, "[https] is of no use".into(), "nobody has a reason to come", fix);
-    }
     if !listeners.iter().any(|listener| listener.psk.is_some()) {
         let why = "devices prove themselves there with a shared key, and no listener takes any";
         notes.say(line, "[https] stands without psk = true".into(), why, "psk = true in a tls");

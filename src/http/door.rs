@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::ask::{BODY_MAX, JSON};
+use super::verify::Verify;
 use super::visited::Visits;
 use super::{Answer, Bounds};
 use crate::keys::psk::PskProof;
@@ -58,6 +59,8 @@ pub enum Who {
 pub struct Rooms {
     /// Keys for visited networks.
     pub visits: Visits,
+    /// What was pushed.
+    pub verify: Verify,
 }
 
 /// Serves on `listener` until `shutdown` ends.
@@ -130,6 +133,9 @@ async fn respond(request: Request<Incoming>, who: Arc<Who>, rooms: Arc<Rooms>) -
 
 impl Rooms {
     async fn answer(&self, method: &str, path: &str, asked: &Value, who: &Who) -> Told {
+        if let Some(told) = self.verify.answer(method, path, asked, who) {
+            return told;
+        }
         self.visits.answer(method, path, asked, who).await.unwrap_or((404, None))
     }
 }

@@ -15,6 +15,8 @@ pub mod door;
 pub mod nbsp;
 pub mod ub;
 #[cfg(feature = "openssl")]
+pub mod verify;
+#[cfg(feature = "openssl")]
 pub mod visited;
 
 use std::collections::HashMap;

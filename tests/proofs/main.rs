@@ -8,6 +8,7 @@ mod adm_002;
 mod authority;
 mod b_1;
 mod b_6;
+mod b_7;
 mod b_8;
 #[cfg(feature = "openssl")]
 mod b_9;

@@ -49,7 +49,7 @@ side = "ue"
 address = "127.0.0.1:0"
 transports = ["tls"]
 identity = "edge.example.net"
-tls = {{ {pair} }}
+tls = {{ {pair}, psk = true }}
 [[listen]]
 name = "ue-dtls"
 side = "ue"
@@ -108,6 +108,8 @@ metrics = "127.0.0.1:0"
 pub(crate) struct World {
     pub(crate) edge: Program,
     pub(crate) page: SocketAddr,
+    /// The door for devices, if there is one.
+    pub(crate) https: Option<SocketAddr>,
     /// A door of the edge where clients agree with it on what protects them.
     pub(crate) agree: SocketAddr,
     pub(crate) folder: Folder,
@@ -146,10 +148,13 @@ impl World {
         let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
         let [ue, ue_tls, ue_dtls, agree, core_tls] =
             ["ue", "ue-tls", "ue-dtls", "agree", "core-tls"].map(|name| edge.address(name));
-        let (bsf, page) = (edge.address("bootstrapping server"), edge.address("page of metrics"));
+        let bsf = edge.address("bootstrapping server");
+        let https = more.contains("[https]").then(|| edge.address("HTTPS"));
+        let page = edge.address("page of metrics");
         let world = Self {
             edge,
             page,
+            https,
             agree,
             wire: Datagrams::to(ue),
             rogues: Datagrams::to(ue),
