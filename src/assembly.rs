@@ -38,6 +38,8 @@ use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
 use crate::keys::push::{Profile, PushSource, p1::P1};
 use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
+use crate::state::Store;
+use crate::transport::key_desk::KeyDesk;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
     Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
@@ -91,6 +93,9 @@ pub struct Plan {
     pub bsf_names: Vec<String>,
     /// The realm of cards, and whom it asks for vectors.
     pub aka: Option<(aka_realm::Settings, Arc<dyn VectorSource>)>,
+    /// Where every count of a nonce is spent, if nodes with the same `secret` take each other's nonces: rule 21 where it
+    /// does not answer.
+    pub counts: Option<Arc<dyn Store>>,
     /// Keys that handshakes are made with, where listeners take any.
     pub psk: Option<SharedKeys>,
     /// Whether bootstrapping is offered before accounts.
@@ -196,6 +201,7 @@ impl Plan {
             naf: None,
             bsf_names: Vec::new(),
             aka: None,
+            counts: None,
             psk: None,
             naf_first: true,
             algorithms: vec![Hash::Sha256, Hash::Md5],
@@ -376,6 +382,13 @@ impl Plan {
         let nonces = Nonces::new(self.nonces, &clock::random(), number(), clock::now());
         let source: Arc<dyn KeySource> = Arc::<NafCache>::clone(keys);
         let secret = self.secret.map_or_else(clock::random, |secret| *secret);
+        let nonces = match &self.counts {
+            Some(_) => {
+                let key = Sha256::new().chain_update(b"sipward nonces 1").chain_update(secret);
+                nonces.shared_under(&key.finalize().into())
+            }
+            None => nonces,
+        };
         let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
@@ -420,6 +433,7 @@ impl Plan {
         let source = self.naf.as_ref().map(|(_, source)| Arc::clone(source));
         let push_infos = self.push_infos.as_ref().map(|(_, source)| Arc::clone(source));
         let vectors = self.aka.as_ref().map(|(_, source)| Arc::clone(source));
+        let counts = self.counts.clone();
         let generation = u32::from_be_bytes(clock::random());
         let flows = Flows::new(self.limits, generation);
         let (patience, client_tls) = (self.patience, self.client_tls.clone());
@@ -444,6 +458,7 @@ impl Plan {
             keys: Arc::clone(&keys),
             key_source: source.unwrap_or_else(|| Arc::<NafCache>::clone(&keys)),
             vectors,
+            counts,
             push_infos,
             psk: psk.clone(),
             watch,
@@ -486,6 +501,11 @@ impl Connections for Flows {
 }
 
 impl Running {
+    /// Where handshakes elsewhere get the keys of ours.
+    pub fn desk(&self) -> Option<KeyDesk> {
+        self.psk.as_ref().map(|keys| self.edge.desk(Arc::clone(keys)))
+    }
+
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
     pub fn replace_policy(&self, plan: &Plan) {

@@ -101,6 +101,7 @@ pub fn random<const N: usize>() -> [u8; N] {
 mod tests {
     use super::*;
 
+    /// V-91: the two readings never part, so a wall clock that is set moves nothing.
     #[test]
     fn wall_time_is_the_start_plus_what_the_monotonic_clock_has_run() {
         let start = Start { mono: std::time::Instant::now(), wall: Duration::from_millis(5_900) };
@@ -120,6 +121,7 @@ mod tests {
         assert!(readings.is_sorted_by_key(|now| (now.mono, now.wall)));
     }
 
+    /// V-91.
     #[test]
     fn a_clock_from_before_the_crate_is_refused() {
         let before = WallTime::from_unix(NOT_BEFORE.as_unix() - 1);

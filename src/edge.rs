@@ -9,7 +9,7 @@
 //! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
 //!    since when a UDP socket was not found empty. Stage 3 makes a load of it.
 //!
-//! Takes:   listeners, what all workers share, and the sources of keys and vectors.
+//! Takes:   listeners, what all workers share, and the sources of keys, vectors and counts.
 //! Gives:   a running edge; [`Edge::stop`] drains it.
 //! Keeps:   `MAIL_MAX` messages between two workers, `LOOKUPS_MAX` lookups under way.
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
@@ -44,6 +44,7 @@ use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
 use crate::keys::push::PushSource;
 use crate::keys::{KeyServer, VectorSource, naf::NafCache};
+use crate::state::Store;
 use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
@@ -93,6 +94,8 @@ pub struct EdgeSpec {
     pub key_source: Arc<dyn KeyServer>,
     /// Whom to ask for vectors, if cards prove themselves here.
     pub vectors: Option<Arc<dyn VectorSource>>,
+    /// Whom to ask for counts, if nodes share their nonces.
+    pub counts: Option<Arc<dyn Store>>,
     /// Whom to ask for push info, if what is pushed may be wrapped.
     pub push_infos: Option<Arc<dyn PushSource>>,
     /// Keys that handshakes are made with, if any are.
@@ -174,6 +177,11 @@ impl Edge {
     /// The bound addresses, in order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|bound| bound.local).collect()
+    }
+
+    /// Where handshakes elsewhere get the same keys.
+    pub fn desk(&self, keys: Arc<PskKeys>) -> KeyDesk {
+        KeyDesk::new(keys, self.ask.clone(), self.taken_back.subscribe())
     }
 
     /// Says that keys may have been taken back: connections that stand on one are closed.

@@ -17,9 +17,10 @@ use crate::association::trial::Twins;
 use crate::association::{Associations, Bound};
 use crate::authentication::aka::AkaNonce;
 use crate::authentication::aka_realm::Resync;
+use crate::authentication::nonce::Use;
 use crate::authentication::sec_agree::TAG;
 use crate::authentication::{Authenticated, Authentication, Challenge};
-use crate::enabler::{Class, Enablers, Permitted};
+use crate::enabler::{Class, Enablers, Permitted, Policies};
 use crate::forward::b2bua;
 use crate::forward::session::LEAST;
 use crate::identity::{Btid, Impi};
@@ -67,6 +68,8 @@ impl Witness for Unseen {}
 pub enum Halt {
     /// The request is refused.
     Refuse(Refusal),
+    /// The same, and nothing is said to whoever sent it.
+    Ignore(Refusal),
     /// Something must be looked up first.
     Wait(Lookup),
     /// The vector is there: the request is challenged with it.
@@ -105,6 +108,20 @@ pub enum Lookup {
         /// Which of those that ask: each gets an answer of its own.
         asker: u64,
     },
+    /// Whether a count of a nonce that nodes share was spent before.
+    NonceCount(Use),
+}
+
+impl Lookup {
+    /// What is refused if it is not answered in time.
+    pub fn unanswered(&self) -> Refusal {
+        match self {
+            Self::NafKey { .. } | Self::AkaVector { .. } | Self::PushKey { .. } => {
+                Refusal::KeySourceUnavailable
+            }
+            Self::NonceCount(_) => Refusal::StoreUnavailable,
+        }
+    }
 }
 
 /// A request that waits for a lookup. The caller holds it and resumes it with [`Gate::resume`].
@@ -114,6 +131,8 @@ pub struct Paused {
     pub message: Message,
     /// How it came.
     pub arrival: Arrival,
+    /// Whether it waits for a count, and so for the last time.
+    pub last: bool,
 }
 
 /// What to do with a request that is not permitted.
@@ -173,13 +192,30 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time.
+    /// As [`Gate::inspect`]; what still is not known is refused, never waited for a second time. After its key, a
+    /// request may wait for the count of its nonce.
     pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
-        let Paused { message, arrival } = paused;
-        self.judge(&mut Unseen, message, arrival, now).map_err(|halt| match halt {
-            Halt::Wait(_) => self.refuse(message, arrival, Refusal::KeySourceUnavailable, now),
+        let Paused { message, arrival, last } = paused;
+        let judged = self.judge(&mut Unseen, message, arrival, now);
+        let found = matches!(judged, Ok(_) | Err(Halt::Wait(Lookup::NonceCount(_))));
+        if found && !last {
+            self.admission.note_found(&arrival.flow, now);
+        }
+        judged.map_err(|halt| match halt {
+            Halt::Wait(lookup) if *last || !matches!(lookup, Lookup::NonceCount(_)) => {
+                let refusal = self.unanswered(&lookup, now);
+                self.refuse(message, arrival, refusal, now)
+            }
             halt => self.stop(message, arrival, halt, now),
         })
+    }
+
+    /// What is refused for a lookup that was not answered in time, or cannot be asked.
+    pub fn unanswered(&self, lookup: &Lookup, now: Now) -> Refusal {
+        if matches!(lookup, Lookup::NonceCount(_)) {
+            self.authentication.nonces().store_is_away(now);
+        }
+        lookup.unanswered()
     }
 
     fn judge<'m>(
@@ -190,7 +226,27 @@ impl Gate {
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
         let policies = &**self.enablers.policies();
-        let mut admitted = self.admission.admit(message, arrival, policies, now)?;
+        let admitted = self.admission.admit(message, arrival, policies, now)?;
+        if admitted.is_banned() && !self.authentication.was_here(&admitted, now) {
+            return Err(Refusal::TooManyFailures.into());
+        }
+        self.judge_admitted(witness, admitted, policies, now).map_err(|halt| match halt {
+            Halt::Challenge(_) if admitted.is_doubtful() => Halt::Ignore(Refusal::TooManyFailures),
+            Halt::Refuse(refusal) if admitted.is_doubtful() && refusal.shows_nobody() => {
+                Halt::Ignore(Refusal::TooManyFailures)
+            }
+            halt => halt,
+        })
+    }
+
+    fn judge_admitted<'m>(
+        &self,
+        witness: &mut impl Witness,
+        mut admitted: Admitted<'m>,
+        policies: &Policies,
+        now: Now,
+    ) -> Result<Permitted<'m>, Halt> {
+        let (message, arrival) = (admitted.message(), admitted.arrival());
         if brings_credentials(message) && arrival.side == Side::Ue && admitted.in_dialog() {
             // Whose key a response is judged by depends on the class, and that is the dialog's.
             let class = self.associations.class_of(message);
@@ -210,12 +266,19 @@ impl Gate {
     fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
         match halt {
             Halt::Refuse(refusal) => self.refuse(message, arrival, refusal, now),
+            Halt::Ignore(refusal) => Stop::Drop(refusal),
             Halt::Challenge(nonce) => {
                 let refusal = Refusal::CredentialsMissing;
                 self.refuse_with(message, arrival, refusal, Some(&nonce), now)
             }
+            Halt::Wait(Lookup::NafKey { .. })
+                if !self.admission.may_look_up(&arrival.flow, now) =>
+            {
+                self.refuse(message, arrival, Refusal::KeySourceUnavailable, now)
+            }
             Halt::Wait(lookup) => {
-                let paused = Paused { message: message.clone(), arrival: arrival.clone() };
+                let last = matches!(lookup, Lookup::NonceCount(_));
+                let paused = Paused { message: message.clone(), arrival: arrival.clone(), last };
                 Stop::Wait(Box::new(paused), lookup)
             }
         }
@@ -238,6 +301,9 @@ impl Gate {
         now: Now,
     ) -> Stop {
         self.admission.note_refusal(&arrival.flow, refusal, now);
+        let tries_on =
+            refusal != Refusal::NonceStale || self.admission.note_stale(&arrival.flow, now);
+        let refusal = if tries_on { refusal } else { Refusal::StaleAgain };
         let silent = || Stop::Drop(refusal);
         if message.method() == Some(Method::Ack) || !message.is_request() {
             return silent();

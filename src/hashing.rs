@@ -4,7 +4,7 @@
 //! Gives:   [`Seeded`] for the first, [`Hashed`] for the second.
 //! Keeps:   a seed for each table, which nobody outside learns: the standard library draws it from the system.
 //! Refuses: nothing.
-//! Sources: V-13 of the conformance tests.
+//! Sources: V-90 of the conformance tests.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 
@@ -45,5 +45,32 @@ impl Hasher for Through {
 
     fn finish(&self) -> u64 {
         self.0 ^ self.0 >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// V-90: names that meet in one bucket of one table are spread over all buckets of another, so that nobody can
+    /// prepare them.
+    #[test]
+    fn names_that_collide_in_one_table_do_not_in_the_next() {
+        const BUCKETS: usize = 256;
+        let bucket = |of: &Seeded, name: &str| {
+            of.hash_one(name).to_be_bytes().last().copied().map_or(0, usize::from)
+        };
+        let (known, other) = (seeded(), seeded());
+        let crafted: Vec<String> = (0..200_000_u32)
+            .map(|number| format!("{number}@192.0.2.66"))
+            .filter(|name| bucket(&known, name) == 0)
+            .collect();
+        assert!(crafted.len() > 500, "{} names in one bucket", crafted.len());
+        let mut filled = [0_usize; BUCKETS];
+        for name in &crafted {
+            filled[bucket(&other, name)] += 1;
+        }
+        let most = filled.iter().max().copied().unwrap_or_default();
+        assert!(most < 20, "{most} of {} in one bucket", crafted.len());
     }
 }

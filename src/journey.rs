@@ -308,7 +308,8 @@ impl Journey {
         let (message, arrival) = (&waiting.paused.message, &waiting.paused.arrival);
         if self.waiting_keys.len() >= WAITING_MAX {
             let (message, arrival) = (message.clone(), arrival.clone());
-            return self.refuse(&message, &arrival, Refusal::KeySourceUnavailable, now);
+            let refusal = self.shared.gate.unanswered(&lookup, now);
+            return self.refuse(&message, &arrival, refusal, now);
         }
         if message.method() == Some(Method::Invite) {
             let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
@@ -339,9 +340,12 @@ impl Journey {
         let waiting = self.waiting.remove(lookup).map(|asked| asked.waiting);
         for Waiting { paused, ticket } in waiting.unwrap_or_default() {
             self.waiting_keys.remove(&ticket.key);
-            let Paused { message, arrival } = &*paused;
+            let Paused { message, arrival, .. } = &*paused;
             match shared.gate.resume(&paused, now) {
                 Ok(permitted) => self.forward(permitted, &ticket, now),
+                Err(Stop::Wait(paused, lookup)) => {
+                    self.wait(Waiting { paused, ticket }, lookup, now);
+                }
                 Err(stop) => self.stop(stop, message, arrival),
             }
         }

@@ -123,7 +123,19 @@ pub mod journey;
 )]
 pub mod keys;
 pub mod layered;
+pub mod provision;
 pub mod refusal;
+#[cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+pub mod state;
 #[cfg(feature = "edge")]
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

@@ -7,5 +7,9 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // The allocator asks for pages of 2 MiB: the kernel clears them in the middle of handshakes, and what idle flows
+    // hold is then counted by such pages. A kernel without the switch goes on as it was.
+    #[cfg(target_os = "linux")]
+    let _refused = nix::sys::prctl::set_thp_disable(true);
     sipward::cli::main()
 }

@@ -72,14 +72,20 @@ refusals! {
     CredentialsMissing = Some(3);
     /// No such account, B-TID or challenge, or a wrong response; the peer cannot tell which.
     BadCredentials = Some(3);
+    /// The response is right, but made with a weaker algorithm than the same key has used before; the peer sees a wrong one.
+    AlgorithmDowngrade = Some(3);
     /// The response is right, but the nonce is too old, or its count was seen before.
     NonceStale = Some(3);
+    /// The response is right, and the nonce was stale for the twenty-first time in a row: a client that loops.
+    StaleAgain = Some(3);
     /// The nonce was not made here.
     NonceUnknown = Some(3);
     /// The server of keys says that this service is not for that subscriber (TS 29.109: 5402).
     KeyForbidden = None;
     /// The server of keys does not answer.
     KeySourceUnavailable = Some(20);
+    /// The nonce is one that nodes share, and the store that knows its counts does not answer: never let pass.
+    StoreUnavailable = Some(21);
     /// A message on the core side from an address or certificate that is in no peer group.
     PeerUnknown = Some(26);
     /// Credentials are right, but the dialog belongs to somebody else.
@@ -246,11 +252,14 @@ impl Refusal {
             Self::Malformed(fault) => Answer::Status(fault.status()),
             Self::CredentialsMissing
             | Self::BadCredentials
+            | Self::AlgorithmDowngrade
             | Self::NonceUnknown
             | Self::KeyExpired
             | Self::KeyAgeing
             | Self::AssociationLost => Answer::Challenge { stale: false },
-            Self::NonceStale | Self::IntegrityRequired => Answer::Challenge { stale: true },
+            Self::NonceStale | Self::StoreUnavailable | Self::IntegrityRequired => {
+                Answer::Challenge { stale: true }
+            }
             Self::ContactsRefused
             | Self::BodyMalformed
             | Self::ConversationRefused
@@ -260,6 +269,7 @@ impl Refusal {
             Self::AgreementMismatch => Answer::Agreement(494),
             Self::NotFirstHop => Answer::Status(502),
             Self::KeyForbidden
+            | Self::StaleAgain
             | Self::PeerUnknown
             | Self::AssociationMismatch
             | Self::FlowMismatch
@@ -330,9 +340,10 @@ impl Refusal {
         "wrong_side",
         "foreign_dialog",
         "challenge_reflected",
+        "algorithm_downgrade",
     ];
 
-    /// The alarm that it raises, if it does: somebody reaches for what is another's.
+    /// The alarm that it raises, if it does: somebody reaches for what is another's, or stands between us and a user.
     pub fn alarm(self) -> Option<&'static str> {
         match self {
             Self::AssociationMismatch => Some("foreign_identity"),
@@ -340,12 +351,24 @@ impl Refusal {
             Self::WrongSide => Some("wrong_side"),
             Self::ForeignDialogNamed => Some("foreign_dialog"),
             Self::ChallengeReflected => Some("challenge_reflected"),
+            Self::AlgorithmDowngrade => Some("algorithm_downgrade"),
             _ => None,
         }
     }
 
+    /// Whether it leaves open who asks: no evidence, or a wrong one.
+    pub fn shows_nobody(self) -> bool {
+        matches!(self, Self::CredentialsMissing | Self::BadCredentials | Self::NonceUnknown)
+    }
+
     /// Whether it counts towards the failure limits of rule 22.
     pub fn counts_as_failure(self) -> bool {
-        matches!(self, Self::BadCredentials | Self::NonceUnknown | Self::TokenForged)
+        matches!(
+            self,
+            Self::BadCredentials
+                | Self::AlgorithmDowngrade
+                | Self::NonceUnknown
+                | Self::TokenForged
+        )
     }
 }

@@ -620,3 +620,43 @@ fn classes_may_change_while_the_edge_serves_but_not_with_the_list_of_peers() {
     let found = diff(&parse(""), &parse(&format!("{class}{peer}")));
     assert!(found.restart.contains(&"enabler.class".to_owned()), "{found:?}");
 }
+
+/// SEC_CF ADM-002: a choice of algorithms never goes back, and a weaker one says so by its version.
+#[test]
+fn algorithms_never_go_back_and_weaker_ones_have_a_version_of_their_own() {
+    let lab = Lab::new("algorithms");
+    let write = |version: u32, offered: &str, of_listener: &str| {
+        let lab = Lab::new("algorithms-draft");
+        let both = "algorithms = [\"SHA-256\", \"MD5\"]";
+        let digest = format!("version = {version}\nalgorithms = [{offered}]");
+        lab.edit("sipward.toml", both, &digest);
+        let own = format!("identity = \"edge.example.net\"\ndigest.algorithms = [{of_listener}]");
+        lab.edit("sipward.toml", "identity = \"edge.example.net\"", &own);
+        fs::read_to_string(lab.path("sipward.toml")).unwrap()
+    };
+    const BOTH: &str = "\"SHA-256\", \"MD5\"";
+    const STRONG: &str = "\"SHA-256\"";
+    lab.write("sipward.toml", &write(3, STRONG, STRONG));
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let reloader = Reloader::new(config, |_| Ok(()));
+    for (version, offered, of_listener, expected) in [
+        (2, STRONG, STRONG, "digest.version = 2 is lower than 3, which is in force"),
+        (3, BOTH, STRONG, "MD5 is allowed, where SHA-256 was the weakest"),
+        (3, STRONG, BOTH, "MD5 is allowed, where SHA-256 was the weakest"),
+    ] {
+        lab.write("sipward.toml", &write(version, offered, of_listener));
+        let problems = reloader.reload().expect_err("refused");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].what, expected);
+        let fix = &problems[0].fix;
+        assert!(fix.contains("version = 4"), "{fix}");
+        assert_eq!(reloader.current().digest.version, 3);
+    }
+    lab.write("sipward.toml", &write(4, BOTH, STRONG));
+    let report = reloader.reload().expect("with a version of its own");
+    assert_eq!(report.changed, ["digest.algorithms", "digest.version"]);
+    let told = report.warnings.iter().filter(|warning| warning.0.what.contains("was the weakest"));
+    assert_eq!(told.count(), 1, "{:?}", report.warnings);
+    lab.write("sipward.toml", &write(4, STRONG, STRONG));
+    reloader.reload().expect("what is stronger needs none");
+}

@@ -20,6 +20,8 @@ mod outbound;
 mod papers;
 #[path = "serve/renewal.rs"]
 mod renewal;
+#[path = "serve/vault.rs"]
+mod vault;
 #[path = "serve/websocket.rs"]
 mod websocket;
 #[cfg(feature = "diameter")]
@@ -67,7 +69,7 @@ impl Edge {
     }
 
     /// By a command that is not quite the program's.
-    fn start_by(mut command: Command, name: &str, change: impl FnOnce(String) -> String) -> Self {
+    fn start_by(command: Command, name: &str, change: impl FnOnce(String) -> String) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
         let _ = fs::remove_dir_all(&folder);
         let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();
@@ -82,7 +84,12 @@ impl Edge {
             .replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"")
             .replace("metrics = \"127.0.0.1:9090\"", "metrics = \"127.0.0.1:0\"");
         fs::write(&config, change(text)).unwrap();
-        command.arg("serve").arg("-c").arg(&config);
+        Self::serve(command, folder)
+    }
+
+    /// What stands in that folder.
+    fn serve(mut command: Command, folder: PathBuf) -> Self {
+        command.arg("serve").arg("-c").arg(folder.join("sipward.toml"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -238,6 +245,7 @@ fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }
@@ -278,6 +286,7 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
         trust: None,
         ws: Default::default(),
         sec_agree: false,
+        lists: None,
         local: Some("127.0.0.1:0".parse().unwrap()),
         trace: None,
     }

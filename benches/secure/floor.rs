@@ -1,10 +1,12 @@
-//! The floor: a loop that accepts, shakes hands, and keeps what came of it. The bench starts itself to be it.
+//! The floor: a loop that accepts, shakes hands, and keeps what came of it, on one thread of tokio as a worker of the edge
+//! is. The bench starts itself to be it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -15,9 +17,11 @@ use openssl::pkey::PKey;
 use openssl::ssl::{
     Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream,
 };
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_rustls::TlsAcceptor;
 
 use super::client::Kind;
 use super::lab::{Anchor, Certificate, Folder, ONE, Plan, pause};
@@ -55,25 +59,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let kind = Kind::ALL.into_iter().find(|it| it.as_str() == kind).ok_or("no such handshake")?;
     let door: SocketAddrV4 = door.parse().map_err(|error| format!("{door}: {error}"))?;
     let certificate = Certificate { chain: PathBuf::from(chain), key: PathBuf::from(key) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(accept(kind, door, &certificate))
+}
+
+async fn accept(kind: Kind, door: SocketAddrV4, certificate: &Certificate) -> Result<(), String> {
     // Over TCP it shows that it is up, whatever it speaks.
-    let listener = TcpListener::bind(door).map_err(|error| error.to_string())?;
+    let listener = TcpListener::bind(door).await.map_err(|error| error.to_string())?;
     if kind == Kind::Tls13 {
-        return rustls(&listener, &certificate);
+        return rustls(&listener, certificate).await;
     }
-    let context = context(kind, &certificate).map_err(|error| error.to_string())?;
+    let context = context(kind, certificate).map_err(|error| error.to_string())?;
     if kind.is_dtls() {
-        return datagrams(&context, door).map_err(|error| error.to_string());
+        return datagrams(&context, door).await.map_err(|error| error.to_string());
     }
     let standing = standing();
-    for socket in listener.incoming().flatten() {
-        let _no_delay = socket.set_nodelay(true);
-        let Ok(ssl) = Ssl::new(&context) else { continue };
-        let Ok(mut stream) = SslStream::new(ssl, socket) else { continue };
-        if stream.accept().is_ok() {
-            keep(&standing, stream);
-        }
+    loop {
+        let Some(socket) = next(&listener).await else { continue };
+        let stream = Ssl::new(&context).and_then(|ssl| tokio_openssl::SslStream::new(ssl, socket));
+        let Ok(mut stream) = stream else { continue };
+        let standing = Arc::clone(&standing);
+        tokio::spawn(async move {
+            if Pin::new(&mut stream).accept().await.is_ok() {
+                keep(&standing, stream);
+            }
+        });
     }
-    Ok(())
+}
+
+async fn next(listener: &TcpListener) -> Option<TcpStream> {
+    let (socket, _) = listener.accept().await.ok()?;
+    socket.set_nodelay(true).ok()?;
+    Some(socket)
 }
 
 /// Nothing yet; a thread lets go of what will be there.
@@ -98,7 +115,7 @@ fn keep<T>(standing: &Standing<T>, stream: T) {
     standing.1 = Instant::now();
 }
 
-fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), String> {
+async fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), String> {
     let chain = CertificateDer::pem_file_iter(&certificate.chain)
         .and_then(Iterator::collect)
         .map_err(|error| error.to_string())?;
@@ -108,16 +125,16 @@ fn rustls(listener: &TcpListener, certificate: &Certificate) -> Result<(), Strin
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| error.to_string())?;
-    let (config, standing) = (Arc::new(config), standing());
-    for mut socket in listener.incoming().flatten() {
-        let _no_delay = socket.set_nodelay(true);
-        let Ok(mut tls) = ServerConnection::new(Arc::clone(&config)) else { continue };
-        while tls.is_handshaking() && tls.complete_io(&mut socket).is_ok() {}
-        if !tls.is_handshaking() {
-            keep(&standing, (tls, socket));
-        }
+    let (acceptor, standing) = (TlsAcceptor::from(Arc::new(config)), standing());
+    loop {
+        let Some(socket) = next(listener).await else { continue };
+        let (accepting, standing) = (acceptor.accept(socket), Arc::clone(&standing));
+        tokio::spawn(async move {
+            if let Ok(stream) = accepting.await {
+                keep(&standing, stream);
+            }
+        });
     }
-    Ok(())
 }
 
 fn context(kind: Kind, certificate: &Certificate) -> Result<SslContext, ErrorStack> {
@@ -174,7 +191,7 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.socket.send_to(octets, self.peer)
+        self.socket.try_send_to(octets, self.peer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -182,12 +199,15 @@ impl Write for Wire {
     }
 }
 
-fn datagrams(context: &SslContext, door: SocketAddrV4) -> Result<(), Box<dyn std::error::Error>> {
-    let socket = Arc::new(UdpSocket::bind(door)?);
+async fn datagrams(
+    context: &SslContext,
+    door: SocketAddrV4,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let socket = Arc::new(UdpSocket::bind(door).await?);
     let mut peers: HashMap<SocketAddr, (SslStream<Wire>, bool)> = HashMap::new();
     let mut room = [0; 8192];
     loop {
-        let (length, from) = socket.recv_from(&mut room)?;
+        let (length, from) = socket.recv_from(&mut room).await?;
         let (stream, stands) = match peers.entry(from) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {

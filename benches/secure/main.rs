@@ -6,7 +6,7 @@
 //!
 //! On the second core are some clients, which shake hands again and again, each time from another address. On the first
 //! are, in turns A B B A, a bare loop that accepts, shakes hands and does nothing else (`floor`: rustls for certificates
-//! over TLS, OpenSSL for all else, cookies over DTLS included), and `sipward serve` with certificates, keys and both
+//! over TLS, OpenSSL for all else, cookies over DTLS included; on one thread of tokio, as a worker of the edge is), and `sipward serve` with certificates, keys and both
 //! transports on one port.
 //!
 //! * *us*: processor time of the whole process for one handshake, from the first octet until the flow stands, kernel

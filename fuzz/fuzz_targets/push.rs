@@ -49,7 +49,7 @@ fuzz_target!(|octets: &[u8]| {
     }
 });
 
-/// An empty input becomes one of the vectors; others are altered as usual.
+// An empty input becomes one of the vectors; others are altered as usual.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let chosen = seed as usize % SEEDS.len();
     match (size, SEEDS.get(chosen)) {

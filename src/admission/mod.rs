@@ -38,6 +38,8 @@ pub struct Settings {
     pub answer_rate: Rate,
     /// Failures.
     pub failures: FailureLimits,
+    /// Keys that one address may have us ask a server for without one being found.
+    pub lookup_rate: Rate,
     /// Most flows, networks and sources remembered, each.
     pub max: usize,
 }
@@ -48,6 +50,7 @@ impl Default for Settings {
             flow_rate: Rate::per_second(1000),
             answer_rate: Rate::per_second(20),
             failures: FailureLimits::default(),
+            lookup_rate: LOOKUP_RATE,
             max: 200_000,
         }
     }
@@ -60,6 +63,7 @@ pub struct Admission {
     failures: Failures,
     flows: Recent<Flow, Source>,
     answers: Recent<IpAddr, Bucket>,
+    lookups: Recent<IpAddr, Bucket>,
     verified: Recent<IpAddr, ()>,
     overload: Overload,
 }
@@ -70,6 +74,10 @@ struct Source {
     bucket: Bucket,
     /// When it was last noted that valid evidence came from its address.
     noted: Option<Instant>,
+    /// Right responses to stale nonces since the last one that was not stale.
+    stale: u8,
+    /// Until when another one of those is not asked to try again.
+    tired_until: Instant,
 }
 
 /// A message that may be looked at: evidence of stage 3.
@@ -80,8 +88,9 @@ pub struct Admitted<'m> {
     class: Class,
     claimed: Class,
     unfit: Option<Refusal>,
-    doubtful: bool,
+    standing: Standing,
     noted: bool,
+    stale: bool,
 }
 
 impl<'m> Admitted<'m> {
@@ -128,7 +137,13 @@ impl<'m> Admitted<'m> {
 
     /// Whether its address is over the failure limit, so that a request without evidence gets no answer.
     pub fn is_doubtful(&self) -> bool {
-        self.doubtful
+        self.standing != Standing::Good
+    }
+
+    /// Whether its flow is over the limit, and anybody may have sent from there in another's name: only who registered
+    /// on it is still listened to.
+    pub fn is_banned(&self) -> bool {
+        self.standing == Standing::Banned
     }
 }
 
@@ -160,6 +175,7 @@ impl Admission {
             failures: Failures::new(settings.failures),
             flows: Recent::new(settings.max, minute),
             answers: Recent::new(settings.max, minute),
+            lookups: Recent::new(settings.max, minute),
             verified: Recent::new(settings.max, minute.saturating_mul(10)),
             overload: Overload::default(),
         }
@@ -167,15 +183,16 @@ impl Admission {
 
     /// Stage 3 over that of `of`: it knows what that knows, and changes nothing of it.
     pub fn trial(of: &Arc<Gate>) -> Self {
-        let Self { settings, flows, answers, verified, overload, .. } = &of.admission;
+        let Self { settings, flows, answers, lookups, verified, overload, .. } = &of.admission;
         let load = Overload::default();
         load.change(Load::Normal, overload.load());
-        let [one, two, three] = [(); 3].map(|()| Arc::clone(of));
+        let [one, two, three, four] = [(); 4].map(|()| Arc::clone(of));
         Self {
             settings: ArcSwap::new(settings.load_full()),
             failures: Failures::trial(of),
             flows: Recent::over(flows, move |key, now| one.admission.flows.peek(key, now)),
             answers: Recent::over(answers, move |key, now| two.admission.answers.peek(key, now)),
+            lookups: Recent::over(lookups, move |key, now| four.admission.lookups.peek(key, now)),
             verified: Recent::over(verified, move |key, now| {
                 three.admission.verified.peek(key, now)
             }),
@@ -209,25 +226,27 @@ impl Admission {
             class: Class::Sip,
             claimed: Class::Sip,
             unfit: None,
-            doubtful: false,
+            standing: Standing::Good,
             noted: false,
+            stale: false,
         };
         if arrival.side == Side::Core {
             admitted.classify(policies)?;
             return Ok(admitted);
         }
-        match self.failures.standing(&arrival.flow, now.mono) {
-            Standing::Banned => return Err(Refusal::TooManyFailures.into()),
-            Standing::Doubtful => admitted.doubtful = true,
-            Standing::Good => {}
+        admitted.standing = self.failures.standing(&arrival.flow, now.mono);
+        // Who speaks on a connection is one and the same; what comes by datagram may be in another's name.
+        if admitted.is_banned() && arrival.flow.transport != Transport::Udp {
+            return Err(Refusal::TooManyFailures.into());
         }
         let rate = self.settings.load().flow_rate;
-        let (fits, noted) = self.flows.with(arrival.flow, now.mono, |source, _| {
-            (source.bucket.take(rate, now.mono), source.noted)
+        let (fits, noted, stale) = self.flows.with(arrival.flow, now.mono, |source, _| {
+            (source.bucket.take(rate, now.mono), source.noted, source.stale)
         });
         if !fits {
             return Err(Refusal::SourceLimited.into());
         }
+        admitted.stale = stale > 0;
         admitted.noted = noted.is_some_and(|noted| now.mono.since(noted) < NOTED_FOR);
         self.shed(&admitted)?;
         admitted.classify(policies)?;
@@ -283,6 +302,38 @@ impl Admission {
             self.verified.with(limits::network(flow.remote.ip()), now.mono, |(), _| ());
             self.flows.with(*flow, now.mono, |source, _| source.noted = Some(now.mono));
         }
+        if admitted.stale {
+            self.flows.with(*flow, now.mono, |source, _| source.stale = 0);
+        }
+    }
+
+    /// Notes a right response to a stale nonce; whether another try is worth asking for. A client that loops is not.
+    pub fn note_stale(&self, flow: &Flow, now: Now) -> bool {
+        self.flows.with(*flow, now.mono, |source, _| {
+            if source.tired_until > now.mono {
+                return false;
+            }
+            source.stale = source.stale.saturating_add(1);
+            let loops = source.stale > STALE_MAX;
+            if loops {
+                (source.stale, source.tired_until) = (0, now.mono + STALE_PAUSE);
+            }
+            !loops
+        })
+    }
+
+    /// Whether a key server may be asked on the word of that source; it is counted until a key is found.
+    pub fn may_look_up(&self, flow: &Flow, now: Now) -> bool {
+        let rate = self.settings.load().lookup_rate;
+        let address = limits::network(flow.remote.ip());
+        self.lookups.with(address, now.mono, |bucket, _| bucket.take(rate, now.mono))
+    }
+
+    /// A key was found that `flow` had us ask for: that one does not count.
+    pub fn note_found(&self, flow: &Flow, now: Now) {
+        let rate = self.settings.load().lookup_rate;
+        let address = limits::network(flow.remote.ip());
+        self.lookups.get(&address, now.mono, |bucket| bucket.give_back(rate));
     }
 
     /// Notes a refusal; those that count as failures count against flow and address.
@@ -299,11 +350,18 @@ impl Admission {
 
     /// Entries held: flows, networks, sources and failures.
     pub fn footprint(&self) -> usize {
-        let tables =
-            [self.flows.len(), self.answers.len(), self.verified.len(), self.failures.len()];
+        let of_addresses = [self.answers.len(), self.lookups.len(), self.verified.len()];
+        let tables = [self.flows.len(), self.failures.len(), of_addresses.iter().sum()];
         tables.iter().sum()
     }
 }
 
 /// How long it need not be noted again that evidence came from an address; that is remembered for 10 minutes.
 const NOTED_FOR: Duration = Duration::from_secs(60);
+/// Ten a second in the long run; a hundred subscribers of one address may ask at once, and each key that is found makes
+/// room for another.
+const LOOKUP_RATE: Rate = Rate { count: 10, period: Duration::from_secs(1), burst: 100 };
+/// Most right responses to stale nonces in a row that are asked to try again.
+const STALE_MAX: u8 = 20;
+/// How long none is after that.
+const STALE_PAUSE: Duration = Duration::from_secs(60);

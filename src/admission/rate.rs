@@ -58,6 +58,12 @@ impl Bucket {
         true
     }
 
+    /// Puts one back.
+    pub fn give_back(&mut self, rate: Rate) {
+        let micros = self.until.as_micros().saturating_sub(rate.each());
+        self.until = Instant::from_micros(micros);
+    }
+
     /// Whether nothing is left, without taking one.
     pub fn is_full(&self, rate: Rate, now: Instant) -> bool {
         let mut copy = *self;

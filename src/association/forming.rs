@@ -292,7 +292,7 @@ impl Associations {
             self.anchored.add(&association.origin.flow, child);
             self.held.fetch_add(1, Ordering::AcqRel);
             self.look(child, &mut association);
-            place.insert(association);
+            place.insert(Box::new(association));
         }
     }
 

@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub use alias::Named;
 pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin};
+pub use ends::End;
 pub use errands::{Errand, Why};
 pub use settings::Settings;
 pub use state::State;

@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 
 use super::anchors::Moved;
 use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
+use super::ends::End;
 use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent};
@@ -188,7 +189,7 @@ impl Associations {
             level: token.level,
             secure: token.secure,
             invite: token.invite,
-            end: DialogKey::FIRST,
+            end: End::NONE,
             below: 0,
             tally: Arc::default(),
         };
@@ -262,7 +263,7 @@ impl Associations {
         self.noted.restored.fetch_add(1, Ordering::Relaxed);
         self.held.fetch_add(1, Ordering::AcqRel);
         self.look(inside.key, &mut association);
-        place.insert(association);
+        place.insert(Box::new(association));
     }
 }
 

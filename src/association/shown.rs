@@ -45,14 +45,17 @@ impl Associations {
         let mut found: Vec<_> = led.collect();
         found.sort_unstable();
         found.dedup();
-        found.iter().filter_map(|key| self.dialogs.get(key).map(|entry| entry.clone())).collect()
+        found
+            .iter()
+            .filter_map(|key| self.dialogs.get(key).map(|entry| Association::clone(&entry)))
+            .collect()
     }
 
     /// The dialog that a request from `side` claims to be inside of, or a response to one.
     pub fn held(&self, message: &Message, side: Side) -> Option<Association> {
         let sender = if message.is_request() { side } else { other(side) };
         let key = self.lead(self.keyer.of(message, sender), sender);
-        self.dialogs.get(&key).map(|entry| entry.clone())
+        self.dialogs.get(&key).map(|entry| Association::clone(&entry))
     }
 
     /// How many dialogs there are of each state and class, those that may come to be included. Looks at every one.

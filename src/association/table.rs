@@ -112,7 +112,8 @@ pub struct Associations {
     pub(super) keyer: Keyer,
     pub(super) tokens: RouteTokens,
     pub(super) forming: Layered<DialogKey, Forming, Hashed>,
-    pub(super) dialogs: Layered<DialogKey, Association, Hashed>,
+    /// On the heap, so that empty places of the table are small.
+    pub(super) dialogs: Layered<DialogKey, Box<Association>, Hashed>,
     /// How many there are in both.
     pub(super) held: AtomicUsize,
     pub(super) of_caller: Layered<Principal, Arc<Tally>, Seeded>,
@@ -452,7 +453,7 @@ impl Associations {
     /// A copy of every record, for tests and for people who look.
     pub fn snapshot(&self) -> Vec<Association> {
         let forming = self.forming.iter().map(|entry| entry.fork(State::Forming));
-        forming.chain(self.dialogs.iter().map(|entry| entry.value().clone())).collect()
+        forming.chain(self.dialogs.iter().map(|entry| Association::clone(&entry))).collect()
     }
 
     /// Whether a request that this process numbered may form or have formed dialogs by that number.

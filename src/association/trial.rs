@@ -65,14 +65,14 @@ impl Twins {
         Arc::new(Origin { tally, ..origin.clone() })
     }
 
-    fn dialog(&self, key: DialogKey) -> Option<Association> {
+    fn dialog(&self, key: DialogKey) -> Option<Box<Association>> {
         let known = self.of.associations.dialogs.get(&key)?;
-        Some(Association {
+        Some(Box::new(Association {
             origin: self.origin(&known.origin),
             bridge: known.bridge.as_ref().map(|bridge| self.bridge(bridge)),
             timer: Timer::default(),
-            ..known.clone()
-        })
+            ..Association::clone(&known)
+        }))
     }
 
     fn forming(&self, key: DialogKey) -> Option<Forming> {

@@ -29,11 +29,13 @@ pub mod tls_identity;
 mod trial;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 pub use accounts::Accounts;
@@ -50,7 +52,7 @@ pub use sec_agree::{Agreed, Agreement};
 
 use crate::admission::{Admitted, Recent};
 use crate::enabler::{Class, ClassSet};
-use crate::gate::Halt;
+use crate::gate::{Halt, Lookup};
 use crate::identity::{Proof, Realm};
 use crate::instant::Now;
 use crate::keys::KeySource;
@@ -60,6 +62,7 @@ use crate::wire::uri::host_address;
 use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
 use digest::{Hash, Inputs, Qop};
+use nonce::Spent;
 
 /// What stage 4 is told.
 #[derive(Clone, Debug)]
@@ -369,6 +372,22 @@ impl Authentication {
         Err(found.failure.unwrap_or(Refusal::CredentialsMissing).into())
     }
 
+    /// Whether a request may be somebody's who registered on its flow: it brings credentials in his name, or it is of a
+    /// kind that is judged by its dialog.
+    pub fn was_here(&self, admitted: &Admitted<'_>, now: Now) -> bool {
+        let (message, arrival) = (admitted.message(), admitted.arrival());
+        let callers = self.flows.registered(&arrival.flow, now);
+        let Ok((rows, _)) = own_rows(message, |realm| self.is_own_realm(realm)) else {
+            return false;
+        };
+        let is_his = |row: &Credentials<'_>| {
+            let name = row.or_empty("username");
+            callers.iter().any(|caller| caller.key_name.as_bytes() == name)
+        };
+        let inside = admitted.in_dialog() || admitted.method() == Method::Cancel;
+        !callers.is_empty() && (inside || !rows.is_empty()) && rows.iter().all(is_his)
+    }
+
     /// Tries each row of our realms; the first that is right counts, else the last trouble.
     fn any_right(
         &self,
@@ -441,8 +460,12 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
-        if !self.nonces.spend(&seal, count, message.call_id(), now) {
-            return Err(Refusal::NonceStale.into());
+        let request = self.number(message);
+        match self.nonces.spend(&seal, count, message.call_id(), request, now) {
+            Spent::Fresh => {}
+            Spent::Stale => return Err(Refusal::NonceStale.into()),
+            Spent::Ask(asked) => return Err(Halt::Wait(Lookup::NonceCount(asked))),
+            Spent::Away => return Err(Refusal::StoreUnavailable.into()),
         }
         let listener = admitted.arrival().flow.listener;
         let stands_in = settings.offer.status(message, listener, admitted.class()) == 401;
@@ -452,6 +475,18 @@ impl Authentication {
             Box::new(ServerProof::new(row, ha1, hash, session, next))
         });
         Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
+    }
+
+    /// The same for each copy of a request, another for each request.
+    fn number(&self, message: &Message) -> u64 {
+        let key = self.decoy.first_chunk::<16>().copied().unwrap_or_default();
+        let mut hasher = SipHasher13::new_with_key(&key);
+        let branch = message.top_via().map(|via| via.branch()).unwrap_or_default();
+        for part in [message.call_id(), message.from_tag(), branch] {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish()
     }
 
     /// The same for the realm of cards.
@@ -487,7 +522,7 @@ impl Authentication {
             caller.strongest.fetch_max(best, Ordering::Relaxed);
         }
         if lock && rank < best {
-            return Err(Refusal::BadCredentials.into());
+            return Err(Refusal::AlgorithmDowngrade.into());
         }
         if rank > best {
             caller.strongest.fetch_max(rank, Ordering::Relaxed);

@@ -1,36 +1,113 @@
 //! `sipward serve`, subscribers: who keeps their keys and sequence numbers, for Ub and for the realm of cards.
 //!
-//! Takes:   the configuration, and the list of subscribers that it names.
+//! Takes:   the configuration, and the list of subscribers that it names, or the store that it opened.
 //! Gives:   one server for both: each card has one sequence number.
-//! Keeps:   sequence numbers, beside the list.
-//! Refuses: a list with problems.
+//! Keeps:   sequence numbers, beside the list or in the store; in the store, sessions too.
+//! Refuses: a list with problems, a store that does not answer.
 //! Sources: TS 33.220 clause 4.4; TS 33.102 annex C.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::vault::{self, Vault};
 use crate::clock;
-use crate::config::diameter::{DiameterPeer, Role};
+use crate::config::diameter::{Diameter, DiameterPeer, Role};
 use crate::config::{Config, Naf};
 use crate::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, UaGrant};
 use crate::keys::psk::Scheme;
-use crate::keys::subscribers::{Subscriber, file, state::SqnState};
+use crate::keys::subscribers::{file, state::SqnState, stored::Stored};
 use crate::keys::{KeyServer, UaId};
 
-/// Starts the server of the subscribers that are listed, or of those that a home has; with it, the file of sequence
-/// numbers, which stays unwritten where the home has them. `None` if nobody has any.
+/// Where sequence numbers are written down.
+#[derive(Clone, Debug)]
+pub(super) enum Books {
+    /// Beside the list.
+    Beside(SqnState),
+    /// Where the subscribers are.
+    Stored,
+    /// By their home.
+    Elsewhere,
+}
+
+impl Books {
+    /// Writes down what is due: again and again while the server serves, and when it ends.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written; the next call tries again.
+    pub(super) fn keep(&self, bsf: &Bsf) -> io::Result<()> {
+        match self {
+            Self::Beside(state) => state.keep(bsf).map(|_| ()),
+            Self::Stored => bsf.keep().map_err(io::Error::other),
+            Self::Elsewhere => Ok(()),
+        }
+    }
+}
+
+impl Books {
+    /// Reads the list again, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; the old one stays in force then.
+    pub(super) fn replace(&self, bsf: &Bsf, path: &Path) -> Result<(), String> {
+        let Self::Beside(state) = self else { return Ok(()) };
+        let mut list = file::load(path)
+            .map_err(|problems| problems.first().map_or_else(String::new, ToString::to_string))?;
+        state.lift(&mut list).map_err(|why| why.to_string())?;
+        bsf.replace_subscribers(list);
+        state.keep(bsf).map(|_| ()).map_err(|why| why.to_string())
+    }
+
+    /// Whether what is written is written every second, not every ten.
+    pub(super) fn is_hasty(&self) -> bool {
+        matches!(self, Self::Stored)
+    }
+}
+
+/// Starts the server of the subscribers that are listed or stored, or of those that a home has, where nothing is written
+/// down. `None` if nobody has any.
 ///
 /// # Errors
 ///
-/// A list with problems; numbers that cannot be read or written.
-pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>> {
-    let (subscribers, state) = match (config.subscribers(), &config.bsf) {
-        (Some(list), _) => listed(list)?,
-        (None, Some(_)) => (Vec::new(), SqnState::beside(&config.file)),
-        (None, None) => return Ok(None),
-    };
-    let settings = match &config.bsf {
+/// A list with problems; numbers that cannot be read or written; a store that does not answer.
+pub(super) fn start(
+    config: &Config,
+    vault: Option<&Vault>,
+) -> io::Result<Option<(Arc<Bsf>, Books)>> {
+    let unfit = |why| io::Error::other(format!("[bsf]: {why:?}"));
+    let (settings, grants) = (settings(config), grants(config));
+    match (config.subscribers(), vault) {
+        (Some(list), _) => {
+            let mut subscribers = file::load(list).map_err(|problems| {
+                let problems = problems.iter().map(ToString::to_string);
+                io::Error::other(problems.collect::<Vec<_>>().join("\n"))
+            })?;
+            let state = SqnState::beside(list);
+            state.lift(&mut subscribers)?;
+            let bsf = Bsf::new(settings, subscribers, grants, clock::random()).map_err(unfit)?;
+            state.keep(&bsf)?;
+            Ok(Some((Arc::new(bsf), Books::Beside(state))))
+        }
+        (None, Some(vault)) if config.subscribers_are_stored() => {
+            let roll = Stored::start(vault.store()).map_err(io::Error::other)?;
+            let bsf = Bsf::with_roll(settings, Arc::new(roll), grants, clock::random());
+            let bsf = bsf.map_err(unfit)?;
+            let fault = |fault| vault::in_words(vault.embedded().path(), &fault);
+            bsf.restore_sessions(clock::now()).map_err(fault)?;
+            Ok(Some((Arc::new(bsf), Books::Stored)))
+        }
+        (None, _) if config.bsf.is_some() => {
+            let bsf = Bsf::new(settings, Vec::new(), grants, clock::random()).map_err(unfit)?;
+            Ok(Some((Arc::new(bsf), Books::Elsewhere)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn settings(config: &Config) -> BsfConfig {
+    match &config.bsf {
         Some(of) => BsfConfig {
             realm: of.realm.clone(),
             path: Arc::clone(&of.path),
@@ -38,7 +115,7 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
             tmpi: of.tmpi,
             source_rate: of.source_rate,
             max_sessions: of.max_sessions,
-            home: of.subscribers.is_none(),
+            home: config.diameter.as_ref().is_some_and(Diameter::has_home),
             accept_auth: config.danger.bsf_accepts_auth,
             reveal_unknown: config.danger.bsf_reveals_unknown,
             push: Arc::clone(&config.enablers.push_profile),
@@ -46,7 +123,10 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
         },
         // Nobody bootstraps here, so the name is told to nobody.
         None => BsfConfig::new("localhost"),
-    };
+    }
+}
+
+fn grants(config: &Config) -> Vec<NafGrant> {
     let grants = config.naf.iter().map(|naf| NafGrant {
         host: Arc::clone(&naf.fqdn),
         fqdns: vec![Arc::clone(&naf.fqdn)],
@@ -57,19 +137,7 @@ pub(super) fn start(config: &Config) -> io::Result<Option<(Arc<Bsf>, SqnState)>>
     let others = config.diameter.iter().flat_map(|diameter| &diameter.peers).filter_map(grant);
     let nafs = config.nbsp.iter().flat_map(|nbsp| &nbsp.nafs);
     let others = others.chain(nafs.map(|naf| naf.granted.to(&naf.host)));
-    let bsf = Bsf::new(settings, subscribers, grants.chain(others).collect(), clock::random())
-        .map_err(|why| io::Error::other(format!("[bsf]: {why:?}")))?;
-    state.keep(&bsf)?;
-    Ok(Some((Arc::new(bsf), state)))
-}
-
-fn listed(list: &Path) -> io::Result<(Vec<Subscriber>, SqnState)> {
-    let mut subscribers = file::load(list).map_err(|problems| {
-        io::Error::other(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let state = SqnState::beside(list);
-    state.lift(&mut subscribers)?;
-    Ok((subscribers, state))
+    grants.chain(others).collect()
 }
 
 /// Our own server, for the NAF here, by the domain of its B-TIDs.

@@ -18,6 +18,8 @@ use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
+use crate::provision::hex;
+use crate::state::seal::KeyPlace;
 use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
@@ -154,6 +156,12 @@ fn of_config(config: &Config) -> Value {
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
+        "provision": config.provision.as_ref().map(|own| json!({
+            "version": own.version,
+            "algorithms_version": config.digest.version,
+            "anchors": own.anchors.iter().map(|anchor| hex(anchor)).collect::<Vec<_>>(),
+            "tls": own.tls.as_str(),
+        })),
         "association": if config.association.observe { "observe" } else { "enforce" },
         "not_offered": NOT_OFFERED,
     })
@@ -214,7 +222,17 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         table.print(out)?;
     }
     if let Some(bsf) = &config.bsf {
-        writeln!(out, "bsf      {} on http://{}{}", bsf.name, bsf.listen, bsf.path)?;
+        let stored =
+            if config.subscribers_are_stored() { ", subscribers in the store" } else { "" };
+        writeln!(out, "bsf      {} on http://{}{}{stored}", bsf.name, bsf.listen, bsf.path)?;
+    }
+    if let Some(state) = &config.state {
+        let key = match &state.key {
+            KeyPlace::File(path) => path.display().to_string(),
+            KeyPlace::Environment(name) => format!("the variable {name}"),
+            KeyPlace::Credential(name) => format!("the credential {name}"),
+        };
+        writeln!(out, "state    {}, sealed under {key}", state.file.display())?;
     }
     if let Some(own) = &config.diameter {
         let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
@@ -245,6 +263,29 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
         }
         table.print(out)?;
+    }
+    #[cfg(feature = "openssl")]
+    if let Some(own) = &config.https {
+        writeln!(out, "\nhttps    {}, tls, shared keys and certificates\n", own.listen)?;
+        let mut table = Table::new(&["NETWORK", "PART", "FOR"]);
+        for part in &own.visited {
+            table.row([part.at.to_string(), "takes keys".into(), part.server.to_string()]);
+        }
+        for home in &own.homes {
+            table.row([home.host.to_string(), "hands keys over".into(), home.domains.join(" ")]);
+        }
+        table.print(out)?;
+    }
+    if let Some(own) = &config.provision {
+        let (version, tls) = (own.version, own.tls.as_str());
+        let anchors = match own.anchors.len() {
+            1 => "1 authority".to_owned(),
+            many => format!("{many} authorities"),
+        };
+        writeln!(
+            out,
+            "\nprovision version {version}: clients trust {anchors}, TLS {tls} or higher"
+        )?;
     }
     writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
 }
@@ -278,7 +319,11 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
     if let Some(aka) = config.aka.as_ref().filter(|_| config.authentication.aka) {
         let algorithms = aka.algorithms.iter().map(|algorithm| algorithm.as_str());
         let algorithms = algorithms.collect::<Vec<_>>().join(", ");
-        let whose = if aka.subscribers.is_none() { ", subscribers of the bsf" } else { "" };
+        let whose = match (&aka.subscribers, &config.bsf) {
+            (Some(_), _) => "",
+            (None, Some(_)) => ", subscribers of the bsf",
+            (None, None) => ", subscribers in the store",
+        };
         schemes.push(("aka", format!("cards in realm {}{whose}, {algorithms}", aka.realm)));
     }
     let on: Vec<&str> = config.listeners_with_psk().map(|listener| &*listener.name).collect();
@@ -329,10 +374,6 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
         services.push(("push", if wraps { push + &wrapped } else { push }));
     }
     services
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn routes(config: &Config) -> Vec<(String, String)> {

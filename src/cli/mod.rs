@@ -68,13 +68,44 @@ mod diameter {
     }
 }
 mod endings;
+#[cfg(feature = "openssl")]
+mod https;
+/// Nothing: the configuration was refused if it asked for any.
+#[cfg(not(feature = "openssl"))]
+mod https {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use crate::assembly::Running;
+    use crate::config::Config;
+
+    pub(super) enum Node {}
+
+    impl Node {
+        pub(super) async fn start(_: &Config, _: Option<&Running>) -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+
+        pub(super) fn address(&self) -> Option<SocketAddr> {
+            match *self {}
+        }
+
+        pub(super) async fn serve(self) -> io::Result<()> {
+            match self {}
+        }
+    }
+}
 pub mod init;
+mod keeping;
+pub mod key;
 mod nbsp;
 mod plan;
+pub mod provision;
 mod pushed;
 pub mod serve;
 pub mod subscriber;
 pub mod ue;
+mod vault;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -113,8 +144,12 @@ enum Command {
     Check(check::Args),
     /// The UE's side: bootstrap, register, write, subscribe, call
     Ue(Box<ue::Args>),
+    /// What clients are told to trust: signed documents, and the key that signs them
+    Provision(provision::Args),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
+    /// Keys that are carried to both ends by hand, and the one that the store is sealed under
+    Key(key::Args),
     /// How the running edge stands
     Status(admin::Edge),
     /// Dialogs of the running edge: who owns them, and on which flows
@@ -145,7 +180,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Init(args) => init::run(args, out, errors),
         Command::Check(args) => check::run(args, out, errors),
         Command::Ue(args) => ue::run(args, out, errors),
+        Command::Provision(args) => provision::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
+        Command::Key(args) => key::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),
         Command::Dialog(args) => admin::dialog(args, out, errors),

@@ -290,5 +290,6 @@ fn admission_of(of: &config::Admission) -> admission::Settings {
             max: of.max,
         },
         max: of.max,
+        ..admission::Settings::default()
     }
 }

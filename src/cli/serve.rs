@@ -9,15 +9,17 @@
 //!
 //! Takes:   a configuration file.
 //! Gives:   a running service; 0 when it was stopped, 2 for a configuration that cannot be.
-//! Keeps:   sequence numbers of subscribers, beside their list.
+//! Keeps:   sequence numbers of subscribers, beside their list or with them in the store; there, sessions too.
 //! Refuses: a clock before the build, a file with problems.
 //! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
+
+mod page;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as Clap;
@@ -25,11 +27,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::auc::Books;
 use super::diameter::{Node, Tls};
+use super::keeping::{self, Keeper};
 use super::plan::plan;
-use super::{GOOD, NO, USAGE, auc, endings, nbsp, pushed};
+use super::vault::Vault;
+use super::{GOOD, NO, USAGE, auc, endings, https, nbsp, pushed};
 use crate::assembly::Running;
-use crate::association;
 use crate::config::reload::{Reloader, Report};
 use crate::config::renewal::Renewal;
 use crate::config::{self, Config, Problem};
@@ -40,8 +44,7 @@ use crate::instant::Now;
 use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::servers::Servers;
-use crate::keys::subscribers::{file, state::SqnState};
-use crate::telemetry::{self, Metrics, log::LogHandle, page::Page};
+use crate::telemetry::{self, Metrics, log::LogHandle};
 use crate::transport::dtls::server::DtlsServer;
 use crate::transport::peers::{PeerGroup, SystemDns};
 use crate::transport::resolve::{Conditions, Member};
@@ -58,8 +61,10 @@ pub struct Args {
     config: PathBuf,
 }
 
-/// How often what has lapsed is swept, and sequence numbers are written down if they have to be.
+/// How often what has lapsed is swept.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often what has to outlive the process is written down, if it is due.
+const KEEP: Duration = Duration::from_secs(1);
 /// How often certificates are looked at; they are read again at the second look that sees the same change.
 const LOOK: Duration = Duration::from_secs(2);
 /// Open files beside those of flows: listeners, the log, what a reload reads.
@@ -162,15 +167,19 @@ impl Signals {
 pub struct Service {
     running: Option<Arc<Running>>,
     /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
-    bsf: Option<(Arc<Bsf>, SqnState)>,
+    bsf: Option<(Arc<Bsf>, Books)>,
     door: Option<TcpListener>,
     /// Key servers and homes of others.
     node: Option<Node>,
     /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
     nbsp: Option<nbsp::Node>,
+    /// The door for devices and other networks.
+    https: Option<https::Node>,
     groups: Vec<Arc<PeerGroup>>,
     metrics: Option<Arc<Metrics>>,
     admin: Option<admin::Door>,
+    /// The store, open as long as we serve.
+    vault: Option<Arc<Vault>>,
     /// Where the page of metrics is, once it is.
     page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
@@ -186,9 +195,10 @@ impl std::fmt::Debug for Service {
 /// Parts of a running service that a reload replaces.
 struct Live {
     running: Option<Arc<Running>>,
-    bsf: Option<(Arc<Bsf>, SqnState)>,
+    bsf: Option<(Arc<Bsf>, Books)>,
     /// Of the NAF, from wherever; they stay as they were planned first.
     keys: Option<Arc<dyn KeyServer>>,
+    vault: Option<Arc<Vault>>,
     node: Tls,
     nbsp: Option<nbsp::Tls>,
     tls: Vec<Option<Arc<ServerTls>>>,
@@ -209,7 +219,8 @@ impl Service {
         watch: Arc<dyn Watch>,
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
-        let bsf = auc::start(&config)?;
+        let vault = config.state.as_ref().map(Vault::to_serve).transpose()?.map(Arc::new);
+        let bsf = auc::start(&config, vault.as_deref())?;
         let node = Node::start(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf))).await?;
         let door = match &config.bsf {
             Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
@@ -227,6 +238,7 @@ impl Service {
             groups = peer_groups(&config);
             let own = bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
             let mut plan = plan(&config, own, keys.clone())?;
+            keeping::add_keys(&mut plan, vault.as_deref())?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
             dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
@@ -234,11 +246,13 @@ impl Service {
             client_tls.clone_from(&plan.client_tls);
             running = Some(Arc::new(plan.start(watch)?));
         }
+        let https = https::Node::start(&config, running.as_deref()).await?;
         let admin = config.admin.as_deref().map(admin::Door::open).transpose()?;
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
             keys,
+            vault: vault.clone(),
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
             nbsp: nbsp.as_ref().map(nbsp::Node::tls),
             tls,
@@ -254,99 +268,15 @@ impl Service {
             door,
             node,
             nbsp,
+            https,
             groups,
             metrics: None,
             admin,
+            vault,
             page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
         })
-    }
-
-    /// Opens the page of metrics, if the configuration asks for it.
-    async fn show(&mut self, metrics: Arc<Metrics>) -> io::Result<()> {
-        if let Some(running) = &self.running {
-            let shared = Arc::clone(&running.shared);
-            let about = "Dialogs held, ended ones and those that may come to be included";
-            metrics.gauges("sipward_associations", about, move || {
-                admin::views::rows(&shared.gate.associations)
-            });
-            let shared = Arc::clone(&running.shared);
-            let about = "Dialogs held, of those that there is room for";
-            metrics.ratio("sipward_association_table_ratio", about, move || {
-                let associations = &shared.gate.associations;
-                let (held, room) = (associations.footprint(), associations.room().max(1));
-                (held.saturating_mul(1000) / room) as u64
-            });
-            let shared = Arc::clone(&running.shared);
-            let about = "Dialogs that there is room for";
-            metrics.gauge("sipward_associations_max", about, &[], move || {
-                shared.gate.associations.room() as u64
-            });
-            let about = "Dialogs whose owner's key ended or was changed";
-            type Count = fn(&association::Noted) -> &AtomicU64;
-            let counts: [(_, Count); 2] =
-                [("renewed", |noted| &noted.rekeyed), ("broken", |noted| &noted.not_rekeyed)];
-            for (outcome, count) in counts {
-                let shared = Arc::clone(&running.shared);
-                let labels = [("outcome", outcome)];
-                metrics.count("sipward_association_rekeys_total", about, &labels, move || {
-                    count(shared.gate.associations.noted()).load(Ordering::Relaxed)
-                });
-            }
-            let shared = Arc::clone(&running.shared);
-            let (about, labels) = ("Dialogs that were made again", [("source", "token")]);
-            metrics.count("sipward_association_restored_total", about, &labels, move || {
-                shared.gate.associations.noted().restored.load(Ordering::Relaxed)
-            });
-            let shared = Arc::clone(&running.shared);
-            let about =
-                "Load: 0 normal, 1 what proves nothing is dropped, 2 new dialogs are refused";
-            metrics.gauge("sipward_load", about, &[], move || {
-                shared.gate.admission.overload().load() as u64
-            });
-            let flows = Arc::clone(&running.flows);
-            metrics.gauge("sipward_connections", "Connections open", &[], move || {
-                flows.open_count() as u64
-            });
-            let (flows, name) = (Arc::clone(&running.flows), "sipward_connections_unauthenticated");
-            let about = "Connections accepted on which nobody authenticated, silent ones included";
-            metrics.gauge(name, about, &[], move || flows.unauthenticated_count() as u64);
-            for (event, _) in running.flows.tally().each() {
-                let flows = Arc::clone(&running.flows);
-                let about = "What happened below the messages";
-                metrics.count("sipward_transport_total", about, &[("event", event)], move || {
-                    let found = flows.tally().each().find(|(name, _)| *name == event);
-                    found.map_or(0, |(_, count)| count)
-                });
-            }
-            let shared = Arc::clone(&running.shared);
-            metrics.gauge("sipward_registrations", "Registrations through us", &[], move || {
-                shared.bindings.len() as u64
-            });
-            pushed::show(&metrics, &running.shared);
-        }
-        if let Some(node) = &self.node {
-            node.show(&metrics);
-        }
-        let config = self.reloader.shared();
-        let about = "Seconds until this certificate of ours ends; 0 if it has";
-        metrics.gauges("sipward_certificate_seconds_left", about, move || {
-            let now = clock::now().wall;
-            let row = |ending: endings::Ending| {
-                let (shown_by, at) = (ending.shown_by.to_string(), ending.at.to_string());
-                (vec![("shown_by", shown_by), ("at", at)], ending.left(now))
-            };
-            endings::of(&config.load()).into_iter().map(row).collect()
-        });
-        if let Some(address) = self.reloader.current().telemetry.metrics {
-            let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
-            let listener = TcpListener::bind(address).await?;
-            self.page = Some(listener.local_addr()?);
-            tokio::spawn(page.serve(listener, std::future::pending()));
-        }
-        self.metrics = Some(metrics);
-        Ok(())
     }
 
     /// What is asked at the admin socket.
@@ -389,6 +319,9 @@ impl Service {
         if let Some(address) = self.nbsp.as_ref().and_then(nbsp::Node::address) {
             writeln!(out, "listening: Nbsp_GBA on {address}")?;
         }
+        if let Some(address) = self.https.as_ref().and_then(https::Node::address) {
+            writeln!(out, "listening: HTTPS on {address}")?;
+        }
         if let Some(page) = self.page {
             writeln!(out, "listening: page of metrics on {page}")?;
         }
@@ -406,6 +339,9 @@ impl Service {
             let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
             tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
         }
+        if let Some(https) = self.https.take() {
+            tokio::spawn(https.serve());
+        }
         if let Some(nbsp) = self.nbsp.take() {
             tokio::spawn(nbsp.serve());
         }
@@ -421,8 +357,9 @@ impl Service {
                 });
             }
         }
-        let mut sweep = tokio::time::interval(SWEEP);
+        let (mut sweep, mut keep) = (tokio::time::interval(SWEEP), tokio::time::interval(KEEP));
         let mut reminder = endings::Reminder::default();
+        let mut keeper = Keeper::new(self.bsf.clone(), self.vault.clone());
         let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
             tokio::select! {
@@ -432,7 +369,11 @@ impl Service {
                 _ = signals.interrupt.recv() => break,
                 _ = sweep.tick() => {
                     self.remind(&mut reminder);
-                    drop(self.sweep(errors));
+                    self.sweep();
+                }
+                _ = keep.tick() => {
+                    let (running, config) = (self.running.as_deref(), self.reloader.current());
+                    drop(keeper.tick(running, &config, errors).await);
                 }
                 _ = look.tick() => {
                     if renewal.is_due(&self.reloader.current().certificate_files) {
@@ -451,9 +392,7 @@ impl Service {
         if let Some(node) = self.node.take() {
             node.stop().await;
         }
-        if let Some((bsf, state)) = &self.bsf {
-            state.keep(bsf)?;
-        }
+        keeper.end()?;
         Ok(GOOD)
     }
 
@@ -466,7 +405,7 @@ impl Service {
         }
     }
 
-    fn sweep(&self, errors: &mut dyn Write) -> io::Result<()> {
+    fn sweep(&self) {
         let now = clock::now();
         if let Some(metrics) = &self.metrics {
             metrics.tick(now.mono);
@@ -477,15 +416,9 @@ impl Service {
             running.keys.sweep(now);
             pushed::sweep(&running.shared, now);
         }
-        if let Some((bsf, state)) = &self.bsf {
+        if let Some((bsf, _)) = &self.bsf {
             bsf.sweep(now);
-            if bsf.sqn_due()
-                && let Err(why) = state.keep(bsf)
-            {
-                writeln!(errors, "sequence numbers cannot be written: {why}")?;
-            }
         }
-        Ok(())
     }
 }
 
@@ -521,14 +454,12 @@ impl Live {
         // First of all: it refuses certificates that cannot be used.
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
         let plan = self.running.as_ref().map(|_| plan(new, bsf, self.keys.clone())).transpose();
-        let plan = plan.map_err(|why| why.to_string())?;
-        if let (Some((bsf, state)), Some(path)) = (&self.bsf, new.subscribers()) {
-            let mut list = file::load(path).map_err(|problems| {
-                problems.first().map_or_else(String::new, ToString::to_string)
-            })?;
-            state.lift(&mut list).map_err(|why| why.to_string())?;
-            bsf.replace_subscribers(list);
-            state.keep(bsf).map_err(|why| why.to_string())?;
+        let mut plan = plan.map_err(|why| why.to_string())?;
+        if let Some(plan) = &mut plan {
+            keeping::add_keys(plan, self.vault.as_deref()).map_err(|why| why.to_string())?;
+        }
+        if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
+            books.replace(bsf, path)?;
         }
         self.node.replace(new).map_err(|why| why.to_string())?;
         if let Some(nbsp) = &self.nbsp {

@@ -1,10 +1,14 @@
 //! `sipward subscriber`: the list of those who may bootstrap.
 //!
-//! Takes:   a command and the list's path; secrets from a file or the standard input, never as an argument.
+//! Takes:   a command, and the list's path or the configuration whose store they are in (`stored`); secrets from a file
+//!          or the standard input, never as an argument.
 //! Gives:   the list changed, whole or not at all, with its comments and order kept; a table, or JSON.
 //! Keeps:   nothing.
 //! Refuses: to write a list that could not be read back; to print a secret that was not asked for by name.
 //! Sources: none.
+
+mod rows;
+mod stored;
 
 use std::collections::HashSet;
 use std::io::{self, Read as _, Write};
@@ -17,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::keys::subscribers::disk::replace;
-use crate::keys::subscribers::file::{Problem, parse, parse_hex, read};
+use crate::keys::subscribers::file::{Problem, others_may_read, parse, parse_hex, read};
 use crate::keys::subscribers::state::SqnState;
 use crate::keys::subscribers::{Card, Subscriber};
 use crate::keys::vector::Algorithms;
@@ -38,6 +42,9 @@ pub struct Args {
     /// The list of subscribers.
     #[arg(long, short, default_value = "subscribers.toml", global = true)]
     pub file: PathBuf,
+    /// The configuration whose store they are in, in the place of a list.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "file", global = true)]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -53,6 +60,12 @@ pub enum Command {
         /// JSON, one array.
         #[arg(long)]
         json: bool,
+        /// Only those whose name comes after this one.
+        #[arg(long, value_name = "IMPI")]
+        after: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 1000)]
+        most: usize,
     },
     /// Remove a subscriber.
     Remove {
@@ -69,11 +82,22 @@ pub enum Command {
         /// The private identity.
         impi: String,
     },
-    /// Add the subscribers of a CSV file: a heading with the names of the list's keys, then a line for each.
-    Import {
-        /// The file. Several impus stand in one field, with spaces between them.
-        csv: PathBuf,
-    },
+    /// Add the subscribers of a file, whole or not at all, with a report of every bad line.
+    Import(Import),
+}
+
+/// What is to be taken over.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// The file. CSV: a heading with the names of the list's keys, then a line for each; several impus stand in one field,
+    /// with spaces between them. `.json`: objects with those keys, in one list or one after the other. `.toml`: a list.
+    pub from: PathBuf,
+    /// Take the lines that can be taken, and leave out the rest.
+    #[arg(long)]
+    pub good_lines: bool,
+    /// Rows take the place of those that are there under the same name.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// A new subscriber.
@@ -110,6 +134,7 @@ pub enum Algorithm {
 /// Why a command ended early.
 enum Stop {
     Problems(Vec<Problem>),
+    Said(String),
     Io(io::Error),
 }
 
@@ -131,9 +156,14 @@ impl From<Problem> for Stop {
 ///
 /// Those of writing to `out`, and of writing the list.
 pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
+    if let Some(config) = &args.config {
+        return ended(stored::run(config, &args.command, out, errors), errors);
+    }
     let result = match &args.command {
         Command::Add(add) => self::add(&args.file, add, out),
-        Command::List { json } => list(&args.file, *json, out),
+        Command::List { json, after, most } => {
+            list(&args.file, *json, after.as_deref().unwrap_or_default(), *most, out)
+        }
         Command::Remove { impi } => change(&args.file, impi, out, |list, at| {
             remove(list, at);
             "removed"
@@ -146,11 +176,19 @@ pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Resu
             bar(list, at, false);
             "unlocked"
         }),
-        Command::Import { csv } => import(&args.file, csv, out),
+        Command::Import(import) => self::import(&args.file, import, out),
     };
+    ended(result, errors)
+}
+
+fn ended(result: Result<u8, Stop>, errors: &mut dyn Write) -> io::Result<u8> {
     match result {
         Ok(code) => Ok(code),
         Err(Stop::Io(error)) => Err(error),
+        Err(Stop::Said(what)) => {
+            writeln!(errors, "{what}")?;
+            Ok(USAGE)
+        }
         Err(Stop::Problems(problems)) => {
             for problem in problems {
                 writeln!(errors, "{problem}")?;
@@ -166,6 +204,22 @@ fn add(path: &Path, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
         writeln!(out, "{} is in the list already", add.impi)?;
         return Ok(NO);
     }
+    let (row, secrets, drawn) = new_row(add)?;
+    rows(&mut document).push(row);
+    save(path, &document)?;
+    writeln!(out, "{} added to {}", add.impi, path.display())?;
+    if drawn && add.show_secrets {
+        for (name, digits) in &secrets {
+            writeln!(out, "{name} = \"{}\"", digits.as_str())?;
+        }
+    } else if drawn {
+        writeln!(out, "its key was drawn and stands in that file alone")?;
+    }
+    Ok(GOOD)
+}
+
+/// The row of a new subscriber, its secrets, and whether they were drawn here.
+fn new_row(add: &Add) -> Result<(Table, Secrets, bool), Stop> {
     let (secrets, drawn) = match &add.secrets {
         Some(source) => (secrets(source)?, false),
         None => (draw(add.algorithm), true),
@@ -184,17 +238,7 @@ fn add(path: &Path, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
     if let Some(lifetime) = &add.key_lifetime {
         row.insert("key_lifetime", value(lifetime));
     }
-    rows(&mut document).push(row);
-    save(path, &document)?;
-    writeln!(out, "{} added to {}", add.impi, path.display())?;
-    if drawn && add.show_secrets {
-        for (name, digits) in &secrets {
-            writeln!(out, "{name} = \"{}\"", digits.as_str())?;
-        }
-    } else if drawn {
-        writeln!(out, "its key was drawn and stands in that file alone")?;
-    }
-    Ok(GOOD)
+    Ok((row, secrets, drawn))
 }
 
 /// One subscriber as it is shown.
@@ -229,28 +273,59 @@ impl<'a> Shown<'a> {
     }
 }
 
-fn list(path: &Path, json: bool, out: &mut dyn Write) -> Result<u8, Stop> {
+fn list(
+    path: &Path,
+    json: bool,
+    after: &str,
+    most: usize,
+    out: &mut dyn Write,
+) -> Result<u8, Stop> {
     let text = read(path)?;
     let mut subscribers = parse(&path.display().to_string(), &text).map_err(Stop::Problems)?;
     SqnState::beside(path).lift(&mut subscribers)?;
-    let shown: Vec<Shown<'_>> = subscribers.iter().map(Shown::of).collect();
-    if json {
-        let text = serde_json::to_string_pretty(&shown).map_err(io::Error::from)?;
-        writeln!(out, "{text}")?;
-        return Ok(GOOD);
+    let mut lines = Lines::new(json);
+    let wanted = subscribers.iter().filter(|subscriber| subscriber.impi.as_str() > after);
+    for subscriber in wanted.take(most) {
+        lines.row(&Shown::of(subscriber), out)?;
     }
-    let widest = shown.iter().map(|row| row.impi.len()).max().unwrap_or(0).max("IMPI".len());
-    writeln!(out, "{:widest$}  {:9}  {:5}  {:6}  IMPUS", "IMPI", "FUNCTIONS", "CARD", "STATE")?;
-    for row in shown {
-        let state = if row.barred { "locked" } else { "open" };
-        let impus = row.impus.join(" ");
-        let line = format!(
-            "{:widest$}  {:9}  {:5}  {state:6}  {impus}",
-            row.impi, row.algorithm, row.card
-        );
-        writeln!(out, "{}", line.trim_end())?;
-    }
+    lines.end(out)?;
     Ok(GOOD)
+}
+
+/// Subscribers, a line for each.
+enum Lines {
+    Table(super::Table),
+    /// Whether one was printed.
+    Json(bool),
+}
+
+impl Lines {
+    fn new(json: bool) -> Self {
+        let headings = &["IMPI", "FUNCTIONS", "CARD", "STATE", "IMPUS"];
+        if json { Self::Json(false) } else { Self::Table(super::Table::new(headings)) }
+    }
+
+    fn row(&mut self, row: &Shown<'_>, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Table(table) => {
+                let state = if row.barred { "locked" } else { "open" };
+                let cells = [row.impi, row.algorithm, row.card, state, &row.impus.join(" ")];
+                table.row(cells.map(str::to_owned));
+                Ok(())
+            }
+            Self::Json(begun) => {
+                let before = if std::mem::replace(begun, true) { "," } else { "[" };
+                write!(out, "{before}\n{}", serde_json::to_string_pretty(row)?)
+            }
+        }
+    }
+
+    fn end(self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Table(table) => table.print(out),
+            Self::Json(begun) => writeln!(out, "{}", if begun { "\n]" } else { "[]" }),
+        }
+    }
 }
 
 /// Changes the row of one subscriber.
@@ -290,76 +365,80 @@ fn bar(list: &mut ArrayOfTables, at: usize, barred: bool) {
     }
 }
 
-fn import(path: &Path, csv: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
-    let text = read(csv)?;
+fn import(path: &Path, import: &Import, out: &mut dyn Write) -> Result<u8, Stop> {
     let mut document = open(path)?;
     let mut known: HashSet<String> =
         rows(&mut document).iter().filter_map(impi_of).map(str::to_owned).collect();
-    let name = csv.display().to_string();
-    let mut lines = text
-        .lines()
-        .zip(1_usize..)
-        .filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
-    let mut problems = Vec::new();
-    let columns: Vec<&str> =
-        lines.next().map(|(line, _)| line.split(',').map(str::trim).collect()).unwrap_or_default();
-    let mut added = 0;
-    for (line, number) in lines {
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        let mut row = Table::new();
-        for (column, field) in columns.iter().zip(&fields).filter(|(_, field)| !field.is_empty()) {
-            row.insert(column, field_value(column, field));
-        }
-        if fields.len() != columns.len() {
-            problems.push(Problem {
-                file: name.clone(),
-                line: number,
-                what: format!("has {} fields, the heading {}", fields.len(), columns.len()),
-                why: "which field is which could not be told".to_owned(),
-                fix: columns.join(","),
-            });
-            continue;
-        }
+    let name = import.from.display().to_string();
+    let (mut problems, mut added) = (Vec::new(), 0);
+    rows::each(&import.from, &mut |row, _| {
+        let line = row.line;
+        let told = |problem| Problem { line, ..problem };
+        let text = match row.text {
+            Ok(text) => text,
+            Err(problem) => {
+                problems.push(problem);
+                return Ok(());
+            }
+        };
         // The same reader that a server uses judges each line, so its problems are the same.
-        let mut alone = DocumentMut::new();
-        rows(&mut alone).push(row.clone());
-        if let Err(found) = parse(&name, &alone.to_string()) {
-            problems.extend(found.into_iter().map(|problem| Problem { line: number, ..problem }));
-            continue;
+        let impi = match parse(&name, &text) {
+            Ok(found) => found.first().map(|one| one.impi.to_string()).unwrap_or_default(),
+            Err(found) => {
+                problems.extend(found.into_iter().map(told));
+                return Ok(());
+            }
+        };
+        let there = (!known.insert(impi.clone()))
+            .then(|| rows(&mut document).iter().position(|row| impi_of(row) == Some(&impi)))
+            .flatten();
+        match there {
+            Some(at) if import.replace => drop(rows(&mut document).remove(at)),
+            Some(_) => {
+                problems.push(Problem {
+                    file: name.clone(),
+                    line,
+                    what: format!("{impi} is there already"),
+                    why: "which key counts could not be told".to_owned(),
+                    fix: format!("sipward subscriber remove {impi}"),
+                });
+                return Ok(());
+            }
+            None => {}
         }
-        let impi = impi_of(&row).unwrap_or_default().to_owned();
-        if !known.insert(impi.clone()) {
-            problems.push(Problem {
-                file: name.clone(),
-                line: number,
-                what: format!("{impi} is there already"),
-                why: "which key counts could not be told".to_owned(),
-                fix: format!("sipward subscriber remove {impi}"),
-            });
-            continue;
-        }
-        rows(&mut document).push(row);
+        let unfit = |error: toml_edit::TomlError| io::Error::other(error.message().to_owned());
+        let mut alone: DocumentMut = text.parse().map_err(unfit)?;
+        rows(&mut document).extend(std::mem::take(rows(&mut alone)));
         added += 1;
-    }
-    if !problems.is_empty() {
+        Ok(())
+    })?;
+    if !problems.is_empty() && !import.good_lines {
         return Err(Stop::Problems(problems));
     }
     save(path, &document)?;
     writeln!(out, "{added} subscribers added to {}", path.display())?;
-    Ok(GOOD)
+    Ok(if problems.is_empty() { GOOD } else { NO })
 }
 
-/// A CSV field as the list has it.
-fn field_value(column: &str, field: &str) -> Item {
-    match (column, field) {
-        ("impus", _) => value(field.split_whitespace().collect::<Array>()),
-        ("barred", "true") => value(true),
-        ("barred", "false") => value(false),
-        ("iterations" | "res_octets", _) => {
-            field.parse::<i64>().map_or_else(|_| value(field), value)
-        }
-        _ => value(field),
+/// Refuses a file with secrets that others may read.
+fn only_ours(path: &Path) -> Result<(), Stop> {
+    let facts = std::fs::metadata(path)?;
+    let problem = |what: &str, why: &str, fix: String| Problem {
+        file: path.display().to_string(),
+        line: 0,
+        what: what.to_owned(),
+        why: why.to_owned(),
+        fix,
+    };
+    if others_may_read(&facts) {
+        let fix = format!("chmod 600 {}", path.display());
+        let (what, why) = (
+            "others than its owner may read it",
+            "whoever reads K and OPc can be any of these subscribers",
+        );
+        return Err(problem(what, why, fix).into());
     }
+    Ok(())
 }
 
 /// The list, to be changed: a new one if there is no file, else only one that a server would take.
@@ -530,9 +609,9 @@ mod tests {
         assert_eq!(desk.run(&["lock", "ue2@example.net"]).0, GOOD);
         let (_, out, _) = desk.run(&["list"]);
         let lines: Vec<&str> = out.lines().collect();
-        assert_eq!(lines[0], "IMPI             FUNCTIONS  CARD   STATE   IMPUS");
-        assert_eq!(lines[1], "ue1@example.net  milenage   gba    open    sip:ue1@example.net");
-        assert_eq!(lines[2], "ue2@example.net  tuak       gba    locked");
+        assert_eq!(lines[0], "IMPI             FUNCTIONS  CARD  STATE   IMPUS");
+        assert_eq!(lines[1], "ue1@example.net  milenage   gba   open    sip:ue1@example.net");
+        assert_eq!(lines[2], "ue2@example.net  tuak       gba   locked");
         let (_, json, _) = desk.run(&["list", "--json"]);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json[1]["barred"], true);

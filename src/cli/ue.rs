@@ -6,8 +6,10 @@
 //! Refuses: secrets on the command line; an edge that does not prove its name.
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
+mod lists;
 mod pushes;
 mod stay;
+mod visit;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use clap::{Args as Clap, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zeroize::Zeroizing;
 
+use self::lists::{ImportArgs, ListArgs, Told};
 use self::pushes::PushArgs;
 use self::stay::FlowArgs;
 use super::{GOOD, NO, USAGE};
@@ -56,6 +59,12 @@ pub struct Args {
 enum Command {
     /// Make keys with a bootstrapping server, for one subscriber or for many
     Bootstrap(Bootstrap),
+    /// Take in a signed document that tells this client what to trust
+    Import(ImportArgs),
+    /// Ask home for a key with which to prove oneself to a part in another network
+    Visit(visit::VisitArgs),
+    /// Ask home whether what was pushed is genuine, before acting on it
+    Verify(visit::VerifyArgs),
     /// Register
     Register {
         #[command(flatten)]
@@ -185,10 +194,11 @@ struct Who {
     /// For psk-tls: TLS 1.2 with this suite alone, such as PSK-AES128-GCM-SHA256; TLS 1.3 if left out
     #[arg(long, value_name = "SUITE")]
     psk_suite: Option<String>,
-    /// For psk-tls and dtls-psk: the identity of a key that was carried here, instead of a bootstrapped one
+    /// For psk-tls and dtls-psk: the identity of a key that was carried here, or that home handed over, instead of a
+    /// bootstrapped one
     #[arg(long, value_name = "psk;ID@BSF", requires = "psk_file")]
     psk_identity: Option<String>,
-    /// File with that key, in hex
+    /// File with that key, in hex, for its owner alone
     #[arg(long, value_name = "FILE")]
     psk_file: Option<PathBuf>,
     /// Public identity
@@ -209,6 +219,8 @@ struct Who {
     /// Refuse to answer MD5
     #[arg(long)]
     no_md5: bool,
+    #[command(flatten)]
+    told: ListArgs,
     /// Agree with the edge on what protects the requests (RFC 3329), and say on what
     #[arg(long)]
     sec_agree: bool,
@@ -227,12 +239,13 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             Command::Bootstrap(bootstrap) => {
                 return make_keys(bootstrap, args.json, out, errors).await;
             }
+            Command::Import(import) => return lists::import(import, args.json, out, errors),
+            Command::Visit(visit) => return visit::run(visit, args.json, out, errors).await,
+            Command::Verify(verify) => return visit::verify(verify, args.json, out, errors).await,
             Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
-                let done = match settings_of(who) {
-                    Ok(settings) => {
-                        stay::run(settings, flows, more, who.impi.as_deref(), out).await
-                    }
+                let done = match settings_of(who, "sip") {
+                    Ok(settings) => stay::run(settings, flows, more, who, out).await,
                     Err(why) => Err(why),
                 };
                 return done.or_else(|why| writeln!(errors, "sipward ue: {why}").map(|()| NO));
@@ -271,20 +284,22 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// The answer to what was asked, and what was agreed on with the edge.
 async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> {
     let who = match command {
-        Command::Bootstrap(_) => return Err("nothing to ask".into()),
+        Command::Bootstrap(_) | Command::Import(_) | Command::Visit(_) | Command::Verify(_) => {
+            return Err("nothing to ask".into());
+        }
         Command::Register { who, .. }
         | Command::Options { who, .. }
         | Command::Message { who, .. }
         | Command::Subscribe { who, .. }
         | Command::Call { who, .. } => who,
         Command::Push { who, push, uri } => {
-            let mut settings = settings_of(who)?;
+            let mut settings = settings_of(who, "push")?;
             push.prove(&mut settings)?;
             let ue = Ue::connect(settings).await?;
             return Ok((push.send(&ue, uri).await?, None));
         }
     };
-    let mut settings = settings_of(who)?;
+    let mut settings = settings_of(who, enabler_of(command))?;
     if matches!(command, Command::Subscribe { location: true, .. }) {
         for credential in &mut settings.credentials {
             if let Credential::Gba { ua, .. } = credential {
@@ -297,9 +312,23 @@ async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> 
     Ok((answer, ue.agreed_on().await?))
 }
 
+/// The enabler that is used, as documents name it.
+fn enabler_of(command: &Command) -> &'static str {
+    match command {
+        Command::Message { cpm: true, .. } | Command::Call { chat: Some(_), .. } => "cpm",
+        Command::Subscribe { location: true, .. } => "locsip",
+        Command::Push { .. } => "push",
+        _ => "sip",
+    }
+}
+
 async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     match command {
-        Command::Bootstrap(_) | Command::Push { .. } => Err("nothing to ask".into()),
+        Command::Bootstrap(_)
+        | Command::Import(_)
+        | Command::Visit(_)
+        | Command::Verify(_)
+        | Command::Push { .. } => Err("nothing to ask".into()),
         Command::Register { expires, .. } => Ok(ue.register(*expires).await?),
         Command::Options { uri, .. } => Ok(ue.options(uri).await?),
         Command::Message { uri, text, cpm: false, .. } => Ok(ue.message(uri, text).await?),
@@ -335,8 +364,12 @@ async fn ask_of(ue: &Ue, command: &Command) -> Result<Message, Fault> {
     }
 }
 
-/// What a UE is made of.
-fn settings_of(who: &Who) -> Result<UeSettings, Fault> {
+/// What a UE is made of that uses an enabler.
+fn settings_of(who: &Who, enabler: &'static str) -> Result<UeSettings, Fault> {
+    let told = who.told.told(enabler)?;
+    if let Some(told) = &told {
+        told.judge(who)?;
+    }
     let mut credentials = Vec::new();
     let mut bootstrapped = None;
     if let Some(file) = &who.keys {
@@ -358,10 +391,17 @@ fn settings_of(who: &Who) -> Result<UeSettings, Fault> {
         credentials.push(Credential::Account { username: username.clone(), password, realm: None });
     }
     let trust = match &who.ca {
-        Some(file) => Some(tls::trust(&std::fs::read(file)?, b"")?),
+        Some(file) => {
+            let pem = std::fs::read(file)?;
+            Some(match &told {
+                Some(told) => told.trust(&pem)?,
+                None => tls::trust(&pem, b"")?,
+            })
+        }
         None => None,
     };
-    let tls = trust.clone().map(|trust| tls::client_config(trust, None)).transpose()?;
+    let floor = told.as_ref().map(Told::tls).unwrap_or_default();
+    let tls = trust.clone().map(|trust| tls::client_config_from(floor, trust, None)).transpose()?;
     let psk = match who.transport {
         Carrier::PskTls => Some(shared_key(who, use_of(who)?, bootstrapped.as_deref())?),
         Carrier::DtlsPsk => {
@@ -390,6 +430,7 @@ fn settings_of(who: &Who) -> Result<UeSettings, Fault> {
         trust,
         ws: Offer { origin: who.origin.clone(), path: who.ws_path.clone() },
         sec_agree: who.sec_agree,
+        lists: told.map(|told| told.lists),
         local: None,
         trace: None,
     })
@@ -413,6 +454,10 @@ fn shared_key(
     bootstrapped: Option<&Bootstrapped>,
 ) -> Result<PskClient, Fault> {
     if let (Some(identity), Some(file)) = (&who.psk_identity, &who.psk_file) {
+        let path = file.display();
+        if file::others_may_read(&std::fs::metadata(file)?) {
+            return Err(format!("{path} can be read by others: chmod 600 {path}").into());
+        }
         let digits = Zeroizing::new(std::fs::read_to_string(file)?);
         let octets = hex(digits.trim()).ok_or("the key is not hex")?;
         let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;

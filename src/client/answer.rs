@@ -3,7 +3,7 @@
 //! With a card, each request takes three: one that names the realm and the user, if it is asked to; one that answers
 //! the challenge of the card; before that, one with AUTS, if the card is out of step with the network.
 //!
-//! Takes:   401 and 407 responses, the credentials of the user, the name that was dialled.
+//! Takes:   401 and 407 responses, the credentials of the user, the name that was dialled; perhaps lists of whom to trust.
 //! Gives:   Authorization and Proxy-Authorization rows; whether the server proved itself.
 //! Keeps:   the nonce of each realm and the count used on it.
 //! Refuses: a bootstrapping realm of another host than was dialled; algorithms below the user's floor; a second
@@ -25,6 +25,7 @@ use crate::authentication::gba::PREFIX;
 use crate::identity::Impi;
 use crate::keys::usim::{CardAnswer, Usim};
 use crate::keys::{NafId, UaId};
+use crate::provision::Lists;
 use crate::wire::{Challenge, Message, Method, Name, Text, auth, split};
 
 /// What a user can prove himself with.
@@ -76,6 +77,8 @@ pub enum Unanswerable {
     ForeignHost(String),
     /// Every row is below the weakest algorithm that is accepted.
     TooWeak,
+    /// The realm is not among those that this client was told to trust, or it was told of none.
+    Unlisted(String),
     /// The credentials were sent, and were not good.
     Refused,
     /// The challenge or Authentication-Info does not parse.
@@ -98,6 +101,7 @@ impl fmt::Display for Unanswerable {
                 write!(f, "asked for a key of {host}, which is not the host that was dialled")
             }
             Self::TooWeak => f.write_str("only algorithms weaker than accepted were offered"),
+            Self::Unlisted(realm) => write!(f, "realm {realm} is not listed"),
             Self::Refused => {
                 f.write_str("the credentials were refused: bootstrap again, or check the password")
             }
@@ -163,6 +167,7 @@ pub struct Answerer {
     cnonce: String,
     spaces: Vec<Space>,
     agreement: Option<Agreement>,
+    lists: Option<Lists>,
 }
 
 impl Answerer {
@@ -170,7 +175,25 @@ impl Answerer {
     /// random text without quotes.
     pub fn new(credentials: Vec<Credential>, host: &str, floor: Hash, cnonce: String) -> Self {
         let host = host.to_ascii_lowercase();
-        Self { credentials, host, floor, cnonce, spaces: Vec::new(), agreement: None }
+        Self { credentials, host, floor, cnonce, spaces: Vec::new(), agreement: None, lists: None }
+    }
+
+    /// The same, for a user who was told whom to trust.
+    pub fn trusting(mut self, lists: Lists) -> Self {
+        self.lists = Some(lists);
+        self
+    }
+
+    /// Whether a realm may be answered, and with that algorithm.
+    fn judge(&self, realm: &str, hash: Hash) -> Result<(), Unanswerable> {
+        if hash < self.floor {
+            return Err(Unanswerable::TooWeak);
+        }
+        let Some(lists) = &self.lists else { return Ok(()) };
+        let document = lists.current().filter(|document| document.trusts_realm(realm));
+        let document = document.ok_or_else(|| Unanswerable::Unlisted(realm.to_owned()))?;
+        let listed = document.algorithms.digests.contains(&hash);
+        listed.then_some(()).ok_or(Unanswerable::TooWeak)
     }
 
     /// The same, for a user who wants an agreement with the edge; `tls` says whether he speaks TLS.
@@ -248,9 +271,7 @@ impl Answerer {
         }
         let offered = text("realm").ok_or(Unanswerable::Malformed)?;
         let (realm, username, password) = self.choose(&offered)?;
-        if hash < self.floor {
-            return Err(Unanswerable::TooWeak);
-        }
+        self.judge(&realm, hash)?;
         let stale = challenge.param("stale").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
         let before = self.spaces.iter().find(|space| space.realm == realm);
         if before.is_some_and(|space| space.tried) && !stale {
@@ -297,9 +318,7 @@ impl Answerer {
         });
         let (username, card) =
             held.filter(|_| !algorithm.session).ok_or(Unanswerable::NoCredentials)?;
-        if algorithm.hash < self.floor {
-            return Err(Unanswerable::TooWeak);
-        }
+        self.judge(&realm, algorithm.hash)?;
         let before = self.spaces.iter().find(|space| space.realm == realm && space.tried);
         let before = before.and_then(|space| space.aka.as_ref()).map(|aka| &aka.step);
         let nonce = text("nonce").unwrap_or_default();

@@ -23,7 +23,7 @@ pub mod info;
 pub mod instance;
 pub mod keeping;
 #[cfg(feature = "edge")]
-mod phone;
+pub(crate) mod phone;
 pub mod pushed;
 pub mod services;
 #[cfg(feature = "edge")]

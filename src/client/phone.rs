@@ -76,6 +76,9 @@ impl Phone {
             settings.floor,
             cnonce,
         );
+        if let Some(lists) = &settings.lists {
+            answerer = answerer.trusting(lists.clone());
+        }
         if settings.sec_agree {
             answerer = answerer.agreeing(transport == Transport::Tls);
         }
@@ -324,7 +327,7 @@ impl Phone {
 
 /// Shakes hands with a shared key.
 #[cfg(feature = "openssl")]
-pub(super) async fn shared(
+pub(crate) async fn shared(
     psk: &PskClient,
     edge_name: &str,
     stream: TcpStream,
@@ -334,7 +337,7 @@ pub(super) async fn shared(
 }
 
 #[cfg(not(feature = "openssl"))]
-pub(super) async fn shared(
+pub(crate) async fn shared(
     _: &PskClient,
     _: &str,
     stream: TcpStream,

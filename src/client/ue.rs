@@ -27,6 +27,7 @@ use super::services::{self, Referred};
 use super::ws::{self, Line as WsLine};
 use crate::authentication::digest::Hash;
 use crate::keys::psk::PskClient;
+use crate::provision::Lists;
 use crate::transport::peer::Trust;
 use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
@@ -64,6 +65,8 @@ pub struct UeSettings {
     pub ws: Offer,
     /// Whether it wants an agreement with the edge on what protects its requests (RFC 3329).
     pub sec_agree: bool,
+    /// What it was told to trust, asked at each challenge; whatever its user says if `None`.
+    pub lists: Option<Lists>,
     /// Our own address; any if `None`.
     pub local: Option<SocketAddr>,
     /// Who looks on; the flag says whether it was sent.

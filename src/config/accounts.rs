@@ -375,7 +375,7 @@ fn columns(head: &str, notes: &Notes) -> Option<Vec<Column>> {
 }
 
 /// The fields of a line; `None` if quotes do not fit.
-fn cells(line: &str) -> Option<Vec<Zeroizing<String>>> {
+pub(crate) fn cells(line: &str) -> Option<Vec<Zeroizing<String>>> {
     let mut cells = Vec::new();
     let mut rest = line;
     loop {

@@ -31,7 +31,7 @@ pub struct Aka {
 
 /// Reads `[aka]`; `home` is the realm of accounts.
 pub(super) fn read(root: &mut Section<'_>, folder: &Folder, home: &Realm) -> Option<Aka> {
-    let (edge, bsf) = (root.has("listen"), root.has("bsf"));
+    let (edge, bsf, stored) = (root.has("listen"), root.has("bsf"), root.has("state"));
     let mut section = root.table("aka");
     let notes = section.notes();
     if !section.is_present() {
@@ -58,11 +58,11 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, home: &Realm) -> Opt
         }
         None
     } else {
-        Some(subscribers(&mut section, folder, "who may prove himself, and with what"))
+        Some(subscribers(&mut section, folder, stored, "who may prove himself, and with what"))
     };
     section.finish();
     let subscribers = match own {
-        Some(read) => Some(read?),
+        Some(read) => read?,
         None => None,
     };
     Some(Aka { realm: realm?, algorithms, max_challenges, subscribers })

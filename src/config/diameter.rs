@@ -421,8 +421,8 @@ pub(super) fn hss(root: &mut Section<'_>, folder: &Folder, list: bool) -> Option
         notes.say(place.line, "[hss] stands without [diameter]".into(), why, "[diameter]");
     }
     let why = "whose vectors are given out, and made with what";
-    let read = subscribers(&mut section, folder, why);
+    let read = subscribers(&mut section, folder, false, why);
     section.finish();
-    let (subscribers, fingerprint) = read?;
+    let (subscribers, fingerprint) = read??;
     Some(Hss { subscribers, fingerprint })
 }

@@ -18,6 +18,8 @@ pub mod enabler;
 pub mod field;
 pub mod files;
 pub mod grants;
+#[cfg(all(feature = "http", feature = "openssl"))]
+pub mod https;
 pub mod listen;
 pub mod nbsp;
 pub mod ocsp;
@@ -25,10 +27,12 @@ pub mod peer;
 pub mod policy;
 pub mod problem;
 pub mod proof;
+pub mod provision;
 pub mod psk;
 pub mod raw;
 pub mod reload;
 pub mod renewal;
+pub mod state;
 pub mod users;
 pub mod ws;
 
@@ -52,7 +56,9 @@ pub use peer::{Dialling, Member, Peer, Routes};
 pub use policy::{Admission, Danger, Forward, Telemetry};
 pub use problem::{Problem, Warning};
 pub use proof::{Authentication, Bsf, Digest, Naf, Register};
+pub use provision::Provision;
 pub use psk::Psk;
+pub use state::State;
 
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::Mode;
@@ -90,6 +96,11 @@ pub struct Config {
     pub diameter: Option<Diameter>,
     /// Key servers that are asked over HTTP/2, and NAFs that ask ours so.
     pub nbsp: Option<Nbsp>,
+    /// The door for devices and for other networks.
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    pub https: Option<https::Https>,
+    /// What clients are told to trust.
+    pub provision: Option<Provision>,
     /// Subscribers whose vectors others may ask for, where nobody else here has a list.
     pub hss: Option<diameter::Hss>,
     /// The edge as the server of a realm of cards.
@@ -102,6 +113,8 @@ pub struct Config {
     pub register: Register,
     /// What nodes share.
     pub cluster: Cluster,
+    /// What outlives the process, and where; nothing if `None`.
+    pub state: Option<State>,
     /// Dialogs.
     pub association: Association,
     /// Classes.
@@ -179,12 +192,20 @@ impl Config {
         }
     }
 
-    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards, else that of the HSS.
+    /// The list of subscribers: the bootstrapping server's, else that of the realm of cards, else that of the HSS. None if
+    /// they stand in the store or are a home's, or if there are none.
     pub fn subscribers(&self) -> Option<&Path> {
         let own = self.aka.as_ref().and_then(|aka| aka.subscribers.as_ref());
         let of_bsf = self.bsf.as_ref().and_then(|bsf| bsf.subscribers.as_ref());
         let given_out = self.hss.as_ref().map(|hss| &hss.subscribers);
         of_bsf.or(own.map(|(path, _)| path)).or(given_out).map(PathBuf::as_path)
+    }
+
+    /// Whether the subscribers stand in the store.
+    pub fn subscribers_are_stored(&self) -> bool {
+        let wanted = self.bsf.is_some() || self.aka.is_some();
+        let home = self.diameter.as_ref().is_some_and(Diameter::has_home);
+        wanted && !home && self.state.is_some() && self.subscribers().is_none()
     }
 
     /// Listeners that take shared keys.
@@ -236,7 +257,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
     let aka = aka::read(&mut root, &folder, &realm);
     let has_naf = root.has("naf");
-    let list = aka.is_some() || bsf.as_ref().is_some_and(|bsf| bsf.subscribers.is_some());
+    let stored = root.has("state") && !diameter.as_ref().is_some_and(Diameter::has_home);
+    let list = |bsf: &Bsf| stored || bsf.subscribers.is_some();
+    let list = aka.is_some() || bsf.as_ref().is_some_and(list);
     let hss = diameter::hss(&mut root, &folder, list);
     if let Some(diameter) = &diameter {
         let list = list || root.has("hss");
@@ -246,7 +269,11 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
     let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
     let nbsp = nbsp::read(&mut root, &folder, &beside);
-    let psk = psk::read(&mut root, &folder, &listeners, has_naf);
+    let provision = provision::read(&mut root, &folder);
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    let https = https::read(&mut root, &folder, &listeners);
+    let others = has_naf || root.has("state") || root.has("https");
+    let psk = psk::read(&mut root, &folder, &listeners, others);
     let shared = listeners.iter().any(|listener| listener.psk.is_some());
     let authentication = proof::authentication(&mut root, &folder, home, needs);
     let digest = proof::digest(&mut root, wants_edge, authentication.accounts.has_passwords());
@@ -261,6 +288,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let admin = admin::read(&mut root, &folder);
     let register = proof::register(&mut root);
     let cluster = cluster::read(&mut root, &folder);
+    let state = state::read(&mut root, &folder);
     let association = association::read(&mut root);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
@@ -280,12 +308,16 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         bsf,
         diameter,
         nbsp,
+        #[cfg(all(feature = "http", feature = "openssl"))]
+        https,
+        provision,
         hss,
         aka,
         psk,
         ue_certificates,
         register,
         cluster,
+        state,
         association,
         enablers,
         admission,

@@ -91,7 +91,7 @@ impl Place {
     }
 
     /// `naf.fqdn = "192.0.2.7"`, or the path alone.
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         if self.written.is_empty() {
             self.path.clone()
         } else {

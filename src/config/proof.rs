@@ -53,6 +53,8 @@ pub struct Authentication {
 pub struct Digest {
     /// What is offered, the preferred one first.
     pub algorithms: Vec<Hash>,
+    /// Of that choice, and of those of listeners: it never goes back, and what is weaker has a higher one.
+    pub version: u32,
     /// Whether an account that has used a better algorithm is held to it.
     pub lock: bool,
     /// Whether digest-uri must equal the Request-URI.
@@ -83,9 +85,9 @@ pub struct Bsf {
     pub listen: SocketAddr,
     /// The path that UEs ask for.
     pub path: Arc<str>,
-    /// The file of subscribers; none where they are a home's, who is asked over Zh.
+    /// The list of subscribers; none if they stand in the store, or are a home's, who is asked over Zh.
     pub subscribers: Option<PathBuf>,
-    /// Of that file.
+    /// Of that list.
     pub fingerprint: Fingerprint,
     /// How long keys live.
     pub key_lifetime: Duration,
@@ -163,6 +165,7 @@ pub(super) fn naf(root: &mut Section<'_>) -> Option<Naf> {
 
 /// Reads `[bsf]`; with a `home`, subscribers are its own.
 pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option<Bsf> {
+    let stored = root.has("state");
     let mut section = root.table("bsf");
     let notes = section.notes();
     if !section.is_present() {
@@ -207,10 +210,9 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
             let why = "a peer serves zh: the home has them, and each card has one sequence number";
             notes.problem(&place, "is a second list", why, "");
         }
-        Some((None, Sum::new().fingerprint()))
+        Some(None)
     } else {
-        subscribers(&mut section, folder, "who may bootstrap, and with what")
-            .map(|(path, fingerprint)| (Some(path), fingerprint))
+        subscribers(&mut section, folder, stored, "who may bootstrap, and with what")
     };
     let hour = Duration::from_secs(3600);
     let key_lifetime = section.within("key_lifetime", hour * 12, hour / 60..=hour * 24 * 7);
@@ -219,7 +221,10 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
     let source_rate = section.or("source_rate", per_minute);
     let max_sessions = section.within("max_sessions", 400_000, 16..=10_000_000);
     section.finish();
-    let (subscribers, fingerprint) = subscribers?;
+    let (subscribers, fingerprint) = match subscribers? {
+        Some((path, fingerprint)) => (Some(path), fingerprint),
+        None => (None, Sum::new().fingerprint()),
+    };
     Some(Bsf {
         name: name?.into(),
         realm,
@@ -234,13 +239,27 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
     })
 }
 
-/// Reads the key `subscribers`, and judges the file that it names.
+/// Reads the key `subscribers`, and judges the file that it names; `Some(None)` if they stand in the store.
 pub(super) fn subscribers(
     section: &mut Section<'_>,
     folder: &Folder,
+    stored: bool,
     why: &'static str,
-) -> Option<(PathBuf, Fingerprint)> {
+) -> Option<Option<(PathBuf, Fingerprint)>> {
     let notes = section.notes();
+    if stored {
+        let Some(Spot { value, place }) = section.maybe::<PathBuf>("subscribers") else {
+            return Some(None);
+        };
+        let why = "[state] has them: each card has one sequence number, and one of the two would turn it back";
+        let what = format!("{} = {value:?} is a second list", place.path);
+        let fix = format!(
+            "sipward subscriber --config FILE import {}, then without this line",
+            value.display()
+        );
+        notes.say(place.line, what, why, fix);
+        return None;
+    }
     let spot = section.need::<PathBuf>("subscribers", why, "\"subscribers.toml\"")?;
     let path = folder.resolve(&spot.value);
     let mut sum = Sum::new();
@@ -248,7 +267,7 @@ pub(super) fn subscribers(
         sum.add(&octets);
         notes.adopt(judge_subscribers(&path, &octets));
     }
-    Some((path, sum.fingerprint()))
+    Some(Some((path, sum.fingerprint())))
 }
 
 /// What is wrong with a list of subscribers.
@@ -290,10 +309,11 @@ pub(super) fn digest(root: &mut Section<'_>, wanted: bool, passwords: bool) -> D
             "algorithms = [\"SHA-256\"]",
         );
     }
+    let version = section.within("version", 1, 1..=u32::MAX);
     let lock = section.or("lock", true);
     let uri_strict = section.word("uri_check", &[("served", false), ("strict", true)]);
     section.finish();
-    Digest { algorithms, lock, uri_strict }
+    Digest { algorithms, version, lock, uri_strict }
 }
 
 /// What `[naf]` and `[aka]` say of schemes.

@@ -78,12 +78,12 @@ pub(super) fn offer(table: &mut Section<'_>) -> Option<Spot<Offer>> {
     taken.then_some(Spot { value: Offer { cbc, tells_unknown }, place })
 }
 
-/// Reads `[psk]`; `naf` says whether there are bootstrapped keys.
+/// Reads `[psk]`; `others` says whether there may be keys that stand elsewhere: bootstrapped ones, or in the store.
 pub(super) fn read(
     root: &mut Section<'_>,
     folder: &Folder,
     listeners: &[Listener],
-    naf: bool,
+    others: bool,
 ) -> Psk {
     let mut section = root.table("psk");
     let notes = section.notes();
@@ -104,17 +104,17 @@ pub(super) fn read(
         notes.adopt(found);
         keys = read;
     }
-    if is_taken && !naf && file.is_none() && !section.has("keys") {
+    if is_taken && !others && file.is_none() && !section.has("keys") {
         let why = "no handshake could ever end well";
         let what = "a listener takes shared keys, and there are none".to_owned();
-        notes.say(section.place().line, what, why, "[naf], or psk.keys = \"psk.toml\"");
+        notes.say(section.place().line, what, why, "[naf], [state], or psk.keys = \"psk.toml\"");
     }
     section.finish();
     Psk { scheme, keys: Arc::new(keys), fingerprint: sum.fingerprint() }
 }
 
 /// Reads the keys in `octets`, which stood in the file `name`.
-fn provisioned(name: &std::path::Path, octets: &[u8]) -> (ProvisionedKeys, Notes) {
+pub(crate) fn provisioned(name: &std::path::Path, octets: &[u8]) -> (ProvisionedKeys, Notes) {
     let notes = Notes::new(&name.display().to_string());
     let mut keys = ProvisionedKeys::new();
     let Ok(text) = std::str::from_utf8(octets) else {

@@ -6,8 +6,9 @@
 //! Takes:   the word that the file may have changed.
 //! Gives:   [`Report`]: what is now in force, and what waits for a restart.
 //! Keeps:   the configuration in force, one snapshot that readers take whole; never a mixture (V-147).
-//! Refuses: a file with any problem: the old one stays, and all problems are told.
-//! Sources: V-147; SEC_CF 1.1 SEC-003.
+//! Refuses: a file with any problem: the old one stays, and all problems are told; a choice of algorithms older than the one
+//!          in force, or weaker without a version of its own: a file that somebody put back would open what was closed.
+//! Sources: V-147; SEC_CF 1.1 SEC-003, ADM-002.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::{Config, Enablers, Listener, Peer, Problem, Warning};
+use crate::authentication::digest::Hash;
 
 /// The configuration in force, and where it came from.
 pub struct Reloader {
@@ -98,8 +100,9 @@ impl Reloader {
     ) -> Result<Report, Vec<Problem>> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.current();
-        let (new, warnings) = Config::load(&old.file)?;
+        let (new, mut warnings) = Config::load(&old.file)?;
         let (Difference { live, restart }, merged) = take(&old, &new);
+        warnings.extend(algorithms(&old, &merged).map_err(|problem| vec![problem])?);
         (self.apply)(&merged).map_err(|what| {
             let file = old.file.display().to_string().into();
             let why = "the old configuration stays in force".into();
@@ -108,6 +111,46 @@ impl Reloader {
         self.current.store(Arc::new(merged));
         Ok(Report { changed: live, restart, warnings })
     }
+}
+
+/// Whether the algorithms of `new` may take the place of those of `old`; a warning if they are weaker.
+///
+/// Source: SEC_CF 1.1 ADM-002; RFC 8760 section 3.
+fn algorithms(old: &Config, new: &Config) -> Result<Option<Warning>, Problem> {
+    let (before, after) = (old.digest.version, new.digest.version);
+    let say = |what: String, why: &'static str, fix: String| Problem {
+        file: old.file.display().to_string().into(),
+        line: 0,
+        what,
+        why: why.into(),
+        fix,
+    };
+    if after < before {
+        let what = format!("digest.version = {after} is lower than {before}, which is in force");
+        let why = "an older choice of algorithms may allow what was given up";
+        let fix = format!("version = {}", before.saturating_add(1));
+        return Err(say(what, why, fix));
+    }
+    if floor(new) >= floor(old) {
+        return Ok(None);
+    }
+    let (weaker, stronger) = (floor(new).as_str(), floor(old).as_str());
+    let what = format!("{weaker} is allowed, where {stronger} was the weakest");
+    if after == before {
+        let why = "whoever wants that says so by a higher version";
+        let fix = format!("version = {} in [digest]", before.saturating_add(1));
+        return Err(say(what, why, fix));
+    }
+    tracing::warn!(alarm = "algorithm_downgrade", version = after, weakest = weaker, "reloaded");
+    let why = "what one client cannot do, somebody on the way can make of another";
+    Ok(Some(Warning(say(what, why, String::new()))))
+}
+
+/// The weakest algorithm that is taken anywhere.
+fn floor(of: &Config) -> Hash {
+    let own = of.listeners.iter().filter_map(|listener| listener.algorithms.as_ref());
+    let all = own.chain([&of.digest.algorithms]).flatten();
+    all.min().copied().unwrap_or(Hash::Sha256)
 }
 
 /// In what two configurations differ.
@@ -167,6 +210,7 @@ const KEYS: &[Key] = keys! {
     live "authentication.nonce_scope" authentication.nonce_per_dialog;
     waits "authentication.max_windows" authentication.max_windows;
     live "digest.algorithms" digest.algorithms;
+    live "digest.version" digest.version;
     live "digest.lock" digest.lock;
     live "digest.uri_check" digest.uri_strict;
     waits "naf.fqdn" naf => fqdn;
@@ -194,6 +238,7 @@ const KEYS: &[Key] = keys! {
     waits "nbsp.answer" nbsp => answer;
     waits "nbsp.naf" nbsp => nafs;
     waits "nbsp.server" nbsp => servers;
+    live "provision" provision;
     waits "hss.subscribers" hss => subscribers;
     waits "aka.realm" aka => realm;
     waits "aka.algorithms" aka => algorithms;
@@ -203,6 +248,8 @@ const KEYS: &[Key] = keys! {
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
     waits "cluster.secret" cluster;
+    waits "state.file" state => file;
+    waits "state.key" state => key;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;
@@ -265,6 +312,8 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
             found.restart.push(told.to_owned());
         }
     }
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    found.restart(format!("{:?}", old.https) != format!("{:?}", new.https), "https");
     found.listeners(&mut merged, new);
     found.peers(&mut merged, new);
     (found, merged)

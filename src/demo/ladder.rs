@@ -360,10 +360,13 @@ fn stage(refusal: Refusal) -> &'static str {
         | Refusal::TooManyFailures => "admission",
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
+        | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable
+        | Refusal::StoreUnavailable
         | Refusal::PeerUnknown => "authentication",
         Refusal::AssociationMismatch
         | Refusal::ForeignDialogNamed

@@ -185,6 +185,7 @@ impl Demo {
             local: Some((LOOPBACK, 0).into()).filter(|_| !transport.is_reliable()),
             ws: Offer { origin: Some(PAGE.into()), ..Offer::default() },
             sec_agree: false,
+            lists: None,
             trace: None,
         }
     }

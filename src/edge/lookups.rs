@@ -2,7 +2,7 @@
 //!
 //! Takes:   questions of workers and of handshakes, by a bounded queue.
 //! Gives:   each answer, where the one who asked looks for it, and word that it is there.
-//! Keeps:   at most [`UNDER_WAY`] questions to key servers; who else waits for the same key is told with the first.
+//! Keeps:   at most [`UNDER_WAY`] questions to key servers and the store; who else waits for the same key is told with the first.
 //! Refuses: nothing; past the bound the queue holds the questions. An answer for a worker whose queue is full is
 //!          dropped, and counted.
 //! Sources: TS 33.220 clause 4.5.3; threat V-94.
@@ -12,18 +12,22 @@ use std::collections::hash_map;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{EdgeSpec, Fault, Mail};
+use crate::authentication::nonce::Use;
 use crate::clock;
 use crate::gate::Lookup;
 use crate::identity::Btid;
 use crate::keys::{KeyAnswer, NafId, Rand};
 use crate::transport::key_desk::{Asker, Question};
 
-/// Most questions to key servers at once.
+/// Most questions to key servers and to the store of counts at once.
 const UNDER_WAY: usize = 256;
+/// How long counts outlive their nonce: clocks of nodes differ.
+const AFTER: Duration = Duration::from_secs(2);
 
 /// The one thread that asks for keys and vectors.
 pub(super) fn start(
@@ -37,10 +41,23 @@ pub(super) fn start(
         runtime.block_on(async move {
             let places = Arc::new(Semaphore::new(UNDER_WAY));
             while let Some(Some(Question { lookup, asker })) = questions.recv().await {
-                let Lookup::NafKey { btid, naf } = lookup else {
-                    desk.vector(&lookup);
-                    desk.tell(asker, lookup);
-                    continue;
+                let (btid, naf) = match lookup {
+                    Lookup::NafKey { btid, naf } => (btid, naf),
+                    Lookup::NonceCount(asked) => {
+                        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                        let desk = Arc::clone(&desk);
+                        tokio::spawn(async move {
+                            desk.count(asked).await;
+                            desk.tell(asker, Lookup::NonceCount(asked));
+                            drop(place);
+                        });
+                        continue;
+                    }
+                    lookup => {
+                        desk.vector(&lookup);
+                        desk.tell(asker, lookup);
+                        continue;
+                    }
                 };
                 if !desk.is_first(&btid, &naf, asker) {
                     continue;
@@ -97,12 +114,26 @@ impl Desk {
         }
     }
 
+    /// Asks the store for a count, on a thread that may wait for it.
+    async fn count(&self, asked: Use) {
+        let now = clock::now();
+        let life = asked.until.since(now.wall).saturating_add(AFTER);
+        let first = match self.spec.counts.clone() {
+            Some(store) => {
+                let spend = move || store.spend(asked.count, life, now.wall);
+                tokio::task::spawn_blocking(spend).await.ok().and_then(Result::ok)
+            }
+            None => None,
+        };
+        self.spec.shared.gate.authentication.nonces().put(asked, first, clock::now());
+    }
+
     /// Makes a vector or push info, and puts it where who waits for it looks.
     fn vector(&self, lookup: &Lookup) {
         let (now, rand) = (clock::now(), Rand(clock::random()));
         let shared = &self.spec.shared;
         match lookup {
-            Lookup::NafKey { .. } => {}
+            Lookup::NafKey { .. } | Lookup::NonceCount(_) => {}
             Lookup::AkaVector { impi, resync, .. } => {
                 let realm = shared.gate.authentication.aka();
                 if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {

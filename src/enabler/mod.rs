@@ -17,6 +17,7 @@ pub mod check;
 pub mod class;
 pub mod cpm;
 pub mod demands;
+pub mod genuine;
 pub mod hint;
 pub mod locsip;
 pub mod own;
@@ -36,6 +37,7 @@ pub use demands::{Demands, Entitlement, Integrity};
 pub use hint::{Recognisers, Unfit};
 pub use rates::{Meter, Payer, Toll, Tolls};
 
+use self::genuine::Genuine;
 use crate::admission::Rate;
 use crate::association::{Associations, Bound, Ruling};
 use crate::authentication::Caller;
@@ -206,6 +208,7 @@ impl std::fmt::Debug for Policies {
 pub struct Enablers {
     policies: ArcSwap<Policies>,
     counts: Counts,
+    genuine: Genuine,
 }
 
 impl std::fmt::Debug for Enablers {
@@ -246,13 +249,20 @@ impl<'m> Permitted<'m> {
 impl Enablers {
     /// Stage 6 with these policies; at most `max` callers are remembered for their rates.
     pub fn new(policies: Policies, max: usize) -> Self {
-        Self { policies: ArcSwap::from_pointee(policies), counts: Counts::new(max) }
+        let genuine = Genuine::new(max);
+        Self { policies: ArcSwap::from_pointee(policies), counts: Counts::new(max), genuine }
+    }
+
+    /// Pushes that were let through.
+    pub fn genuine(&self) -> &Genuine {
+        &self.genuine
     }
 
     /// Stage 6 over that of `of`: nothing is paid there.
     pub fn trial(of: &Arc<Gate>) -> Self {
         let policies = ArcSwap::new(of.enablers.policies.load_full());
-        Self { policies, counts: Counts::trial(of) }
+        // What would be let through was not.
+        Self { policies, counts: Counts::trial(of), genuine: Genuine::new(1) }
     }
 
     /// Puts other policies in the place of the present ones; how much each caller has sent stays counted.
@@ -364,6 +374,20 @@ impl Enablers {
         to: Option<&Principal>,
         now: Now,
     ) -> Result<Delivery, Refusal> {
+        let delivery = self.judge_delivery(bound, flows, to, now)?;
+        if let (Class::Push, Some(to)) = (bound.class(), to) {
+            self.genuine.note(to, bound.message().body(), now.mono);
+        }
+        Ok(delivery)
+    }
+
+    fn judge_delivery(
+        &self,
+        bound: &Bound<'_>,
+        flows: &mut SmallVec<[Flow; 2]>,
+        to: Option<&Principal>,
+        now: Now,
+    ) -> Result<Delivery, Refusal> {
         let (class, policies) = (bound.class(), self.policies.load());
         let policy = policies.of(class);
         let (mut refusal, mut delivery) = (None, Delivery::Open);
@@ -394,7 +418,7 @@ impl Enablers {
 
     /// Callers remembered.
     pub fn footprint(&self) -> usize {
-        self.counts.len()
+        self.counts.len().saturating_add(self.genuine.len())
     }
 }
 

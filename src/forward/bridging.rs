@@ -71,7 +71,7 @@ pub(super) struct Accepted {
 #[derive(Debug)]
 pub(super) enum Legs {
     /// Outside dialogs: those that were drawn for it; and its place among those under way.
-    Fresh(Arc<Seed>, #[allow(dead_code, reason = "it ends with the transaction")] Ours),
+    Fresh(Arc<Seed>, Ours),
     /// Inside one.
     Dialog(Arc<Bridge>),
 }
@@ -118,7 +118,15 @@ impl Crossing {
 
     /// Whether a copy of its request may still be answered otherwise than by a copy of its answer.
     pub(super) fn lasts(&self) -> bool {
-        matches!(self.legs, Legs::Fresh(..)) || self.request.method() == Some(Method::Invite)
+        self.request.method() == Some(Method::Invite)
+    }
+
+    /// What is kept of it as long as a copy of its request may come: its place among those under way.
+    pub(super) fn into_place(self) -> Option<Ours> {
+        match self.legs {
+            Legs::Fresh(_, place) => Some(place),
+            Legs::Dialog(_) => None,
+        }
     }
 
     /// Whether it is an INVITE outside dialogs.

@@ -6,7 +6,8 @@
 //!
 //! Takes:   what the proxy folds up once nothing is left to do.
 //! Gives:   the answer, or what a further 2xx needs; the keys of those that lapsed.
-//! Keeps:   a queue, and the answers end to end in pages that are reused: some 100 octets for each beside its answer.
+//! Keeps:   a queue, and the answers end to end in pages that are reused: some 100 octets for each beside its answer, and its place among requests
+//!          that cross.
 //! Refuses: nothing; the proxy counts these among its transactions.
 //! Sources: RFC 3261 section 17.2.2; RFC 6026 sections 7.1 and 7.2; `TX-01`, `TX-02`.
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Destination;
+use super::b2bua::merging::Ours;
 use super::line::Line;
 use super::transaction::{ClientKey, ServerKey};
 use crate::association::Track;
@@ -33,7 +35,13 @@ struct Record {
 
 #[derive(Debug)]
 enum Kind {
-    Answered { page: u64, from: u32, length: u32 },
+    Answered {
+        page: u64,
+        from: u32,
+        length: u32,
+        /// Its place among those that cross, which ends with it.
+        _ours: Option<Box<Ours>>,
+    },
     Accepted(Box<Accepted>),
 }
 
@@ -79,6 +87,7 @@ impl Lingering {
         reply_to: Flow,
         answer: &[u8],
         until: Instant,
+        ours: Option<Ours>,
     ) -> u64 {
         if self.pages.back().is_none_or(|page| page.len().saturating_add(answer.len()) > PAGE) {
             let mut page = self.spare.take().unwrap_or_default();
@@ -91,7 +100,8 @@ impl Lingering {
             from = u32::try_from(page.len()).unwrap_or(0);
             page.extend_from_slice(answer);
         }
-        self.push(Record { until, key, reply_to, kind: Kind::Answered { page, from, length } })
+        let kind = Kind::Answered { page, from, length, _ours: ours.map(Box::new) };
+        self.push(Record { until, key, reply_to, kind })
     }
 
     /// Keeps what a further 2xx needs; gives the number it is found by.
@@ -112,7 +122,9 @@ impl Lingering {
             (Kind::Accepted(accepted), _) => {
                 Some(other.accepted(*key, *reply_to, Accepted::clone(accepted), *until))
             }
-            (_, Copy::Answer(_, octets)) => Some(other.answered(*key, *reply_to, &octets, *until)),
+            (_, Copy::Answer(_, octets)) => {
+                Some(other.answered(*key, *reply_to, &octets, *until, None))
+            }
             (Kind::Answered { .. }, Copy::Accepted) => None,
         }
     }
@@ -127,7 +139,7 @@ impl Lingering {
     /// What a copy of the request gets.
     pub(super) fn copy(&self, number: u64) -> Option<Copy> {
         let record = self.queue.get(number)?;
-        let Kind::Answered { page, from, length } = record.kind else {
+        let Kind::Answered { page, from, length, .. } = record.kind else {
             return Some(Copy::Accepted);
         };
         let page = self.pages.get(usize::try_from(page.checked_sub(self.first_page)?).ok()?)?;
@@ -224,7 +236,9 @@ mod tests {
             |n: u64| vec![u8::try_from(n % 251).unwrap(); 300 + usize::try_from(n % 5).unwrap()];
         let keys: Vec<ServerKey> = (0..2000).map(ServerKey::of_number).collect();
         let numbers: Vec<u64> = (0..2000)
-            .map(|n| lingering.answered(keys[usize::try_from(n).unwrap()], flow(), &text(n), at(n)))
+            .map(|n| {
+                lingering.answered(keys[usize::try_from(n).unwrap()], flow(), &text(n), at(n), None)
+            })
             .collect();
         assert!(lingering.pages.len() > 5);
         for now in [0, 1, 700, 1500, 1998] {
@@ -242,7 +256,7 @@ mod tests {
             (lingering.len(), lingering.pages.len(), lingering.poll_timeout()),
             (0, 0, None)
         );
-        let again = lingering.answered(keys[0], flow(), b"again", at(6000));
+        let again = lingering.answered(keys[0], flow(), b"again", at(6000), None);
         assert_eq!(answer_of(&lingering, again).as_deref(), Some(&b"again"[..]));
         assert_eq!(answer_of(&lingering, numbers[0]), None, "a number is given once");
     }

@@ -503,7 +503,8 @@ impl Proxy {
         let place = match (&context.server, context.clients.as_slice()) {
             (Some(AnyServer::Other(server)), []) => {
                 let Some((answer, until)) = server.completed() else { return };
-                self.lingering.answered(key, reply_to, answer, until)
+                let ours = context.crossing.take().and_then(|crossing| crossing.into_place());
+                self.lingering.answered(key, reply_to, answer, until, ours)
             }
             (Some(AnyServer::Invite(server)), [branch]) if branch.machine.is_accepted() => {
                 let Some(until) = server.accepted_until() else { return };

@@ -9,8 +9,15 @@
 //! Sources: RFC 9112.
 
 pub mod admin;
+pub mod ask;
+#[cfg(feature = "openssl")]
+pub mod door;
 pub mod nbsp;
 pub mod ub;
+#[cfg(feature = "openssl")]
+pub mod verify;
+#[cfg(feature = "openssl")]
+pub mod visited;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

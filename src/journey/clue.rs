@@ -143,10 +143,13 @@ fn look(refusal: Refusal) -> Look {
         Refusal::TooManyFailures => Look::Known("the failures of its flow"),
         Refusal::CredentialsMissing
         | Refusal::BadCredentials
+        | Refusal::AlgorithmDowngrade
         | Refusal::NonceStale
+        | Refusal::StaleAgain
         | Refusal::NonceUnknown
         | Refusal::KeyForbidden
         | Refusal::KeySourceUnavailable
+        | Refusal::StoreUnavailable
         | Refusal::AssociationMismatch
         | Refusal::KeyExpired
         | Refusal::KeyAgeing

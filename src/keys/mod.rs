@@ -24,6 +24,7 @@ pub mod subscribers;
 pub mod tuak;
 pub mod usim;
 pub mod vector;
+pub mod visited;
 
 use std::fmt;
 use std::pin::Pin;

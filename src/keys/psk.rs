@@ -18,6 +18,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::visited::Guests;
 use super::{KeyAnswer, KeySource, NafId, UaId};
 use crate::authentication::{Caller, Renewal, bootstrapped};
 use crate::gate::Lookup;
@@ -39,6 +40,8 @@ pub const HINT: &str = "3GPP-bootstrapping";
 const OTHER_KEYS: [&str; 2] = ["3GPP-bootstrapping-uicc", "3GPP-bootstrapping-digest"];
 /// What the identity of a provisioned key begins with.
 pub const PROVISIONED: &str = "psk;";
+/// What the identity of a key begins with that another network handed over.
+pub const VISITED: &str = "visited;";
 
 /// A pre-shared key: 1 to [`KEY_MAX`] octets.
 #[derive(Clone)]
@@ -102,6 +105,8 @@ pub enum PskName {
     Bootstrapped(Btid),
     /// A provisioned key, by its whole identity.
     Provisioned(Box<str>),
+    /// A key that another network handed over, by its whole identity.
+    Visited(Box<str>),
 }
 
 impl PskName {
@@ -114,6 +119,9 @@ impl PskName {
         let text = std::str::from_utf8(identity).ok().filter(|text| text.len() <= IDENTITY_MAX)?;
         if text.strip_prefix(PROVISIONED).is_some_and(|rest| rest.contains('@')) {
             return Some(Self::Provisioned(text.into()));
+        }
+        if text.strip_prefix(VISITED).is_some_and(|rest| rest.contains('@')) {
+            return Some(Self::Visited(text.into()));
         }
         if OTHER_KEYS.iter().any(|prefix| text.starts_with(prefix)) {
             return None;
@@ -205,17 +213,42 @@ pub struct PskSettings {
 pub struct PskKeys {
     settings: PskSettings,
     provisioned: ArcSwap<ProvisionedKeys>,
+    guests: Guests,
 }
 
 impl PskKeys {
     /// Keys of that source, and those of `provisioned`.
     pub fn new(settings: PskSettings, provisioned: ProvisionedKeys) -> Self {
-        Self { settings, provisioned: ArcSwap::from_pointee(provisioned) }
+        Self {
+            settings,
+            provisioned: ArcSwap::from_pointee(provisioned),
+            guests: Guests::default(),
+        }
     }
 
-    /// Puts other provisioned keys in the place of the present ones.
-    pub fn replace(&self, provisioned: ProvisionedKeys) {
-        self.provisioned.store(Arc::new(provisioned));
+    /// Keys that other networks handed over.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
+    }
+
+    /// The key that was proved in a handshake, if it still holds.
+    pub fn key_of(&self, proof: &PskProof, now: Now) -> Option<PskKey> {
+        if !self.holds(proof, now) {
+            return None;
+        }
+        match (&proof.origin, &self.settings.keys) {
+            (Origin::Source(btid, naf), Some(keys)) => match keys.naf_key(btid, naf, now) {
+                KeyAnswer::Known(key) => PskKey::new(key.key.expose()),
+                _ => None,
+            },
+            (Origin::Source(..), None) => None,
+            (Origin::Provisioned(_, known), _) => Some(known.key.clone()),
+        }
+    }
+
+    /// Puts other provisioned keys in the place of the present ones, and gives those back.
+    pub fn replace(&self, provisioned: ProvisionedKeys) -> Arc<ProvisionedKeys> {
+        self.provisioned.swap(Arc::new(provisioned))
     }
 
     /// The key for a handshake in which a client sent `identity`, having asked for the server `asked_for`.
@@ -231,7 +264,16 @@ impl PskKeys {
                 Err(lookup) if is_ours => return Found::Ask(lookup),
                 Err(_) => None,
             },
-            Some(PskName::Provisioned(name)) => self.provisioned(name, now),
+            Some(PskName::Provisioned(name)) => {
+                let known = self.provisioned.load().get(&name).map(Arc::clone);
+                known.and_then(|known| carried(name, known, now))
+            }
+            // Such a key is made for this one use.
+            Some(PskName::Visited(name)) if of == PskUse::Tls13 => {
+                let known = self.guests.get(&name);
+                known.and_then(|known| carried(name, known, now))
+            }
+            Some(PskName::Visited(_)) => None,
             None => None,
         };
         Found::Key(found.filter(|_| is_ours).unwrap_or(decoy))
@@ -256,7 +298,11 @@ impl PskKeys {
             }
             (Origin::Source(..), None) => false,
             (Origin::Provisioned(name, then), _) => {
-                self.provisioned.load().get(name).is_some_and(|known| known.is_same(then))
+                let known = match name.starts_with(VISITED) {
+                    true => self.guests.get(name),
+                    false => self.provisioned.load().get(name).map(Arc::clone),
+                };
+                known.is_some_and(|known| known.is_same(then))
             }
         }
     }
@@ -292,27 +338,6 @@ impl PskKeys {
         }
     }
 
-    fn provisioned(&self, name: Box<str>, now: Now) -> Option<Psk> {
-        let known = self.provisioned.load().get(&name).map(Arc::clone)?;
-        if known.expires.is_some_and(|expires| expires <= now.wall) {
-            return None;
-        }
-        let caller = Caller {
-            principal: Principal::new(Proof::ProvisionedKey, &*name),
-            renewal: Renewal::default(),
-            identities: Arc::clone(&known.identities),
-            key_name: (&*name).into(),
-            expires: known.expires,
-            strongest: AtomicU8::new(0),
-            rights: Default::default(),
-        };
-        let proof = PskProof {
-            caller: Arc::new(caller),
-            origin: Origin::Provisioned(name, Arc::clone(&known)),
-        };
-        Some(Psk { key: known.key.clone(), proof: Some(proof) })
-    }
-
     /// A key that nobody has: the same for the same identity, as a real one would be.
     fn decoy(&self, identity: &[u8]) -> Psk {
         let mut octets = Zeroizing::new(self.settings.decoy);
@@ -326,9 +351,30 @@ impl PskKeys {
     }
 }
 
+/// A key that was carried here, unless its time is over.
+fn carried(name: Box<str>, known: Arc<Provisioned>, now: Now) -> Option<Psk> {
+    if known.expires.is_some_and(|expires| expires <= now.wall) {
+        return None;
+    }
+    let caller = Caller {
+        principal: Principal::new(Proof::ProvisionedKey, &*name),
+        renewal: Renewal::default(),
+        identities: Arc::clone(&known.identities),
+        key_name: (&*name).into(),
+        expires: known.expires,
+        strongest: AtomicU8::new(0),
+        rights: Default::default(),
+    };
+    let proof = PskProof {
+        caller: Arc::new(caller),
+        origin: Origin::Provisioned(name, Arc::clone(&known)),
+    };
+    Some(Psk { key: known.key.clone(), proof: Some(proof) })
+}
+
 impl Provisioned {
     /// Whether both are the same key of the same user.
-    fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         let same_key = bool::from(self.key.expose().ct_eq(other.key.expose()));
         same_key && self.identities == other.identities && self.expires == other.expires
     }

@@ -185,6 +185,7 @@ mod tests {
         assert_eq!((text.matches("kept").count(), text.contains("not")), (4, false), "{text}");
     }
 
+    /// V-72.
     #[test]
     fn a_log_that_cannot_be_written_stops_nothing() {
         struct Full;

@@ -66,10 +66,11 @@ const FAULTS: [(Fault, &str); 4] = [
 const RULES: usize = 32;
 
 /// Refusals that are our trouble or an attack, and what a log calls it: a warning when it begins and ends.
-const TROUBLE: [(Refusal, &str); 6] = [
+const TROUBLE: [(Refusal, &str); 7] = [
     (Refusal::Overloaded, "overload: what proves nothing is dropped"),
     (Refusal::NoTime, "overload: new dialogs are refused"),
     (Refusal::KeySourceUnavailable, "the key source does not answer"),
+    (Refusal::StoreUnavailable, "the store does not answer"),
     (Refusal::TableFull, "the table of dialogs is full"),
     (Refusal::TransactionsFull, "the table of transactions is full"),
     (Refusal::TooManyFailures, "a flow fails again and again"),
@@ -521,6 +522,7 @@ mod tests {
         }
     }
 
+    /// V-149.
     #[test]
     fn the_page_does_not_grow_with_what_peers_send() {
         let metrics = Metrics::new();

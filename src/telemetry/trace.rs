@@ -123,6 +123,7 @@ mod tests {
         });
     }
 
+    /// V-49.
     #[test]
     fn a_request_is_a_span_that_says_what_was_found_and_names_nobody() {
         let seen = Seen::default();

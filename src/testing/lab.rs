@@ -39,6 +39,7 @@ use crate::identity::{Btid, Impi, Impu, Realm};
 use crate::instant::{Instant, Now, WallTime};
 use crate::journey::{Account, Action, Decision, Journey, Outcome};
 use crate::keys::{KeyAnswer, KeySource, KsNaf, NafId, NafKey, UaId};
+use crate::state::Store;
 use crate::transport::{Flow, GroupId, ListenerId, Side, Target, Transport};
 use crate::wire::Message;
 
@@ -104,6 +105,8 @@ pub struct LabSettings {
     pub pushes: Option<Pushes>,
     /// Addresses of the core's servers, in order.
     pub core: Vec<&'static str>,
+    /// Where counts of nonces are spent, if nodes share them.
+    pub counts: Option<Arc<dyn Store>>,
 }
 
 /// FQDN of the laboratory's NAF and edge.
@@ -190,6 +193,7 @@ impl Default for LabSettings {
             },
             pushes: None,
             core: vec!["203.0.113.10:5060"],
+            counts: None,
         }
     }
 }
@@ -256,6 +260,7 @@ pub struct Lab {
     pub holds: Vec<Hold>,
     gone: Arc<ClosedOnes>,
     journey: Journey,
+    counts: Option<Arc<dyn Store>>,
 }
 
 impl Default for Lab {
@@ -349,6 +354,8 @@ impl Lab {
         let (first, later) = (now.mono.as_micros(), now.mono.since(start().mono));
         let later = u64::try_from(later.as_micros()).unwrap_or(u64::MAX);
         let nonces = Nonces::new(settings.nonces, &[1; 32], 1, now + Duration::ZERO);
+        let counts = settings.counts;
+        let nonces = if counts.is_some() { nonces.shared_under(&[8; 32]) } else { nonces };
         let gate = Gate {
             admission: Admission::new(settings.admission),
             authentication: Authentication::new(
@@ -378,7 +385,7 @@ impl Lab {
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
         let holds = Vec::new();
-        Self { shared, keys, now, decisions, asked, closed, holds, gone, journey }
+        Self { shared, keys, now, decisions, asked, closed, holds, gone, journey, counts }
     }
 
     /// Another worker of the same edge, to be run beside this one.
@@ -388,8 +395,8 @@ impl Lab {
         let proxy = Proxy::new(Arc::clone(&shared), worker, [6; 32], [7; 16]);
         let journey = Journey::new(Arc::clone(&shared), proxy);
         let (decisions, asked, closed) = (Vec::new(), Vec::new(), Vec::new());
-        let holds = Vec::new();
-        Self { shared, keys, now: self.now, decisions, asked, closed, holds, gone, journey }
+        let (holds, counts, now) = (Vec::new(), self.counts.clone(), self.now);
+        Self { shared, keys, now, decisions, asked, closed, holds, gone, journey, counts }
     }
 
     /// Lets the edge receive octets, and gives what it sent for them. Lines may end in LF alone: they are made
@@ -496,6 +503,15 @@ impl Lab {
         signer
     }
 
+    /// A store, where there is one, answers at once.
+    fn ask_counts(&mut self, lookup: &Lookup) {
+        let (Lookup::NonceCount(asked), Some(store)) = (lookup, &self.counts) else { return };
+        let life = asked.until.since(self.now.wall);
+        let first = store.spend(asked.count, life, self.now.wall).ok();
+        self.shared.gate.authentication.nonces().put(*asked, first, self.now);
+        self.journey.answered(lookup, self.now);
+    }
+
     fn drain(&mut self) -> Vec<Sent> {
         let mut sent = Vec::new();
         while let Some(action) = self.journey.poll_action() {
@@ -508,7 +524,10 @@ impl Lab {
                     let message = Message::from_datagram(output.octets).expect("we send messages");
                     sent.push(Sent { to, message });
                 }
-                Action::Ask(lookup) => self.asked.push(lookup),
+                Action::Ask(lookup) => {
+                    self.ask_counts(&lookup);
+                    self.asked.push(lookup);
+                }
                 Action::Close(flow) => self.closed.push(flow),
                 Action::Hold(watch) => self.holds.push(watch),
                 Action::Decided(decision) => self.decisions.push(decision),

@@ -6,11 +6,13 @@
 //! Refuses: nothing; it panics where a test is written wrongly.
 //! Sources: none.
 
+mod away;
 pub mod enablers;
 pub mod lab;
 pub mod peer;
 pub mod sign;
 
+pub use away::AwayStore;
 pub use enablers::{LOCATION, SLP, UE1_LOCSIP_PASSWORD};
 pub use lab::{Lab, LabKeys, LabSettings, Sent};
 pub use peer::Peer;

@@ -24,7 +24,7 @@ use super::tls::{self, Greeted, ServerTls, TlsRefusal};
 use crate::keys::psk::PskProof;
 
 /// A client that was greeted.
-pub(super) enum Greeting<S> {
+pub(crate) enum Greeting<S> {
     /// With a certificate.
     Certificate(Box<TlsStream<Held<S>>>, Greeted),
     /// With a shared key, which proved this; and the server name that it asked for.
@@ -33,7 +33,7 @@ pub(super) enum Greeting<S> {
 
 /// Why a client was not.
 #[derive(Debug)]
-pub(super) enum Ungreeted {
+pub(crate) enum Ungreeted {
     Lost(io::ErrorKind),
     Certificate(TlsRefusal),
     Shared(PskRefusal),
@@ -54,7 +54,7 @@ impl fmt::Display for Ungreeted {
 /// # Errors
 ///
 /// Why the handshake did not end well; the alert was sent where one is due.
-pub(super) async fn greet<S>(
+pub(crate) async fn greet<S>(
     tls: &ServerTls,
     shared: &PskServer,
     desk: &KeyDesk,

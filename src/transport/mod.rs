@@ -18,7 +18,7 @@ pub mod dtls;
 #[cfg(feature = "edge")]
 pub mod flows;
 #[cfg(feature = "openssl")]
-mod greet;
+pub(crate) mod greet;
 #[cfg(feature = "edge")]
 #[cfg_attr(not(feature = "openssl"), allow(dead_code, reason = "shared keys alone hold back"))]
 pub mod held;

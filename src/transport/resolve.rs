@@ -612,6 +612,7 @@ mod tests {
         assert_eq!(run(&udp, &zone).1.unresolved, Some(Unresolved::Nothing));
     }
 
+    /// V-72, V-80: DNS that is away.
     #[test]
     fn a_question_that_fails_leads_to_nothing_lesser() {
         for failing in [
@@ -627,6 +628,7 @@ mod tests {
         }
     }
 
+    /// V-130.
     #[test]
     fn names_do_not_lead_to_addresses_that_no_peer_has() {
         for address in [
@@ -659,6 +661,7 @@ mod tests {
         assert_eq!(run(&member, &zone).1.unresolved, Some(Unresolved::Nothing));
     }
 
+    /// V-130.
     #[test]
     fn at_most_sixteen_targets_for_at_least_five_seconds() {
         let many: Vec<Record> = (1..60).map(|n| a(&format!("198.51.100.{n}"))).collect();

@@ -37,6 +37,7 @@ use crate::authentication::Caller;
 use crate::authentication::tls_identity::CertificateNames;
 use crate::clock;
 use crate::instant::WallTime;
+use crate::provision::TlsFloor;
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -408,9 +409,26 @@ pub fn client_config(
     trust: Trust,
     shows: Option<&Certificate>,
 ) -> Result<Arc<ClientConfig>, TlsProblem> {
+    client_config_from(TlsFloor::Tls12, trust, shows)
+}
+
+/// The same, with a lowest version.
+///
+/// # Errors
+///
+/// As [`client_config`].
+pub fn client_config_from(
+    floor: TlsFloor,
+    trust: Trust,
+    shows: Option<&Certificate>,
+) -> Result<Arc<ClientConfig>, TlsProblem> {
+    let versions: &[_] = match floor {
+        TlsFloor::Tls12 => VERSIONS,
+        TlsFloor::Tls13 => &[&rustls::version::TLS13],
+    };
     let verifier = Arc::new(PeerVerifier::new(trust, ClientCertificate::None));
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(VERSIONS)
+        .with_protocol_versions(versions)
         .map_err(TlsProblem::new)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);

@@ -16,8 +16,10 @@ use super::{Address, Fault, Message, Method, Name, Start, split};
 pub const VIA_MAX: usize = 64;
 /// Most Route values.
 pub const ROUTE_MAX: usize = 32;
-/// Most Contact values.
+/// Most Contact values of a request.
 pub const CONTACT_MAX: usize = 16;
+/// Most of a response: a registrar tells all bindings, a redirection all targets.
+pub const CONTACTS_TOLD_MAX: usize = 1024;
 
 /// Headers of which a message has one at most.
 const SINGLE: [Name; 24] = [
@@ -107,10 +109,11 @@ fn counts(message: &Message) -> Result<(), Fault> {
         }
         seen |= bit;
     }
+    let contact_max = if message.is_request() { CONTACT_MAX } else { CONTACTS_TOLD_MAX };
     for (name, max, empty) in [
         (Name::Via, VIA_MAX, Fault::HeaderMalformed),
         (Name::Route, ROUTE_MAX, Fault::AddressMalformed),
-        (Name::Contact, CONTACT_MAX, Fault::AddressMalformed),
+        (Name::Contact, contact_max, Fault::AddressMalformed),
     ] {
         if !message.has(name) {
             continue;

@@ -13,6 +13,9 @@ mod edge;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod gateway;
 mod program;
+#[path = "../proofs/programs.rs"]
+#[allow(dead_code, reason = "it serves other tests too")]
+mod programs;
 mod real;
 mod responder;
 mod status;

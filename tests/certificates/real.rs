@@ -11,6 +11,7 @@ use sipward::transport::ocsp::desk::StatusDesk;
 use sipward::transport::ocsp::{CertId, Status, StatusFault};
 
 use crate::authority::Authority;
+use crate::programs::pem;
 use crate::responder::{delegate, settings};
 use crate::status::about;
 
@@ -67,14 +68,6 @@ impl Drop for Real {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// A certificate as PEM.
-pub(crate) fn pem(der: &[u8]) -> String {
-    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 #[tokio::test]

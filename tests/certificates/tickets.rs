@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::authority::{Authority, SERIAL, shows};
-use crate::real::pem;
+use crate::programs::pem;
 use crate::responder::{Answer, Reply, Says, Server};
 
 const EDGE: &str = "edge.example.net";

@@ -136,11 +136,14 @@ pub(crate) const THREATS: [(u32, &str); 126] = [
     (151, "dangerous settings"),
 ];
 
-/// Numbers whose part is not built, or not tested under its number yet. The list may only get shorter: what has a test
-/// must not stand here.
-pub(crate) const WITHOUT_TEST: &[u32] = &[
-    20, 25, 26, 49, 67, 72, 74, 88, 89, 90, 91, 94, 96, 97, 101, 102, 103, 109, 130, 132, 133, 141,
-    142, 143, 144, 148, 149, 150,
+/// Numbers whose part is not built, or not tested under its number yet, and why. The list may only get shorter: what
+/// has a test must not stand here.
+pub(crate) const WITHOUT_TEST: &[(u32, &str)] = &[
+    (97, "no listener takes bearer tokens"),
+    (141, "there is no authentication proxy"),
+    (142, "there is no authentication proxy"),
+    (143, "there is no identity provider"),
+    (150, "signals are tested (serve), shortage of memory and of descriptors is not"),
 ];
 
 /// Numbers that went into another: V-05 has the counts of V-08.
@@ -214,7 +217,7 @@ pub(crate) fn uncarried(carried: &[u32]) -> Vec<String> {
     let strange = carried.iter().filter(|number| !known(number));
     let strange = strange.map(|number| format!("V-{number:02} is no threat that is known"));
     let judge = |(number, title): &(u32, &str)| {
-        let excused = WITHOUT_TEST.contains(number);
+        let excused = WITHOUT_TEST.iter().any(|(of, _)| of == number);
         match (carried.contains(number), excused) {
             (false, false) => Some(format!("V-{number:02}, {title}: no test")),
             (true, true) => {
@@ -262,8 +265,11 @@ mod tests {
     fn a_number_is_carried_or_listed_and_never_both() {
         let all: Vec<u32> = THREATS.iter().map(|(number, _)| *number).collect();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "in order, each once");
-        let right: Vec<u32> =
-            all.iter().copied().filter(|number| !WITHOUT_TEST.contains(number)).collect();
+        let right: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|number| !WITHOUT_TEST.iter().any(|(of, _)| of == number))
+            .collect();
         assert!(uncarried(&right).is_empty());
         assert_eq!(uncarried(&right[1..]).len(), 1, "one less");
         assert_eq!(uncarried(&all).len(), WITHOUT_TEST.len(), "listed in vain");

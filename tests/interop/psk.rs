@@ -468,6 +468,7 @@ fn our_ue_registers_with_shared_keys() {
     let lab = edge.folder.path().join("lab");
     let (keys, carried_key) = (lab.join("keys"), lab.join("carried"));
     fs::write(&carried_key, format!("{CARRIED}\n")).expect("written");
+    fs::set_permissions(&carried_key, fs::Permissions::from_mode(0o600)).expect("ours");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(SIPWARD);
         let run = command.arg("ue").args(arguments).output().expect("sipward runs");

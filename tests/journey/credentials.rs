@@ -170,7 +170,7 @@ fn a_bootstrapped_key_is_held_to_its_best_algorithm_even_if_it_was_asked_for_aga
     let again = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
     lab.keys.put(btid, naf, KeyAnswer::Known(Arc::new(again)));
     assert_eq!(message(&mut lab, "m2", Some(&mut weak)), Some(407));
-    assert_eq!(lab.last(), Outcome::Refused(Refusal::BadCredentials));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AlgorithmDowngrade));
     assert_eq!(message(&mut lab, "m3", Some(&mut strong)), None);
 }
 

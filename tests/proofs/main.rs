@@ -2,9 +2,26 @@
 
 #![cfg(all(feature = "http", unix))]
 
+mod adm_002;
 #[path = "../conformance/authority.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
 mod b_1;
+mod b_6;
+mod b_7;
+mod b_8;
+#[cfg(feature = "openssl")]
+mod b_9;
+mod home;
+#[cfg(feature = "openssl")]
+mod kem_001;
 mod programs;
+mod pushed;
+mod pushes;
+mod sec_001;
+#[cfg(feature = "openssl")]
+mod sec_002;
+#[cfg(feature = "openssl")]
+mod sec_003;
+mod sec_004;
 mod wires;

@@ -1,12 +1,13 @@
 //! The actors: the edge with its bootstrapping server, phones that stay, whoever asks once, and the registrar of the core.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -44,11 +45,12 @@ impl Folder {
         path
     }
 
-    /// A certificate of that name, and its key: `NAME.pem` and `NAME.key`.
+    /// A certificate of that name, for SIP and for HTTP, and its key: `NAME.pem` and `NAME.key`.
     pub(crate) fn certify(&self, authority: &Authority, name: &str, host: &str) {
         let (own, key) = authority.issue_alone(|params| {
             let uri = Ia5String::try_from(format!("sip:{host}")).unwrap();
-            params.subject_alt_names = vec![SanType::URI(uri)];
+            let dns = Ia5String::try_from(host).unwrap();
+            params.subject_alt_names = vec![SanType::URI(uri), SanType::DnsName(dns)];
         });
         self.write(&format!("{name}.pem"), pem(&own));
         self.write(&format!("{name}.key"), key.serialize_pem());
@@ -61,14 +63,15 @@ impl Drop for Folder {
     }
 }
 
-fn pem(der: &[u8]) -> String {
+/// A certificate as it stands in a file.
+pub(crate) fn pem(der: &[u8]) -> String {
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// A process that says things, line by line; it ends with the test.
+/// A process that says things, line by line, on either of its outputs; it ends with the test.
 pub(crate) struct Program {
     child: Child,
     said: Receiver<String>,
@@ -76,11 +79,36 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = child.stderr.take().unwrap();
+        Self::of(child, vec![Box::new(errors)])
+    }
+
+    /// One whose errors go where `command` says.
+    pub(crate) fn start_logged(command: &mut Command) -> Self {
+        Self::of(command.stdout(Stdio::piped()).spawn().unwrap(), Vec::new())
+    }
+
+    fn of(mut child: Child, mut sides: Vec<Box<dyn Read + Send>>) -> Self {
+        sides.push(Box::new(child.stdout.take().unwrap()));
         let (tell, said) = channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        for side in sides {
+            let (tell, lines) = (tell.clone(), BufReader::new(side).lines());
+            thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        }
         Self { child, said }
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal, by the shell's own command: not every machine has the program.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// The next line that `wanted` is in.
@@ -118,12 +146,18 @@ pub(crate) fn ask(command: &mut Command) -> (bool, String) {
     (output.status.success(), format!("{}{errors}", said.trim()))
 }
 
-/// What the page of metrics says of `row` now.
-pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
+/// What the page of metrics says now.
+pub(crate) fn metrics(page: SocketAddr) -> String {
     let mut stream = TcpStream::connect(page).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What it says of `row`.
+pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
+    let text = metrics(page);
     let value = text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {row}: {text}")).parse().unwrap()
 }
@@ -131,6 +165,7 @@ pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
 /// The core's registrar, on UDP: it grants all, and says by which Path.
 pub(crate) struct Registrar {
     pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
     paths: Receiver<String>,
 }
 
@@ -139,11 +174,14 @@ impl Registrar {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let (tell, paths) = channel();
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let own = Self { address, heard: Arc::clone(&heard), paths };
         // It ends with the process.
         thread::spawn(move || {
             let mut octets = [0; 8192];
             while let Ok((length, from)) = socket.recv_from(&mut octets) {
                 let text = String::from_utf8(octets[..length].to_vec()).unwrap();
+                heard.lock().unwrap().push(text.clone());
                 let line = |name| text.split("\r\n").find(|line| line.starts_with(name));
                 let copied: String = ["Via:", "From:", "Call-ID:", "CSeq:"]
                     .iter()
@@ -160,7 +198,12 @@ impl Registrar {
                 }
             }
         });
-        Self { address, paths }
+        own
+    }
+
+    /// What it was asked until now.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
     }
 
     /// The Path of the next registration.

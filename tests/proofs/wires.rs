@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -26,9 +27,13 @@ impl Tap {
     }
 
     /// Whether those octets went over it in the clear.
-    pub(crate) fn has(&self, part: &str) -> bool {
-        let all: Vec<u8> = self.seen().into_iter().flat_map(|seen| seen.octets).collect();
-        all.windows(part.len()).any(|window| window == part.as_bytes())
+    pub(crate) fn has(&self, part: impl AsRef<[u8]>) -> bool {
+        memchr::memmem::find(&self.octets(), part.as_ref()).is_some()
+    }
+
+    /// All of them, in the order in which they were seen.
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        self.seen().into_iter().flat_map(|seen| seen.octets).collect()
     }
 
     /// The first datagram to the phone with that text in it.
@@ -40,6 +45,9 @@ impl Tap {
     }
 }
 
+/// What is held back, and for whom.
+type Held = (&'static str, Sender<Vec<u8>>);
+
 /// A wire for datagrams, between one phone and the edge.
 pub(crate) struct Datagrams {
     pub(crate) tap: Tap,
@@ -47,6 +55,8 @@ pub(crate) struct Datagrams {
     pub(crate) address: SocketAddr,
     near: UdpSocket,
     phone: Arc<Mutex<Option<SocketAddr>>>,
+    /// Datagrams to the phone with that text in them go no further, but to whoever holds them back.
+    held: Arc<Mutex<Option<Held>>>,
 }
 
 impl Datagrams {
@@ -59,6 +69,7 @@ impl Datagrams {
             address: near.local_addr().unwrap(),
             near: near.try_clone().unwrap(),
             phone: Arc::default(),
+            held: Arc::default(),
         };
         // Both end with the process.
         let (tap, phone, (up, back)) = (
@@ -74,16 +85,34 @@ impl Datagrams {
                 up.send(&octets[..length]).unwrap();
             }
         });
-        let (tap, phone) = (own.tap.clone(), Arc::clone(&own.phone));
+        let (tap, phone, held) = (own.tap.clone(), Arc::clone(&own.phone), Arc::clone(&own.held));
         thread::spawn(move || {
             let mut octets = [0; 65_536];
             while let Ok(length) = far.recv(&mut octets) {
                 tap.note(true, &octets[..length]);
+                if let Some((part, tell)) = &*held.lock().unwrap()
+                    && octets[..length].windows(part.len()).any(|text| text == part.as_bytes())
+                {
+                    let _ = tell.send(octets[..length].to_vec());
+                    continue;
+                }
                 let to = phone.lock().unwrap().expect("the phone spoke first");
                 back.send_to(&octets[..length], to).unwrap();
             }
         });
         own
+    }
+
+    /// Holds back from now on what has that text in it.
+    pub(crate) fn hold(&self, part: &'static str) -> Receiver<Vec<u8>> {
+        let (tell, held) = channel();
+        *self.held.lock().unwrap() = Some((part, tell));
+        held
+    }
+
+    /// Holds nothing back any more; what comes again comes through.
+    pub(crate) fn release(&self) {
+        *self.held.lock().unwrap() = None;
     }
 
     /// Sends to the phone, as if the edge had.
@@ -106,7 +135,8 @@ impl Connections {
         let tap = own.tap.clone();
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let far = TcpStream::connect(edge).unwrap();
+                // Who is not there is seen through the wire.
+                let Ok(far) = TcpStream::connect(edge) else { continue };
                 let (back, up) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 for (down, from, to) in [(false, near, up), (true, far, back)] {
                     let tap = tap.clone();

@@ -124,6 +124,7 @@ fn alice(edge: SocketAddr, password: &str, transport: Transport) -> UeSettings {
         psk: None,
         trust: None,
         sec_agree: false,
+        lists: None,
         ws: Default::default(),
         local: None,
         trace: None,

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sipward::association::dialog::DialogKey;
-use sipward::association::{Association, State};
+use sipward::association::{Association, End, State};
 use sipward::authentication::Kind;
 use sipward::identity::Btid;
 use sipward::instant::{Instant, Now};
@@ -517,7 +516,7 @@ impl World {
     }
 
     /// Dialogs that are over as soon as somebody looks.
-    fn lapsing(&self) -> Vec<(u64, Option<[DialogKey; 2]>)> {
+    fn lapsing(&self) -> Vec<(u64, Option<[End; 2]>)> {
         let all = self.lab.shared.gate.associations.snapshot();
         let over = all.iter().filter(|one| one.next_end() <= self.lab.now.mono);
         over.map(|one| (one.origin.id, one.named())).collect()
@@ -525,7 +524,7 @@ impl World {
 
     /// Every field of every association that is not Mallory's, but for `due` ones: these are still due, or have
     /// lapsed.
-    fn associations(&self, due: &[(u64, Option<[DialogKey; 2]>)]) -> Vec<String> {
+    fn associations(&self, due: &[(u64, Option<[End; 2]>)]) -> Vec<String> {
         let all = self.lab.shared.gate.associations.snapshot();
         let (lapsing, standing): (Vec<_>, Vec<_>) =
             all.iter().partition(|one| due.contains(&(one.origin.id, one.named())));

@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Fault;
+use super::lists::ListArgs;
 use crate::client::pushed::{Keep, Notice, Pushed};
 use crate::client::store::{Entry, Lock, Store};
 use crate::client::ue::{Ue, UeSettings};
@@ -60,6 +61,7 @@ impl CardArgs {
         edge: &str,
         keys: Option<&Path>,
         impi: Option<&str>,
+        told: &ListArgs,
     ) -> Result<Pushes, Fault> {
         let (tell, notices) = mpsc::channel(NOTICES_MAX);
         let (Some(list), Some(keys)) = (&self.card, keys) else {
@@ -97,7 +99,10 @@ impl CardArgs {
         let associations = Associations::new(subscription, profile);
         // Who does not look at what was pushed loses it when the queue is full.
         let tell = Arc::new(move |notice| drop(tell.try_send(notice)));
-        let pushed = Pushed::new(Arc::new(Mutex::new(card)), associations, keep, tell);
+        let mut pushed = Pushed::new(Arc::new(Mutex::new(card)), associations, keep, tell);
+        if let Some(told) = told.told("push")? {
+            pushed = pushed.trusting(told.lists, edge);
+        }
         Ok(Pushes { pushed: Some(Arc::new(pushed)), notices })
     }
 }

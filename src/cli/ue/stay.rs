@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::pushes::{self, CardArgs, Pushes};
-use super::{Fault, GOOD, NO};
+use super::{Fault, GOOD, NO, Who};
 use crate::client::flows::{FLOWS_MAX, Flows, News, Plan};
 use crate::client::instance;
 use crate::client::ue::{Ue, UeSettings};
@@ -48,7 +48,7 @@ pub(super) async fn run(
     first: UeSettings,
     args: &FlowArgs,
     (expires, keys, json): (u32, Option<&Path>, bool),
-    impi: Option<&str>,
+    who: &Who,
     out: &mut (dyn Write + Send),
 ) -> Result<u8, Fault> {
     let file = args.instance.clone().or_else(|| keys.map(instance::beside));
@@ -59,7 +59,7 @@ pub(super) async fn run(
     if ways.len() > FLOWS_MAX {
         return Err(format!("a device has at most {FLOWS_MAX} flows").into());
     }
-    let pushes = args.card.pushes(&first.edge_name, keys, impi)?;
+    let pushes = args.card.pushes(&first.edge_name, keys, who.impi.as_deref(), &who.told)?;
     let plan = Plan { ways, first_id: args.reg_id.unwrap_or(1), instance: named, expires };
     match args.stay {
         Some(seconds) => stay(plan, Duration::from_secs(seconds), pushes, json, out).await,

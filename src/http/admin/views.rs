@@ -292,6 +292,7 @@ impl Explanation {
         let lookup = |lookup: Lookup| match lookup {
             Lookup::NafKey { .. } => "the key of a B-TID".to_owned(),
             Lookup::AkaVector { .. } => "a vector for a card".to_owned(),
+            Lookup::NonceCount(_) => "the count of a nonce that nodes share".to_owned(),
             Lookup::PushKey { .. } => "the key of an association that is pushed".to_owned(),
         };
         let (line, text) = account.clue.map(|clue| (clue.line, clue.text)).unwrap_or_default();

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bsf, Home, HomeAnswer};
+use super::{Bsf, Home, HomeAnswer, Record};
 use crate::identity::{Impi, Impu};
 use crate::instant::Now;
 use crate::keys::sqn::Sqn;
@@ -26,6 +26,8 @@ pub enum NoVector {
     Paced(Duration),
     /// The sequence numbers of 43 bits are used up.
     Spent,
+    /// The store of subscribers does not answer.
+    Unavailable,
 }
 
 impl Bsf {
@@ -42,13 +44,17 @@ impl Bsf {
         now: Now,
     ) -> Result<(Vector, Arc<[Impu]>), NoVector> {
         let mut state = self.state();
-        let record = state.subscribers.get_mut(impi).ok_or(NoVector::Unknown)?;
+        let record = state.subscribers.get(impi).map_err(|_| NoVector::Unavailable)?;
+        let record = record.ok_or(NoVector::Unknown)?;
         if record.subscriber.barred {
             return Err(NoVector::Unknown);
         }
         record.moves.take(now.mono).map_err(NoVector::Paced)?;
-        let subscriber = &mut record.subscriber;
-        let sqn = subscriber.sqn.advance().ok_or(NoVector::Spent)?;
+        let sqn = state.subscribers.advance(impi).map_err(|_| NoVector::Unavailable)?;
+        let sqn = sqn.ok_or(NoVector::Spent)?;
+        let Some(Record { subscriber, .. }) = state.subscribers.records.get(impi) else {
+            return Err(NoVector::Unknown);
+        };
         let vector = subscriber.algorithms.vector(Rand(rand), sqn, subscriber.amf);
         Ok((vector, subscriber.impus.clone()))
     }
@@ -69,11 +75,13 @@ impl Bsf {
         let vector = match self.vector(impi, rand, now) {
             Ok((vector, _)) => vector,
             Err(NoVector::Unknown) => return HomeAnswer::Unknown,
-            Err(NoVector::Paced(_) | NoVector::Spent) => return HomeAnswer::Unavailable,
+            Err(NoVector::Paced(_) | NoVector::Spent | NoVector::Unavailable) => {
+                return HomeAnswer::Unavailable;
+            }
         };
         let state = self.state();
         let Some(Subscriber { card, key_lifetime, impus, uss, .. }) =
-            state.subscribers.get(impi).map(|record| &record.subscriber)
+            state.subscribers.records.get(impi).map(|record| &record.subscriber)
         else {
             return HomeAnswer::Unknown;
         };
@@ -88,7 +96,7 @@ impl Bsf {
     /// together with the challenge it was made for.
     pub fn resynchronise_card(&self, impi: &Impi, rand: &Rand, auts: &Auts) -> bool {
         let mut state = self.state();
-        let Some(record) = state.subscribers.get_mut(impi) else { return false };
+        let Ok(Some(record)) = state.subscribers.get(impi) else { return false };
         let subscriber = &mut record.subscriber;
         match subscriber.algorithms.open_auts(rand, auts) {
             Ok(card) => {
@@ -117,7 +125,9 @@ impl VectorSource for Bsf {
             |vector, identities| VectorAnswer::Known(Box::new(AkaVector { vector, identities }));
         match Self::vector(self, impi, rand.0, now) {
             Ok((vector, identities)) => known(vector, Some(identities)),
-            Err(NoVector::Paced(_) | NoVector::Spent) => VectorAnswer::Unavailable,
+            Err(NoVector::Paced(_) | NoVector::Spent | NoVector::Unavailable) => {
+                VectorAnswer::Unavailable
+            }
             Err(NoVector::Unknown) => {
                 let name = Arc::from(impi.as_str());
                 if self.state().strangers.entry(name).take(now.mono).is_err() {

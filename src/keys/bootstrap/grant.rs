@@ -47,6 +47,8 @@ pub enum NafRefusal {
     NotAuthorised,
     /// No such B-TID, or its time is over.
     UnknownBtid,
+    /// It cannot be said now.
+    Unavailable,
 }
 
 impl NafRefusal {
@@ -55,6 +57,8 @@ impl NafRefusal {
         match self {
             Self::NotAuthorised => 5402,
             Self::UnknownBtid => 5403,
+            // DIAMETER_UNABLE_TO_COMPLY (RFC 6733 section 7.1.5).
+            Self::Unavailable => 5012,
         }
     }
 }
@@ -99,6 +103,7 @@ impl KeySource for LocalNaf {
             Ok(key) => KeyAnswer::Known(Arc::new(key)),
             Err(NafRefusal::UnknownBtid) => KeyAnswer::Unknown,
             Err(NafRefusal::NotAuthorised) => KeyAnswer::Forbidden,
+            Err(NafRefusal::Unavailable) => KeyAnswer::Unavailable,
         }
     }
 }

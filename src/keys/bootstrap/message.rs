@@ -59,6 +59,8 @@ pub enum UbOutcome {
     Paced,
     /// The server could not: no sequence number left, or a challenge drawn twice.
     Unable,
+    /// The store of subscribers does not answer.
+    StoreUnavailable,
 }
 
 /// One answer.
@@ -88,6 +90,7 @@ impl UbOutcome {
             Self::Malformed => "malformed",
             Self::Paced => "paced",
             Self::Unable => "unable",
+            Self::StoreUnavailable => "store_unavailable",
         }
     }
 }
@@ -103,6 +106,14 @@ impl UbAnswer {
     pub(super) fn plain(status: u16, outcome: UbOutcome, why: &str) -> Self {
         let headers = vec![("Content-Type", "text/plain; charset=utf-8".to_owned())];
         Self { status, headers, body: format!("{why}\n").into_bytes(), outcome }
+    }
+
+    /// The answer while the store of subscribers does not answer: nobody is let pass, and nobody told that he is unknown.
+    pub(super) fn store_unavailable() -> Self {
+        let why = "the server cannot look anybody up now";
+        let mut answer = Self::plain(503, UbOutcome::StoreUnavailable, why);
+        answer.headers.push(("Retry-After", "10".to_owned()));
+        answer
     }
 
     /// An answer that asks for patience.

@@ -17,13 +17,13 @@ mod claim;
 mod config;
 mod grant;
 mod home;
+mod known;
 mod message;
 mod pace;
 mod push;
 mod run;
 mod sessions;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,16 +40,18 @@ pub use push::{NoPush, PUSHES_PER_MINUTE};
 pub use sessions::PER_IMPI;
 
 use self::challenges::Challenges;
+use self::known::Known;
 use self::pace::{Bounded, Moves};
 use self::sessions::Sessions;
 use super::derivation::derive_ks_naf;
 use super::milenage::Milenage;
-use super::subscribers::Subscriber;
+use super::subscribers::{Roll, Subscriber};
 use super::vector::Algorithms;
 use super::{NafId, NafKey, Rand};
 use crate::admission::rate::Bucket;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
+use crate::state::{Fault, Table};
 
 /// How far the written sequence number runs ahead of the used one, so that a crash repeats none.
 pub const SQN_STRIDE: u64 = 1024;
@@ -74,7 +76,7 @@ pub struct Bsf {
 }
 
 struct State {
-    subscribers: HashMap<Impi, Record>,
+    subscribers: Known,
     challenges: Challenges,
     sessions: Sessions,
     strangers: Bounded<Arc<str>, Moves>,
@@ -103,26 +105,51 @@ impl Bsf {
         grants: Vec<NafGrant>,
         decoy_seed: [u8; 32],
     ) -> Result<Self, BsfUnfit> {
+        let own = Self::of(config, Known::new(None), grants, decoy_seed)?;
+        own.replace_subscribers(subscribers);
+        Ok(own)
+    }
+
+    /// A server that asks `roll` for each subscriber, and writes sessions and numbers there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn with_roll(
+        config: BsfConfig,
+        roll: Arc<dyn Roll>,
+        grants: Vec<NafGrant>,
+        decoy_seed: [u8; 32],
+    ) -> Result<Self, BsfUnfit> {
+        let own = Self::of(config, Known::new(Some(roll)), grants, decoy_seed)?;
+        own.state().sessions.note_changes();
+        Ok(own)
+    }
+
+    fn of(
+        config: BsfConfig,
+        subscribers: Known,
+        grants: Vec<NafGrant>,
+        decoy_seed: [u8; 32],
+    ) -> Result<Self, BsfUnfit> {
         let realm = config::check(&config)?;
         let seed = Zeroizing::new(decoy_seed);
         let (k, opc) = seed.split_first_chunk::<16>().ok_or(BsfUnfit::Name)?;
         let opc = opc.first_chunk::<16>().ok_or(BsfUnfit::Name)?;
         let state = State {
-            subscribers: HashMap::new(),
+            subscribers,
             challenges: Challenges::new(config.max_challenges),
             sessions: Sessions::new(config.max_sessions),
             strangers: Bounded::new(),
             sources: Bounded::new(),
         };
-        let own = Self {
+        Ok(Self {
             decoy: Algorithms::Milenage(Milenage::with_opc(k, opc)),
             state: Mutex::new(state),
             config,
             realm,
             grants,
-        };
-        own.replace_subscribers(subscribers);
-        Ok(own)
+        })
     }
 
     /// The configuration.
@@ -136,10 +163,10 @@ impl Bsf {
     }
 
     /// Takes a new list of subscribers: those still there keep sequence number, pace and sessions; the others,
-    /// and the barred ones, lose their sessions.
+    /// and the barred ones, lose their sessions. Not for a server that asks a roll.
     pub fn replace_subscribers(&self, subscribers: Vec<Subscriber>) {
         let mut state = self.state();
-        let mut before = std::mem::take(&mut state.subscribers);
+        let mut before = std::mem::take(&mut state.subscribers.records);
         for subscriber in subscribers {
             let impi = subscriber.impi.clone();
             let mut record = Record::new(subscriber);
@@ -151,9 +178,10 @@ impl Bsf {
                 record.vouched = known.vouched;
                 record.pushes = known.pushes;
             }
-            state.subscribers.insert(impi, record);
+            state.subscribers.records.insert(impi, record);
         }
         let State { subscribers, sessions, challenges, .. } = &mut *state;
+        let subscribers = &subscribers.records;
         // Of another's subscribers, the home knows who they are.
         let others = self.config.home;
         let stays =
@@ -164,7 +192,7 @@ impl Bsf {
 
     /// Whether sequence numbers should be written down soon: some are near the end of what was vouched for.
     pub fn sqn_due(&self) -> bool {
-        self.state().subscribers.values().any(Record::is_due)
+        self.state().subscribers.records.values().any(Record::is_due)
     }
 
     /// What to write down: for each subscriber a SEQ that will not be passed before the next writing.
@@ -174,14 +202,14 @@ impl Bsf {
             let seq = record.subscriber.sqn.last().seq().saturating_add(SQN_STRIDE);
             (record.subscriber.impi.clone(), seq.max(record.vouched))
         };
-        state.subscribers.values().map(ahead).collect()
+        state.subscribers.records.values().map(ahead).collect()
     }
 
     /// Says that what [`Self::sqn_reserve`] gave is safely written.
     pub fn sqn_reserved(&self, written: &[(Impi, u64)]) {
         let mut state = self.state();
         for (impi, seq) in written {
-            if let Some(record) = state.subscribers.get_mut(impi) {
+            if let Some(record) = state.subscribers.records.get_mut(impi) {
                 record.vouched = *seq;
             }
         }
@@ -206,11 +234,13 @@ impl Bsf {
             .iter()
             .find(|grant| grant.covers(host, naf))
             .ok_or(NafRefusal::NotAuthorised)?;
-        let state = self.state();
-        let session = state.sessions.get(btid, now).ok_or(NafRefusal::UnknownBtid)?;
-        let record = state.subscribers.get(&session.impi).map(|record| &record.subscriber);
+        let mut state = self.state();
+        let State { subscribers, sessions, .. } = &mut *state;
+        let session = sessions.get(btid, now).ok_or(NafRefusal::UnknownBtid)?;
+        let record = subscribers.get(&session.impi).map_err(|_| NafRefusal::Unavailable)?;
         let (impus, uss) = match (record, &session.guss) {
-            (Some(own), _) => (&own.impus, &own.uss),
+            (Some(own), _) if own.subscriber.barred => return Err(NafRefusal::UnknownBtid),
+            (Some(own), _) => (&own.subscriber.impus, &own.subscriber.uss),
             (None, Some(guss)) => (&guss.impus, &guss.uss),
             (None, None) => return Err(NafRefusal::UnknownBtid),
         };
@@ -228,9 +258,60 @@ impl Bsf {
         })
     }
 
-    /// Ends the session of a B-TID; whether there was one.
+    /// Ends the session of a B-TID; whether there was one. Where sessions are written down, that it ended is written by
+    /// the next [`Self::keep`].
     pub fn end_session(&self, btid: &Btid) -> bool {
         self.state().sessions.remove(btid)
+    }
+
+    /// Takes over the sessions that were written down and still live; how many. For a server with a roll, at its start.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn restore_sessions(&self, now: Now) -> Result<usize, Fault> {
+        let mut state = self.state();
+        let Some(roll) = state.subscribers.roll().cloned() else { return Ok(0) };
+        let mut after: Box<[u8]> = Box::default();
+        loop {
+            let page = roll.sessions(&after, PAGE)?;
+            for (key, octets) in &page {
+                let spoilt = || Fault::spoilt(Table::Sessions, key);
+                let btid = std::str::from_utf8(key).ok().and_then(Btid::new).ok_or_else(spoilt)?;
+                state.sessions.restore(btid, octets, now).ok_or_else(spoilt)?;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(state.sessions.len()),
+            }
+        }
+    }
+
+    /// Writes down what is to outlive the process and was not written yet: sessions that began or ended, and numbers
+    /// before they are used up. For a server with a roll, every second while it serves.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]; the next call tries again.
+    pub fn keep(&self) -> Result<(), Fault> {
+        let (roll, sessions, due) = {
+            let mut state = self.state();
+            let Some(roll) = state.subscribers.roll().cloned() else { return Ok(()) };
+            let State { subscribers, sessions, .. } = &mut *state;
+            let due = subscribers.records.iter().filter(|(_, record)| record.is_due());
+            let ahead = |record: &Record| {
+                record.subscriber.sqn.last().seq().saturating_add(SQN_STRIDE).max(record.vouched)
+            };
+            let due: Vec<_> = due.map(|(impi, record)| (impi.clone(), ahead(record))).collect();
+            (roll, sessions.take_changes(), due)
+        };
+        let written = roll.reserve(&due).map(|()| self.sqn_reserved(&due));
+        let kept = roll.keep_sessions(&sessions);
+        if kept.is_err() {
+            let mut state = self.state();
+            sessions.into_iter().for_each(|(btid, _)| state.sessions.note(&btid));
+        }
+        written.and(kept)
     }
 
     /// Drops what is over. [`Self::answer`] does so as well; this is for a server that nobody asks.
@@ -251,14 +332,5 @@ impl fmt::Debug for Bsf {
     }
 }
 
-impl Record {
-    fn new(subscriber: Subscriber) -> Self {
-        let (moves, pushes) = (Moves::default(), Moves::default());
-        Self { subscriber, moves, vouched: 0, pushes, pushed: None }
-    }
-
-    fn is_due(&self) -> bool {
-        let seq = self.subscriber.sqn.last().seq();
-        seq.saturating_add(SQN_STRIDE / 2) > self.vouched
-    }
-}
+/// Sessions that are read at a time.
+const PAGE: usize = 1024;

@@ -40,6 +40,8 @@ pub enum NoPush {
     Paced(Duration),
     /// The sequence numbers of 43 bits are used up, or a name is too long.
     Spent,
+    /// The store of subscribers does not answer.
+    Unavailable,
 }
 
 impl Bsf {
@@ -60,7 +62,8 @@ impl Bsf {
             return Err(NoPush::NotAuthorised);
         }
         let mut state = self.state();
-        let record = state.subscribers.get_mut(&asked.impi).ok_or(NoPush::Unknown)?;
+        let record = state.subscribers.get(&asked.impi).map_err(|_| NoPush::Unavailable)?;
+        let record = record.ok_or(NoPush::Unknown)?;
         if record.subscriber.barred {
             return Err(NoPush::Unknown);
         }
@@ -69,8 +72,10 @@ impl Bsf {
             None => record.pushes.take_of(PUSHES_PER_MINUTE, now.mono).map_err(NoPush::Paced)?,
         }
         record.moves.take(now.mono).map_err(NoPush::Paced)?;
-        let subscriber = &mut record.subscriber;
-        let sqn = subscriber.sqn.advance().ok_or(NoPush::Spent)?;
+        let sqn = state.subscribers.advance(&asked.impi).map_err(|_| NoPush::Unavailable)?;
+        let sqn = sqn.ok_or(NoPush::Spent)?;
+        let record = state.subscribers.records.get_mut(&asked.impi).ok_or(NoPush::Unknown)?;
+        let subscriber = &record.subscriber;
         let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
         let (on_card, autn) = match subscriber.card {
             Card::Gba => (false, vector.autn),
@@ -113,7 +118,7 @@ impl PushSource for LocalNaf {
             Err(NoPush::NotAuthorised) => PushAnswer::Forbidden,
             Err(NoPush::Unknown) => PushAnswer::Unknown,
             Err(NoPush::AutsWrong) => PushAnswer::AutsWrong,
-            Err(NoPush::Paced(_) | NoPush::Spent) => PushAnswer::Unavailable,
+            Err(NoPush::Paced(_) | NoPush::Spent | NoPush::Unavailable) => PushAnswer::Unavailable,
         }
     }
 }

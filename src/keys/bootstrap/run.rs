@@ -23,7 +23,7 @@ use super::home::{HomeAnswer, HomeQuestion, UbStep};
 use super::message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
 use super::pace::counted;
 use super::sessions::Session;
-use super::{Bsf, Fresh, State, message};
+use super::{Bsf, Fresh, Record, State, message};
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce};
 use crate::authentication::digest::{Ha1, Inputs, Qop, Response};
 use crate::identity::Impi;
@@ -203,7 +203,7 @@ impl Bsf {
         auts: Option<&Auts>,
     ) -> Option<UbOutcome> {
         let (response, _) = self.responses(asker, claim, b"", None);
-        let record = state.subscribers.get_mut(&asker.impi)?;
+        let record = state.subscribers.get(&asker.impi).ok().flatten()?;
         let algorithms = &record.subscriber.algorithms;
         if !response.verify(claim.response) {
             return None;
@@ -231,10 +231,13 @@ impl Bsf {
         }
         let (barred, key_lifetime) = match &pending.guss {
             Some(guss) => (false, guss.key_lifetime),
-            None => {
-                let subscriber = &state.subscribers.get(&asker.impi)?.subscriber;
-                (subscriber.barred, subscriber.key_lifetime)
-            }
+            None => match state.subscribers.get(&asker.impi) {
+                Ok(record) => {
+                    let subscriber = &record?.subscriber;
+                    (subscriber.barred, subscriber.key_lifetime)
+                }
+                Err(_) => return Some(UbAnswer::store_unavailable()),
+            },
         };
         if barred {
             return Some(UbAnswer::plain(403, UbOutcome::Barred, "this subscription is barred"));
@@ -305,11 +308,13 @@ impl Bsf {
     fn challenge(&self, state: &mut State, asker: &Asker, fresh: &Fresh, now: Now) -> Judged {
         let rand = Rand(fresh.rand);
         let unable = || UbAnswer::later(UbOutcome::Unable, Duration::from_secs(60));
-        let Some(record) = state.subscribers.get_mut(&asker.impi) else {
-            if self.config.home {
+        let record = match state.subscribers.get(&asker.impi) {
+            Ok(Some(record)) => record,
+            Ok(None) if self.config.home => {
                 return self.ask(state, asker, None, UbOutcome::Challenged, now);
             }
-            return Ok(self.decoy(state, asker, fresh, now));
+            Ok(None) => return Ok(self.decoy(state, asker, fresh, now)),
+            Err(_) => return Ok(UbAnswer::store_unavailable()),
         };
         if let Err(wait) = record.moves.take(now.mono) {
             return Ok(UbAnswer::later(UbOutcome::Paced, wait));
@@ -318,8 +323,14 @@ impl Bsf {
         if state.challenges.open.contains_key(&rand) {
             return Ok(unable());
         }
-        let subscriber = &mut record.subscriber;
-        let Some(sqn) = subscriber.sqn.advance() else { return Ok(unable()) };
+        let sqn = match state.subscribers.advance(&asker.impi) {
+            Ok(Some(sqn)) => sqn,
+            Ok(None) => return Ok(unable()),
+            Err(_) => return Ok(UbAnswer::store_unavailable()),
+        };
+        let Some(Record { subscriber, .. }) = state.subscribers.records.get(&asker.impi) else {
+            return Ok(unable());
+        };
         let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
         let autn = match subscriber.card {
             Card::Gba => vector.autn,

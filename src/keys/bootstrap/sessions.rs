@@ -2,21 +2,28 @@
 //!
 //! Takes:   Ks, its challenge, whose it is and how long it lives.
 //! Gives:   the session of a B-TID or of a TMPI.
-//! Keeps:   at most [`PER_IMPI`] sessions for each private identity and the bound given for all; past either, the
+//! Keeps:   which of them changed since they were written down, where they are; at most [`PER_IMPI`] sessions for each private identity and the bound given for all; past either, the
 //!          one that began, or that ends, first goes.
 //! Refuses: a session whose time is over, by the wall clock or by the steady one.
 //! Sources: TS 33.220 clauses 4.4.11 and 4.5.2.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::identity::{Btid, Impi};
 use crate::instant::{Instant, Now, WallTime};
 use crate::keys::subscribers::Guss;
 use crate::keys::{Ks, Rand};
+use crate::state::Value;
 
 /// Most live sessions for one private identity.
 pub const PER_IMPI: usize = 4;
+
+const VERSION: u8 = 1;
+/// Octets of a session that is written down, names left out.
+const FIXED: usize = 69;
 
 /// One run that ended well.
 #[derive(Debug)]
@@ -37,6 +44,53 @@ impl Session {
     fn is_over(&self, now: Now) -> bool {
         now.wall >= self.expires || now.mono >= self.ends
     }
+
+    /// As it is written down: the version, both times, RAND, Ks, then IMPI and TMPI, each after its length.
+    fn octets(&self) -> Value {
+        let tmpi = self.tmpi.as_ref().map_or("", Impi::as_str);
+        let names = self.impi.as_str().len().saturating_add(tmpi.len());
+        // Room for all of it at once: octets that moved would leave a copy behind.
+        let length = names.saturating_add(FIXED);
+        let mut octets = Zeroizing::new(Vec::with_capacity(length));
+        octets.push(VERSION);
+        octets.extend(self.created.as_unix().to_be_bytes());
+        octets.extend(self.expires.as_unix().to_be_bytes());
+        octets.extend(self.rand.0);
+        octets.extend(self.ks.expose());
+        for name in [self.impi.as_str(), tmpi] {
+            octets.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+            octets.extend(name.as_bytes());
+        }
+        octets
+    }
+
+    fn of_octets(octets: &[u8], now: Now) -> Option<Self> {
+        let (version, rest) = octets.split_first()?;
+        let (created, rest) = rest.split_first_chunk()?;
+        let (expires, rest) = rest.split_first_chunk()?;
+        let (rand, rest) = rest.split_first_chunk()?;
+        let (ks, mut rest) = rest.split_first_chunk()?;
+        let mut name = || {
+            let (length, tail) = rest.split_first_chunk()?;
+            let (name, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+            rest = tail;
+            std::str::from_utf8(name).ok()
+        };
+        let (impi, tmpi) = (Impi::new(name()?)?, name()?);
+        let tmpi = if tmpi.is_empty() { None } else { Some(Impi::new(tmpi)?) };
+        let expires = WallTime::from_unix(u64::from_be_bytes(*expires));
+        let whole = *version == VERSION && rest.is_empty();
+        whole.then(|| Self {
+            impi,
+            rand: Rand(*rand),
+            ks: Ks::new(*ks),
+            created: WallTime::from_unix(u64::from_be_bytes(*created)),
+            expires,
+            ends: now.mono + expires.since(now.wall),
+            tmpi,
+            guss: None,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -46,6 +100,8 @@ pub(super) struct Sessions {
     of_impi: HashMap<Impi, VecDeque<Btid>>,
     of_tmpi: HashMap<Impi, Btid>,
     by_end: BTreeSet<(Instant, Btid)>,
+    /// Those that began or ended since they were written down, if they are; twice `max` at most.
+    changed: Option<HashSet<Btid>>,
 }
 
 impl Sessions {
@@ -56,7 +112,43 @@ impl Sessions {
             of_impi: HashMap::new(),
             of_tmpi: HashMap::new(),
             by_end: BTreeSet::new(),
+            changed: None,
         }
+    }
+
+    /// From now on, notes which sessions change.
+    pub(super) fn note_changes(&mut self) {
+        self.changed = Some(HashSet::new());
+    }
+
+    /// Notes that a session changed.
+    pub(super) fn note(&mut self, btid: &Btid) {
+        let most = self.max.saturating_mul(2);
+        if let Some(changed) = self.changed.as_mut().filter(|changed| changed.len() < most) {
+            changed.insert(btid.clone());
+        }
+    }
+
+    /// The sessions that changed, as they are written down; without octets those that ended.
+    pub(super) fn take_changes(&mut self) -> Vec<(Btid, Option<Value>)> {
+        let changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
+        let row = |btid: Btid| {
+            // What a home told is the home's to keep.
+            let own = self.live.get(&btid).filter(|session| session.guss.is_none());
+            let octets = own.map(Session::octets);
+            (btid, octets)
+        };
+        changed.into_iter().map(row).collect()
+    }
+
+    /// Takes over a session that was written down, unless it is over; `None` if its octets are none.
+    pub(super) fn restore(&mut self, btid: Btid, octets: &[u8], now: Now) -> Option<()> {
+        let session = Session::of_octets(octets, now)?;
+        match session.is_over(now) {
+            true => self.note(&btid),
+            false => self.add(btid, session, now),
+        }
+        Some(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -81,6 +173,7 @@ impl Sessions {
             self.of_tmpi.insert(tmpi.clone(), btid.clone());
         }
         self.by_end.insert((session.ends, btid.clone()));
+        self.note(&btid);
         self.live.insert(btid, session);
     }
 
@@ -107,6 +200,7 @@ impl Sessions {
     pub(super) fn remove(&mut self, btid: &Btid) -> bool {
         let Some(session) = self.live.remove(btid) else { return false };
         self.by_end.remove(&(session.ends, btid.clone()));
+        self.note(btid);
         if let Some(own) = self.of_impi.get_mut(&session.impi) {
             own.retain(|known| known != btid);
             if own.is_empty() {

@@ -85,6 +85,7 @@ fn key_for(
         NafRefusal::UnknownBtid => {
             problem(404, "CONTEXT_NOT_FOUND", "no such B-TID, or its time is over")
         }
+        NafRefusal::Unavailable => problem(503, "NF_CONGESTION", "nobody can be looked up now"),
     })
 }
 

@@ -130,14 +130,16 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, Problem> {
     Ok(text)
 }
 
+/// Whether others than its owner may read a file.
 #[cfg(unix)]
-fn others_may_read(data: &std::fs::Metadata) -> bool {
+pub fn others_may_read(data: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     data.permissions().mode() & 0o077 != 0
 }
 
+/// Whether others than its owner may read a file: this system does not say.
 #[cfg(not(unix))]
-fn others_may_read(_: &std::fs::Metadata) -> bool {
+pub fn others_may_read(_: &std::fs::Metadata) -> bool {
     false
 }
 

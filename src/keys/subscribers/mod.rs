@@ -1,7 +1,8 @@
 //! Keys, subscribers: who may bootstrap, and with what.
 //!
 //! Takes:   what the operator knows of a subscriber.
-//! Gives:   [`Subscriber`]; from a file, by `file`; with sequence numbers that outlive a restart, by `state`.
+//! Gives:   [`Subscriber`]; from a list, by `file`, whose sequence numbers outlive a restart by `state`; or one by one
+//!          from a store ([`Roll`]), by `stored`.
 //! Keeps:   nothing itself.
 //! Refuses: see `file`.
 //! Sources: TS 29.109 annex A (`uiccType`, `lifeTime`); TS 33.102 clause 6.3.
@@ -12,14 +13,18 @@ pub mod disk;
 pub mod file;
 #[cfg(feature = "edge")]
 pub mod state;
+#[cfg(feature = "edge")]
+pub mod stored;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::sqn::SqnGenerator;
 use super::vector::{Algorithms, Amf};
 use crate::authentication::Uss;
-use crate::identity::{Impi, Impu};
+use crate::identity::{Btid, Impi, Impu};
+use crate::state::{Fault, Record, Value};
 
 /// Where the card keeps Ks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,50 @@ pub struct Subscriber {
     pub card: Card,
     /// What the subscriber may use of the services that ask for a right.
     pub uss: Arc<[Uss]>,
+}
+
+/// A subscriber as a [`Roll`] has it.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// The subscriber; its sequence number is one that no challenge has passed.
+    pub subscriber: Subscriber,
+    /// The SEQ up to which challenges may go before more are reserved.
+    pub vouched: u64,
+}
+
+/// Subscribers that are asked for one by one, and what the bootstrapping server may not forget.
+///
+/// An implementation that errs does to its subscribers what a [`Store`](crate::state::Store) that errs does: one that
+/// gives another's key lets in whoever has that key, and one that vouches for a number twice makes an old challenge
+/// good again.
+pub trait Roll: Send + Sync + fmt::Debug {
+    /// The subscriber of that name.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if that cannot be said.
+    fn find(&self, impi: &Impi) -> Result<Option<Enrolled>, Fault>;
+
+    /// Reserves sequence numbers: for each subscriber, up to this SEQ. They are on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]; none of them may be used then.
+    fn reserve(&self, reserved: &[(Impi, u64)]) -> Result<(), Fault>;
+
+    /// Writes sessions down, and takes out those without octets.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]; a session that is not written ends with the process.
+    fn keep_sessions(&self, sessions: &[(Btid, Option<Value>)]) -> Result<(), Fault>;
+
+    /// Up to `most` sessions that were written down, those after `after`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    fn sessions(&self, after: &[u8], most: usize) -> Result<Vec<Record>, Fault>;
 }
 
 /// What a home tells of a subscriber: his user security settings.

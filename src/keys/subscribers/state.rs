@@ -38,15 +38,15 @@ impl SqnState {
         &self.path
     }
 
-    /// Lifts the numbers of `subscribers` to what was written; without a file, nothing.
+    /// What was written: for each name the SEQ up to which numbers may have been used. Nothing without a file.
     ///
     /// # Errors
     ///
     /// Those of the file system; `InvalidData` with the line that cannot be read.
-    pub fn lift(&self, subscribers: &mut [Subscriber]) -> io::Result<()> {
+    pub fn numbers(&self) -> io::Result<HashMap<Impi, u64>> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
             Err(error) => return Err(error),
         };
         let mut written = HashMap::new();
@@ -61,6 +61,16 @@ impl SqnState {
             };
             written.insert(impi, seq);
         }
+        Ok(written)
+    }
+
+    /// Lifts the numbers of `subscribers` to what was written; without a file, nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::numbers`].
+    pub fn lift(&self, subscribers: &mut [Subscriber]) -> io::Result<()> {
+        let written = self.numbers()?;
         for subscriber in subscribers {
             let seq = written.get(&subscriber.impi).copied().unwrap_or_default();
             if seq > subscriber.sqn.last().seq() {

@@ -115,7 +115,7 @@ impl Issuer {
 }
 
 /// The parts of a `SubjectPublicKeyInfo`.
-fn key_parts(info: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn key_parts(info: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut info = Reader::inside(info, SEQUENCE)?;
     let algorithm = info.take(SEQUENCE)?.content;
     // A key is whole octets: none of its last bits are unused.

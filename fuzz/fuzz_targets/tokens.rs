@@ -1,0 +1,46 @@
+//! A token opens as what was sealed in it, for the call and the end that it was made for, and no octets but those of our
+//! own tokens open at all.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sipward::association::token::{NONCE_OCTETS, Opened};
+use sipward::association::{RouteToken, RouteTokens};
+use sipward::enabler::Class;
+use sipward::forward::Tokens;
+use sipward::instant::WallTime;
+use sipward::transport::Side;
+
+const NOW: WallTime = WallTime::from_unix(1_790_000_000);
+
+fuzz_target!(|octets: &[u8]| {
+    let (routes, flows) = (RouteTokens::new([1; 32]), Tokens::new([2; 32]));
+    let tags: [&[u8]; 2] = [b"alice", b"bob"];
+    assert!(!matches!(routes.open(octets, b"call", tags, NOW), Opened::Token(_)));
+    assert!(!matches!(flows.open(octets, NOW), Ok(Some(_))));
+
+    let Some((head, rest)) = octets.split_first_chunk::<NONCE_OCTETS>() else { return };
+    let number = |at: usize| rest.get(at).map_or(0, |octet| u64::from(*octet)) << 20;
+    let token = RouteToken {
+        facing: if number(0) == 0 { Side::Ue } else { Side::Core },
+        id: number(1),
+        ue: number(2),
+        core: number(3),
+        class: Class::Sip,
+        level: 2,
+        secure: number(4) % 3 == 0,
+        invite: number(5) % 3 == 0,
+        caller: Side::Ue,
+        issued: NOW,
+    };
+    let call = rest.get(6..).unwrap_or_default();
+    let text = routes.seal(&token, call, b"alice", head).expect("it is sealed");
+    assert_eq!(routes.open(text.as_bytes(), call, tags, NOW), Opened::Token(token));
+    let longer = [call, b"x"].concat();
+    assert_eq!(routes.open(text.as_bytes(), &longer, tags, NOW), Opened::Forged, "another call");
+    let others: [&[u8]; 2] = [b"rogue", b"bob"];
+    assert_eq!(routes.open(text.as_bytes(), call, others, NOW), Opened::Forged, "another's");
+    let mut altered = text.into_bytes();
+    let at = usize::from(head[0]) % altered.len();
+    altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+    assert!(!matches!(routes.open(&altered, call, tags, NOW), Opened::Token(_)), "altered at {at}");
+});

@@ -1,0 +1,69 @@
+//! `sipward serve`, HTTPS: the door for devices and other networks, running.
+//!
+//! Takes:   the configuration, the edge that runs.
+//! Gives:   [`Node`]: the door, bound.
+//! Keeps:   the listener, until it serves.
+//! Refuses: an address that cannot be bound, a certificate that cannot be used.
+//! Sources: SEC_CF 1.1 B.6.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::assembly::Running;
+use crate::config::Config;
+use crate::http::Bounds;
+use crate::http::door::{self, Door, Rooms};
+use crate::http::verify::Verify;
+use crate::http::visited::Visits;
+use crate::keys::visited::Book;
+use crate::transport::psk_tls::PskServer;
+use crate::transport::tls::{ClientTls, ServerTls};
+
+/// The door.
+pub(super) struct Node {
+    listener: TcpListener,
+    door: Door,
+}
+
+impl Node {
+    /// Sets it up, if the configuration has one.
+    ///
+    /// # Errors
+    ///
+    /// What could not be bound or used.
+    pub(super) async fn start(
+        config: &Config,
+        running: Option<&Running>,
+    ) -> io::Result<Option<Self>> {
+        let (Some(of), Some(running)) = (&config.https, running) else { return Ok(None) };
+        let Some(desk) = running.desk() else { return Ok(None) };
+        let tls = ServerTls::of_websocket(&of.tls).map_err(io::Error::other)?;
+        let client = ClientTls::new(of.tls.trust.clone(), of.tls.certificates.first());
+        let visits = Visits {
+            home: desk.keys().server_name().into(),
+            parts: of.visited.clone(),
+            homes: of.homes.clone(),
+            tls: Arc::new(client.map_err(io::Error::other)?),
+            desk: desk.clone(),
+            book: Book::default(),
+        };
+        let shared = Arc::new(PskServer::new(false).map_err(io::Error::other)?);
+        let verify = Verify { gate: Arc::clone(&running.shared.gate), desk: desk.clone() };
+        let rooms = Arc::new(Rooms { visits, verify });
+        let door = Door { tls: Arc::new(tls), shared, desk, rooms };
+        Ok(Some(Self { listener: TcpListener::bind(of.listen).await?, door }))
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Serves.
+    pub(super) async fn serve(self) -> io::Result<()> {
+        door::serve(self.listener, self.door, Bounds::default(), std::future::pending()).await
+    }
+}

@@ -1,0 +1,133 @@
+//! Subscribers and keys in the store: changed by commands while the edge serves from it, and there after a crash.
+
+use sipward::keys::psk::{PskClient, PskKey, PskUse};
+
+use sipward::keys::subscribers::disk::replace;
+
+use super::*;
+
+/// The folder of an edge whose subscribers stand in a store, as `init` lists them.
+fn start(name: &str, core: &Core) -> Edge {
+    let peer = format!("sip:{};transport=udp", core.address);
+    let key =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}")).join("state.key");
+    Edge::start_with(name, |text| {
+        replace(&key, b"00112233445566778899aabbccddeeff00112233\n").unwrap();
+        let list = text.lines().find(|line| line.starts_with("subscribers = ")).unwrap();
+        let text = text.replace(list, "").replace("sip:127.0.0.1:5070;transport=tcp", &peer);
+        let aka = "[aka]\nrealm = \"ims.example.net\"\nalgorithms = [\"AKAv2-SHA-256\"]\n";
+        format!("{text}\n{aka}\n[state]\nfile = \"state.redb\"\nkey_file = \"state.key\"\n")
+    })
+}
+
+/// What a command on the edge's configuration says, and its exit code.
+fn command(edge: &Edge, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = sipward();
+    let (first, rest) = words.split_first().unwrap();
+    command.arg(first).arg("--config").arg(edge.folder.join("sipward.toml")).args(rest);
+    let done = command.current_dir(&edge.folder).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.code(), String::from_utf8(said).unwrap())
+}
+
+/// The SEQ of the first subscriber, as the store vouches for it.
+fn seq(edge: &Edge) -> u64 {
+    let (_, json) = command(edge, &["subscriber", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    json[0]["seq"].as_u64().unwrap()
+}
+
+/// The subscribers are taken over from their list, and each command counts at the next request; after SIGKILL the same
+/// store serves on, and no sequence number is given twice.
+#[test]
+fn subscribers_stand_in_a_store_that_outlives_a_crash() {
+    let core = Core::start();
+    let mut edge = start("vault", &core);
+    let list = edge.folder.join("subscribers.toml");
+    let subscriber = file::load(&list).unwrap().remove(0);
+    let impi = subscriber.impi.clone();
+    let card = Arc::new(Mutex::new(Usim::new(subscriber.algorithms, SqnWindow::default())));
+    let stranger = register_with(&card, &impi, edge.ue).unwrap_err();
+    assert!(stranger.contains("the card does not take the challenge"), "{stranger}");
+
+    let (code, said) = command(&edge, &["subscriber", "import", "subscribers.toml"]);
+    assert_eq!((code, said.contains("2 subscribers added")), (Some(0), true), "{said}");
+    assert_eq!(register_with(&card, &impi, edge.ue), Ok(200));
+    for (word, registers) in [("lock", false), ("unlock", true)] {
+        let (code, said) = command(&edge, &["subscriber", word, impi.as_str()]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(register_with(&card, &impi, edge.ue).is_ok(), registers, "{word}");
+    }
+    let (code, said) = command(&edge, &["subscriber", "import", "subscribers.toml"]);
+    assert_eq!(
+        (code, said.contains("is in the store with another row")),
+        (Some(2), true),
+        "{said}"
+    );
+
+    let before = seq(&edge);
+    edge.child.kill().unwrap();
+    edge.child.wait().unwrap();
+    let folder = std::mem::take(&mut edge.folder);
+    drop(edge);
+    let mut edge = Edge::serve(sipward(), folder);
+    assert!(seq(&edge) > before, "a stretch further");
+    assert_eq!(register_with(&card, &impi, edge.ue), Ok(200));
+    let second =
+        sipward().arg("serve").arg("-c").arg(edge.folder.join("sipward.toml")).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(
+        (second.status.code(), said.contains("another process has it open")),
+        (Some(1), true),
+        "{said}"
+    );
+    edge.signal("-TERM");
+    assert_eq!(edge.child.wait().unwrap().code(), Some(0));
+}
+
+/// B.9: a key is issued while the edge serves, the device registers with it, and once it is taken back no handshake is
+/// made with it.
+#[cfg(feature = "openssl")]
+#[test]
+fn a_key_is_issued_used_and_taken_back_while_the_edge_serves() {
+    let core = Core::start();
+    let edge = start("vault-key", &core);
+    let issue = ["key", "issue", "alice", "--impu", "sip:alice@example.net", "--out", "alice.key"];
+    let (code, said) = command(&edge, &issue);
+    assert_eq!(code, Some(0), "{said}");
+    let identity = "psk;alice@bsf.example.net";
+    assert!(said.starts_with(identity), "{said}");
+    let digits = fs::read_to_string(edge.folder.join("alice.key")).unwrap();
+    let octets: Vec<u8> =
+        (0..32).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let register = |identity: &str| {
+        let settings = UeSettings {
+            psk: Some(PskClient {
+                identity: identity.to_owned(),
+                key: PskKey::new(&octets).unwrap(),
+                of: PskUse::Tls13,
+            }),
+            credentials: Vec::new(),
+            ..alice(&edge, Transport::Tls)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ue = Ue::connect(settings).await.map_err(|why| why.to_string())?;
+            let answer = ue.register(600).await.map_err(|why| why.to_string())?;
+            Ok::<u16, String>(answer.status().unwrap())
+        })
+    };
+    // The edge looks at the store again and again.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let becomes = |taken: bool| {
+        while register(identity).is_ok() != taken {
+            assert!(std::time::Instant::now() < deadline, "never {taken}");
+        }
+    };
+    becomes(true);
+    assert_eq!(register(identity), Ok(200));
+    assert!(register("psk;alicf@bsf.example.net").is_err(), "one character is another");
+    let (code, said) = command(&edge, &["key", "revoke", identity]);
+    assert_eq!(code, Some(0), "{said}");
+    becomes(false);
+}
