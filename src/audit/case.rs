@@ -33,8 +33,6 @@ pub struct Case {
     pub over: Over,
     /// How many accounts it needs.
     pub accounts: usize,
-    /// Whether it may take the target down, or others' service away.
-    pub disruptive: bool,
     /// What it sends, and how it judges.
     pub run: Run,
 }
@@ -42,62 +40,33 @@ pub struct Case {
 /// What cases are about, in the order in which they run: those that need nothing first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
-    /// Handshakes, versions, suites, connections.
-    Transport,
     /// Octets that are no SIP.
     Malformed,
-    /// What a forged sender address can have sent to it.
-    Amplification,
     /// Digest authentication.
     Digest,
     /// Who may say where somebody is.
     Registration,
-    /// Whom the far end is told a request comes from.
-    Identity,
-    /// Requests inside other people's calls.
-    Dialog,
-    /// Where a request can be made to go.
-    Routing,
 }
 
 impl Group {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Transport,
-        Self::Malformed,
-        Self::Amplification,
-        Self::Digest,
-        Self::Registration,
-        Self::Identity,
-        Self::Dialog,
-        Self::Routing,
-    ];
+    pub const ALL: [Self; 3] = [Self::Malformed, Self::Digest, Self::Registration];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Transport => "transport",
             Self::Malformed => "malformed",
-            Self::Amplification => "amplification",
             Self::Digest => "digest",
             Self::Registration => "registration",
-            Self::Identity => "identity",
-            Self::Dialog => "dialog",
-            Self::Routing => "routing",
         }
     }
 
     /// What it is about, in a line.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Transport => "Handshakes, versions, suites and connections",
             Self::Malformed => "Octets that are no SIP, or nearly",
-            Self::Amplification => "What a forged sender address can have sent to it",
             Self::Digest => "Whether credentials prove what they seem to prove",
             Self::Registration => "Who may say where somebody is to be found",
-            Self::Identity => "Whom the far end is told a request comes from",
-            Self::Dialog => "Requests of strangers inside other people's calls",
-            Self::Routing => "Where strangers can make a request go",
         }
     }
 
@@ -116,12 +85,6 @@ pub enum Over {
     First,
     /// UDP alone.
     Udp,
-    /// TCP and TLS.
-    Streams,
-    /// The port of TLS, whether SIP can be spoken there or not.
-    TlsPort,
-    /// The port of DTLS, the same.
-    DtlsPort,
 }
 
 /// What a case does.

@@ -41,7 +41,7 @@ type Try = (&'static Case, Option<Door>);
 pub fn wanted(plan: &Plan) -> Vec<&'static Case> {
     let asked = |case: &&Case| {
         let named = plan.only.is_empty() || plan.only.iter().any(|name| name == case.name);
-        named && plan.groups.contains(&case.group) && (plan.disruptive || !case.disruptive)
+        named && plan.groups.contains(&case.group)
     };
     cases::all().filter(asked).collect()
 }
@@ -71,7 +71,7 @@ pub async fn run(plan: Plan, mut told: impl FnMut(usize, Option<&Row>)) -> Repor
                 let usual = usual.and_then(|spoken| spoken.answer);
                 let probe = Probe { stage: Rc::clone(&stage), door, usual };
                 let finding = judge(case, &probe).await;
-                let (finding, gone) = afterwards(case, &probe, finding).await;
+                let (finding, gone) = afterwards(&probe, finding).await;
                 lost = gone;
                 finding
             }
@@ -105,10 +105,10 @@ async fn judge(case: &Case, probe: &Probe) -> Finding {
     judged.unwrap_or_else(|early| early)
 }
 
-/// Looks after the target where a case was met with silence or may have harmed it.
-async fn afterwards(case: &Case, probe: &Probe, finding: Finding) -> (Finding, bool) {
+/// Looks after the target where a case was met with silence, or could not be tried.
+async fn afterwards(probe: &Probe, finding: Finding) -> (Finding, bool) {
     let silent = finding.seen.contains("not answered") || finding.seen.contains("closed");
-    let needed = case.disruptive || silent || finding.verdict == Verdict::NotApplicable;
+    let needed = silent || finding.verdict == Verdict::NotApplicable;
     if !needed || probe.usual.is_none() {
         return (finding, false);
     }
@@ -127,20 +127,12 @@ fn tries(plan: &Plan, spoken: &[Spoken]) -> Vec<Try> {
         let doors = spoken.iter().filter(|spoken| spoken.answer.is_some());
         doors.map(|spoken| spoken.door).filter(|door| wanted(door.transport)).collect()
     };
-    let port = |transport| -> Vec<Door> {
-        plan.doors.iter().copied().filter(|door| door.transport == transport).collect()
-    };
     let mut tries = Vec::new();
     for case in wanted(plan) {
         let doors = match case.over {
             Over::Each => speaks(&|_| true),
             Over::First => speaks(&|_| true).into_iter().take(1).collect(),
             Over::Udp => speaks(&|transport| transport == Transport::Udp),
-            Over::Streams => {
-                speaks(&|transport| matches!(transport, Transport::Tcp | Transport::Tls))
-            }
-            Over::TlsPort => port(Transport::Tls),
-            Over::DtlsPort => port(Transport::Dtls),
         };
         match doors.as_slice() {
             [] => tries.push((case, None)),
@@ -154,8 +146,5 @@ fn absence(over: Over) -> &'static str {
     match over {
         Over::Each | Over::First => "the target answers nowhere",
         Over::Udp => "the target does not answer over UDP",
-        Over::Streams => "the target answers neither over TCP nor over TLS",
-        Over::TlsPort => "no port of TLS was named",
-        Over::DtlsPort => "no port of DTLS was named",
     }
 }

@@ -79,8 +79,6 @@ pub struct Plan {
     pub rate: u32,
     /// How long an answer is waited for.
     pub patience: Duration,
-    /// Whether cases that may take it down are run.
-    pub disruptive: bool,
     /// Which groups are run.
     pub groups: Vec<Group>,
     /// Which cases are run; all of the groups if empty.

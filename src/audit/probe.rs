@@ -1,4 +1,4 @@
-//! The audit, what a case has in hand: the target's door, users of it, strangers, and an ear elsewhere.
+//! The audit, what a case has in hand: the target's door, users of it, and strangers.
 //!
 //! Takes:   the plan, and which door a case is tried at.
 //! Gives:   [`Probe`]: lines, registered users, whether the target still answers.
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::case::{Finding, not_applicable};
 use super::exchange::Log;
-use super::line::{Heard, Line, Pace, own_address};
+use super::line::{Line, Pace};
 use super::plan::{Account, Door, Plan};
 use super::user::User;
 use crate::transport::Transport;
@@ -152,19 +152,6 @@ impl Probe {
         self.stage.resting.lock().await.clear();
     }
 
-    /// An ear of ours at an address that has never spoken to the target, on UDP.
-    ///
-    /// # Errors
-    ///
-    /// There is no such address.
-    pub async fn ear(&self) -> Result<Line, Finding> {
-        let Stage { plan, log, pace, .. } = &*self.stage;
-        let door = Door { transport: Transport::Udp, ..self.door };
-        let from = own_address(door.address).ok();
-        let opened = Line::open(plan, door, from, "elsewhere", log, pace).await;
-        opened.map_err(|why| not_applicable(format!("no second address: {why}")))
-    }
-
     /// Whether the target answers a good request at this door.
     pub async fn answers(&self) -> Option<u16> {
         let mut stranger = self.stranger().await.ok()?;
@@ -177,20 +164,5 @@ impl Probe {
             }
         }
         None
-    }
-
-    /// Hears whatever comes on a line until nothing does for that time: how many pieces, how many octets.
-    pub async fn gather(&self, line: &mut Line, within: Duration) -> (usize, usize) {
-        let (mut pieces, mut octets) = (0_usize, 0_usize);
-        let end = Instant::now() + within;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let length = match line.hear(left).await {
-                Heard::Message(message) => message.octets().len(),
-                Heard::Octets(came) => came.len(),
-                Heard::Closed | Heard::Nothing => return (pieces, octets),
-            };
-            (pieces, octets) = (pieces.saturating_add(1), octets.saturating_add(length));
-        }
     }
 }

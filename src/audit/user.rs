@@ -18,7 +18,7 @@ use crate::client::answer::Answerer;
 use crate::client::draft::{Dialog, Draft, Voice};
 use crate::clock;
 use crate::transport::Transport;
-use crate::wire::{Message, Method, Name, Reply, Text};
+use crate::wire::{Message, Method};
 
 /// Most messages that wait.
 const INBOX_MAX: usize = 64;
@@ -179,15 +179,6 @@ impl User {
         }
     }
 
-    /// The first request of which `is_it` holds, past or to come in that time.
-    pub async fn hear(
-        &mut self,
-        within: Duration,
-        is_it: impl Fn(&Message) -> bool,
-    ) -> Option<Message> {
-        self.hear_until(within, |message| message.is_request() && is_it(message)).await
-    }
-
     /// The first message of which `is_it` holds, past or to come in that time.
     pub async fn hear_until(
         &mut self,
@@ -226,46 +217,6 @@ impl User {
             self.seen.pop_front();
         }
         repeated
-    }
-
-    /// Waits for a request and answers it so; `None` if none came.
-    pub async fn answer(&mut self, method: Method, status: u16) -> Option<Message> {
-        let request = self.hear(self.patience, |message| message.method() == Some(method)).await?;
-        self.reply(&request, status).await;
-        Some(request)
-    }
-
-    /// Answers a request.
-    pub async fn reply(&mut self, request: &Message, status: u16) {
-        let octets = self.response(request, status, &self.tag_in(request));
-        self.line.send(&octets).await;
-    }
-
-    /// A response of ours to a request, with that tag.
-    pub fn response(&self, request: &Message, status: u16, tag: &str) -> Vec<u8> {
-        let contact = format!("<{}>", self.voice.contact);
-        let routes: Vec<&[u8]> = request.values(Name::RecordRoute).collect();
-        let put = |text: &mut Text| {
-            for route in routes {
-                text.field("Record-Route", |value| {
-                    value.put(route);
-                });
-            }
-            text.field("Contact", |value| {
-                value.put(&contact);
-            });
-        };
-        let reply = Reply::to(request, status).to_tag(tag.as_bytes()).fields(put);
-        reply.octets().unwrap_or_default()
-    }
-
-    /// Our tag in the dialog that a request asks for.
-    pub fn tag_in(&self, request: &Message) -> String {
-        let call = request
-            .call_id()
-            .iter()
-            .fold(7_u32, |sum, octet| sum.wrapping_mul(31).wrapping_add(u32::from(*octet)));
-        format!("{}{call:08x}", self.seed)
     }
 
     /// What came and was not asked for.

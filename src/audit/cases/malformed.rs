@@ -53,7 +53,6 @@ const fn row(
         remedy: "Check messages before anything is decided on them: sanity_check() of Kamailio, sipmsg_validate() of OpenSIPS; or put a gateway in front that does.",
         over: Over::Each,
         accounts: 0,
-        disruptive: false,
         run: Run::Malformed(run),
     }
 }
