@@ -19,7 +19,7 @@ pub struct Voice {
     pub identity: String,
     /// `SIP/2.0/UDP 192.0.2.10:5060` without branch.
     pub via: String,
-    /// The URI it can be reached at, in Contact.
+    /// The URI it can be reached at, in Contact; `*` for all that there are.
     pub contact: String,
     /// User-Agent.
     pub agent: String,
@@ -128,8 +128,14 @@ impl Draft {
             value.put_number(u64::from(self.cseq)).put(" ").put(self.method);
         });
         if !matches!(self.method, "MESSAGE" | "OPTIONS" | "BYE" | "CANCEL") {
-            text.field("Contact", |value| {
-                value.put("<").put(&voice.contact).put(">").put(&self.contact_params);
+            text.field("Contact", |value| match voice.contact.as_str() {
+                // All that there are (RFC 3261 section 10.2.2).
+                "*" => {
+                    value.put("*").put(&self.contact_params);
+                }
+                uri => {
+                    value.put("<").put(uri).put(">").put(&self.contact_params);
+                }
             });
         }
         text.field("User-Agent", |value| {

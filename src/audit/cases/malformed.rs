@@ -123,7 +123,7 @@ pub(in super::super) async fn run(probe: &Probe, flaw: &Flaw) -> Judged {
     let mut stranger = probe.stranger().await?;
     let draft = stranger.draft("OPTIONS", &format!("sip:{}", probe.plan().domain));
     let (good, _) = stranger.print(&draft);
-    stranger.line.send(&flaw.put(&good)).await;
+    stranger.line.send(&flaw.put(&good, &probe.plan().domain)).await;
     let usual = probe.usual.unwrap_or_default();
     Ok(match stranger.line.hear(probe.patience()).await {
         Heard::Message(answer) => match answer.status().unwrap_or_default() {
@@ -145,8 +145,8 @@ pub(in super::super) async fn run(probe: &Probe, flaw: &Flaw) -> Judged {
 }
 
 impl Flaw {
-    /// A good message with the flaw in it.
-    fn put(&self, good: &[u8]) -> Vec<u8> {
+    /// A good message with the flaw in it; `example.net` in the table stands for the target's domain.
+    fn put(&self, good: &[u8], domain: &str) -> Vec<u8> {
         let mut bad = Vec::with_capacity(good.len());
         for line in good.split_inclusive(|octet| *octet == b'\n') {
             if !line.starts_with(self.line.as_bytes()) {
@@ -155,7 +155,8 @@ impl Flaw {
             }
             for _ in 0..self.times {
                 let long = b"a".repeat(16_384);
-                let text = replaced(self.with, b"{}", line);
+                let text = replaced(self.with, b"example.net", domain.as_bytes());
+                let text = replaced(&text, b"{}", line);
                 bad.extend(replaced(&text, b"{16k}", &long));
             }
         }
@@ -199,7 +200,7 @@ mod tests {
         assert!(is_good(GOOD.into()));
         for case in CASES {
             let Run::Malformed(flaw) = &case.run else { panic!("{}", case.name) };
-            let bad = flaw.put(GOOD.as_bytes());
+            let bad = flaw.put(GOOD.as_bytes(), "example.net");
             assert_ne!(bad, GOOD.as_bytes(), "{}", case.name);
             assert!(bad.len() < 65_000, "{}: fits into a datagram", case.name);
             if flaw.refused {
