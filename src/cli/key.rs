@@ -43,7 +43,7 @@ pub struct Args {
 pub enum Command {
     /// Draw a key of 256 bits for a user: one copy in the store, one in a file for the other end.
     Issue(Issue),
-    /// Take over the keys of a file: [[key]] with identity, key in hex, identities, and expires where it ends.
+    /// Take over the keys of a file: `[[key]]` with identity, key in hex, identities, and expires where it ends.
     Import {
         /// The file.
         from: PathBuf,

@@ -4,12 +4,13 @@
 //! Gives:   each answer, where the one who asked looks for it, and word that it is there.
 //! Keeps:   at most [`UNDER_WAY`] questions to key servers and the store; who else waits for the same key is told with the first.
 //! Refuses: nothing; past the bound the queue holds the questions. An answer for a worker whose queue is full is
-//!          dropped, and counted.
+//!          dropped, and counted. A source that panics counts as one that does not answer.
 //! Sources: TS 33.220 clause 4.5.3; threat V-94.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,7 +55,9 @@ pub(super) fn start(
                         continue;
                     }
                     lookup => {
-                        desk.vector(&lookup);
+                        if catch_unwind(AssertUnwindSafe(|| desk.vector(&lookup))).is_err() {
+                            desk.spec.watch.fault(Fault::Panicked);
+                        }
                         desk.tell(asker, lookup);
                         continue;
                     }
@@ -102,7 +105,13 @@ impl Desk {
 
     /// Asks for a key, puts the answer where resumed requests look for it, and tells all who wait.
     async fn key(&self, btid: Btid, naf: NafId) {
-        let answer = self.spec.key_source.ask(&btid, &naf, clock::now()).await;
+        let (spec, whose, whom) = (Arc::clone(&self.spec), btid.clone(), naf.clone());
+        let asking = async move { spec.key_source.ask(&whose, &whom, clock::now()).await };
+        // A task of its own: if it panics, those who wait are told all the same.
+        let answer = tokio::spawn(asking).await.unwrap_or_else(|_| {
+            self.spec.watch.fault(Fault::Panicked);
+            KeyAnswer::Unavailable
+        });
         if !matches!(answer, KeyAnswer::Ask | KeyAnswer::Unavailable) {
             self.spec.keys.insert(&btid, &naf, answer, clock::now());
         }

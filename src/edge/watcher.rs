@@ -39,4 +39,6 @@ pub enum Fault {
     SendFailed,
     /// A server could not be reached.
     Unreachable,
+    /// A key server, or a source of vectors, panicked: who waits for its answer is told that there is none.
+    Panicked,
 }

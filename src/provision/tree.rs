@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Takes:   a signed document; octets of a serialized tree.
-//! Gives:   [`print`] and [`read`]. What is signed is the document's own text: the tree says the same in other words.
+//! Gives:   [`print()`] and [`read`]. What is signed is the document's own text: the tree says the same in other words.
 //! Keeps:   nothing. Bounds: those of [`xml`].
 //! Refuses: nodes that are not of this object, there twice or not there; values that are none.
 //! Sources: OMA DM tree and description serialization 1.2; SEC_CF 1.1 B.8.

@@ -56,11 +56,12 @@ const KINDS: [Kind; 6] =
 const SIDES: [&str; 2] = ["ue", "core"];
 const MODES: [&str; 2] = ["enforced", "would"];
 const OUTCOMES: [&str; 6] = ["forwarded", "absorbed", "answered", "refused", "dropped", "waits"];
-const FAULTS: [(Fault, &str); 4] = [
+const FAULTS: [(Fault, &str); 5] = [
     (Fault::MailFull, "mail_full"),
     (Fault::LookupsFull, "lookups_full"),
     (Fault::SendFailed, "send_failed"),
     (Fault::Unreachable, "unreachable"),
+    (Fault::Panicked, "panicked"),
 ];
 /// The highest rule of stage 5.
 const RULES: usize = 32;
