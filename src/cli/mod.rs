@@ -155,7 +155,7 @@ enum Command {
     Sa(admin::Associations),
     /// One dialog of the running edge, found by its Call-ID
     Dialog(admin::DialogArgs),
-    /// What the running edge would do with a message, and why; nothing comes of it
+    /// What the running edge, or one by this configuration, would do with a message, and why; nothing comes of it
     Explain(admin::explain::Args),
 }
 
