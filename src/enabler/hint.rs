@@ -59,6 +59,9 @@ const IARI_TAG: &str = "+g.3gpp.iari-ref";
 pub const PUSH_TYPES: [&str; 4] =
     ["application/vnd.oma.push", "application/vnd.omaloc-supl-init", GPI_TYPE, GPL_TYPE];
 
+/// What the subtype of each of them begins with: where it does not stand, none does.
+const VENDOR: &str = "vnd.";
+
 /// Claims as they are found.
 #[derive(Debug)]
 struct Claims {
@@ -344,9 +347,24 @@ impl Claims {
 fn names_push(text: &[u8]) -> bool {
     let subtypes = PUSH_TYPES.iter().filter_map(|kind| kind.split_once('/'));
     let mut subtypes = subtypes.map(|(_, subtype)| subtype);
-    subtypes.any(|subtype| contains(text, subtype))
+    contains(text, VENDOR) && subtypes.any(|subtype| contains(text, subtype))
 }
 
 fn wraps_push(cpim: &cpim::Cpim<'_>) -> bool {
     cpim.media().is_some_and(|media| PUSH_TYPES.iter().any(|kind| super::body::is(&media, kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_names_a_push_is_a_vendors() {
+        for kind in PUSH_TYPES {
+            let (_, subtype) = kind.split_once('/').expect("type and subtype");
+            assert!(subtype.starts_with(VENDOR), "{kind}");
+            assert!(names_push(subtype.to_ascii_uppercase().as_bytes()), "{kind}");
+        }
+        assert!(!names_push(b"application/vnd.3gpp.sms"));
+    }
 }
