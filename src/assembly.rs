@@ -6,6 +6,7 @@
 //! Refuses: addresses that cannot be bound.
 //! Sources: none.
 
+mod offline;
 pub mod revocation;
 
 use std::collections::{HashMap, HashSet};

@@ -23,9 +23,11 @@ use serde::Deserialize;
 use sipward::admission::Load;
 use sipward::authentication::digest::Hash;
 use sipward::authentication::sec_agree::Mode;
+use sipward::cli;
 use sipward::gate::Lookup;
+use sipward::http::admin::views::Explanation;
 use sipward::identity::{Btid, Proof};
-use sipward::journey::{Account, Decision, Outcome};
+use sipward::journey::{Account, Decision, Outcome, RULES};
 use sipward::keys::{KeyAnswer, NafId, UaId};
 use sipward::refusal::Refusal;
 use sipward::state::{Memory, Store};
@@ -439,8 +441,10 @@ fn explains(
     };
     let refused = matches!(decision.outcome, Outcome::Refused(_) | Outcome::Dropped(_));
     let waits = decision.outcome == Outcome::Waits;
+    let forwarded = decision.outcome == Outcome::Forwarded && decision.status == 0;
     let facts = [
         ("decision", account.decision == Some(*decision)),
+        ("evidence", !forwarded || account.evidence == Some(decision.evidence)),
         ("answer", answers),
         ("deciding line", account.clue.as_ref().is_some_and(|clue| !clue.text.is_empty())),
         ("refusal", refused <= account.refusal().is_some()),
@@ -452,6 +456,44 @@ fn explains(
         Some((fact, _)) => {
             Err(format!("{name}: {fact} of its account: {account:#?}\n{decision:?} {status:?}"))
         }
+    }
+}
+
+/// Whether what `sipward explain` prints of it tells the deciding line, the rule, the evidence and the answer.
+fn prints(name: &str, account: Account, octets: &[u8], lab: &Lab) -> Result<(), String> {
+    let found = Explanation::of(account, lab.now);
+    let mut text = Vec::new();
+    cli::admin::explain::print(&found, &mut text).map_err(|why| format!("{name}: {why}"))?;
+    let text = String::from_utf8(text).map_err(|why| format!("{name}: {why}"))?;
+    let row = |title: &str| {
+        text.lines().find_map(|line| line.strip_prefix(title)).map(str::trim).unwrap_or_default()
+    };
+    // That line of the octets, but for what proves in credentials.
+    let line = found.line.and_then(|line| octets.split(|octet| *octet == b'\n').nth(line - 1));
+    let start = found.text.split(':').next().unwrap_or_default();
+    let begins = |line: &[u8]| String::from_utf8_lossy(line).starts_with(start);
+    let stands = found.line.is_none() || line.is_some_and(begins) || start.starts_with("the body");
+    let rule = match found.rule {
+        0 => RULES[0].to_owned(),
+        rule => format!("{rule}, {}", RULES[usize::from(rule)]),
+    };
+    let answer = match (found.answer, &*found.outcome) {
+        (Some(status), _) => status.to_string(),
+        (None, "refused" | "dropped") => "nothing".to_owned(),
+        (None, _) => "none of ours yet".to_owned(),
+    };
+    let decided = row("decided by");
+    let facts = [
+        ("outcome", row("OUTCOME") == found.outcome),
+        ("deciding line", stands && !found.text.is_empty() && decided.contains(&*found.text)),
+        ("its number", found.line.is_none_or(|at| decided.starts_with(&format!("line {at}: ")))),
+        ("rule", row("rule") == rule),
+        ("evidence", row("evidence") == found.evidence.as_deref().unwrap_or("none so far")),
+        ("answer", row("answer") == answer),
+    ];
+    match facts.iter().find(|(_, holds)| !holds) {
+        None => Ok(()),
+        Some((fact, _)) => Err(format!("{name}: {fact} is not printed: {found:?}\n{text}")),
     }
 }
 
@@ -495,16 +537,18 @@ fn check(name: &str) -> Result<(), String> {
         let (associations, now) = (&run.lab.shared.gate.associations, run.lab.now);
         assert_eq!(associations.revoke_key(Proof::Gba, name, now), 2, "the call and its entry");
     }
-    let mut account = None;
+    let (mut account, mut printed) = (None, Ok(()));
     let sent = run.send_and_look(&case, &text, |lab, octets| {
         let held = lab.all_held();
         let explain = || lab.explain(&peer(&case.arrival), octets.to_vec());
         // Twice: the first would have spent what the second has to find.
         explain();
         account = Some(explain());
+        printed = prints(name, explain(), octets, lab);
         assert_eq!(lab.all_held(), held, "{name}: an account has an effect");
     });
     let account = account.expect("one copy at least");
+    printed?;
     let decision = run.lab.decisions.last().ok_or(format!("{name}: nothing was decided"))?;
     let (stop, refusal) = match decision.outcome {
         Outcome::Forwarded => ("forward", None),

@@ -2,8 +2,8 @@
 //!
 //! Takes:   seeds of requests that go on under other ids, and bridges of the dialogs that come of them.
 //! Gives:   the key under which a dialog is held, from the key that its far side knows it by.
-//! Keeps:   one alias for each request that may form dialogs and each bridged dialog: it is part of the record that it
-//!          leads to, and goes with it, so that `association.max` bounds them too.
+//! Keeps:   one alias for each request that may form dialogs and each bridged dialog, and one for the Call-ID of each of its
+//!          legs: they are part of the record that they lead to, and go with it, so that `association.max` bounds them too.
 //! Refuses: the ids of one leg on the other: they lead nowhere.
 //! Sources: RFC 3261 section 12.2.2; RFC 6665 section 4.4.1; `B2-01`, `B2-08`.
 
@@ -123,6 +123,12 @@ impl Associations {
         let key = bridge.leg(far).key(&self.keyer, far);
         if key != child {
             let _ = bridge.alias.set(self.alias(key, far, child));
+            let calls = [Side::Ue, Side::Core].map(|side| {
+                let call = self.keyer.call(&bridge.leg(side).call_id);
+                let free = !self.aliases.keys.contains_key(&call);
+                free.then(|| self.alias(call, side, child))
+            });
+            let _ = bridge.calls.set(calls);
         }
         entry.bridge = Some(Arc::clone(&bridge));
         Some(bridge)
@@ -176,6 +182,16 @@ impl Associations {
             }
         }
         Named::Unknown
+    }
+
+    /// The Call-ID on the other leg of a call that a message from `side` names by its Call-ID there; the same where both
+    /// legs have one. `None` if nobody knows it.
+    pub fn call_there(&self, side: Side, call_id: &[u8]) -> Option<Box<[u8]>> {
+        let (of, child) = *self.aliases.keys.get(&self.keyer.call(call_id))?;
+        let entry = self.dialogs.get(&child).filter(|_| of == side)?;
+        let bridge = entry.bridge.as_ref()?;
+        let here = *bridge.leg(side).call_id == *call_id;
+        here.then(|| bridge.leg(other(side)).call_id.clone())
     }
 
     /// A hash of a name that is not to be told, in its place: the same each time.

@@ -272,6 +272,7 @@ impl Seed {
                 takes_update,
             }),
             alias: OnceLock::new(),
+            calls: OnceLock::new(),
         })
     }
 }
@@ -296,6 +297,8 @@ pub struct Bridge {
     moving: Mutex<Moving>,
     /// What it is found by from the far side.
     pub(super) alias: OnceLock<Alias>,
+    /// What it is found by on either side by its Call-ID there, unless another fork is.
+    pub(super) calls: OnceLock<[Option<Alias>; 2]>,
 }
 
 #[derive(Clone, Debug)]
@@ -336,6 +339,7 @@ impl Bridge {
             parties: self.parties.clone(),
             moving: Mutex::new(self.moving().clone()),
             alias: OnceLock::new(),
+            calls: OnceLock::new(),
         }
     }
 

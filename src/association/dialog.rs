@@ -26,7 +26,8 @@ use crate::expiry::Timer;
 use crate::identity::Principal;
 use crate::instant::Instant;
 use crate::transport::{Flow, GroupId, Side, Target};
-use crate::wire::{Message, Method};
+use crate::wire::device::Device;
+use crate::wire::{Address, Message, Method, Name};
 
 /// Subscriptions in one dialog, at most.
 pub const SUBSCRIPTIONS_MAX: usize = 8;
@@ -93,6 +94,12 @@ impl Keyer {
         End::of(self.dialog(call_id, tag, b"").low)
     }
 
+    /// The key of all that has that Call-ID. It is none of a dialog's.
+    pub(super) fn call(&self, call_id: &[u8]) -> DialogKey {
+        let (high, low) = self.shown_mark(&[b"call", call_id]);
+        DialogKey { high, low }
+    }
+
     /// The key of the entry of one request: nobody else's request, whatever ids it bears, falls on it.
     pub fn numbered(&self, id: u64) -> DialogKey {
         self.dialog(&id.to_be_bytes(), b"", b"")
@@ -123,6 +130,12 @@ impl Keyer {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(octets);
         hasher.finish128().h1.max(1)
+    }
+
+    /// The instance that the Contact of a message names, as a keyed hash; 0 if it names none.
+    pub(super) fn instance(&self, message: &Message) -> u64 {
+        let contact = message.first(Name::Contact).and_then(Address::parse);
+        contact.and_then(|contact| Device::of(&contact)).map_or(0, |of| self.mark(&of.instance))
     }
 
     /// A keyed hash of anything else that is compared without case, an event package above all.
@@ -239,6 +252,8 @@ pub struct Origin {
     pub(super) end: End,
     /// Record-Route values that it had already: of hops between its sender and us.
     pub below: u8,
+    /// The instance that it names, if its sender is a UE, by keyed hash; 0 if it names none.
+    pub instance: u64,
     /// What requests from the UE have to name, where the request itself told it.
     pub way: Way,
     /// The dialogs of its owner.
@@ -310,6 +325,8 @@ pub struct Association {
     pub key: OwnerKey,
     /// What requests from the UE have to name.
     pub way: Way,
+    /// The instance of the UE, as its Contact named it first, by keyed hash; 0 if it never did.
+    pub instance: u64,
     /// Credentials of the newest INVITE from the UE on a secure flow, by keyed hash; 0 if there were none.
     pub credentials: u64,
     /// When it is over, if nothing prolongs it: the session's end, or so long without a verified request.
@@ -369,6 +386,7 @@ impl Forming {
             subscriptions: subscription.into_iter().collect(),
             key: OwnerKey::of(origin.key),
             way: origin.way,
+            instance: origin.instance,
             credentials: self.credentials,
             ends: NEVER,
             deadline: self.deadline,

@@ -113,6 +113,9 @@ impl Associations {
                 entry.credentials = credentials;
             }
             if sender == Side::Ue {
+                if entry.instance == 0 {
+                    entry.instance = self.keyer.instance(message);
+                }
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
                 entry.class = bound.class();
             }
@@ -226,6 +229,7 @@ impl Associations {
             invite: bound.method() == Method::Invite,
             end: self.keyer.end(message.call_id(), message.from_tag()),
             below: hops_below(message),
+            instance: if arrival.side == Side::Ue { self.keyer.instance(message) } else { 0 },
         })
     }
 
@@ -365,8 +369,9 @@ impl Associations {
             drop(forming);
             self.name_ends(child, response);
         }
-        if track.sender == Side::Ue {
-            self.note_way(child, response, confirms);
+        match track.sender {
+            Side::Ue => self.note_way(child, response, confirms),
+            Side::Core => self.note_instance(child, response),
         }
         // A 2xx comes again until it is acknowledged: only the first one moves anything.
         match known {
@@ -404,6 +409,15 @@ impl Associations {
         let told = self.keyer.way_of_response(response, entry.origin.below);
         if early && (confirms || entry.way.target == 0) && told.target != 0 {
             entry.way = told;
+        }
+    }
+
+    /// What a UE that answers says of itself, if it did not say so before.
+    fn note_instance(&self, child: DialogKey, response: &Message) {
+        if let Some(mut entry) = self.dialogs.get_mut(&child)
+            && entry.instance == 0
+        {
+            entry.instance = self.keyer.instance(response);
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Question<'q> {
     pub keyer: &'q Keyer,
     /// Whether a BYE needs no more than the flow that the owner registered from.
     pub lenient: bool,
+    /// Whether the owner has to be on the instance that the dialog was made with.
+    pub same_instance: bool,
     /// The time.
     pub now: Now,
 }
@@ -126,7 +128,7 @@ fn judge_evidence(
     found: &Authenticated<'_>,
     question: Question<'_>,
 ) -> Result<Passed, Refusal> {
-    let Question { keyer, lenient, now, .. } = question;
+    let Question { keyer, lenient, same_instance, now, .. } = question;
     let origin = &*association.origin;
     let owner = &origin.owner;
     let evidence = found.evidence();
@@ -164,6 +166,9 @@ fn judge_evidence(
         }
         return Err(failure.unwrap_or(Refusal::CredentialsMissing));
     };
+    if same_instance && is_elsewhere(association, found, keyer) {
+        return Err(Refusal::AssociationMismatch);
+    }
     if level < origin.level || origin.secure && !flow.transport.is_secure() {
         return Err(Refusal::LevelTooLow);
     }
@@ -174,6 +179,16 @@ fn judge_evidence(
         (false, false) => 2,
     };
     Ok(Passed { shown: Some(shown), ..Passed::by(rule) })
+}
+
+/// Whether the owner speaks from another instance than the dialog was made with. A request that names none is taken on
+/// his anchors alone.
+fn is_elsewhere(association: &Association, found: &Authenticated<'_>, keyer: &Keyer) -> bool {
+    let admitted = found.admitted();
+    let named = keyer.instance(admitted.message());
+    let anchored = || association.anchors().contains(&admitted.arrival().flow);
+    let same = named == association.instance || named == 0 && anchored();
+    association.instance != 0 && !same
 }
 
 /// Rules 19 and 24.

@@ -190,6 +190,7 @@ impl Associations {
             secure: token.secure,
             invite: token.invite,
             end: End::NONE,
+            instance: 0,
             below: 0,
             tally: Arc::default(),
         };
@@ -247,6 +248,7 @@ impl Associations {
             subscriptions,
             key: OwnerKey::of(origin_key),
             way: inside.way,
+            instance: 0,
             credentials: 0,
             ends: now.mono + self.settings.load().max_idle,
             deadline: NEVER,

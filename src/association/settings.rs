@@ -34,6 +34,8 @@ pub struct Settings {
     pub unsolicited: Vec<String>,
     /// Accounts, and beginnings of User-Agent, whose BYE needs no more than the flow that they registered from.
     pub bye_at_level_1: Vec<String>,
+    /// Whether the owner of a UE's leg is his principal and his instance, and not the principal alone.
+    pub same_instance: bool,
     /// Whether rules are only counted (`observe`) but for those without which there is no dialog.
     pub observe: bool,
     /// Rules that are enforced although others are observed.
@@ -56,6 +58,7 @@ impl Default for Settings {
             rekey_deadline: Duration::from_secs(1800),
             unsolicited: vec!["message-summary".into()],
             bye_at_level_1: Vec::new(),
+            same_instance: false,
             observe: false,
             enforce: Vec::new(),
             groups: Vec::new(),

@@ -303,7 +303,8 @@ impl Associations {
         let is =
             |name: &String| account == Some(name.as_str()) || agent.starts_with(name.as_bytes());
         let lenient = settings.bye_at_level_1.iter().any(is);
-        Question { event, keyer: &self.keyer, lenient, now }
+        let same_instance = settings.same_instance;
+        Question { event, keyer: &self.keyer, lenient, same_instance, now }
     }
 
     /// Rule 20, for a class that is strict: whether the key of its owner has to be made anew before he is told anything.

@@ -8,6 +8,7 @@
 
 mod dialogs;
 pub mod explain;
+mod offline;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -76,7 +76,6 @@ pub(super) fn start(
     config: &Config,
     vault: Option<&Vault>,
 ) -> io::Result<Option<(Arc<Bsf>, Books)>> {
-    let unfit = |why| io::Error::other(format!("[bsf]: {why:?}"));
     let (settings, grants) = (settings(config), grants(config));
     match (config.subscribers(), vault) {
         (Some(list), _) => {
@@ -104,6 +103,24 @@ pub(super) fn start(
         }
         _ => Ok(None),
     }
+}
+
+/// The same server without subscribers: nobody is served by it, and nothing is written down.
+///
+/// # Errors
+///
+/// Settings that it does not take.
+pub(super) fn unserved(config: &Config) -> io::Result<Option<Arc<Bsf>>> {
+    let there = config.bsf.is_some() || config.subscribers().is_some();
+    if !there && !config.subscribers_are_stored() {
+        return Ok(None);
+    }
+    let bsf = Bsf::new(settings(config), Vec::new(), grants(config), clock::random());
+    bsf.map(|bsf| Some(Arc::new(bsf))).map_err(unfit)
+}
+
+fn unfit(why: impl std::fmt::Debug) -> io::Error {
+    io::Error::other(format!("[bsf]: {why:?}"))
 }
 
 fn settings(config: &Config) -> BsfConfig {

@@ -156,7 +156,7 @@ enum Command {
     Sa(admin::Associations),
     /// One dialog of the running edge, found by its Call-ID
     Dialog(admin::DialogArgs),
-    /// What the running edge would do with a message, and why; nothing comes of it
+    /// What the running edge, or one by this configuration, would do with a message, and why; nothing comes of it
     Explain(admin::explain::Args),
     /// Attack a SIP server of one's own, and report what came of it
     Audit(Box<audit::Args>),

@@ -213,6 +213,7 @@ pub(super) fn plan(
             rekey_window: config.association.rekey_window,
             rekey_deadline: config.association.rekey_deadline,
             unsolicited: unsolicited(&config.enablers),
+            same_instance: config.association.same_instance,
             bye_at_level_1: config.danger.bye_at_level_1.clone(),
             observe: config.association.observe,
             enforce: config.association.enforce.clone(),

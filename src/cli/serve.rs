@@ -496,7 +496,7 @@ impl Live {
 }
 
 /// Addresses of peers, as they were resolved last.
-struct Groups(Vec<Arc<PeerGroup>>);
+pub(super) struct Groups(pub(super) Vec<Arc<PeerGroup>>);
 
 impl Resolved for Groups {
     fn targets(&self, group: GroupId) -> Arc<Vec<Target>> {
@@ -504,7 +504,8 @@ impl Resolved for Groups {
     }
 }
 
-fn peer_groups(config: &Config) -> Vec<Arc<PeerGroup>> {
+/// The groups of peers; members that are written as names have no targets yet.
+pub(super) fn peer_groups(config: &Config) -> Vec<Arc<PeerGroup>> {
     let own: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
     let core = || config.listeners_of(Side::Core);
     let conditions = Conditions {

@@ -31,6 +31,8 @@ pub struct Association {
     pub rekey_window: Duration,
     /// How long a dialog waits for a new key, at most.
     pub rekey_deadline: Duration,
+    /// Whether a dialog is held to the instance that it was made with, beside its owner.
+    pub same_instance: bool,
     /// Whether evidence on a secure flow counts for later requests inside dialogs.
     pub secure_flow_anchor: bool,
     /// Most principals of one secure flow.
@@ -69,6 +71,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Association {
         grace: section.within("grace", second * 32, second..=hour),
         rekey_window: section.within("rekey_window", second * 60, second..=hour),
         rekey_deadline: section.within("rekey_deadline", hour / 2, second..=hour * 24),
+        same_instance: section.or("same_instance", false),
         secure_flow_anchor: section
             .word("digest_anchor", &[("secure-flow", true), ("request", false)]),
         secure_flow_max_principals: section.within("secure_flow_max_principals", 4, 1..=64),

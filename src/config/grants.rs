@@ -3,7 +3,8 @@
 //! Takes:   the entry of a NAF, in `[[diameter.peer]]` or `[[nbsp.naf]]`.
 //! Gives:   [`Granted`].
 //! Keeps:   nothing.
-//! Refuses: names that no UE could dial; the identifier that temporary identities are derived with.
+//! Refuses: names that no UE could dial; the identifier that temporary identities are derived with. A NAF that is told no
+//!          identity at all is warned of.
 //! Sources: TS 33.220 clauses 4.4.6 and 4.5.3 and annexes B.4 and H.
 
 use std::sync::Arc;
@@ -42,7 +43,12 @@ pub(super) fn granted(section: &mut Section<'_>) -> Option<Granted> {
     }
     let ua_ids = ua_ids.map_or(vec![UaId::SIP_DIGEST, UaId::LOCSIP], |spot| spot.value);
     let sees_impi = section.or("sees_impi", false);
+    let place = section.place_of("sees_identities");
     let sees_identities = section.or("sees_identities", true);
+    if !sees_impi && !sees_identities {
+        let why = "a key names nobody then, and whoever makes another inside a dialog is a stranger there (rule 4)";
+        notes.warn(&place, "hides whose keys they are", why, "sees_identities = true");
+    }
     let fqdns = fqdns?;
     if let Some(bad) = fqdns.value.iter().find(|name| !is_host(name) || is_address(name)) {
         let what = format!("holds {bad:?}, which is no domain name");

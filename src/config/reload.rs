@@ -259,6 +259,7 @@ const KEYS: &[Key] = keys! {
     live "association.grace" association.grace;
     live "association.rekey_window" association.rekey_window;
     live "association.rekey_deadline" association.rekey_deadline;
+    live "association.same_instance" association.same_instance;
     live "association.digest_anchor" association.secure_flow_anchor;
     live "association.secure_flow_max_principals" association.secure_flow_max_principals;
     live "enabler.mode" enablers.observe;

@@ -13,11 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::groups::{self, GroupSpec};
 use super::{Edge, Mail, Worker};
 use crate::clock;
 use crate::journey::Account;
 use crate::transport::{
-    Arrival, Bound, ConnectionId, Flow, Group, GroupId, ListenerId, Side, Transport,
+    Arrival, Bound, ConnectionId, Flow, Group, GroupId, ListenerId, Pending, Side, Transport,
 };
 
 /// How a message would have come.
@@ -37,6 +38,39 @@ pub struct Told {
     pub ahead: Duration,
 }
 
+impl Told {
+    /// The listener it would have come to.
+    ///
+    /// # Errors
+    ///
+    /// That there is none.
+    pub fn listener<'b>(&self, bound: &'b [Arc<Bound>]) -> Result<&'b Arc<Bound>, &'static str> {
+        let fits = |bound: &&Arc<Bound>| {
+            bound.spec.side == self.side
+                && bound.speaks(self.transport)
+                && self.listener.is_none_or(|id| bound.spec.id == id)
+        };
+        bound.iter().find(fits).ok_or("no listener speaks that there")
+    }
+
+    /// The arrival there, on a connection that was never open.
+    pub fn arrival(&self, listener: &Bound, groups: &[GroupSpec]) -> Arrival {
+        let nowhere = ConnectionId { slot: u32::MAX, generation: 0 };
+        let flow = Flow {
+            transport: self.transport,
+            listener: listener.spec.id,
+            remote: self.from,
+            connection: (self.transport != Transport::Udp).then_some(nowhere),
+        };
+        let shown = self.group.filter(|_| self.side == Side::Core);
+        let shown = shown.map(|id| Group { id, by_certificate: true });
+        let known = || (self.side == Side::Core).then(|| groups::of(groups, &flow, None)).flatten();
+        let group = shown.or_else(known);
+        let (side, local) = (self.side, listener.local);
+        Arrival { flow, side, local, channel: None, group, pending: Pending::None }
+    }
+}
+
 /// A message put before a worker.
 pub(super) struct Trial {
     octets: Bytes,
@@ -52,12 +86,7 @@ impl Edge {
     ///
     /// Why it cannot come like that.
     pub async fn explain(&self, octets: Bytes, told: &Told) -> Result<Account, &'static str> {
-        let fits = |bound: &&Arc<Bound>| {
-            bound.spec.side == told.side
-                && bound.speaks(told.transport)
-                && told.listener.is_none_or(|id| bound.spec.id == id)
-        };
-        let listener = self.listeners.iter().find(fits).ok_or("no listener speaks that there")?;
+        let listener = told.listener(&self.listeners)?;
         let (reply, mut replies) = mpsc::channel(self.wake.len().max(1));
         for worker in &self.wake {
             let (octets, told) = (octets.clone(), told.clone());
@@ -94,17 +123,6 @@ impl Worker {
         if let Some(facts) = open.and_then(|flow| flows.facts(&flow)) {
             return self.arrival_of(&facts);
         }
-        // One that was never open.
-        let nowhere = ConnectionId { slot: u32::MAX, generation: 0 };
-        let flow = Flow {
-            transport: told.transport,
-            listener: listener.spec.id,
-            remote: told.from,
-            connection: (told.transport != Transport::Udp).then_some(nowhere),
-        };
-        let arrival = self.arrival(flow, told.side, listener.local, None);
-        let shown = told.group.filter(|_| told.side == Side::Core);
-        let group = shown.map(|id| Group { id, by_certificate: true });
-        Arrival { group: group.or(arrival.group), ..arrival }
+        told.arrival(listener, &self.seat.spec.groups)
     }
 }

@@ -20,6 +20,7 @@ use crate::admission::Rate;
 use crate::association::{Bound, Ruling};
 use crate::refusal::Refusal;
 use crate::transport::Side;
+use crate::wire::octets::contains;
 use crate::wire::{Message, Method};
 
 /// The policy of CPM.
@@ -81,6 +82,8 @@ const PAGER_ACCEPT: &str = "message/cpim, text/plain, multipart/mixed, applicati
 /// What begins a session.
 const SESSION_TYPES: [&str; 2] = ["application/sdp", "message/cpim"];
 const SESSION_ACCEPT: &str = "application/sdp, multipart/mixed";
+/// The subtype of a disposition notification.
+const NOTIFICATION: &str = "imdn+xml";
 const LIST_TYPE: &str = "application/resource-lists+xml";
 
 impl Cpm {
@@ -237,6 +240,9 @@ impl EnablerPolicy for Cpm {
 
 /// Whether a request wraps a disposition notification.
 fn reports(message: &Message) -> bool {
+    if !contains(message.body(), NOTIFICATION) {
+        return false;
+    }
     let mut found = false;
     let _ = body::leaves(message, &mut |leaf| {
         if leaf.is("message/cpim") {
@@ -248,5 +254,5 @@ fn reports(message: &Message) -> bool {
 }
 
 fn is_disposition(cpim: &cpim::Cpim<'_>) -> bool {
-    cpim.media().is_some_and(|media| media.is("message", "imdn+xml"))
+    cpim.media().is_some_and(|media| media.is("message", NOTIFICATION))
 }

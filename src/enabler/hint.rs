@@ -13,15 +13,18 @@
 //! Sources: RFC 3840 section 9; RFC 3841 section 7.2; RFC 6050 sections 4.4 and 5.1.2; RFC 6809 section 4.2.1;
 //!          TS 24.229 section 7.2A.8; V-118, V-119, V-122.
 
+use std::borrow::Cow;
+
 use super::body::{cpim, filter, media, multipart};
 use super::service::{class_of_application, class_of_service, class_of_tag};
 use super::{Class, own};
 use crate::keys::push::{GPI_TYPE, GPL_TYPE};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, GroupId, Side};
-use crate::wire::features::Claim;
+use crate::wire::features::{Claim, claims_of};
+use crate::wire::octets::contains;
 use crate::wire::uri::decode;
-use crate::wire::{Address, Fault, Features, MediaType, Message, Method, Name, Uri};
+use crate::wire::{Address, Fault, MediaType, Message, Method, Name, Uri};
 
 /// What classes are recognised by beside their own words.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,9 @@ const IARI_TAG: &str = "+g.3gpp.iari-ref";
 /// What no UE may send, whatever it is wrapped in.
 pub const PUSH_TYPES: [&str; 4] =
     ["application/vnd.oma.push", "application/vnd.omaloc-supl-init", GPI_TYPE, GPL_TYPE];
+
+/// What the subtype of each of them begins with: where it does not stand, none does.
+const VENDOR: &str = "vnd.";
 
 /// Claims as they are found.
 #[derive(Debug)]
@@ -247,22 +253,19 @@ fn read_features(
             }
             continue;
         };
-        for (tag, _) in features.iter() {
+        for (tag, value) in features.iter() {
             let is = |known: &str| tag.eq_ignore_ascii_case(known.as_bytes());
             if is(ICSI_TAG) {
-                each_item(features, ICSI_TAG, |urn| {
-                    class_of_service(urn).into_iter().for_each(&mut note)
-                });
+                items(ICSI_TAG, value).filter_map(|urn| class_of_service(&urn)).for_each(&mut note);
             } else if is(IARI_TAG) {
-                each_item(features, IARI_TAG, |urn| {
-                    class_of_application(urn).into_iter().for_each(&mut note);
-                });
+                let classes = items(IARI_TAG, value).filter_map(|urn| class_of_application(&urn));
+                classes.for_each(&mut note);
             } else if is(PUSH_TAG) {
-                if meant && features.has(PUSH_TAG) {
+                if meant && claims_of(PUSH_TAG, value).next().is_some() {
                     note(Class::Push);
                 }
             } else if is(LOCSIP_TAG) || LOCSIP_TAG.strip_prefix('+').is_some_and(is) {
-                locsip |= is_true(features, LOCSIP_TAG);
+                locsip |= is_true(LOCSIP_TAG, value);
             } else if let Some(class) = class_of_tag(tag) {
                 note(class);
             }
@@ -272,17 +275,17 @@ fn read_features(
     Ok(())
 }
 
-fn each_item(features: Features<'_>, tag: &'static str, mut act: impl FnMut(&[u8])) {
-    for claim in features.claims(tag) {
-        if let Claim::Item(item) = claim {
-            act(&item);
-        }
-    }
+/// The items of the lists that a parameter claims.
+fn items<'a>(tag: &str, value: Option<&'a [u8]>) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    claims_of(tag, value).filter_map(|claim| match claim {
+        Claim::Item(item) => Some(item),
+        Claim::True | Claim::Text(_) => None,
+    })
 }
 
 /// Whether a switch is claimed and not off.
-fn is_true(features: Features<'_>, tag: &'static str) -> bool {
-    features.claims(tag).any(|claim| match claim {
+fn is_true(tag: &str, value: Option<&[u8]>) -> bool {
+    claims_of(tag, value).any(|claim| match claim {
         Claim::True => true,
         Claim::Text(_) => false,
         Claim::Item(item) => !item.eq_ignore_ascii_case(b"FALSE"),
@@ -344,19 +347,24 @@ impl Claims {
 fn names_push(text: &[u8]) -> bool {
     let subtypes = PUSH_TYPES.iter().filter_map(|kind| kind.split_once('/'));
     let mut subtypes = subtypes.map(|(_, subtype)| subtype);
-    subtypes.any(|subtype| contains(text, subtype))
+    contains(text, VENDOR) && subtypes.any(|subtype| contains(text, subtype))
 }
 
 fn wraps_push(cpim: &cpim::Cpim<'_>) -> bool {
     cpim.media().is_some_and(|media| PUSH_TYPES.iter().any(|kind| super::body::is(&media, kind)))
 }
 
-/// Whether `text` holds `part`, compared without case.
-fn contains(text: &[u8], part: &str) -> bool {
-    let part = part.as_bytes();
-    let Some(first) = part.first() else { return true };
-    // A body is long, and has few of the one letter.
-    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text)
-        .filter_map(|at| text.get(at..)?.get(..part.len()))
-        .any(|found| found.eq_ignore_ascii_case(part))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_names_a_push_is_a_vendors() {
+        for kind in PUSH_TYPES {
+            let (_, subtype) = kind.split_once('/').expect("type and subtype");
+            assert!(subtype.starts_with(VENDOR), "{kind}");
+            assert!(names_push(subtype.to_ascii_uppercase().as_bytes()), "{kind}");
+        }
+        assert!(!names_push(b"application/vnd.3gpp.sms"));
+    }
 }

@@ -17,6 +17,7 @@ pub struct Address<'a> {
     pub(super) uri: Uri<'a>,
     pub(super) in_brackets: bool,
     pub(super) params: Params<'a>,
+    pub(super) tag: Option<&'a [u8]>,
 }
 
 impl<'a> Address<'a> {
@@ -39,7 +40,7 @@ impl<'a> Address<'a> {
                 (None, trim(uri), tail)
             }
         };
-        let (params, _) = Params::parse_with(params, ["tag"])?;
+        let (params, [tag]) = Params::parse_with(params, ["tag"])?;
         if !display.is_none_or(is_display_name) {
             return None;
         }
@@ -49,6 +50,7 @@ impl<'a> Address<'a> {
             uri: Uri::parse(uri)?,
             in_brackets,
             params,
+            tag,
         })
     }
 
@@ -79,7 +81,7 @@ impl<'a> Address<'a> {
 
     /// The tag of a From or To; `None` if there is none. An empty tag is no tag, nor is a quoted one.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.param("tag").filter(|tag| !tag.is_empty() && !tag.starts_with(b"\""))
+        self.tag.filter(|tag| !tag.is_empty() && !tag.starts_with(b"\""))
     }
 }
 

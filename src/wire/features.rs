@@ -81,10 +81,9 @@ impl<'a> Features<'a> {
     /// What is claimed for `tag`, which is written with its plus sign if it has one. A tag there twice claims
     /// all that both claim; a negated item claims nothing.
     pub fn claims(self, tag: &'a str) -> impl Iterator<Item = Claim<'a>> {
-        let encoded = ENCODED.iter().any(|known| known.eq_ignore_ascii_case(tag));
         self.iter()
             .filter(move |(name, _)| is_tag(name, tag))
-            .flat_map(move |(_, value)| claims_of(value, encoded))
+            .flat_map(move |(_, value)| claims_of(tag, value))
     }
 
     /// Whether anything is claimed for `tag`.
@@ -114,7 +113,9 @@ fn is_tag(name: &[u8], tag: &str) -> bool {
         || plusless.is_some_and(|tag| name.eq_ignore_ascii_case(tag.as_bytes()))
 }
 
-fn claims_of(value: Option<&[u8]>, encoded: bool) -> impl Iterator<Item = Claim<'_>> {
+/// What one feature parameter claims: `tag` with `value`, as [`Features::iter`] gives it.
+pub fn claims_of<'a>(tag: &str, value: Option<&'a [u8]>) -> impl Iterator<Item = Claim<'a>> {
+    let encoded = ENCODED.iter().any(|known| known.eq_ignore_ascii_case(tag));
     let value = value.unwrap_or_default();
     let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     let text = inner.and_then(|inner| trim(inner).strip_prefix(b"<")?.strip_suffix(b">"));

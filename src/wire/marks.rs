@@ -149,6 +149,7 @@ pub(super) struct AddressMarks {
     uri: UriMarks,
     in_brackets: bool,
     params: Span,
+    /// Empty if it has none.
     tag: Span,
 }
 
@@ -171,6 +172,7 @@ impl AddressMarks {
             uri: self.uri.read(octets),
             in_brackets: self.in_brackets,
             params: Params::known(self.params.of(octets)),
+            tag: Some(self.tag(octets)),
         }
     }
 

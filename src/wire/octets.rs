@@ -137,6 +137,26 @@ pub(super) fn trim_start(octets: &[u8]) -> &[u8] {
     octets.get(from..).unwrap_or_default()
 }
 
+/// Whether `text` holds `part`, compared without case.
+///
+/// A long text is searched for one octet of `part`, best one that has no case and is rare: its first mark, else its
+/// first letter.
+pub(crate) fn contains(text: &[u8], part: &str) -> bool {
+    let part = part.as_bytes();
+    let mark = part.iter().position(|octet| !octet.is_ascii_alphanumeric()).unwrap_or(0);
+    let Some(octet) = part.get(mark) else { return true };
+    let (lower, upper) = (octet.to_ascii_lowercase(), octet.to_ascii_uppercase());
+    let is_here = |at: usize| {
+        let found = at.checked_sub(mark).and_then(|from| text.get(from..)?.get(..part.len()));
+        found.is_some_and(|found| found.eq_ignore_ascii_case(part))
+    };
+    if lower == upper {
+        memchr::memchr_iter(lower, text).any(is_here)
+    } else {
+        memchr::memchr2_iter(lower, upper, text).any(is_here)
+    }
+}
+
 /// A quoted string, both quotes included and nothing opened.
 pub(super) fn quoted(octets: &[u8]) -> IResult<&[u8], &[u8]> {
     let wrong = || Err::Error(Error::new(octets, ErrorKind::Char));
@@ -178,6 +198,23 @@ pub(crate) fn hex_digits(octet: u8) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_found_wherever_they_stand() {
+        for (text, part, expected) in [
+            ("application/VND.oma.Push", "vnd.oma.push", true),
+            ("vnd.oma.push", "vnd.oma.push", true),
+            ("x.vnd.oma.pushvnd.x", "vnd.oma.push", true),
+            (".oma.push", "vnd.oma.push", false),
+            ("vnd.oma.pus", "vnd.oma.push", false),
+            ("xxLocSIP", "locsip", true),
+            ("xxlocsi", "locsip", false),
+            ("", "a", false),
+            ("anything", "", true),
+        ] {
+            assert_eq!(contains(text.as_bytes(), part), expected, "{part} in {text}");
+        }
+    }
 
     /// Each class, spelt out as the octets that are in it beside letters and digits.
     #[test]

@@ -6,9 +6,9 @@ use sipward::association;
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::lab::{UE1_BTID, UE2_BTID};
-use sipward::testing::{Lab, Peer, Signer};
+use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
-use crate::scene::{call, from_bob, in_dialog, request, respond, status_to, to_core};
+use crate::scene::{call, from_bob, in_dialog, register, request, respond, status_to, to_core};
 
 const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
@@ -353,4 +353,84 @@ fn a_dialog_that_ends_while_it_was_suspect_is_forgotten_like_others() {
     lab.advance(Duration::from_secs(100));
     let associations = &lab.shared.gate.associations;
     assert_eq!((associations.footprint(), associations.ends(), associations.timers()), (0, 0, 0));
+}
+
+const PHONE: &str = "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\"";
+const TABLET: &str = "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e129>\"";
+
+/// Bob calls alice, who answers on a device.
+fn called_by_bob(lab: &mut Lab, alice: &Peer, key: &mut Signer, instance: &str) {
+    let seen = register(lab, alice, "alice", key).text();
+    let path = seen.lines().find_map(|line| line.strip_prefix("Path: ")).expect("a Path");
+    let invite = from_bob("INVITE", 1)
+        .replace(";tag=alice", "")
+        .replace("<sip:edge.example.net:5060;lr>", path)
+        .replace("Content-Length", "Contact: <sip:bob@203.0.113.20:5060>\nContent-Length");
+    let sent = lab.receive(&Peer::core(), &invite);
+    let rings = sent.iter().find(|sent| sent.to == alice.flow().remote).expect("it goes to alice");
+    let contact = format!("Contact: <sip:alice@192.0.2.10:5060>;{instance}\n");
+    lab.receive(alice, &respond(rings, 200, "alice", &contact));
+}
+
+/// `dialog-association` section 1, owner test: with `association.same_instance` another device of the owner is not the
+/// owner, whichever leg the dialog was formed on; without it, he is.
+#[test]
+fn a_dialog_may_be_held_to_the_instance_it_was_made_with() {
+    let on = |instance: &str, text: String| {
+        let contact = "Contact: <sip:alice@192.0.2.10:5060>";
+        let told =
+            if instance.is_empty() { contact.into() } else { format!("{contact};{instance}") };
+        text.replace(contact, &told)
+    };
+    let bare = |text: String| text.replace("Contact: <sip:alice@192.0.2.10:5060>\n", "");
+    for (held, called) in [(true, false), (true, true), (false, false)] {
+        let mut settings = LabSettings::default();
+        settings.association.same_instance = held;
+        let mut lab = Lab::new(settings);
+        let (phone, tablet) = (Peer::udp("192.0.2.10:5060"), Peer::udp("198.51.100.9:5060"));
+        let mut key = lab.ue1();
+        if called {
+            called_by_bob(&mut lab, &phone, &mut key, PHONE);
+        } else {
+            let invite =
+                request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+            let invite = to_core(&lab.receive(&phone, &on(PHONE, invite))).clone();
+            lab.receive(
+                &Peer::core(),
+                &respond(&invite, 200, "b", "Contact: <sip:bob@203.0.113.20:5060>\n"),
+            );
+        }
+        let mut number = 10;
+        let mut inside = |lab: &mut Lab, from: &Peer, dress: &dyn Fn(String) -> String| {
+            number += 1;
+            let uri = "sip:bob@203.0.113.20:5060";
+            let text = in_dialog("INFO", uri, "alice", "b", "call", number, Some(&mut key), "");
+            lab.receive(from, &dress(text));
+            lab.last()
+        };
+        let mismatch = Outcome::Refused(Refusal::AssociationMismatch);
+        let elsewhere = if held { mismatch } else { Outcome::Forwarded };
+        let about = format!("held {held}, called {called}");
+        assert_eq!(inside(&mut lab, &tablet, &|text| on(TABLET, text)), elsewhere, "{about}");
+        assert_eq!(
+            inside(&mut lab, &phone, &|text| on(PHONE, text)),
+            Outcome::Forwarded,
+            "{about}"
+        );
+        if held {
+            assert_eq!(inside(&mut lab, &tablet, &bare), mismatch, "names none: {about}");
+            assert_eq!(
+                inside(&mut lab, &phone, &bare),
+                Outcome::Forwarded,
+                "on an anchor: {about}"
+            );
+        }
+        let moved = Peer::udp("192.0.2.10:5999");
+        assert_eq!(
+            inside(&mut lab, &moved, &|text| on(PHONE, text)),
+            Outcome::Forwarded,
+            "{about}"
+        );
+        assert_eq!(inside(&mut lab, &moved, &bare), Outcome::Forwarded, "an anchor since: {about}");
+    }
 }

@@ -530,14 +530,23 @@ fn a_transfer_names_the_dialog_as_the_other_side_knows_it() {
     let options = from_alice(
         "OPTIONS",
         12,
-        &format!("Target-Dialog: {value}\nIn-Reply-To: {}\n", with_carol.call_id),
+        &format!(
+            "Target-Dialog: {value}\nIn-Reply-To: nobody, {}\nIn-Reply-To: {}\n",
+            with_carol.call_id, carol.call_id
+        ),
         "",
     );
     let text = at_core(&world.by_ue(&options)).text();
     let there =
         format!("{};local-tag={};remote-tag={}", carol.call_id, carol.tags[0], carol.tags[1]);
     assert_eq!(line(&text, "Target-Dialog: "), there);
-    assert!(!text.contains("In-Reply-To"), "{text}");
+    // What is not known from here is left out, the Call-ID of the other leg above all.
+    assert_eq!(line(&text, "In-Reply-To: "), carol.call_id);
+    assert_eq!(text.matches("In-Reply-To").count(), 1, "{text}");
+    let back = bob.request("MESSAGE", &format!("In-Reply-To: {}\n", carol.call_id), "");
+    let sent = world.by_core(&back);
+    let text = world.at_ue(&sent).text();
+    assert_eq!(line(&text, "In-Reply-To: "), with_carol.call_id);
     let unknown = from_alice("INVITE", 13, "Replaces: nobody;to-tag=a;from-tag=b\n", "");
     let sent = world.by_ue(&unknown);
     assert_eq!(world.at_ue(&sent).message.status(), Some(481));

@@ -64,6 +64,35 @@ fn a_new_key_in_good_time_leaves_the_old_one_thirty_seconds() {
     assert_eq!(rule(&lab), 1);
 }
 
+/// V-112, `dialog-association` section 2.1: a key that names nobody is followed by no other, as `sipward check` warns.
+#[test]
+fn a_key_without_names_is_followed_by_no_other() {
+    let mut lab = Lab::default();
+    let alice = Peer::udp(ALICE);
+    let nameless = |lab: &Lab, btid: &str, password: &str, identities: &[&str]| {
+        let mut key = lab_key(password, "ue1@ims.example.net", identities, lab.now + HOUR);
+        key.impi = None;
+        let naf = NafId::new(EDGE, UaId::SIP_DIGEST);
+        let btid_of = Btid::new(btid).expect("a B-TID");
+        lab.keys.put(btid_of, naf, KeyAnswer::Known(std::sync::Arc::new(key)));
+        lab.signer(btid, password)
+    };
+    let [first, second] = ["Zmlyc3Q=@bsf.example.net", NEW_BTID];
+    let mut old = nameless(&lab, first, sipward::testing::lab::UE1_PASSWORD, &[]);
+    let mut new = nameless(&lab, second, NEW_PASSWORD, &[]);
+    let anonymous = |text: String| {
+        text.replace("From: <sip:alice@example.net>", "From: <sip:anonymous@anonymous.invalid>")
+    };
+    let invite = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut old));
+    let invite = to_core(&lab.receive(&alice, &anonymous(invite))).clone();
+    assert!(!invite.text().contains("P-Asserted-Identity"), "{}", invite.text());
+    lab.receive(&Peer::core(), &respond(&invite, 200, "b", &format!("Contact: <{BOB}>\n")));
+    assert_eq!(status_to(&lab.receive(&alice, &info(2, Some(&mut new))), &alice), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4");
+    to_core(&lab.receive(&alice, &info(3, Some(&mut old))));
+    assert_eq!(rule(&lab), 1, "the call is unharmed");
+}
+
 #[test]
 fn nobody_has_a_new_key_and_the_dialog_can_only_be_torn_down() {
     let mut settings = LabSettings::default();

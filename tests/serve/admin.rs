@@ -3,7 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use sipward::client::ue::Ue;
@@ -163,6 +164,8 @@ fn a_message_is_explained_and_nothing_comes_of_it() {
         let found = explain(&edge, message, arguments);
         let (outcome, rule, refusal, answer, _) = summary(&found);
         assert_eq!((outcome, rule, refusal, answer), expected, "{found:?}");
+        let alone = explain(&edge, message, &[arguments, &["--offline"]].concat());
+        assert_eq!(format!("{alone:?}"), format!("{found:?}"), "an edge that has just begun");
     }
     let file = edge.folder.join("captured.sip");
     std::fs::write(&file, super::MESSAGE).unwrap();
@@ -196,6 +199,51 @@ fn a_message_is_explained_and_nothing_comes_of_it() {
     let status = said(&ask(&edge, &["status"]));
     assert!(status.contains("0 registrations, 0 keys, 0 dialogs"), "{status}");
     assert!(edge.ask(super::MESSAGE).starts_with("SIP/2.0 407 "), "as it was said");
+}
+
+/// Nothing runs, and nothing has to: the file alone says what an edge by it would do.
+#[test]
+fn a_message_is_explained_where_no_edge_runs() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("explain-offline");
+    let _ = std::fs::remove_dir_all(&folder);
+    let made = sipward().arg("init").arg(&folder).stdout(Stdio::null()).status().unwrap();
+    assert!(made.success());
+    let (config, message) = (folder.join("sipward.toml"), folder.join("captured.sip"));
+    std::fs::write(&message, super::MESSAGE).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = sipward();
+        command.arg("explain").arg(&message).arg("-c").arg(&config).args(arguments);
+        let output = command.output().unwrap();
+        let said = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        (output.status.code(), said(&output.stdout), said(&output.stderr))
+    };
+    let (code, out, errors) = run(&["--offline"]);
+    assert_eq!((code, errors.as_str()), (Some(1), ""), "{out}");
+    let row = |name: &str| {
+        let row = out.lines().find_map(|row| row.strip_prefix(name)).map(str::trim);
+        row.unwrap_or_else(|| panic!("{name}: {out}"))
+    };
+    assert_eq!(row("OUTCOME"), "refused");
+    assert_eq!(row("evidence"), "none so far");
+    assert_eq!(row("decided by"), "no Proxy-Authorization, no Authorization");
+    assert_eq!(row("rule"), "3, evidence missing or too weak");
+    assert_eq!(row("answer"), "407");
+    for (arguments, code, why) in [
+        (&[][..], 1, "no edge answers"),
+        (&["--offline", "--listener", "nobody"], 1, "no listener has that name"),
+        (&["--offline", "--transport", "sctp"], 1, "no such transport"),
+        (&["--offline", "--core", "--peer", "nobody"], 1, "no peer has that name"),
+        (&["--offline", "--socket", "x"], 2, "cannot be used with"),
+    ] {
+        let (found, out, errors) = run(arguments);
+        assert_eq!((found, out.as_str()), (Some(code), ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(why), "{arguments:?}: {errors}");
+    }
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("mode = \"observe\"", "mode = \"watch\"")).unwrap();
+    let (code, out, errors) = run(&["--offline"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{errors}");
+    assert!(errors.contains("sipward.toml:"), "{errors}");
 }
 
 /// V-73.
@@ -342,7 +390,7 @@ fn a_socket_that_was_left_behind_is_taken_over_and_another_edges_is_not() {
     let left = edge.folder.join("sipward.sock");
     assert!(left.exists() && UnixStream::connect(&left).is_err(), "it was killed");
     let mut third = sipward();
-    third.arg("serve").arg("-c").arg(&config).stdout(std::process::Stdio::null());
+    third.arg("serve").arg("-c").arg(&config).stdout(Stdio::null());
     let mut third = third.spawn().unwrap();
     // Whoever reached it was let in: it took the socket over.
     while UnixStream::connect(&left).is_err() {

@@ -1,8 +1,9 @@
-//! `sipward explain`: what the running edge would do with a message, and why.
+//! `sipward explain`: what the running edge would do with a message, and why; or what its configuration alone says.
 //!
 //! Takes:   a file with one message, and how it would have come.
 //! Gives:   each stage that it passes, the evidence, the line that decides, the rule, the answer; 0 if it goes on, 1 if
-//!          it is refused. The edge keeps nothing of it.
+//!          it is refused. The edge keeps nothing of it. With `--offline` no edge need run: the message is the first
+//!          that one of this configuration sees.
 //! Keeps:   nothing.
 //! Refuses: a file that cannot be read; facts that the edge does not take, in its words.
 //! Sources: `dialog-association` section 17.
@@ -17,6 +18,8 @@ use hyper::Method;
 
 use super::{Edge, asked, dialogs, escaped};
 use crate::cli::{GOOD, NO, Table, USAGE};
+use crate::config::Config;
+use crate::http::admin::question::Facts;
 use crate::http::admin::views::Explanation;
 
 /// Arguments.
@@ -44,6 +47,9 @@ pub struct Args {
     /// How many seconds from now it comes
     #[arg(long, default_value_t = 0)]
     ahead: u64,
+    /// By the configuration alone: no edge is asked, so no dialog, registration, key or nonce is known
+    #[arg(long, conflicts_with = "socket")]
+    offline: bool,
 }
 
 /// Runs `sipward explain`.
@@ -59,23 +65,63 @@ pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Resu
             return Ok(USAGE);
         }
     };
+    let query = query(args);
+    if args.offline {
+        return offline(&args.edge, octets, &query, out, errors);
+    }
+    let path = format!("/explain?{query}");
+    let mut refused = false;
+    let code = asked(&args.edge, Method::POST, &path, octets, out, errors, |found, out| {
+        let found: Explanation = found;
+        refused = is_refused(&found);
+        print(&found, out)
+    })?;
+    Ok(if code == GOOD && refused { NO } else { code })
+}
+
+/// How it would have come, as an edge is told.
+fn query(args: &Args) -> String {
     let side = if args.core { "core" } else { "ue" };
     let named = [("listener", &args.listener), ("peer", &args.peer)];
     let named = named.into_iter().filter_map(|(of, name)| name.as_ref().map(|name| (of, name)));
     let named: String = named.map(|(of, name)| format!("&{of}={}", escaped(name))).collect();
-    let path = format!(
-        "/explain?transport={}&from={}&side={side}&ahead={}{named}",
-        escaped(&args.transport),
-        escaped(&args.from.to_string()),
-        args.ahead
-    );
-    let mut refused = false;
-    let code = asked(&args.edge, Method::POST, &path, octets, out, errors, |found, out| {
-        let found: Explanation = found;
-        refused = matches!(&*found.outcome, "refused" | "dropped");
-        print(&found, out)
-    })?;
-    Ok(if code == GOOD && refused { NO } else { code })
+    let (transport, from) = (escaped(&args.transport), escaped(&args.from.to_string()));
+    format!("transport={transport}&from={from}&side={side}&ahead={}{named}", args.ahead)
+}
+
+fn is_refused(found: &Explanation) -> bool {
+    matches!(&*found.outcome, "refused" | "dropped")
+}
+
+/// The same by the configuration alone.
+fn offline(
+    edge: &Edge,
+    octets: Bytes,
+    query: &str,
+    out: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> io::Result<u8> {
+    let config = match Config::load(&edge.config) {
+        Ok((config, _)) => config,
+        Err(problems) => {
+            problems.iter().try_for_each(|problem| writeln!(errors, "{problem}"))?;
+            return Ok(USAGE);
+        }
+    };
+    let found = Facts::parse(query).map_err(|(_, why)| io::Error::other(why));
+    let found = match found.and_then(|facts| super::offline::explain(&config, octets, &facts)) {
+        Ok(found) => found,
+        Err(why) => {
+            writeln!(errors, "{}: {why}", edge.config.display())?;
+            return Ok(NO);
+        }
+    };
+    if edge.json {
+        writeln!(out, "{}", serde_json::to_string(&found)?)?;
+    } else {
+        print(&found, out)?;
+    }
+    Ok(if is_refused(&found) { NO } else { GOOD })
 }
 
 /// A message whose line ends lost their CR gets them back; in one that has any nothing is touched.
@@ -89,7 +135,12 @@ fn wired(octets: Vec<u8>) -> Bytes {
     [&head[..], body].concat().into()
 }
 
-fn print(found: &Explanation, out: &mut dyn Write) -> io::Result<()> {
+/// Prints it for people.
+///
+/// # Errors
+///
+/// Those of writing.
+pub fn print(found: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     let mut stages = Table::new(&["STAGE", "FOUND"]);
     for stage in &found.stages {
         stages.row([stage.name.clone(), stage.found.clone()]);
@@ -112,7 +163,7 @@ fn print(found: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Table::new(&["OUTCOME", &found.outcome]);
     let refusal = found.refusal.as_ref().zip(found.why.as_ref());
     for (name, value) in [
-        ("evidence", found.evidence.clone()),
+        ("evidence", found.evidence.clone().or_else(|| Some("none so far".into()))),
         ("decided by", Some(decided)),
         ("rule", Some(rule)),
         ("refusal", refusal.map(|(name, why)| format!("{name}: {why}"))),

@@ -46,5 +46,8 @@ pub fn leaves<'b>(
 
 /// Whether a value is of this type, given as `type/subtype`.
 pub fn is(media: &MediaType<'_>, wanted: &str) -> bool {
-    wanted.split_once('/').is_some_and(|(kind, subtype)| media.is(kind, subtype))
+    let (kind, subtype) = (media.kind(), media.subtype());
+    let Some((first, rest)) = wanted.as_bytes().split_at_checked(kind.len()) else { return false };
+    let rest = rest.strip_prefix(b"/").filter(|rest| rest.len() == subtype.len());
+    rest.is_some_and(|rest| rest.eq_ignore_ascii_case(subtype)) && first.eq_ignore_ascii_case(kind)
 }

@@ -170,7 +170,8 @@ pub(super) fn split_head(part: &[u8]) -> Option<(&[u8], &[u8])> {
     if let Some(content) = part.strip_prefix(b"\r\n") {
         return Some((b"", content));
     }
-    let end = memchr::memmem::find(part, b"\r\n\r\n")?;
+    let is_end = |at: &usize| part.get(*at..).is_some_and(|rest| rest.starts_with(b"\r\n\r\n"));
+    let end = memchr::memchr_iter(b'\r', part).find(is_end)?;
     let head = part.get(..end.checked_add(2)?)?;
     (head.len() <= HEAD_MAX).then_some((head, part.get(end.checked_add(4)?..)?))
 }

@@ -1,15 +1,17 @@
 //! Stage 7, back to back: dialogs that a request names, by their names on the other leg.
 //!
-//! Takes:   Replaces, Join and Target-Dialog, as headers and inside Refer-To; bodies, by `dialog_info`.
+//! Takes:   Replaces, Join and Target-Dialog, as headers and inside Refer-To; In-Reply-To; bodies, by `dialog_info`.
 //! Gives:   what stands there instead on the other leg. A Refer-To that leads to us leads to the peer whom it means.
 //! Keeps:   nothing.
-//! Refuses: a dialog that nobody knows: what it is called on the other leg cannot be said.
+//! Refuses: a dialog that nobody knows: what it is called on the other leg cannot be said. A call that is replied to may
+//!          be over long since: its Call-ID is left out then, and nothing is refused.
 //! Sources: RFC 3891 sections 3 and 6.1; RFC 3911 section 7.1; RFC 4538 section 7; RFC 3261 section 19.1.1 (headers of a
 //!          URI); `B2-08`; V-136.
 
 use smallvec::SmallVec;
 
 use super::dialog_info;
+use super::request::rows_called;
 use crate::association::{Associations, Named};
 use crate::forward::Settings;
 use crate::forward::outgoing::other;
@@ -21,6 +23,10 @@ use crate::wire::{Address, DialogRef, Message, Name, Span};
 
 /// Headers of a URI that are looked at.
 const HEADERS_MAX: usize = 16;
+
+/// Call-IDs of one In-Reply-To that are looked at.
+const CALLS_MAX: usize = 16;
+pub(super) const IN_REPLY_TO: &str = "In-Reply-To";
 
 /// What stands in place of what.
 pub(in crate::forward) type Renamed = SmallVec<[(Span, Vec<u8>); 1]>;
@@ -43,6 +49,7 @@ pub(in crate::forward) fn rename(
             renamed.push((message.span_of(value), new.value));
         }
     }
+    in_reply_to(message, side, associations, &mut renamed);
     refer_to(message, side, associations, settings, &mut renamed)?;
     dialog_info::rename(message, side, associations, &mut renamed)?;
     Ok(renamed)
@@ -81,6 +88,21 @@ fn print(name: Name, dialog: &DialogRef<'_>) -> Vec<u8> {
     };
     let early: &[u8] = if dialog.early_only { b";early-only" } else { b"" };
     [dialog.call_id, local, dialog.local_tag, remote, dialog.remote_tag, early].concat()
+}
+
+/// The calls that are replied to, by their Call-IDs on the other side: those of them that are known there. A row of which
+/// none is left is taken out with what belongs to this leg alone.
+///
+/// Source: RFC 3261 section 20.21.
+fn in_reply_to(message: &Message, side: Side, associations: &Associations, renamed: &mut Renamed) {
+    for row in rows_called(message, IN_REPLY_TO) {
+        let value = row.value().of(message.octets());
+        let ids = value.split(|octet| *octet == b',').map(<[u8]>::trim_ascii).take(CALLS_MAX);
+        let there: Vec<_> = ids.filter_map(|id| associations.call_there(side, id)).collect();
+        if !there.is_empty() {
+            renamed.push((row.value(), there.join(&b", "[..])));
+        }
+    }
 }
 
 /// Dialogs named by headers of the URI in Refer-To.

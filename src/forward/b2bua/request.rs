@@ -12,13 +12,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::contact::{self, Own};
+use super::named::IN_REPLY_TO;
 use crate::association::Bound;
 use crate::association::bridge::Way;
 use crate::forward::outgoing::{self, Plan, Printed, count_hops, put_via};
 use crate::transport::Side;
 use crate::wire::edit::Unprintable;
 use crate::wire::respond::put_tagged;
-use crate::wire::{Edits, Message, Name, Span, Uri};
+use crate::wire::{Edits, Field, Message, Name, Span, Uri};
 
 /// What a request gets for the other leg.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +99,6 @@ pub(in crate::forward) fn print(
     put_ids(&mut edits, message, dress);
     let own = Own::facing(plan.settings, to_side, to, Uri::parse(target));
     contact::replace(&mut edits, message, &own);
-    remove_hops(&mut edits, message, dress);
     for (span, text_there) in &dress.renamed {
         if !edits.covers(*span) {
             edits.replace(*span, |text| {
@@ -106,6 +106,7 @@ pub(in crate::forward) fn print(
             });
         }
     }
+    remove_hops(&mut edits, message, dress);
     count_hops(&mut edits, message);
     let reliable = plan.route.destinations.iter().any(|to| to.transport().is_reliable());
     put_length(&mut edits, message, dress, reliable);
@@ -163,8 +164,8 @@ fn put_ids(edits: &mut Edits, message: &Message, dress: &Dress) {
     }
 }
 
-/// What is between a neighbour and us, or of his dialog: it has no business on the other leg. Which calls he replies to
-/// is known by ids that the other end has never seen.
+/// What is between a neighbour and us, or of his dialog: it has no business on the other leg. Calls that he replies to, and
+/// that are known here, have their names there by now; of others the other end has never seen the ids.
 fn remove_hops(edits: &mut Edits, message: &Message, dress: &Dress) {
     for name in [
         Name::Via,
@@ -176,16 +177,26 @@ fn remove_hops(edits: &mut Edits, message: &Message, dress: &Dress) {
     ] {
         edits.remove_all(message, name);
     }
-    if !dress.same_ids {
-        remove_called(edits, message, "In-Reply-To");
+    let replies = rows_called(message, IN_REPLY_TO).filter(|_| !dress.same_ids);
+    for row in replies {
+        if !edits.covers(row.value()) {
+            edits.remove(row.line());
+        }
     }
+}
+
+/// The rows of a name for which there is no [`Name`].
+pub(super) fn rows_called<'m>(
+    message: &'m Message,
+    called: &'m str,
+) -> impl Iterator<Item = &'m Field> {
+    let name = move |row: &&'m Field| row.name_span().of(message.octets());
+    message.rows(Name::Other).filter(move |row| name(row).eq_ignore_ascii_case(called.as_bytes()))
 }
 
 /// Takes out the rows of a name for which there is no [`Name`].
 pub(super) fn remove_called(edits: &mut Edits, message: &Message, called: &str) {
-    for row in message.rows(Name::Other) {
-        if row.name_span().of(message.octets()).eq_ignore_ascii_case(called.as_bytes()) {
-            edits.remove(row.line());
-        }
+    for row in rows_called(message, called) {
+        edits.remove(row.line());
     }
 }

@@ -29,10 +29,8 @@ use crate::assembly::revocation::is_called;
 use crate::association::Association;
 use crate::clock;
 use crate::config::{Config, Listener};
-use crate::edge::Told;
 use crate::http::Answer;
 use crate::instant::Now;
-use crate::transport::{GroupId, ListenerId};
 
 /// Longest message that is explained, in octets.
 const MESSAGE_MAX: usize = 256 * 1024;
@@ -103,7 +101,7 @@ impl Desk {
 
     async fn explain(&self, request: Request<Incoming>, facts: &Facts, now: Now) -> Answer {
         let Some(running) = &self.running else { return nobody("there is no edge") };
-        let told = match self.told(facts) {
+        let told = match facts.told(&self.config.load()) {
             Ok(told) => told,
             Err(why) => return plain(StatusCode::BAD_REQUEST, why),
         };
@@ -114,28 +112,6 @@ impl Desk {
             Ok(account) => json(&Explanation::of(account, now)),
             Err(why) => plain(StatusCode::BAD_REQUEST, why),
         }
-    }
-
-    /// What is meant by names.
-    fn told(&self, facts: &Facts) -> Result<Told, &'static str> {
-        let config = self.config.load();
-        let place = |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok());
-        let listener = match &facts.listener {
-            None => None,
-            Some(name) => {
-                let found = config.listeners.iter().position(|one| *one.name == **name);
-                Some(ListenerId(place(found).ok_or("no listener has that name")?))
-            }
-        };
-        let group = match &facts.peer {
-            None => None,
-            Some(name) => {
-                let found = config.peers.iter().position(|one| *one.name == **name);
-                Some(GroupId(place(found).ok_or("no peer has that name")?))
-            }
-        };
-        let Facts { transport, from, side, ahead, .. } = *facts;
-        Ok(Told { transport, from, side, listener, group, ahead })
     }
 
     fn status(&self, now: Now) -> Status {

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 
+use crate::config::Config;
+use crate::edge::Told;
 use crate::identity::Btid;
-use crate::transport::{Side, Transport};
+use crate::transport::{GroupId, ListenerId, Side, Transport};
 use crate::wire;
 
 /// Dialogs in one answer, if nobody says how many.
@@ -67,7 +69,12 @@ impl Default for Facts {
 }
 
 impl Facts {
-    fn parse(query: &str) -> Result<Self, Refused> {
+    /// Reads a query.
+    ///
+    /// # Errors
+    ///
+    /// 400, and why.
+    pub fn parse(query: &str) -> Result<Self, Refused> {
         let bad = |why| (StatusCode::BAD_REQUEST, why);
         let mut facts = Self::default();
         for (name, value) in pairs(query)? {
@@ -90,6 +97,33 @@ impl Facts {
             }
         }
         Ok(facts)
+    }
+}
+
+impl Facts {
+    /// The same with what `config` calls by those names.
+    ///
+    /// # Errors
+    ///
+    /// The name that nothing has.
+    pub fn told(&self, config: &Config) -> Result<Told, &'static str> {
+        let place = |found: Option<usize>| found.and_then(|place| u16::try_from(place).ok());
+        let listener = match &self.listener {
+            None => None,
+            Some(name) => {
+                let found = config.listeners.iter().position(|one| *one.name == **name);
+                Some(ListenerId(place(found).ok_or("no listener has that name")?))
+            }
+        };
+        let group = match &self.peer {
+            None => None,
+            Some(name) => {
+                let found = config.peers.iter().position(|one| *one.name == **name);
+                Some(GroupId(place(found).ok_or("no peer has that name")?))
+            }
+        };
+        let Self { transport, from, side, ahead, .. } = *self;
+        Ok(Told { transport, from, side, listener, group, ahead })
     }
 }
 

@@ -275,7 +275,8 @@ pub struct Stage {
 }
 
 impl Explanation {
-    pub(super) fn of(account: Account, now: Now) -> Self {
+    /// Of an account, as it stands `now`.
+    pub fn of(account: Account, now: Now) -> Self {
         let refusal = account.refusal();
         let decision = account.decision;
         let rule = match decision.map_or(0, |decision| decision.rule) {
