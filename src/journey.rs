@@ -280,7 +280,13 @@ impl Journey {
                 let would = decision.would.or(would);
                 self.actions.push_back(Action::Decided(Decision { would, ..decision }));
             }
-            Err(refusal) => self.refuse(message, arrival, refusal, now),
+            Err(refusal) => {
+                let stop = self.shared.gate.refuse(message, arrival, refusal, now);
+                if let Stop::Answer(_, octets) = &stop {
+                    self.proxy.refused(message, arrival, ticket, octets, now);
+                }
+                self.stop(stop, message, arrival);
+            }
         }
     }
 

@@ -23,9 +23,9 @@ use crate::enabler::{Class, Delivery, Permitted};
 use crate::identity::Impi;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, ListenerId, Pending, Side};
+use crate::transport::{Arrival, Flow, ListenerId, Pending, Side};
 use crate::wire::device::{Asked, asks_outbound};
-use crate::wire::{Method, Name};
+use crate::wire::{Message, Method, Name};
 
 use super::proxy::{Place, Proxy};
 
@@ -147,6 +147,27 @@ impl Proxy {
         }
         self.put_back(id, context);
         Ok(route.would)
+    }
+
+    /// Keeps what a request was refused with that every stage before this one let through. What refused it may have
+    /// passed when a copy comes, which is to hear the same, and not to be forwarded (RFC 3261 section 17.2).
+    pub fn refused(
+        &mut self,
+        message: &Message,
+        arrival: &Arrival,
+        ticket: &Ticket,
+        answer: &[u8],
+        now: Now,
+    ) {
+        let settings = self.settings();
+        let copied = !arrival.flow.transport.is_reliable();
+        if !copied || self.footprint() >= settings.transactions_max {
+            return;
+        }
+        let reply_to = reply_flow(message, arrival, &settings);
+        let until = now.mono + settings.timings.life();
+        let place = self.lingering.answered(ticket.key, reply_to, answer, until, None);
+        self.servers.insert(ticket.key, Place::Lingering(place));
     }
 
     /// The tokens of both Record-Route values: for the next hop, and for the previous one.

@@ -170,18 +170,25 @@ fn b2_04_a_2xx_is_repeated_and_what_nobody_acknowledges_is_ended() {
     assert!(byes.map(|bye| bye.to).collect::<std::collections::HashSet<_>>().len() == 2);
 }
 
-/// RFC 3261 14.2.
+/// RFC 3261 14.2; and 17.2: a copy of what was refused hears the same when nothing stands in its way any more.
 #[test]
 fn b2_05_one_invite_at_a_time() {
     let mut world = world();
     let (invite, tag) = world.established();
-    world.ue(&request("INVITE", 2, &tag, "", OFFER));
+    let sent = world.ue(&request("INVITE", 2, &tag, "", OFFER));
+    let first = last(&sent, true).clone();
     let second = world.ue(&request("INVITE", 3, &tag, "", OFFER));
     assert_eq!(last(&second, false).message.status(), Some(500));
     let wait: u32 = line(last(&second, false), "Retry-After: ").parse().expect("seconds");
     assert!(wait <= 10);
-    let glare = world.core(&of_bob(&invite.message, "INVITE", 50, ""));
+    let crossing = of_bob(&invite.message, "INVITE", 50, "");
+    let glare = world.core(&crossing);
     assert_eq!(last(&glare, true).message.status(), Some(491));
+    world.core(&answer(&first, 200, "bob-tag", "", OFFER));
+    world.ue(&request("ACK", 2, &tag, "", ""));
+    let copy = world.core(&crossing);
+    assert_eq!(copy.len(), 1, "nothing is forwarded: {copy:?}");
+    assert_eq!(last(&copy, true).text(), last(&glare, true).text());
 }
 
 /// RFC 3262 7.2: RSeq passes, RAck is told in the numbers of the other leg; nothing is made reliable that was not.

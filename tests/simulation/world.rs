@@ -101,6 +101,8 @@ pub(crate) struct World {
     /// How many of a hundred moments are Mallory's.
     malice: u64,
     back: Option<Instant>,
+    /// Until when the bootstrapping server does not go away.
+    stays: Instant,
     /// How often the edge may still be begun anew.
     restarts: u64,
     /// Whether the edge stands back to back with its core.
@@ -170,6 +172,7 @@ impl World {
             loss,
             malice,
             back: None,
+            stays: Instant::START,
             restarts,
             bridges,
             taken_up: HashSet::new(),
@@ -316,13 +319,15 @@ impl World {
         if due { self.under_way.pop().map(|Reverse(packet)| packet) } else { None }
     }
 
-    /// The bootstrapping server goes away now and then, and comes back.
+    /// The bootstrapping server goes away now and then, and comes back; then it stays long enough for whoever tries
+    /// again and again.
     fn weather(&mut self) {
         let now = self.lab.now.mono;
         if self.back.is_some_and(|back| back <= now) {
             self.back = None;
+            self.stays = now + Duration::from_secs(60);
             self.keys.away.store(false, Ordering::Relaxed);
-        } else if self.back.is_none() && self.chance.below(400) == 0 {
+        } else if self.back.is_none() && self.chance.below(400) == 0 && self.stays <= now {
             self.tally.outages += 1;
             self.back = Some(now + Duration::from_secs(1 + self.chance.below(60)));
             self.keys.away.store(true, Ordering::Relaxed);
