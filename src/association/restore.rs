@@ -207,6 +207,7 @@ impl Associations {
             state: State::Bound,
             generation: 0,
             moved,
+            adrift: false,
             bridge,
             seed,
             shown,

@@ -518,6 +518,7 @@ impl Inside {
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
         let (state, generation) = (association.state, association.key.generation);
+        let adrift = association.adrift;
         Self {
             rule,
             key,
@@ -527,6 +528,7 @@ impl Inside {
             state,
             generation,
             moved,
+            adrift,
             bridge,
             seed,
             shown,

@@ -597,6 +597,7 @@ mod tests {
         assert!(row.contains("username=\"alice2\""), "{row}");
     }
 
+    /// V-146: no credentials are sent, and the user is told why in one line.
     #[test]
     fn weak_algorithms_and_foreign_realms_get_nothing() {
         let mut answerer = account();
@@ -605,5 +606,17 @@ mod tests {
         assert_eq!(answerer.challenged(&challenge(&[md5])), Err(Unanswerable::TooWeak));
         let other = r#"Digest realm="evil.example", nonce="n", algorithm=SHA-256, qop="auth""#;
         assert_eq!(answerer.challenged(&challenge(&[other])), Err(Unanswerable::NoCredentials));
+        let mut text = Text::new();
+        answerer.authorize(&mut text, "OPTIONS", "sip:a", b"");
+        assert_eq!(text.finish().expect("printable"), b"", "nothing was begun");
+        for why in [
+            Unanswerable::NoCredentials,
+            Unanswerable::ForeignHost("evil.example".into()),
+            Unanswerable::TooWeak,
+            Unanswerable::Unlisted("evil.example".into()),
+        ] {
+            let told = why.to_string();
+            assert!(!told.is_empty() && !told.contains('\n'), "{told:?}");
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
 pub mod reflected;
+pub mod refused;
 mod requests;
 pub mod responses;
 pub mod resting;

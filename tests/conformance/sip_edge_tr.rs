@@ -123,7 +123,18 @@ fn tr_09_the_first_octet_decides() {
             _ => Kind::Drop(Noise::Unknown),
         };
         assert_eq!(kind, expected, "first octet {first}");
+        assert_eq!(demux::datagram(&[first]), expected, "and nothing else");
+        // Whatever follows, but for a first line of HTTP.
+        for second in 0..=255_u8 {
+            assert_eq!(demux::datagram(&[first, second]), expected, "{first} {second}");
+        }
+        let tail = [&[first][..], b" sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n"].concat();
+        assert_eq!(demux::datagram(&tail), expected, "{first} and a tail of SIP");
+        // STUN with such a tail is no question that anybody answers.
+        let from = "192.0.2.10:5060".parse().expect("an address");
+        assert!(sipward::transport::stun::answer(&tail, from).is_none(), "{first}");
     }
+    assert_eq!(demux::datagram(b""), Kind::Drop(Noise::Empty));
 }
 
 #[test]

@@ -359,6 +359,7 @@ fn a_server_that_asks_for_a_pause_gets_it_unless_it_is_the_only_one() {
     for (retry, pause) in [
         ("Retry-After: 20 (in a while)\n", 20),
         ("Retry-After: 86400\n", 60),
+        ("Retry-After: 1000000000\n", 60),
         ("Retry-After: 0\n", 0),
         ("", 0),
     ] {

@@ -26,6 +26,7 @@ mod phone;
 mod policy;
 mod proofs;
 mod pushes;
+mod rows;
 mod scene;
 mod strays;
 mod tokens;

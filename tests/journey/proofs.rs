@@ -115,9 +115,16 @@ fn spoofed_source_no_credentials_1000_byes() {
     let mut answers = 0;
     for cseq in 0..1000 {
         let bye = in_dialog("BYE", BOB, "alice", "b", "call", 1000 + cseq, None, "");
-        answers += lab.receive(&rogue, &bye).len();
+        let sent = lab.receive(&rogue, &bye);
+        for answer in &sent {
+            assert_eq!((answer.to, answer.message.status()), (rogue.flow().remote, Some(407)));
+            let asked = sipward::testing::lab::octets_of(&bye).len();
+            assert!(answer.message.octets().len() <= 2 * asked, "V-66");
+        }
+        answers += sent.len();
     }
-    assert_eq!(answers, 20);
+    assert_eq!(answers, 20, "and then silence");
+    assert_eq!(lab.last(), Outcome::Dropped(Refusal::CredentialsMissing));
     assert_eq!(before, format!("{:?}", lab.shared.gate.associations.snapshot()));
 }
 
@@ -134,9 +141,37 @@ fn forged_200_to_invite_from_another_port() {
         assert!(lab.receive(&rogue, &forged).is_empty());
         assert_eq!(lab.last(), Outcome::Dropped(Refusal::ResponseAstray), "rule 16");
     }
+    let guessed = forged.replacen("branch=z9hG4bK00", "branch=z9hG4bK0000", 1);
+    assert!(lab.receive(&Peer::core(), &guessed).is_empty(), "a guessed branch");
+    assert_eq!(lab.last(), Outcome::Dropped(Refusal::ResponseAstray));
+    let branch = invite.message.top_via().expect("ours").branch().to_vec();
+    assert!(branch.len() >= "z9hG4bK".len() + 32, "128 bits: {}", branch.escape_ascii());
     let back = lab
         .receive(&Peer::core(), &respond(&invite, 200, "b", "Contact: <sip:bob@203.0.113.20>\n"));
     assert_eq!(status_to(&back, &alice), Some(200));
+
+    // The same of an INVITE that went to a UE: another port of his address is another flow.
+    let mut lab = Lab::default();
+    let mut key = lab.ue1();
+    let seen = register(&mut lab, &alice, "alice", &mut key).text();
+    let path = seen.lines().find_map(|line| line.strip_prefix("Path: ")).expect("a Path");
+    let text = from_bob("INVITE", 1)
+        .replace(";tag=alice", "")
+        .replace("<sip:edge.example.net:5060;lr>", path)
+        .replace("Content-Length", "Contact: <sip:bob@203.0.113.20:5060>\nContent-Length");
+    let core = Peer::core();
+    let sent = lab.receive(&core, &text);
+    let rings = sent.iter().find(|sent| sent.to == alice.flow().remote).expect("on").clone();
+    let answer = "Contact: <sip:alice@192.0.2.66>\nContent-Type: application/sdp\n";
+    for rogue in ["192.0.2.10:5061", "192.0.2.66:5060"].map(Peer::udp) {
+        assert!(lab.receive(&rogue, &respond(&rings, 200, "evil", answer)).is_empty());
+        assert_eq!(lab.last(), Outcome::Dropped(Refusal::ResponseAstray), "rule 16");
+    }
+    let busy = respond(&rings, 486, "alice", "");
+    assert_eq!(status_to(&lab.receive(&alice, &busy), &core), Some(486));
+    lab.advance(Duration::from_secs(40));
+    assert!(lab.receive(&alice, &busy).is_empty(), "that transaction is over: RFC 6026");
+    assert_eq!(lab.last(), Outcome::Dropped(Refusal::ResponseAstray));
 }
 
 /// V-61.
@@ -194,12 +229,17 @@ fn three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2
     to_core(&lab.receive(&alice, &prack));
     let prack = inside("PRACK", "b4", 3, &mut key);
     assert_eq!(status_to(&lab.receive(&alice, &prack), &alice), Some(481), "no such fork");
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown));
     // Bob's end of the third fork may end itself; the others ring on.
     lab.receive(&Peer::core(), &respond(&invite, 199, "b3", ""));
     let update = inside("UPDATE", "b3", 4, &mut key);
     assert_eq!(status_to(&lab.receive(&alice, &update), &alice), Some(481));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded), "rule 31, by 199");
-    let prack = inside("PRACK", "b1", 5, &mut key);
+    // What acknowledges one fork under the tag of one that is over reaches neither.
+    let prack = inside("PRACK", "b3", 5, &mut key);
+    assert_eq!(status_to(&lab.receive(&alice, &prack), &alice), Some(481));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded), "rule 31");
+    let prack = inside("PRACK", "b1", 6, &mut key);
     to_core(&lab.receive(&alice, &prack));
 
     lab.receive(&Peer::core(), &respond(&invite, 200, "b2", &at("b2")));
@@ -207,10 +247,10 @@ fn three_forks_prack_with_the_tags_of_another_fork_update_on_a_lost_fork_after_2
     assert_eq!(status_to(&lab.receive(&Peer::core(), &other_tags), &Peer::core()), Some(481));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::MethodUnfit), "rule 30: the callee, early");
     lab.advance(Duration::from_secs(32));
-    let update = inside("UPDATE", "b1", 6, &mut key);
+    let update = inside("UPDATE", "b1", 7, &mut key);
     assert_eq!(status_to(&lab.receive(&alice, &update), &alice), Some(481), "a lost fork");
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogEnded), "rule 31");
-    let update = inside("UPDATE", "b2", 7, &mut key);
+    let update = inside("UPDATE", "b2", 8, &mut key);
     to_core(&lab.receive(&alice, &update));
 }
 
@@ -327,6 +367,23 @@ fn bsf_away_during_the_call_then_key_expires() {
 /// V-69: a restart of the edge, with its secret and without a store.
 #[test]
 fn kill_and_restart_without_store_bye_by_owner_by_stranger() {
+    // BYE is the first that the new process sees of the call.
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let route = route_of(&call(&mut lab, &alice, &mut key));
+    lab.restart(LabSettings::default());
+    let (mut key, mut other) = (lab.ue1(), lab.ue2());
+    let bye = |number, key: Option<&mut Signer>| {
+        in_dialog("BYE", BOB, "alice", "b", "call", number, key, &route)
+    };
+    let rogue = Peer::udp("192.0.2.66:5060");
+    assert_eq!(status_to(&lab.receive(&rogue, &bye(9, Some(&mut other))), &rogue), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationMismatch), "rule 4");
+    assert_eq!(status_to(&lab.receive(&alice, &bye(2, None)), &alice), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::AssociationLost), "rule 23");
+    to_core(&lab.receive(&alice, &bye(3, Some(&mut key))));
+    assert_eq!(rule(&lab), 23);
+
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
     let invite = call(&mut lab, &alice, &mut key);
@@ -456,9 +513,37 @@ fn callee_answers_bye_with_407_for_our_realm() {
     }
 }
 
-/// V-115.
+/// V-115: one account fills no more than its own quota; many fill the table, and nothing that stands makes room.
 #[test]
 fn table_full() {
+    let mut settings = LabSettings::default();
+    (settings.association.max_per_caller, settings.association.max) = (3, 5);
+    let mut lab = Lab::new(settings);
+    let (rogue, mut own) = (Peer::udp("192.0.2.66:5060"), lab.ue2());
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let invite = |lab: &mut Lab, from: &Peer, who: &str, id: &str, key: &mut Signer| {
+        let text = request("INVITE", "sip:carol@example.net", who, id, 1, Some(key));
+        lab.receive(from, &text)
+    };
+    for number in 0..64 {
+        invite(&mut lab, &rogue, "bob", &format!("rogue{number}"), &mut own);
+        let expected =
+            if number < 3 { Outcome::Forwarded } else { Outcome::Refused(Refusal::TableFull) };
+        assert_eq!(lab.last(), expected, "{number}: rule 28, for him alone");
+    }
+    let invite_of_alice = invite(&mut lab, &alice, "alice", "call", &mut key);
+    let invite_of_alice = to_core(&invite_of_alice).clone();
+    let contact = format!("Contact: <{BOB}>\n");
+    lab.receive(&Peer::core(), &respond(&invite_of_alice, 200, "b", &contact));
+    let held = lab.all_held();
+    let sent = invite(&mut lab, &alice, "alice", "another", &mut key);
+    assert_eq!(status_to(&sent, &alice), Some(503));
+    assert!(sent[0].text().contains("\r\nRetry-After: "), "{}", sent[0].text());
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TableFull), "rule 28, for everybody");
+    let dialogs = |held: &str| held.matches("Bound").count();
+    assert_eq!(dialogs(&held), dialogs(&lab.all_held()), "what stands is not put out");
+    to_core(&lab.receive(&alice, &bye(2, Some(&mut key))));
+
     let mut settings = LabSettings::default();
     settings.association.max = 2;
     let mut lab = Lab::new(settings);

@@ -32,7 +32,7 @@ fn passes(lab: &mut Lab, uri: &str, number: u32, key: &mut Signer) -> bool {
     passed
 }
 
-/// V-114.
+/// RFC 6141 section 4.
 #[test]
 fn a_target_moves_with_its_2xx_and_messages_may_cross() {
     let mut lab = Lab::default();

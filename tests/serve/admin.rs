@@ -400,3 +400,55 @@ fn a_socket_that_was_left_behind_is_taken_over_and_another_edges_is_not() {
     third.kill().unwrap();
     third.wait().unwrap();
 }
+
+/// `dialog-association` section 4: a phone that is gone answers by ICMP alone, and its call is in suspense at once.
+#[test]
+fn a_phone_that_takes_no_datagrams_any_more_is_not_waited_for() {
+    let core = Core::start();
+    let edge = Edge::start_with("admin-refused", |text| {
+        let peer = format!("sip:{};transport=udp", core.address);
+        text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let settings = alice(&edge, Transport::Udp);
+    runtime.block_on(async {
+        let ue = Ue::connect(settings).await.unwrap();
+        ue.register(600).await.unwrap();
+        ue.call("sip:bob@example.net").await.unwrap();
+    });
+    drop(runtime);
+    let heard = core.heard.lock().unwrap().clone();
+    let invite = heard.iter().find(|text| text.starts_with("INVITE ")).expect("her call");
+    let line = |name: &str| {
+        let found = invite.split("\r\n").find_map(|line| line.strip_prefix(name));
+        found.unwrap_or_else(|| panic!("{name}: {invite}"))
+    };
+    let states = || {
+        let list = said(&ask(&edge, &["dialog", "show", line("Call-ID: "), "--json"]));
+        let list: Dialogs = serde_json::from_str(&list).expect(&list);
+        let states = list.dialogs.into_iter().map(|one| one.state).collect::<Vec<_>>();
+        states.into_iter().filter(|state| state != "forming").collect::<Vec<_>>()
+    };
+    assert_eq!(states(), ["bound"]);
+
+    let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    far.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let via = line("Via: SIP/2.0/UDP ").split(';').next().unwrap().to_owned();
+    let contact = line("Contact: ").split(['<', '>']).nth(1).unwrap();
+    let info = format!(
+        "INFO {contact} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKfar;rport\r\nMax-Forwards: 70\r\n\
+         From: {};tag=core\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: 1 INFO\r\nRoute: {}\r\nContent-Length: 0\r\n\r\n",
+        far.local_addr().unwrap(),
+        line("To: "),
+        line("From: "),
+        line("Call-ID: "),
+        line("Record-Route: "),
+    );
+    far.send_to(info.as_bytes(), &via).unwrap();
+    let mut room = [0; 4096];
+    let (length, _) = far.recv_from(&mut room).expect("an answer, before any timer of SIP is out");
+    let answer = String::from_utf8_lossy(&room[..length]);
+    assert!(answer.starts_with("SIP/2.0 430 "), "{answer}");
+    assert_eq!(states(), ["suspect"]);
+    assert!(edge.ask(super::MESSAGE).starts_with("SIP/2.0 407 "), "others are served");
+}

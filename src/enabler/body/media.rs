@@ -2,8 +2,8 @@
 //!
 //! Takes:   the octets of an SDP body.
 //! Gives:   [`Msrp`], one for each `m=message` line of MSRP; whether there is any.
-//! Keeps:   nothing. Bounds: 16 media lines, 8 path URIs of a line.
-//! Refuses: a bare CR in a line; a line without its one path; a path whose scheme is not that of its line, or that leads to an address
+//! Keeps:   nothing. Bounds: 1000 lines, 16 of them media lines, 8 path URIs of a line.
+//! Refuses: what does not begin with its version; a bare CR in a line; a line without its one path; a path whose scheme is not that of its line, or that leads to an address
 //!          at which no peer can be.
 //! Sources: RFC 4975 sections 8.1 to 8.3 and 9; RFC 8866 section 5; V-124.
 
@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use crate::refusal::Refusal;
 use crate::wire::uri::{host_address, host_port};
 
+/// Most lines of a description.
+pub const ALL_MAX: usize = 1000;
 /// Most media lines that are looked at.
 pub const LINES_MAX: usize = 16;
 /// Most URIs of one path.
@@ -41,8 +43,14 @@ pub fn has_msrp(sdp: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// [`Refusal::MsrpRefused`].
+/// [`Refusal::BodyMalformed`], [`Refusal::BodyTooLarge`], [`Refusal::MsrpRefused`].
 pub fn msrp(sdp: &[u8]) -> Result<Vec<Msrp>, Refusal> {
+    if lines(sdp).next() != Some(b"v=0") {
+        return Err(Refusal::BodyMalformed);
+    }
+    if lines(sdp).nth(ALL_MAX).is_some_and(|line| !line.is_empty()) {
+        return Err(Refusal::BodyTooLarge);
+    }
     let mut found: Vec<Msrp> = Vec::new();
     // The path of the line that is being read, if it is one of MSRP and still wants one.
     let mut open: Option<(Msrp, bool)> = None;
@@ -162,7 +170,7 @@ mod tests {
         }
         let audio = "v=0\r\nm=audio 9 RTP/AVP 0\r\na=path:x\r\n";
         assert!(!has_msrp(audio.as_bytes()) && msrp(audio.as_bytes()) == Ok(Vec::new()));
-        let off = "m=message 0 TCP/MSRP *\r\n";
+        let off = "v=0\r\nm=message 0 TCP/MSRP *\r\n";
         assert_eq!(msrp(off.as_bytes()), Ok(vec![Msrp { secure: false, off: true }]));
     }
 
@@ -187,7 +195,14 @@ mod tests {
             let text = sdp(protocol, path);
             assert_eq!(msrp(text.as_bytes()), Err(Refusal::MsrpRefused), "{path}");
         }
-        let many = "m=audio 9 RTP/AVP 0\r\n".repeat(LINES_MAX + 1);
+        let many = format!("v=0\r\n{}", "m=audio 9 RTP/AVP 0\r\n".repeat(LINES_MAX + 1));
         assert_eq!(msrp(many.as_bytes()), Err(Refusal::MsrpRefused));
+        for (count, expected) in
+            [(ALL_MAX, Ok(Vec::new())), (ALL_MAX + 1, Err(Refusal::BodyTooLarge))]
+        {
+            let long = format!("v=0\r\n{}", "a=x\r\n".repeat(count - 1));
+            assert_eq!(msrp(long.as_bytes()), expected, "V-07: {count} lines");
+        }
+        assert_eq!(msrp(b"s=-\r\nv=0\r\n"), Err(Refusal::BodyMalformed), "V-07: no version");
     }
 }

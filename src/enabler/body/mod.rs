@@ -41,7 +41,12 @@ pub fn leaves<'b>(
         return multipart::walk(media, body, visit);
     }
     let disposition = message.first(Name::ContentDisposition);
-    visit(&Leaf { media, disposition, content: body, encoded: false })
+    // SIP has no such header (RFC 3261 section 7.4.1), and readers of MIME do.
+    let encoded = message.rows(Name::Other).any(|row| {
+        let [name, value] = [row.name_span(), row.value()].map(|span| span.of(message.octets()));
+        name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") && multipart::is_encoding(value)
+    });
+    visit(&Leaf { media, disposition, content: body, encoded })
 }
 
 /// Whether a value is of this type, given as `type/subtype`.

@@ -52,10 +52,27 @@ impl Leaf<'_> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::EncodingForbidden`] if they stand for others.
+    /// [`Refusal::EncodingForbidden`] if they stand for others, or are said to be of another charset.
     pub fn read(&self) -> Result<&[u8], Refusal> {
-        if self.encoded { Err(Refusal::EncodingForbidden) } else { Ok(self.content) }
+        if self.encoded || !self.is_plain_text() {
+            return Err(Refusal::EncodingForbidden);
+        }
+        Ok(self.content)
     }
+
+    /// Whether the octets are the letters that we take them for, to a reader who believes the charset too.
+    fn is_plain_text(&self) -> bool {
+        let plain = |charset: &[u8]| {
+            [&b"utf-8"[..], b"us-ascii"].iter().any(|own| charset.eq_ignore_ascii_case(own))
+        };
+        self.media.param("charset").is_none_or(|charset| plain(&charset))
+    }
+}
+
+/// Whether octets under that Content-Transfer-Encoding stand for others.
+pub(super) fn is_encoding(value: &[u8]) -> bool {
+    let plain = [&b"7bit"[..], b"8bit", b"binary"];
+    !plain.iter().any(|own| value.eq_ignore_ascii_case(own))
 }
 
 /// Visits every leaf.
@@ -158,10 +175,7 @@ fn leaf(part: &[u8]) -> Option<Leaf<'_>> {
         }
     }
     let media = MediaType::parse(media.unwrap_or(b"text/plain"))?;
-    let plain = |value: &[u8]| {
-        [&b"7bit"[..], b"8bit", b"binary"].iter().any(|own| value.eq_ignore_ascii_case(own))
-    };
-    let encoded = encoding.is_some_and(|value| !plain(value));
+    let encoded = encoding.is_some_and(is_encoding);
     Some(Leaf { media, disposition, content, encoded })
 }
 

@@ -17,7 +17,7 @@ const FILES_MAX: usize = 4;
 ///
 /// # Errors
 ///
-/// [`Refusal::MsrpRefused`].
+/// As [`media::msrp`]; [`Refusal::MsrpRefused`].
 pub fn check(sdp: &[u8], class: Class, begins: bool, tls_only: bool) -> Result<(), Refusal> {
     let lines = media::msrp(sdp)?;
     let live = || lines.iter().filter(|line| !line.off);
