@@ -344,8 +344,8 @@ impl Associations {
         };
         let turned = self.lead(self.keyer.of(message, other(side)), other(side));
         // A call between two UEs is two dialogs here, each the other turned round: a token tells which is meant.
-        let is_meant = |of: &Association| token.is_none_or(|token| token.id == of.origin.id);
-        if let Some(association) = self.dialogs.get(&turned).filter(|one| is_meant(one)) {
+        let is_meant = |of: &Origin| token.is_none_or(|token| token.id == of.id);
+        if let Some(association) = self.dialogs.get(&turned).filter(|one| is_meant(&one.origin)) {
             // Of a bridged one no leg could be told that the other is meant.
             let over = association.state == State::Released || association.bridge.is_some();
             if over || !self.only_observed(Refusal::WrongSide) {
@@ -355,12 +355,6 @@ impl Associations {
             let (ruling, would) = (Ruling::Inside(inside), Some(Refusal::WrongSide));
             return Ok(Bound { authenticated: found, ruling, would });
         }
-        if let Some(token) = token.filter(|_| admitted.method() != Method::Ack) {
-            return self.restore(found, key, token, now);
-        }
-        if admitted.method() != Method::Notify {
-            return Err(unknown.into());
-        }
         // The NOTIFY's To tag is the From tag of the SUBSCRIBE, which went the other way.
         let (call_id, tag) = (message.call_id(), message.to_tag());
         let forming = match side {
@@ -368,7 +362,14 @@ impl Associations {
             Side::Ue => self.keyer.dialog(call_id, b"", tag),
         };
         let forming = self.lead(forming, side);
-        let Some(entry) = self.forming.get(&forming) else { return Err(unknown.into()) };
+        let is_first = admitted.method() == Method::Notify;
+        let entry = is_first.then(|| self.forming.get(&forming)).flatten();
+        let Some(entry) = entry.filter(|entry| is_meant(&entry.origin)) else {
+            return match token.filter(|_| admitted.method() != Method::Ack) {
+                Some(token) => self.restore(found, key, token, now),
+                None => Err(unknown.into()),
+            };
+        };
         let fork = entry.fork(State::Forming);
         let (many, seed) = (entry.children.len(), entry.seed.clone());
         drop(entry);

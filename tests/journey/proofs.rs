@@ -263,9 +263,13 @@ fn notify_before_200_notify_from_a_second_notifier_notify_33_s_later() {
     let uri = "sip:bob@example.net";
     let text = in_dialog("SUBSCRIBE", uri, "alice", "", "call", 1, Some(&mut key), event);
     let subscribe = to_core(&lab.receive(&alice, &text)).clone();
+    // A notifier's route set is the Record-Route of the SUBSCRIBE, tokens and all.
+    let recorded = subscribe.text();
+    let route = recorded.lines().filter_map(|line| line.strip_prefix("Record-"));
+    let route: String = route.map(|line| format!("{line}\n")).collect();
     let notify = |tag: &str| {
         let rows = "Event: presence\nSubscription-State: active;expires=600\nContent-Length";
-        let text = from_bob("NOTIFY", 1).replace("Content-Length", rows);
+        let text = from_bob("NOTIFY", 1).replace("Content-Length", &format!("{route}{rows}"));
         text.replace("tag=b", &format!("tag={tag}")).replace("bKcore", &format!("bK{tag}"))
     };
     for tag in ["n1", "n2"] {
