@@ -6,7 +6,8 @@
 //!    connection that was closed and had been registered from, since all of them may wait for its answers.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
-//! 6. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
+//! 6. A step that panics costs its letter or its timer, and the flow that it was for; the worker goes on (`rounds`).
+//! 7. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
 //!    since when a UDP socket was not found empty. Stage 3 makes a load of it.
 //!
 //! Takes:   listeners, what all workers share, and the sources of keys, vectors and counts.
@@ -19,6 +20,7 @@ mod arrivals;
 mod groups;
 mod guests;
 mod lookups;
+mod rounds;
 mod trial;
 mod watcher;
 
@@ -57,6 +59,7 @@ use crate::wire::{Malformed, Message};
 
 pub use groups::GroupSpec;
 use guests::{FAREWELL, Guests, Parting};
+use rounds::Mishaps;
 use trial::Trial;
 
 pub use trial::Told;
@@ -64,8 +67,6 @@ pub use watcher::{Fault, Watch};
 
 /// Most messages handed from one worker to another and not yet taken.
 pub const MAIL_MAX: usize = 4096;
-/// Letters taken before the worker looks at its sockets again.
-const MAIL_OF_A_TURN: usize = 64;
 /// Most lookups under way.
 pub const LOOKUPS_MAX: usize = 1024;
 
@@ -282,6 +283,7 @@ struct Worker {
     busy: Cell<bool>,
     strain: Cell<Strain>,
     guests: Guests,
+    mishaps: Mishaps,
 }
 
 impl Worker {
@@ -299,49 +301,7 @@ impl Worker {
             busy: Cell::new(false),
             strain: Cell::default(),
             guests: Guests::default(),
-        }
-    }
-
-    async fn run(&self, mut mail: mpsc::Receiver<Mail>) {
-        loop {
-            let deadline = self.journey.borrow().poll_timeout();
-            self.armed.set(deadline);
-            tokio::select! {
-                letter = mail.recv() => self.open(letter, &mut mail),
-                () = sleep_until(deadline) => self.with(Journey::expire),
-                () = sleep_until(self.pulse.get()) => self.feel(),
-                () = self.rearm.notified() => {}
-            }
-            self.turn();
-            let unanswered = self.journey.borrow().proxy().unanswered();
-            if self.seat.parting.may_go(self.seat.number, unanswered, || self.wake_others()) {
-                break;
-            }
-        }
-        self.guests.see_off(self.transports.flows()).await;
-    }
-
-    fn wake_others(&self) {
-        self.seat.others.iter().for_each(|other| drop(other.try_send(Mail::Stop)));
-    }
-
-    /// Takes a letter, and those that lie behind it, as far as one turn goes.
-    fn open(&self, first: Option<Mail>, mail: &mut mpsc::Receiver<Mail>) {
-        let following = std::iter::from_fn(|| mail.try_recv().ok()).take(MAIL_OF_A_TURN);
-        for letter in first.into_iter().chain(following) {
-            match letter {
-                Mail::Message(letter) => {
-                    let (message, arrival) = *letter;
-                    self.with(|journey, now| journey.message(message, arrival, now));
-                }
-                Mail::Answered(lookup) => self.with(|journey, now| journey.answered(&lookup, now)),
-                Mail::Gone(gone) => {
-                    self.with(|journey, now| journey.unreachable(&gone, now));
-                }
-                Mail::Refused(refused) => self.hear_refusal(&refused.0, &refused.1),
-                Mail::Try(trial) => self.try_out(*trial),
-                Mail::Stop => {}
-            }
+            mishaps: Mishaps::default(),
         }
     }
 
@@ -437,6 +397,8 @@ impl Worker {
 
     /// A message goes to the worker it belongs to.
     fn take(&self, message: Message, arrival: Arrival) {
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("transport", &message);
         self.seat.spec.watch.arrived(&arrival, &message);
         let owner = (!message.is_request())
             .then(|| message.top_via().and_then(|via| Proxy::worker_of(via.branch())))
@@ -551,17 +513,6 @@ impl Receiver for Worker {
             journey.unreachable(&Destination::Target(target.clone()), now);
         });
         self.turn();
-    }
-}
-
-/// Sleeps until `deadline`; for ever if there is none.
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => {
-            let left = deadline.since(clock::now().mono);
-            tokio::time::sleep(left).await;
-        }
-        None => std::future::pending().await,
     }
 }
 

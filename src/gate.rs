@@ -225,6 +225,8 @@ impl Gate {
         arrival: &'m Arrival,
         now: Now,
     ) -> Result<Permitted<'m>, Halt> {
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("admission", message);
         let policies = &**self.enablers.policies();
         let admitted = self.admission.admit(message, arrival, policies, now)?;
         if admitted.is_banned() && !self.authentication.was_here(&admitted, now) {
@@ -253,13 +255,19 @@ impl Gate {
             admitted = class.map_or(admitted, |class| admitted.inside(class));
         }
         witness.admitted(&admitted);
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("authentication", message);
         let caller = self.authentication.identify(admitted, now)?;
         witness.identified(&caller);
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("association", message);
         let bound = self.associations.bind(caller, now)?;
         witness.bound(&bound);
         if bound.caller().is_some() {
             self.admission.note_verified(bound.authenticated().admitted(), now);
         }
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("enabler", message);
         self.enablers.permit(bound, policies, &self.associations, now)
     }
 

@@ -192,6 +192,8 @@ impl Journey {
     /// One message.
     pub fn message(&mut self, message: Message, arrival: Arrival, now: Now) {
         self.proxy.refresh();
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("wire", &message);
         if let Err(fault) = wire::check::check(&message) {
             return self.refuse(&message, &arrival, Refusal::Malformed(fault), now);
         }
@@ -264,6 +266,8 @@ impl Journey {
         self.note("enabler", "its class permits it");
         let bound = permitted.bound();
         let (message, arrival) = (bound.message(), bound.arrival());
+        #[cfg(feature = "testing")]
+        crate::testing::trap::pass("forward", message);
         let (rule, dialog) = match bound.ruling() {
             Ruling::Inside(inside) => (inside.rule, Some(Within::of(inside, bound))),
             Ruling::Alone | Ruling::Forms(_) => (0, None),
@@ -345,8 +349,12 @@ impl Journey {
     pub fn answered(&mut self, lookup: &Lookup, now: Now) {
         let shared = Arc::clone(&self.shared);
         let waiting = self.waiting.remove(lookup).map(|asked| asked.waiting);
-        for Waiting { paused, ticket } in waiting.unwrap_or_default() {
+        let waiting = waiting.unwrap_or_default();
+        // All of them first: a panic over one keeps no other from being sent again.
+        for Waiting { ticket, .. } in &waiting {
             self.waiting_keys.remove(&ticket.key);
+        }
+        for Waiting { paused, ticket } in waiting {
             let Paused { message, arrival, .. } = &*paused;
             match shared.gate.resume(&paused, now) {
                 Ok(permitted) => self.forward(permitted, &ticket, now),

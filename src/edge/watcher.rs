@@ -39,6 +39,7 @@ pub enum Fault {
     SendFailed,
     /// A server could not be reached.
     Unreachable,
-    /// A key server, or a source of vectors, panicked: who waits for its answer is told that there is none.
+    /// A key server, or a source of vectors, panicked: who waits for its answer is told that there is none. Or a letter
+    /// or a timer of a worker's did, which is given up.
     Panicked,
 }

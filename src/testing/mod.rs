@@ -11,6 +11,7 @@ pub mod enablers;
 pub mod lab;
 pub mod peer;
 pub mod sign;
+pub mod trap;
 
 pub use away::AwayStore;
 pub use enablers::{LOCATION, SLP, UE1_LOCSIP_PASSWORD};

@@ -164,8 +164,13 @@ impl Flows {
 
     /// Closes a connection once what is queued was written; nothing is queued any more.
     pub fn close(&self, flow: &Flow) {
+        self.close_for(flow, Closed::Asked);
+    }
+
+    /// The same, for a reason of its own.
+    pub(crate) fn close_for(&self, flow: &Flow, why: Closed) {
         if let Some(pipe) = self.pipe(flow) {
-            pipe.end(Closed::Asked);
+            pipe.end(why);
         }
     }
 

@@ -74,6 +74,8 @@ pub use listen::{BindError, Bound, ListenSpec, Sockets, bind};
 #[cfg(feature = "edge")]
 pub use stream::{Closed, DialError, Patience, Receiver, StreamFacts};
 #[cfg(feature = "edge")]
+pub(crate) use tcp::guarded;
+#[cfg(feature = "edge")]
 pub use transports::{Parts, Transports};
 
 use std::net::SocketAddr;

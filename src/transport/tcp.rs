@@ -403,7 +403,9 @@ where
         Closed::Panicked
     });
     drop(lease);
-    shop.receiver.closed(&facts, why);
+    if guarded(pin!(async { shop.receiver.closed(&facts, why) })).await.is_none() {
+        shop.flows.tally().panicked.add(1);
+    }
 }
 
 /// Serves a connection that stands on a shared key, and closes it when that is over: at once if it was taken back,
@@ -459,7 +461,7 @@ async fn serve_vouched<S>(
 }
 
 /// Runs `future` to its end, or to its panic.
-async fn guarded<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+pub(crate) async fn guarded<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sipward::transport::dtls::engine::Proof;
 use sipward::transport::dtls::server::{DtlsSpec, Library, SharedKeys};
+use sipward::transport::dtls::sessions::Why;
 use sipward::transport::dtls::webrtc::ClientProof;
 use sipward::transport::peer::ClientCertificate;
 
@@ -276,6 +277,36 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
             assert!(world.is_alive(one, "one").await && world.is_alive(two, "two").await);
             let longest = world.heard.iter().filter(|(from, _)| *from == two);
             assert!(longest.map(|(_, datagram)| datagram.len()).max() < Some(500), "{library:?}");
+        });
+    }
+}
+
+/// V-74: what an address has is forgotten after a panic over its datagram, whether its session stands or a handshake is
+/// under way; nothing of it is kept, and its peer may begin anew.
+#[test]
+fn an_address_that_was_abandoned_has_nothing_and_may_begin_anew() {
+    for library in BOTH {
+        virtually(async {
+            let mut world = World::new(&keys(library), 1);
+            let from = world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));
+            let other = world.add("192.0.2.2:4000", WebrtcClient::psk("alice", KEY));
+            assert!(world.run(LIMIT, |w| w.opened() == 2).await, "{library:?}");
+            let id = world.session_of(from).unwrap();
+            world.abandon(from);
+            assert!(world.seen.contains(&Seen::Closed(id, Why::Panicked)), "{library:?}");
+            assert!(!world.sessions.has(id), "{library:?}");
+            // A handshake that waits for its key.
+            world.gives_keys = false;
+            world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));
+            assert!(world.run(LIMIT, |w| w.asked.len() == 3).await, "{library:?}");
+            assert_eq!(world.doors.busy(), 1, "{library:?}");
+            world.abandon(from);
+            assert_eq!(world.doors.busy(), 0, "{library:?}");
+            world.gives_keys = true;
+            world.add("192.0.2.1:4000", WebrtcClient::psk("alice", KEY));
+            assert!(world.run(LIMIT, |w| w.opened() == 3).await, "{library:?}");
+            assert!(world.is_alive(from, "x").await, "{library:?}");
+            assert!(world.is_alive(other, "y").await, "{library:?}: nothing befell the other");
         });
     }
 }

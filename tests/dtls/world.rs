@@ -183,6 +183,12 @@ impl World {
         self.take_outputs();
     }
 
+    /// Has the server forget what an address has.
+    pub(crate) fn abandon(&mut self, from: SocketAddr) {
+        self.sessions.abandon(from);
+        self.take_outputs();
+    }
+
     /// Runs until `done`, or for so long; whether it was done.
     pub(crate) async fn run(
         &mut self,

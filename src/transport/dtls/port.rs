@@ -173,6 +173,7 @@ impl DtlsPort {
             }));
             if handled.is_err() {
                 shop.flows.tally().panicked.add(1);
+                sessions.abandon(from);
             }
         });
         let full = matches!(read, Ok(BATCH));
@@ -270,7 +271,7 @@ impl DtlsPort {
                 }
                 Output::Data { id, octets } => {
                     if let Some(octets) = desk.anteroom.hold(id, octets) {
-                        Self::message(shop, desk, id, octets);
+                        self.message(shop, desk, id, octets);
                     }
                 }
                 Output::Idle { id, since } => {
@@ -285,6 +286,7 @@ impl DtlsPort {
                 Output::Closed(id, why) => {
                     let why = match why {
                         Why::Replaced => Closed::Replaced,
+                        Why::Panicked => Closed::Panicked,
                         Why::Ended(_) => Closed::Peer,
                     };
                     Self::gone(shop, desk, id, why);
@@ -353,7 +355,7 @@ impl DtlsPort {
         };
         let id = guest.id;
         self.enter(shop, desk, guest, None);
-        held.into_iter().for_each(|octets| Self::message(shop, desk, id, octets));
+        held.into_iter().for_each(|octets| self.message(shop, desk, id, octets));
     }
 
     /// Enters a session among the flows.
@@ -401,8 +403,8 @@ impl DtlsPort {
         shop.flows.open(Transport::Dtls, self.bound.spec.id, from, Some(seat)).ok()
     }
 
-    /// One message, one record. CRLF and the like are signs of life (`DT-05`).
-    fn message(shop: &Shop, desk: &Desk, id: SessionId, octets: Bytes) {
+    /// One message, one record. CRLF and the like are signs of life (`DT-05`). A panic ends the session alone.
+    fn message(&self, shop: &Shop, desk: &mut Desk, id: SessionId, octets: Bytes) {
         let Some(line) = desk.lines.get(&id) else { return };
         if demux::datagram(&octets) != Kind::Sip {
             return;
@@ -419,6 +421,7 @@ impl DtlsPort {
         }));
         if handled.is_err() {
             shop.flows.tally().panicked.add(1);
+            self.close(shop, desk, id, Closed::Panicked, clock::mono());
         }
     }
 

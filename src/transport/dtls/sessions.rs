@@ -103,6 +103,8 @@ pub enum Why {
     Ended(Ended),
     /// Its peer began anew from the same address.
     Replaced,
+    /// A fault of ours: see [`Sessions::abandon`].
+    Panicked,
 }
 
 /// What happened, as numbers that only grow.
@@ -360,6 +362,18 @@ impl Sessions {
         session.stage = Stage::Leaving { until: now + FAREWELL };
         self.free_address(to, id);
         self.schedule(id);
+    }
+
+    /// Forgets what an address has, after a panic while a datagram from there was dealt with: no engine of it is called
+    /// any more, and the peer is not told.
+    pub fn abandon(&mut self, from: SocketAddr) {
+        let Some(Pair { standing, rising }) = self.by_address.remove(&from) else { return };
+        for id in standing.into_iter().chain(rising) {
+            self.due.retain(|(_, due)| *due != id);
+            self.all.remove(&id);
+        }
+        let closed = standing.map(|id| Output::Closed(id, Why::Panicked));
+        self.outputs.extend(closed);
     }
 
     /// Engines called their wakers.
