@@ -15,6 +15,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::ue::carried::{self, device};
 use super::vault::{Vault, in_words};
 use super::{GOOD, NO, Table, USAGE};
 use crate::clock;
@@ -83,6 +84,9 @@ pub struct Issue {
     /// A new file for the other end: the key, in hex, for its owner alone.
     #[arg(long, value_name = "FILE", required_unless_present = "show_secrets")]
     pub out: Option<PathBuf>,
+    /// The one device that may take that file in; the first that does so, if left out.
+    #[arg(long, value_name = "NAME", value_parser = device, requires = "out")]
+    pub device: Option<String>,
     /// Print the key.
     #[arg(long)]
     pub show_secrets: bool,
@@ -155,7 +159,8 @@ fn issue(vault: &Vault, config: &Config, issue: &Issue, out: &mut dyn Write) -> 
     let found = judge(Path::new("key issue"), &row)?;
     // The other end first: a key that nobody was given is no use, one that stands in no store no danger.
     if let Some(path) = &issue.out {
-        replace(path, format!("{}\n", digits.as_str()).as_bytes())?;
+        let file = carried::print(&digits, issue.device.as_deref());
+        replace(path, file.as_bytes())?;
     }
     write(vault, &found, &row)?;
     writeln!(out, "{identity} proves {}", issue.impus.join(" "))?;

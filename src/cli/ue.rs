@@ -6,6 +6,7 @@
 //! Refuses: secrets on the command line; an edge that does not prove its name.
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
+pub(super) mod carried;
 mod lists;
 mod pushes;
 mod stay;
@@ -33,7 +34,6 @@ use crate::client::bootstrap_http;
 use crate::client::store::{Entry, Lock, Store};
 use crate::client::ue::{Ue, UeSettings};
 use crate::clock;
-use crate::config::psk::hex;
 use crate::identity::Impi;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::keys::sqn::SqnWindow;
@@ -59,7 +59,7 @@ pub struct Args {
 enum Command {
     /// Make keys with a bootstrapping server, for one subscriber or for many
     Bootstrap(Bootstrap),
-    /// Take in a signed document that tells this client what to trust
+    /// Take in a signed document that tells this client what to trust, or a key that was carried here
     Import(ImportArgs),
     /// Ask home for a key with which to prove oneself to a part in another network
     Visit(visit::VisitArgs),
@@ -201,6 +201,9 @@ struct Who {
     /// File with that key, in hex, for its owner alone
     #[arg(long, value_name = "FILE")]
     psk_file: Option<PathBuf>,
+    /// The name of this device, for a file that is for one device alone
+    #[arg(long, value_name = "NAME", value_parser = carried::device, requires = "psk_file")]
+    device: Option<String>,
     /// Public identity
     #[arg(long, value_name = "URI")]
     identity: String,
@@ -238,6 +241,9 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
         let done = match &args.command {
             Command::Bootstrap(bootstrap) => {
                 return make_keys(bootstrap, args.json, out, errors).await;
+            }
+            Command::Import(import) if import.device.is_some() => {
+                return carried::import(import, args.json, out, errors);
             }
             Command::Import(import) => return lists::import(import, args.json, out, errors),
             Command::Visit(visit) => return visit::run(visit, args.json, out, errors).await,
@@ -454,12 +460,7 @@ fn shared_key(
     bootstrapped: Option<&Bootstrapped>,
 ) -> Result<PskClient, Fault> {
     if let (Some(identity), Some(file)) = (&who.psk_identity, &who.psk_file) {
-        let path = file.display();
-        if file::others_may_read(&std::fs::metadata(file)?) {
-            return Err(format!("{path} can be read by others: chmod 600 {path}").into());
-        }
-        let digits = Zeroizing::new(std::fs::read_to_string(file)?);
-        let octets = hex(digits.trim()).ok_or("the key is not hex")?;
+        let octets = carried::key(file, who.device.as_deref())?;
         let key = PskKey::new(&octets).ok_or("the key has no octets, or over 64")?;
         return Ok(PskClient { identity: identity.clone(), key, of });
     }

@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Bounds};
 use crate::clock;
+use crate::keys::Rand;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::nbsp::answer::{self, Asked, Told};
 use crate::keys::nbsp::{ALPN, BODY_MAX};
@@ -101,7 +102,7 @@ async fn respond(request: Request<Incoming>, bsf: &Bsf, hosts: &[Arc<str>]) -> A
         content_type: head.headers.get(CONTENT_TYPE).map(hyper::header::HeaderValue::as_bytes),
         body: body.as_deref(),
     };
-    response(answer::answer(bsf, hosts, &asked, clock::now()))
+    response(answer::answer(bsf, hosts, &asked, Rand(clock::random()), clock::now()))
 }
 
 fn response(told: Told) -> Answer {

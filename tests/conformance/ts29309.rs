@@ -15,7 +15,7 @@ use sipward::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
 use sipward::keys::nbsp::answer::{Asked, answer};
 use sipward::keys::nbsp::client::{NbspClient, Server, Settings};
 use sipward::keys::nbsp::{INFO_PATH, JSON, PROBLEM_JSON};
-use sipward::keys::{KeyAnswer, KeyServer, NafId, UaId};
+use sipward::keys::{KeyAnswer, KeyServer, NafId, Rand, UaId};
 use sipward::transport::peer::ClientCertificate;
 use sipward::transport::tls::{Certificate, ClientTls, ServerSpec, ServerTls};
 use tokio::io::AsyncWriteExt as _;
@@ -64,7 +64,7 @@ fn ask(
     change(&mut question);
     let body = question.to_string();
     let body = asked.body.is_some().then_some(body.as_bytes());
-    let told = answer(bsf, &[HOST.into()], &Asked { body, ..asked }, now);
+    let told = answer(bsf, &[HOST.into()], &Asked { body, ..asked }, Rand([7; 16]), now);
     let kind = if told.status == 200 { JSON } else { PROBLEM_JSON };
     assert_eq!(told.content_type, kind);
     (told.status, serde_json::from_slice(&told.body).expect("JSON"))
@@ -156,14 +156,20 @@ fn clause_6_1_7_the_noes() {
         &world.bsf,
         &[HOST.into()],
         &Asked { body: Some(question(&btid).to_string().as_bytes()), ..POST },
+        Rand([7; 16]),
         late,
     );
     assert_eq!(told.status, 404, "its time is over");
     let stranger: [Arc<str>; 1] = ["rogue.home1.net".into()];
     for body in [question(&btid), question(&Btid::new("x@y").expect("a name"))] {
         let body = body.to_string();
-        let told =
-            answer(&world.bsf, &stranger, &Asked { body: Some(body.as_bytes()), ..POST }, late);
+        let told = answer(
+            &world.bsf,
+            &stranger,
+            &Asked { body: Some(body.as_bytes()), ..POST },
+            Rand([7; 16]),
+            late,
+        );
         assert_eq!(told.status, 403, "who may have nothing learns of no B-TID whether it is known");
     }
 }

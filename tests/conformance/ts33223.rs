@@ -505,6 +505,100 @@ fn a_card_out_of_step_is_met_again() {
     assert_eq!(replayed, Err(NoPush::AutsWrong), "an AUTS is used once");
 }
 
+/// TS 29.309 clause 5.2.2.3: push info as JSON, by name, type and pattern; the UE has the key that the NAF was told.
+#[cfg(feature = "http")]
+#[test]
+fn push_info_over_nbsp_gba() {
+    use serde_json::{Value, json};
+    use sipward::keys::nbsp::answer::{Asked, answer};
+    use sipward::keys::nbsp::{JSON, PROBLEM_JSON, PUSH_PATH};
+
+    let bsf = server(false);
+    let ask = |host: &str, rand: u8, second: u64, change: &dyn Fn(&mut Value)| {
+        let mut question = json!({
+            "ueId": impi().as_str(), "ueIdType": "PRIVATE", "uiccAppLabel": "USIM",
+            "nafId": { "nafFqdn": NAF, "uaSecProtId": "0100000005" },
+            "ptId": "p-0000000001", "uiccOrMe": "GBA_ME", "requestedLifeTime": "2036-01-01T00:00:00Z",
+            "privateIdRequest": true,
+        });
+        change(&mut question);
+        let body = question.to_string();
+        let asked = Asked {
+            method: "POST",
+            path: PUSH_PATH,
+            content_type: Some(JSON.as_bytes()),
+            body: Some(body.as_bytes()),
+        };
+        let told = answer(
+            &bsf,
+            &["elsewhere.net".into(), host.into()],
+            &asked,
+            Rand([rand; 16]),
+            at(second),
+        );
+        assert_eq!(told.content_type, if told.status == 200 { JSON } else { PROBLEM_JSON });
+        (told.status, serde_json::from_slice::<Value>(&told.body).expect("JSON"))
+    };
+    let octets = |answer: &Value, name: &str| -> Vec<u8> {
+        let digits = answer[name].as_str().unwrap_or_else(|| panic!("{name}: {answer}"));
+        let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex");
+        (0..digits.len()).step_by(2).map(pair).collect()
+    };
+    let same = &|_: &mut Value| {};
+
+    let (status, told) = ask(NAF, 1, 0, same);
+    assert_eq!(status, 200, "{told}");
+    let known = [
+        "bootstrappingInfoCreationTime",
+        "gbaPushInfo",
+        "gbaType",
+        "impi",
+        "keyExpiryTime",
+        "meKeyMaterial",
+    ];
+    assert!(told.as_object().expect("an object").keys().eq(known), "{told}");
+    assert_eq!((&told["gbaType"], &told["impi"]), (&json!("3G_GBA"), &json!(impi().as_str())));
+    for name in ["keyExpiryTime", "bootstrappingInfoCreationTime"] {
+        let time = told[name].as_str().expect("text");
+        assert!(time.len() == 20 && time.ends_with('Z') && time.contains('T'), "{name}: {time}");
+    }
+    let (mut own, mut usim) = (phone(), card("new"));
+    own.take(&octets(&told, "gbaPushInfo"), &mut usim, at(0).wall).expect("for this card");
+    let key = KsNaf::new(octets(&told, "meKeyMaterial").try_into().expect("32 octets"));
+    let id = downlink_id(&Rand([1; 16]));
+    let mut sender = Sender::new(&p1(), &key, Direction::Down, &id).expect("short");
+    let (_, wrapped) = sender.wrap(b"mail").expect("the first");
+    let unwrapped = own.unwrap(&wrapped, at(0).wall).expect("under the same key");
+    assert_eq!((unwrapped.plain.as_slice(), unwrapped.naf), (&b"mail"[..], naf()));
+
+    // Each no with its cause; what is refused before the pace costs no number of the card.
+    let auts = |asked: &mut Value| {
+        asked["auts"] = json!("00".repeat(14));
+        asked["rand"] = json!("01".repeat(16));
+    };
+    let nobody = |asked: &mut Value| asked["ueId"] = json!("nobody@home1.net");
+    let other = |asked: &mut Value| asked["nafId"]["uaSecProtId"] = json!("0300000003");
+    let public = |asked: &mut Value| asked["ueIdType"] = json!("PUBLIC");
+    let half = |asked: &mut Value| drop(asked.as_object_mut().unwrap().remove("ptId"));
+    for (host, change, status, cause) in [
+        ("other.home1.net", same as &dyn Fn(&mut Value), 403, "NAF_NOT_AUTHORIZED"),
+        ("other.home1.net", &nobody, 403, "NAF_NOT_AUTHORIZED"),
+        (NAF, &other, 403, "NAF_NOT_AUTHORIZED"),
+        (NAF, &nobody, 404, "USER_NOT_FOUND"),
+        (NAF, &public, 501, "NOT_IMPLEMENTED"),
+        (NAF, &half, 400, "MANDATORY_IE_MISSING"),
+        (NAF, &auts, 400, "OPTIONAL_IE_INCORRECT"),
+    ] {
+        let (got, problem) = ask(host, 2, 1, change);
+        assert_eq!((got, problem["cause"].as_str()), (status, Some(cause)), "{problem}");
+    }
+    for second in 1..PUSHES_PER_MINUTE as u64 {
+        assert_eq!(ask(NAF, 3, second, same).0, 200);
+    }
+    let (status, problem) = ask(NAF, 4, 59, same);
+    assert_eq!((status, problem["cause"].as_str()), (429, Some("NF_CONGESTION_RISK")));
+}
+
 proptest! {
     /// What is sealed opens under its key, as it was; under another it does not.
     #[test]

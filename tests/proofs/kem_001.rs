@@ -1,16 +1,21 @@
 //! KEM-001: keys are agreed upon securely before they are used, and are good for that host, that protocol and that long.
 //!
 //! Both ways of using one: Digest, and a handshake with (EC)DHE. What is not good is challenged anew or fails, without
-//! `stale`, and nothing of it reaches the core. That a key ends to the second, in a call and out of it (rules 17, 18 and
-//! 20), is shown under virtual time, by tests/journey and tests/simulation: no key ends sooner than after a minute.
+//! `stale`, and nothing of it reaches the core. A carried key that runs out ends at the edge by itself. That a bootstrapped
+//! key ends to the second, in a call and out of it (rules 17, 18 and 20), is shown under virtual time, by tests/journey and
+//! tests/simulation: none ends sooner than after a minute.
+
+use std::time::{Duration, Instant};
 
 use sipward::client::answer::Credential;
 use sipward::client::bootstrap::Bootstrapped;
 use sipward::keys::psk::PskName;
 use sipward::keys::{NafId, UaId};
 
+use sipward::keys::calendar::print_xml;
+
 use crate::home::{ALICE, Home, for_sip, for_tls};
-use crate::programs::ask;
+use crate::programs::{PATIENCE, Program, ask};
 
 /// The key as an account's password, under a name that may be another's.
 fn posing(keys: &Bootstrapped, btid: &str, host: &str, ua: UaId) -> Credential {
@@ -76,4 +81,35 @@ fn kem_001_keys_are_agreed_upon_before_use() {
     assert_eq!(home.register(ALICE, for_sip(&later)), Ok(503));
     assert_eq!(home.register(ALICE, for_sip(&keys)), Ok(200));
     assert_eq!(home.registrar.heard().len(), 5);
+}
+
+/// Nobody takes it back: its time comes. The phone that stays is put out, and a new handshake ends as with an unknown name.
+#[test]
+fn kem_001_a_key_that_ran_out_is_not_used() {
+    const NAME: &str = "psk;alice@edge.example.net";
+    let home = Home::new("kem-001-end");
+    let ends = print_xml(sipward::clock::now().wall + Duration::from_secs(20));
+    let words = ["key", "issue", "alice", "--impu", ALICE, "--out", "alice.key", "--expires"];
+    let (good, said) = home.command(&[&words[..], &[&ends]].concat());
+    assert!(good, "{said}");
+    let key = ["--psk-file", "alice.key", "--psk-identity"];
+    let deadline = Instant::now() + PATIENCE;
+    let becomes = |taken: bool| loop {
+        let (good, said) = ask(home.phone(&key).arg(NAME));
+        if good == taken {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "never {taken}: {said}");
+    };
+    becomes(true);
+    let stays = ["--json", "--reg-id", "1", "--stay", "600", "--instance", "phone.instance"];
+    let mut phone = Program::start(home.phone(&key).arg(NAME).args(stays));
+    phone.until("\"status\":200");
+    phone.until("lost");
+    let refused = becomes(false);
+    let before = home.registrar.heard().len();
+    let unknown = ask(home.phone(&key).arg("psk;alicf@edge.example.net"));
+    assert_eq!((false, refused), unknown);
+    assert!(!ask(home.phone(&key).arg(NAME)).0);
+    assert_eq!(home.registrar.heard().len(), before, "nothing of it was forwarded");
 }

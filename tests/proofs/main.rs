@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[cfg(feature = "openssl")]
+mod adm_001;
 mod adm_002;
 #[path = "../conformance/authority.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]

@@ -20,17 +20,27 @@ use crate::provision::{Document, Lists, Step, TlsFloor};
 use crate::transport::peer::Trust;
 use crate::transport::tls::certificates;
 
-/// Takes a document in.
+/// Takes a document in, or a key.
 #[derive(Clone, Debug, Clap)]
 pub(super) struct ImportArgs {
-    /// The document, as TOML or as a tree
-    document: PathBuf,
+    /// The document, as TOML or as a tree; or the file of a key
+    pub(super) document: PathBuf,
     /// The folder of what this client was told to trust
-    #[arg(long, value_name = "DIR")]
-    lists: PathBuf,
+    #[arg(long, value_name = "DIR", requires = "signer")]
+    #[arg(required_unless_present = "device", conflicts_with = "device")]
+    lists: Option<PathBuf>,
     /// The public key of whoever signs such documents
-    #[arg(long, value_name = "FILE")]
-    signer: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "lists")]
+    signer: Option<PathBuf>,
+    /// Of a key: the name of this device, which alone is to use it
+    #[arg(long, value_name = "NAME", value_parser = super::carried::device, requires = "psk_file")]
+    pub(super) device: Option<String>,
+    /// This device's own copy of the key, a new file
+    #[arg(long, value_name = "FILE", requires = "device")]
+    pub(super) psk_file: Option<PathBuf>,
+    /// Take the key in though it is for another device
+    #[arg(long, requires = "device")]
+    pub(super) force: bool,
 }
 
 /// What a run trusts.
@@ -58,8 +68,9 @@ pub(super) fn import(
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> io::Result<u8> {
-    let taken = folder(&args.lists, &args.signer)
-        .and_then(|folder| folder.import(&args.document).map_err(Fault::from));
+    let (Some(lists), Some(signer)) = (&args.lists, &args.signer) else { return Ok(NO) };
+    let taken =
+        folder(lists, signer).and_then(|folder| folder.import(&args.document).map_err(Fault::from));
     let (document, step) = match taken {
         Ok(taken) => taken,
         Err(why) => {

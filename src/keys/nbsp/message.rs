@@ -81,13 +81,11 @@ impl Question {
     pub fn parse(octets: &[u8]) -> Result<Self, Malformed> {
         let object = object(octets)?;
         let btid = need(&object, "btId", |value| Btid::new(value.as_str()?))?;
-        let naf = need(&object, "nafId", |value| Some(value.as_object()?.clone()))?;
-        let fqdn = need(&naf, "nafFqdn", |value| host(value.as_str()?))?;
-        let ua = need(&naf, "uaSecProtId", |value| Some(UaId(hex(value.as_str()?)?)))?;
+        let naf = naf_of(&object)?;
         let gba_u_aware = may(&object, "gbaUAware", Value::as_bool)?.unwrap_or(false);
         let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
         let gsids = may(&object, "gsIds", |value| list(value, number))?.unwrap_or_default();
-        Ok(Self { btid, naf: NafId::new(&fqdn, ua), gba_u_aware, gsids })
+        Ok(Self { btid, naf, gba_u_aware, gsids })
     }
 
     /// Writes it.
@@ -205,8 +203,16 @@ impl Problem {
     }
 }
 
+/// The NAF of a question.
+pub(super) fn naf_of(object: &Map<String, Value>) -> Result<NafId, Malformed> {
+    let naf = need(object, "nafId", |value| Some(value.as_object()?.clone()))?;
+    let fqdn = need(&naf, "nafFqdn", |value| host(value.as_str()?))?;
+    let ua = need(&naf, "uaSecProtId", |value| Some(UaId(hex(value.as_str()?)?)))?;
+    Ok(NafId::new(&fqdn, ua))
+}
+
 /// An object with a key in it, which is overwritten when it is no longer needed.
-struct Kept(Map<String, Value>);
+pub(super) struct Kept(pub(super) Map<String, Value>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -216,7 +222,7 @@ impl Drop for Kept {
     }
 }
 
-fn object(octets: &[u8]) -> Result<Map<String, Value>, Malformed> {
+pub(super) fn object(octets: &[u8]) -> Result<Map<String, Value>, Malformed> {
     if octets.len() > super::BODY_MAX {
         return Err(Malformed::Json);
     }
@@ -226,7 +232,7 @@ fn object(octets: &[u8]) -> Result<Map<String, Value>, Malformed> {
     }
 }
 
-fn need<T>(
+pub(super) fn need<T>(
     object: &Map<String, Value>,
     name: &'static str,
     read: impl Fn(&Value) -> Option<T>,
@@ -235,7 +241,7 @@ fn need<T>(
     read(value).ok_or(Malformed::Wrong(name))
 }
 
-fn may<T>(
+pub(super) fn may<T>(
     object: &Map<String, Value>,
     name: &'static str,
     read: impl Fn(&Value) -> Option<T>,
@@ -243,13 +249,13 @@ fn may<T>(
     object.get(name).map(|value| read(value).ok_or(Malformed::Wrong(name))).transpose()
 }
 
-fn put(object: &mut Value, name: &str, value: Value) {
+pub(super) fn put(object: &mut Value, name: &str, value: Value) {
     if let Value::Object(object) = object {
         object.insert(name.to_owned(), value);
     }
 }
 
-fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
     let members = value.as_array().filter(|members| members.len() <= LIST_MAX)?;
     members.iter().map(read).collect()
 }
@@ -270,7 +276,7 @@ fn host(text: &str) -> Option<Arc<str>> {
     (!text.is_empty() && text.len() <= 255 && text.bytes().all(fits)).then(|| text.into())
 }
 
-fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() {
         return None;
@@ -284,7 +290,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(octets)
 }
 
-fn print_hex(octets: &[u8]) -> Zeroizing<String> {
+pub(super) fn print_hex(octets: &[u8]) -> Zeroizing<String> {
     let mut text = String::with_capacity(octets.len().saturating_mul(2));
     for octet in octets {
         for half in [octet >> 4, octet & 15] {

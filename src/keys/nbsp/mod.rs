@@ -1,19 +1,23 @@
 //! Keys, Nbsp_GBA: the bootstrapping server's door for NAFs, as JSON over HTTP/2.
 //!
-//! Takes:   questions for the key of a B-TID, from NAFs whose certificate was verified.
-//! Gives:   [`answer`], what the server says; [`message`], the JSON of both ends; [`client`], the NAF that asks.
+//! Takes:   questions for the key of a B-TID, or for push info, from NAFs whose certificate was verified.
+//! Gives:   [`answer`], what the server says; [`message`] and [`push`], the JSON; [`client`], the NAF that asks for keys.
 //! Keeps:   nothing.
 //! Refuses: see each file.
-//! Sources: TS 29.309 clauses 5 and 6 (bootstrapping-info-retrieval); TS 33.220 clauses 4.4.6 and 4.5.3; RFC 9457.
+//! Sources: TS 29.309 clauses 5 and 6 (bootstrapping-info-retrieval, push-info-retrieval); TS 33.220 clauses 4.4.6 and 4.5.3; RFC 9457.
 //!
-//! OAuth 2.0, which TS 29.309 makes an option, is not spoken: who asks is known by the certificate.
+//! OAuth 2.0, which TS 29.309 makes an option, is not spoken: who asks is known by the certificate. Our own NAF does not ask
+//! for push info here: its bootstrapping server is in the same process.
 
 pub mod answer;
 pub mod client;
 pub mod message;
+pub mod push;
 
 /// Where keys are asked for.
 pub const INFO_PATH: &str = "/nbsp-gba/v1/bootstrapping-info-retrieval";
+/// Where push info is asked for.
+pub const PUSH_PATH: &str = "/nbsp-gba/v1/push-info-retrieval";
 /// The type of questions and answers.
 pub const JSON: &str = "application/json";
 /// The type of answers that are a no.
