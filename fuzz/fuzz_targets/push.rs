@@ -20,8 +20,10 @@ use sipward::keys::vector::Algorithms;
 use sipward::keys::{KsNaf, NafId, UaId};
 
 fuzz_target!(|octets: &[u8]| {
-    let mut card =
-        Usim::new(Algorithms::Milenage(Milenage::with_opc(&[1; 16], &[2; 16])), SqnWindow::default());
+    let mut card = Usim::new(
+        Algorithms::Milenage(Milenage::with_opc(&[1; 16], &[2; 16])),
+        SqnWindow::default(),
+    );
     let subscription = Subscription {
         impi: Impi::new("user1_private@home1.net").expect("a name"),
         bsf: "bsf.home1.net".into(),
