@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use super::cases::{digest, malformed};
+use super::cases::{dialog, digest, identity, malformed, routing};
 use super::probe::Probe;
 
 /// One attack, and how what came of it is judged.
@@ -33,6 +33,8 @@ pub struct Case {
     pub over: Over,
     /// How many accounts it needs.
     pub accounts: usize,
+    /// Whether it loads the target, so that others may be served worse meanwhile.
+    pub disruptive: bool,
     /// What it sends, and how it judges.
     pub run: Run,
 }
@@ -42,22 +44,46 @@ pub struct Case {
 pub enum Group {
     /// Octets that are no SIP.
     Malformed,
+    /// What a request makes the target send, and to whom.
+    Routing,
+    /// How much small requests make the target send.
+    Amplification,
     /// Digest authentication.
     Digest,
     /// Who may say where somebody is.
     Registration,
+    /// Who callers say they are.
+    Identity,
+    /// Calls of others.
+    Dialog,
+    /// What much of it does.
+    Load,
 }
 
 impl Group {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Malformed, Self::Digest, Self::Registration];
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::Routing,
+        Self::Amplification,
+        Self::Digest,
+        Self::Registration,
+        Self::Identity,
+        Self::Dialog,
+        Self::Load,
+    ];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Routing => "routing",
+            Self::Amplification => "amplification",
             Self::Digest => "digest",
             Self::Registration => "registration",
+            Self::Identity => "identity",
+            Self::Dialog => "dialog",
+            Self::Load => "load",
         }
     }
 
@@ -65,8 +91,13 @@ impl Group {
     pub fn about(self) -> &'static str {
         match self {
             Self::Malformed => "Octets that are no SIP, or nearly",
+            Self::Routing => "Where a request makes the target send something",
+            Self::Amplification => "How much a small request makes the target send",
             Self::Digest => "Whether credentials prove what they seem to prove",
             Self::Registration => "Who may say where somebody is to be found",
+            Self::Identity => "Who may call, and in whose name",
+            Self::Dialog => "Whether strangers can meddle with the calls of others",
+            Self::Load => "Whether the target still serves others under load (--disruptive)",
         }
     }
 
@@ -94,6 +125,12 @@ pub enum Run {
     Malformed(&'static malformed::Flaw),
     /// A good registration is accepted; then comes one with something wrong in its credentials.
     Credentials(&'static digest::Forgery),
+    /// Two users talk; then a stranger sends a request into their call.
+    Inside(&'static dialog::Intrusion),
+    /// A call whose caller claims what he is not.
+    Claim(&'static identity::Claim),
+    /// A request that names where it is to be sent.
+    Relay(&'static routing::Relay),
     /// A story of its own.
     Script(Script),
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -99,12 +99,12 @@ impl Line {
     pub async fn open(
         plan: &Plan,
         door: Door,
-        from: Option<IpAddr>,
+        from: Option<SocketAddr>,
         who: &str,
         log: &Log,
         pace: &Arc<Pace>,
     ) -> io::Result<Self> {
-        let bind = SocketAddr::new(from.unwrap_or(own_address(door.address)?), 0);
+        let bind = from.unwrap_or(SocketAddr::new(own_address(door.address)?, 0));
         let opened = timeout(CONNECT, Wire::open(plan, door, bind)).await;
         let (wire, local) = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let (who, log, pace) = (who.to_owned(), log.clone(), Arc::clone(pace));
@@ -189,7 +189,12 @@ impl Wire {
             }
             Transport::Dtls => Self::open_dtls(plan, door, bind).await,
             Transport::Tcp => {
-                let stream = TcpStream::connect(door.address).await?;
+                let socket = match bind {
+                    SocketAddr::V4(_) => TcpSocket::new_v4(),
+                    SocketAddr::V6(_) => TcpSocket::new_v6(),
+                }?;
+                socket.bind(bind)?;
+                let stream = socket.connect(door.address).await?;
                 let local = stream.local_addr()?;
                 Ok((Self::stream(stream), local))
             }

@@ -12,6 +12,7 @@
 //! Refuses: nothing; whether a target may be attacked is asked before.
 //! Sources: V-01 to V-151, as the cases say.
 
+mod call;
 pub mod case;
 pub mod cases;
 pub mod exchange;
@@ -41,7 +42,8 @@ type Try = (&'static Case, Option<Door>);
 pub fn wanted(plan: &Plan) -> Vec<&'static Case> {
     let asked = |case: &&Case| {
         let named = plan.only.is_empty() || plan.only.iter().any(|name| name == case.name);
-        named && plan.groups.contains(&case.group)
+        let bearable = plan.disruptive || !case.disruptive;
+        named && bearable && plan.groups.contains(&case.group)
     };
     cases::all().filter(asked).collect()
 }
@@ -94,6 +96,9 @@ async fn judge(case: &Case, probe: &Probe) -> Finding {
             match case.run {
                 Run::Malformed(flaw) => cases::malformed::run(probe, flaw).await,
                 Run::Credentials(forgery) => cases::digest::run(probe, *forgery).await,
+                Run::Inside(intrusion) => cases::dialog::run(probe, intrusion).await,
+                Run::Claim(claim) => cases::identity::run(probe, claim).await,
+                Run::Relay(relay) => cases::routing::run(probe, *relay).await,
                 Run::Script(script) => script(probe).await,
             }
         };

@@ -83,6 +83,8 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// Which cases are run; all of the groups if empty.
     pub only: Vec<String>,
+    /// Whether those are run, too, that load the target.
+    pub disruptive: bool,
 }
 
 /// Whether whoever owns this machine may be thought to own that address: loopback, link-local, private.

@@ -6,6 +6,7 @@
 //! Refuses: a case that needs more than there is: it is not applicable, and says why.
 //! Sources: none.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,8 +90,29 @@ impl Probe {
     ///
     /// As [`Probe::line`].
     pub async fn line_to(&self, door: Door, who: &str) -> Result<Line, Finding> {
+        self.line_from(door, None, who).await
+    }
+
+    /// A second address of ours, which the target can tell from the usual one; a loopback alone has more than one for sure.
+    pub fn elsewhere(&self) -> Option<IpAddr> {
+        const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 7, 7));
+        let ip = self.door.address.ip();
+        (ip.is_loopback() && ip.is_ipv4()).then_some(OTHER)
+    }
+
+    /// The same, from an address of ours, for UDP and TCP.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probe::line`].
+    pub async fn line_from(
+        &self,
+        door: Door,
+        from: Option<SocketAddr>,
+        who: &str,
+    ) -> Result<Line, Finding> {
         let Stage { plan, log, pace, .. } = &*self.stage;
-        Line::open(plan, door, None, who, log, pace).await.map_err(|why| {
+        Line::open(plan, door, from, who, log, pace).await.map_err(|why| {
             not_applicable(format!("no connection over {}: {why}", door.transport.uri_token()))
         })
     }

@@ -6,7 +6,9 @@
 //! Refuses: a second challenge to credentials that were sent, unless the nonce was stale.
 //! Sources: RFC 3261 sections 8.1, 8.2.6, 12, 13.2.2.4 and 17.1.1.3; RFC 7616.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +20,7 @@ use crate::client::answer::Answerer;
 use crate::client::draft::{Dialog, Draft, Voice};
 use crate::clock;
 use crate::transport::Transport;
-use crate::wire::{Message, Method};
+use crate::wire::{Message, Method, Name, Reply};
 
 /// Most messages that wait.
 const INBOX_MAX: usize = 64;
@@ -31,6 +33,8 @@ pub struct User {
     pub line: Line,
     /// Whom it speaks as.
     pub voice: Voice,
+    /// The octets of the request that it sent last.
+    pub sent: Rc<RefCell<Vec<u8>>>,
     answerer: Option<Answerer>,
     inbox: VecDeque<Message>,
     seen: VecDeque<Vec<u8>>,
@@ -62,8 +66,9 @@ impl User {
         let answerer = account.map(|account| {
             Answerer::new(vec![account.credential()], &plan.name, Hash::Md5, drawn())
         });
-        let (inbox, seen) = (VecDeque::new(), VecDeque::new());
-        Self { line, voice, answerer, inbox, seen, seed: drawn(), next: 0, patience: plan.patience }
+        let (inbox, seen, sent) = (VecDeque::new(), VecDeque::new(), Rc::default());
+        let (seed, patience) = (drawn(), plan.patience);
+        Self { line, voice, sent, answerer, inbox, seen, seed, next: 0, patience }
     }
 
     /// Text that nothing else has.
@@ -99,6 +104,7 @@ impl User {
         for tried in 0..=tries {
             let branch = format!("z9hG4bK{}", self.fresh());
             let octets = draft.print(&self.voice, &branch, self.answerer.as_mut())?;
+            *self.sent.borrow_mut() = octets.to_vec();
             let answer = self.exchange(&octets, &branch).await?;
             self.acknowledge(&draft, &branch, &answer).await;
             let status = answer.status().unwrap_or_default();
@@ -177,6 +183,37 @@ impl User {
         if let Some(octets) = ack.print(&self.voice, &branch, None) {
             self.line.send(&octets).await;
         }
+    }
+
+    /// The first request of that method, past or to come in that time.
+    pub async fn hears(&mut self, method: Method, within: Duration) -> Option<Message> {
+        self.hear_until(within, |message| message.method() == Some(method)).await
+    }
+
+    /// The octets of an answer; `tag` is for a request that has none yet.
+    pub fn print_answer(&self, request: &Message, status: u16, tag: &str) -> Vec<u8> {
+        let contact = format!("<{}>", self.voice.contact);
+        let mut reply = Reply::to(request, status);
+        if !tag.is_empty() {
+            reply = reply.to_tag(tag.as_bytes());
+        }
+        if request.method() == Some(Method::Invite) && status < 300 {
+            for route in request.values(Name::RecordRoute) {
+                reply = reply.field("Record-Route", |value| {
+                    value.put_unfolded(route);
+                });
+            }
+            reply = reply.field("Contact", |value| {
+                value.put(&contact);
+            });
+        }
+        reply.octets().unwrap_or_default()
+    }
+
+    /// Answers a request.
+    pub async fn answer(&mut self, request: &Message, status: u16, tag: &str) {
+        let octets = self.print_answer(request, status, tag);
+        self.line.send(&octets).await;
     }
 
     /// The first message of which `is_it` holds, past or to come in that time.

@@ -25,7 +25,7 @@ use crate::transport::{Transport, tls};
 /// Arguments.
 #[derive(Clone, Debug, Clap)]
 #[command(
-    after_help = "Attack only what is yours. The cases send few messages, and change nothing but the registrations of the test accounts."
+    after_help = "Attack only what is yours. The cases send few messages, and change nothing but the registrations and calls of the test accounts."
 )]
 pub struct Args {
     /// Host or address of the server, with a port if it is not 5060 (and 5061 for TLS and DTLS)
@@ -55,6 +55,9 @@ pub struct Args {
     /// These cases alone; see --list
     #[arg(long, value_name = "CASE", value_delimiter = ',')]
     case: Vec<String>,
+    /// Try the cases that load the target, too: floods and many connections, bounded in rate and count
+    #[arg(long)]
+    disruptive: bool,
     /// Messages a second, at most
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
@@ -137,6 +140,9 @@ fn list(args: &Args, out: &mut dyn Write) -> io::Result<u8> {
                 if case.accounts > 1 { "s" } else { "" }
             ));
         }
+        if case.disruptive {
+            needs.push("--disruptive".into());
+        }
         let (group, name) = (case.group.as_str().to_owned(), case.name.to_owned());
         table.row([group, name, needs.join(", "), case.title.to_owned()]);
     }
@@ -197,6 +203,7 @@ fn plan(args: &Args) -> Result<Plan, String> {
         patience: Duration::from_millis(args.patience),
         groups: if groups.is_empty() { Group::ALL.to_vec() } else { groups },
         only: args.case.clone(),
+        disruptive: args.disruptive,
     })
 }
 

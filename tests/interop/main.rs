@@ -2,6 +2,7 @@
 //!
 //! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
 
+mod audit;
 mod client;
 #[cfg(feature = "diameter")]
 mod diameter;

@@ -1,12 +1,14 @@
 //! `sipward audit` as a process: against the edge no case fails, against a server without an edge some do, and the reports show it.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
 use sipward::demo::server::SmallServer;
 
-use super::{Core, Edge, sipward};
+use super::{Edge, sipward};
 
 /// The password of the second account.
 const SECOND: &str = "a-bridge-over-the-river";
@@ -28,27 +30,45 @@ fn told(report: &Value) -> Vec<String> {
     report["results"].as_array().expect("results").iter().map(line).collect()
 }
 
-/// V-02, V-05, V-21, V-22, V-23, V-28, V-98, V-131: no attack comes to anything at the edge, over any transport.
+/// The small server of demonstrations; it ends with the process.
+fn small_server() -> SocketAddr {
+    let (told, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+            let server = SmallServer::bind("127.0.0.1:0".parse().unwrap(), loopback).await.unwrap();
+            told.send(server.address().unwrap()).unwrap();
+            server.run().await;
+        });
+    });
+    address.recv().unwrap()
+}
+
+/// V-02, V-05, V-20 to V-23, V-28, V-29, V-60, V-61, V-63 to V-65, V-70, V-98, V-126, V-131: no attack comes to anything at the edge, over any transport.
 #[test]
 fn no_case_fails_at_the_edge() {
-    let core = Core::start();
+    let core = small_server();
+    let second = format!(
+        "\n[[account]]\nusername = \"bob\"\npassword = \"{SECOND}\"\nidentities = [\"sip:bob@example.net\"]\n"
+    );
     let edge = Edge::start_with("audit", |text| {
-        let core = format!("sip:{};transport=udp", core.address);
+        let accounts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-audit/accounts.toml");
+        let first = fs::read_to_string(&accounts).unwrap();
+        fs::write(&accounts, format!("{first}{second}")).unwrap();
+        let core = format!("sip:{core};transport=udp");
         text.replace("sip:127.0.0.1:5070;transport=tcp", &core)
             .replace("mode = \"observe\"", "mode = \"enforce\"")
             .replace("rate = \"6/min\"", "rate = \"600/min\"")
             .replace("[admission]", "[admission]\nanswer_rate = \"1000/s\"")
             .replace("transports = [\"tls\"]", "transports = [\"tls\", \"dtls\"]")
     });
-    let accounts = edge.folder.join("two.toml");
-    let first = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
-    let second = format!(
-        "\n[[account]]\nusername = \"bob\"\npassword = \"{SECOND}\"\nidentities = [\"sip:bob@example.net\"]\n"
-    );
-    fs::write(&accounts, format!("{first}{second}")).unwrap();
+    let accounts = edge.folder.join("accounts.toml");
+    let both = fs::read_to_string(&accounts).unwrap();
     let (page, tls) = (edge.folder.join("audit.html"), edge.tls.expect("a listener").port());
     let run = sipward()
         .args(["audit", &edge.ue.to_string(), "--name", "edge.example.net", "--json"])
+        .arg("--disruptive")
         .args(["--tls-port", &tls.to_string(), "--rate", "400", "--patience", "250"])
         .arg("--ca")
         .arg(edge.folder.join("lab-ca.pem"))
@@ -67,9 +87,17 @@ fn no_case_fails_at_the_edge() {
         let row = format!("content-length-twice {over}: passed, refused with 400");
         assert!(told.contains(&row), "{row} in {told:#?}");
     }
-    assert!(told.contains(&"replay UDP: passed, challenged again: 407".into()), "{told:#?}");
+    for row in [
+        "replay UDP: passed, challenged again: 407",
+        "cancel UDP: passed, refused: 481",
+        "answer-forged UDP: passed, the caller was given the callee's answer alone",
+        "asserted-forged UDP: passed, the call rang, without what the caller claimed",
+    ] {
+        assert!(told.contains(&row.into()), "{row} in {told:#?}");
+    }
+    assert!(told.iter().any(|line| line.starts_with("bye-caller UDP: passed")), "{told:#?}");
     let page = fs::read_to_string(page).unwrap();
-    let password = first.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    let password = both.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
     for text in [page.as_str(), &String::from_utf8_lossy(&run.stdout)] {
         assert!(!text.contains(SECOND) && !text.contains(password.trim_matches('"')), "a password");
         assert!(
@@ -84,16 +112,8 @@ fn no_case_fails_at_the_edge() {
 /// A server without an edge in front believes everybody: the report says where, and shows it.
 #[test]
 fn a_server_without_an_edge_fails_and_the_report_shows_where() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let address = runtime.block_on(async {
-        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-        let server = SmallServer::bind("127.0.0.1:0".parse().unwrap(), loopback).await.unwrap();
-        let address = server.address().unwrap();
-        tokio::spawn(server.run());
-        address
-    });
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit-small");
+    let address = small_server();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit-small");
     fs::create_dir_all(&folder).unwrap();
     let accounts = folder.join("accounts.toml");
     fs::write(&accounts, "[[account]]\nusername = \"alice\"\npassword = \"x\"\nidentities = [\"sip:alice@example.net\"]\n").unwrap();
@@ -122,8 +142,19 @@ fn a_server_without_an_edge_fails_and_the_report_shows_where() {
     let mut names: Vec<&str> = fails.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     let shape = [
-        "accounts", "case", "clause", "exchange", "group", "over", "remedy", "seen", "threats",
-        "title", "verdict", "why",
+        "accounts",
+        "case",
+        "clause",
+        "disruptive",
+        "exchange",
+        "group",
+        "over",
+        "remedy",
+        "seen",
+        "threats",
+        "title",
+        "verdict",
+        "why",
     ];
     assert_eq!((names.as_slice(), &report["shape"]), (&shape[..], &1.into()));
 

@@ -63,6 +63,7 @@ const fn row(
         remedy: "Check every parameter that the response covers, and spend each nonce count once; nonces must be ones that this server made.",
         over: Over::First,
         accounts: 1,
+        disruptive: false,
         run: Run::Credentials(forgery),
     }
 }

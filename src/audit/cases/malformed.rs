@@ -53,6 +53,7 @@ const fn row(
         remedy: "Check messages before anything is decided on them: sanity_check() of Kamailio, sipmsg_validate() of OpenSIPS; or put a gateway in front that does.",
         over: Over::Each,
         accounts: 0,
+        disruptive: false,
         run: Run::Malformed(run),
     }
 }
@@ -140,6 +141,9 @@ pub(in super::super) async fn run(probe: &Probe, flaw: &Flaw) -> Judged {
         },
         Heard::Closed => passed("the connection was closed"),
         Heard::Nothing => passed("not answered"),
+        Heard::Octets(octets) if !flaw.refused && octets.starts_with(b"SIP/2.0 ") => {
+            passed("answered, with more than is read here")
+        }
         Heard::Octets(_) => not_applicable("something came that is no SIP message"),
     })
 }

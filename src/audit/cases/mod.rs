@@ -6,15 +6,31 @@
 //! Refuses: nothing.
 //! Sources: none; each case names its own.
 
+mod amplification;
+pub mod dialog;
 pub mod digest;
+pub mod identity;
+mod load;
 pub mod malformed;
 mod registration;
+pub mod routing;
 
 use super::case::Case;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [malformed::CASES, digest::CASES, registration::CASES].into_iter().flatten()
+    [
+        malformed::CASES,
+        routing::CASES,
+        amplification::CASES,
+        digest::CASES,
+        registration::CASES,
+        identity::CASES,
+        dialog::CASES,
+        load::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

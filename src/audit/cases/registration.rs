@@ -23,6 +23,7 @@ const SHARED: Case = Case {
     remedy: "Challenge every REGISTER, and compare the user of the credentials with the address in To before a binding is touched.",
     over: Over::First,
     accounts: 1,
+    disruptive: false,
     run: Run::Script(|probe| Box::pin(stranger_registers(probe))),
 };
 

@@ -36,6 +36,7 @@ fn write_page(report: &Report, page: &mut String) -> fmt::Result {
         env!("CARGO_PKG_VERSION")
     )?;
     summary(report, page)?;
+    page.push_str(FILTER);
     for group in Group::ALL {
         let rows: Vec<&Row> = report.rows.iter().filter(|row| row.case.group == group).collect();
         if !rows.is_empty() {
@@ -186,6 +187,12 @@ fn escaped(text: &str) -> String {
     }
     clean
 }
+
+/// Which verdicts are shown: switches that the style alone obeys, since there is no script.
+const FILTER: &str = "<fieldset class=\"filter\"><legend>Show</legend>\
+    <label class=\"bad\"><input type=\"checkbox\" id=\"show-bad\" checked> failed</label>\
+    <label class=\"good\"><input type=\"checkbox\" id=\"show-good\" checked> passed</label>\
+    <label class=\"na\"><input type=\"checkbox\" id=\"show-na\" checked> not applicable</label></fieldset>";
 
 const FOOT: &str = "<footer><p><b>How to read it.</b> A verdict says what was seen, and no more. <i>Passed</i>: the attack was \
     refused, or met with silence, and the target answered a good request afterwards. <i>Failed</i>: the attack came to \

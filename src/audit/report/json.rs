@@ -57,6 +57,7 @@ pub fn case(case: &Case) -> Value {
         "why": case.why,
         "remedy": case.remedy,
         "accounts": case.accounts,
+        "disruptive": case.disruptive,
     })
 }
 
