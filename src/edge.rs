@@ -16,7 +16,6 @@
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
-mod arrivals;
 mod groups;
 mod guests;
 mod lookups;
@@ -52,8 +51,9 @@ use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, ListenSpec, Parts, Patience,
-    Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport, Transports,
+    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, ListenSpec, ListenerId, Parts,
+    Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport,
+    Transports,
 };
 use crate::wire::{Malformed, Message};
 
@@ -127,8 +127,6 @@ enum Mail {
     Answered(Lookup),
     /// A connection to it is gone.
     Gone(Box<Destination>),
-    /// A datagram that was sent there found nobody, and this came back of it.
-    Refused(Box<(Flow, Bytes)>),
     /// What would become of a message.
     Try(Box<Trial>),
     Stop,
@@ -425,6 +423,30 @@ impl Worker {
             }
         }
     }
+
+    fn arrival(
+        &self,
+        flow: Flow,
+        side: Side,
+        local: SocketAddr,
+        names: Option<&[Arc<str>]>,
+    ) -> Arrival {
+        let group = (side == Side::Core)
+            .then(|| groups::of(&self.seat.spec.groups, &flow, names))
+            .flatten();
+        Arrival { flow, side, local, channel: None, group, pending: Pending::None }
+    }
+
+    fn arrival_of(&self, stream: &StreamFacts) -> Arrival {
+        let names = stream.names.as_ref().map(|names| names.domains.as_slice());
+        let arrival = self.arrival(stream.flow, stream.side, stream.local, names);
+        Arrival { channel: stream.channel.clone(), ..arrival }
+    }
+
+    fn side_of(&self, listener: ListenerId) -> Side {
+        let bound = self.seat.spec.listeners.get(usize::from(listener.0));
+        bound.map_or(Side::Ue, |bound| bound.spec.side)
+    }
 }
 
 impl Receiver for Worker {
@@ -462,10 +484,6 @@ impl Receiver for Worker {
         if self.side_of(flow.listener) == Side::Ue {
             self.with(|journey, now| journey.pinged(flow, now));
         }
-    }
-
-    fn refused(&self, flow: &Flow, quoted: &[u8]) {
-        self.hear_refusal(flow, quoted);
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {

@@ -5,7 +5,7 @@
 //! 3. A request is looked at as proxies must, judged by the gate, and forwarded; or it is answered; or it waits.
 //! 4. What was waited for resumes the request; what does not come in time refuses it.
 //!
-//! Takes:   messages with their arrivals, answers to lookups, failed transports, refused datagrams, the time.
+//! Takes:   messages with their arrivals, answers to lookups, failed transports, the time.
 //! Gives:   [`Action`]s; drain [`Journey::poll_action`] after each call, then arm one timer.
 //! Keeps:   what its [`Proxy`] keeps, and at most `WAITING_MAX` requests that wait for a lookup, for 2 s each.
 //! Refuses: through its stages; what is said of each message is a [`Decision`].
@@ -29,7 +29,6 @@ use crate::enabler::Class;
 use crate::enabler::Permitted;
 use crate::forward::context::reply_flow;
 use crate::forward::proxy::Hold;
-use crate::forward::refused::Quoted;
 use crate::forward::responses::Passed;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
@@ -443,17 +442,6 @@ impl Journey {
     pub fn unreachable(&mut self, destination: &Destination, now: Now) {
         self.proxy.transport_failed(destination, now);
         self.drain();
-    }
-
-    /// A host says that nobody takes datagrams where one was sent, and quotes it. If that is a request of ours that is
-    /// under way there, the flow is lost: whose anchor it is has one less. `false` if it is none.
-    pub fn refused(&mut self, flow: &Flow, quoted: &Quoted<'_>, now: Now) -> bool {
-        let believed = self.proxy.is_under_way(quoted, flow);
-        if believed {
-            self.shared.gate.associations.lose(flow, now);
-            self.unreachable(&Destination::Flow(*flow), now);
-        }
-        believed
     }
 
     /// Lets time pass.

@@ -38,7 +38,6 @@ const POISON: &[u8] = b"PANIC sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n";
 #[derive(Debug)]
 enum Event {
     Datagram(Flow, SocketAddr, Bytes),
-    Refused(Flow, Vec<u8>),
     Opened(Arc<StreamFacts>),
     Message(Arc<StreamFacts>, Bytes),
     Broken(u16),
@@ -116,10 +115,6 @@ impl Receiver for Desk {
 
     fn pinged(&self, flow: &Flow) {
         self.pinged.borrow_mut().push(*flow);
-    }
-
-    fn refused(&self, flow: &Flow, quoted: &[u8]) {
-        self.note(Event::Refused(*flow, quoted.to_vec()));
     }
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
@@ -241,34 +236,6 @@ fn a_datagram_is_answered_from_the_port_it_came_to() {
         assert_eq!((&room[..length], from), (ANSWER, lab.address(0)));
         let tally = lab.transports.flows().tally();
         assert_eq!((tally.noise.get(), tally.panicked.get()), (5, 1));
-    });
-}
-
-/// RFC 3261 section 18.4: who sends to a port that nobody holds is told; what goes to others meanwhile is not harmed by it.
-#[test]
-fn a_datagram_that_nobody_takes_is_told_of_and_harms_no_other() {
-    run(async {
-        let lab = Lab::new(Setup { host: Some("127.0.83.1"), ..Setup::default() });
-        let ue = UdpSocket::bind("127.0.83.2:0").await.unwrap();
-        ue.send_to(REQUEST, lab.address(0)).await.unwrap();
-        let Event::Datagram(flow, ..) = lab.desk.next().await else { panic!() };
-        let gone = UdpSocket::bind("127.0.83.3:0").await.unwrap().local_addr().unwrap();
-        let nobody = Flow { remote: gone, ..flow };
-        for _ in 0..20 {
-            for to in [&nobody, &flow] {
-                lab.transports.send(to, Bytes::from_static(REQUEST)).unwrap();
-                lab.transports.flush(|flow| panic!("{flow:?} failed"));
-            }
-        }
-        let mut room = [0; 2000];
-        for _ in 0..20 {
-            assert_eq!(ue.recv_from(&mut room).await.unwrap(), (REQUEST.len(), lab.address(0)));
-            let Event::Refused(flow, quoted) = lab.desk.next().await else { panic!() };
-            assert_eq!((flow, &quoted[..]), (nobody, REQUEST));
-        }
-        ue.send_to(REQUEST, lab.address(0)).await.unwrap();
-        assert!(matches!(lab.desk.next().await, Event::Datagram(..)), "and it is read from still");
-        assert_eq!(lab.transports.flows().tally().unsent.get(), 0);
     });
 }
 

@@ -145,9 +145,7 @@ impl Associations {
     /// What the dialog of a bridge came of, and the flows that lead to the UE, the newest last.
     pub fn reach(&self, bridge: &Bridge) -> Option<(Arc<Origin>, SmallVec<[Flow; ANCHORS_MAX]>)> {
         let entry = self.dialogs.get(&self.key_of(bridge))?;
-        let lost = |flow: &&Flow| entry.adrift && flow.connection.is_none();
-        let anchors = entry.anchors().iter().filter(|flow| !lost(flow)).copied().collect();
-        Some((Arc::clone(&entry.origin), anchors))
+        Some((Arc::clone(&entry.origin), entry.anchors().iter().copied().collect()))
     }
 
     /// Whether the call of a bridge is not over.

@@ -104,8 +104,6 @@ pub struct Inside {
     /// How many keys its owner had shown before the one that it stood on.
     pub generation: u16,
     moved: Moved,
-    /// Whether the last flow to its owner is lost.
-    adrift: bool,
     /// Its two legs, where they have ids of their own.
     pub bridge: Option<Arc<Bridge>>,
     /// What its SUBSCRIBE or REFER left under, for a NOTIFY that makes such a dialog.
@@ -122,12 +120,6 @@ impl Inside {
     /// Flows that lead to the UE, the newest last.
     pub fn anchors(&self) -> &[Flow] {
         self.moved.anchors(&self.origin.flow)
-    }
-
-    /// Whether one of them leads nowhere, though nothing is open that could be closed: the last one, of datagrams, was
-    /// refused.
-    pub fn is_lost(&self, flow: &Flow) -> bool {
-        self.adrift && flow.connection.is_none()
     }
 }
 

@@ -207,7 +207,6 @@ impl Associations {
             state: State::Bound,
             generation: 0,
             moved,
-            adrift: false,
             bridge,
             seed,
             shown,

@@ -519,7 +519,6 @@ impl Inside {
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
         let (state, generation) = (association.state, association.key.generation);
-        let adrift = association.adrift;
         Self {
             rule,
             key,
@@ -529,7 +528,6 @@ impl Inside {
             state,
             generation,
             moved,
-            adrift,
             bridge,
             seed,
             shown,

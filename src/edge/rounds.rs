@@ -96,7 +96,6 @@ impl Worker {
                 Mail::Gone(gone) => {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
-                Mail::Refused(refused) => self.hear_refusal(&refused.0, &refused.1),
                 Mail::Try(trial) => self.try_out(*trial),
                 Mail::Stop => {}
             }

@@ -18,7 +18,6 @@ pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
 pub mod reflected;
-pub mod refused;
 mod requests;
 pub mod responses;
 pub mod resting;

@@ -421,7 +421,7 @@ fn goes_on(response: &Message) -> bool {
 
 /// Whether what is sent to `to` goes to the destination that failed: a server on UDP is known by its address, and by
 /// the side of the socket that it was sent from.
-pub(super) fn leads_to(to: &Destination, failed: &Destination, settings: &Settings) -> bool {
+fn leads_to(to: &Destination, failed: &Destination, settings: &Settings) -> bool {
     let on_core = |flow: &Flow| {
         settings.listener(flow.listener).is_some_and(|listener| listener.side == Side::Core)
     };

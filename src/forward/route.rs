@@ -268,8 +268,7 @@ fn to_ue(
 ) -> Result<Way, Refusal> {
     if let Ruling::Inside(inside) = bound.ruling() {
         // A connection's end is told to one worker, and a dialog's anchors are few: asked here, nothing is searched.
-        let leads = |flow: &Flow| shared.is_open(flow) && !inside.is_lost(flow);
-        let open = inside.anchors().iter().rev().copied().filter(leads);
+        let open = inside.anchors().iter().rev().copied().filter(|flow| shared.is_open(flow));
         let way: SmallVec<[Destination; 2]> = open.map(Destination::Flow).collect();
         // The leg has its owner already; nothing is formed.
         if !way.is_empty() {

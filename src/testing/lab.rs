@@ -30,7 +30,6 @@ use crate::enabler::own::{Line, Own};
 use crate::enabler::{Class, ClassSet, Enablers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
 use crate::forward::proxy::Hold;
-use crate::forward::refused::Quoted;
 use crate::forward::{
     self, Bindings, Connections, Destination, Listener, Proxy, Pushes, Resolved, Shared, Tokens,
     asserted, timers::Timings,
@@ -511,13 +510,6 @@ impl Lab {
         let first = store.spend(asked.count, life, self.now.wall).ok();
         self.shared.gate.authentication.nonces().put(*asked, first, self.now);
         self.journey.answered(lookup, self.now);
-    }
-
-    /// A host says that nobody takes what was sent to `at`, and quotes it; `None` if that is not believed.
-    pub fn refuse(&mut self, at: &Peer, quoted: &[u8]) -> Option<Vec<Sent>> {
-        let quoted = Quoted::of(quoted)?;
-        let believed = self.journey.refused(&at.flow(), &quoted, self.now);
-        believed.then(|| self.drain())
     }
 
     fn drain(&mut self) -> Vec<Sent> {

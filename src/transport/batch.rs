@@ -23,8 +23,6 @@ pub(super) const BATCH: usize = 64;
 pub const WAITING_MAX: usize = 256;
 /// Most octets that wait.
 pub const WAITING_OCTETS: usize = 1024 * 1024;
-/// Errors in a row that may be of other datagrams.
-const TRIES: u8 = 3;
 /// The longest datagram there can be, and a little: rooms of a power of two would all fall into the same lines of
 /// the processor's cache.
 const ROOM: usize = 65_536 + 19 * 64;
@@ -96,20 +94,13 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// Sends what waits, as far as the system takes it; `failed` is told whom nothing can be sent to. The system may say
-    /// here what came of a datagram sent long before, to whomever: only what it says again is of the first one.
+    /// Sends what waits, as far as the system takes it; `failed` is told whom nothing can be sent to.
     pub(super) fn flush(&mut self, socket: &UdpSocket, mut failed: impl FnMut(SocketAddr)) {
-        let mut tries = 0;
         while !self.waiting.is_empty() {
             match self.send(socket) {
-                Ok(sent) => {
-                    tries = 0;
-                    (0..sent).for_each(|_| self.forget_first());
-                }
+                Ok(sent) => (0..sent).for_each(|_| self.forget_first()),
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) if tries < TRIES => tries = tries.saturating_add(1),
                 Err(_) => {
-                    tries = 0;
                     if let Some((to, _)) = self.waiting.front() {
                         failed(*to);
                     }
@@ -139,7 +130,7 @@ impl Outbox {
     }
 }
 
-pub(super) fn address(of: SockaddrStorage) -> Option<SocketAddr> {
+fn address(of: SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = of.as_sockaddr_in() {
         return Some(SocketAddr::V4((*v4).into()));
     }

@@ -41,8 +41,6 @@ pub mod psk_tls {
     #[derive(Clone, Copy, Debug)]
     pub enum PskServer {}
 }
-#[cfg(feature = "edge")]
-mod refused;
 pub mod resolve;
 #[cfg(feature = "edge")]
 mod socket;

@@ -163,15 +163,6 @@ pub(super) fn watch<S: AsFd + AsRawFd>(socket: S) -> io::Result<AsyncFd<S>> {
     watch_for(Interest::READABLE, socket)
 }
 
-/// The same, and for what the system has to say of datagrams that were sent.
-///
-/// # Errors
-///
-/// If the runtime cannot.
-pub(super) fn watch_sent(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
-    watch_for(Interest::READABLE.add(Interest::ERROR), socket)
-}
-
 #[expect(
     deprecated,
     reason = "in favour of an unsafe call, for descriptors that may close while they are watched: a socket of the \

@@ -138,9 +138,6 @@ pub trait Receiver {
     /// A ping came from where datagrams come from, and was answered.
     fn pinged(&self, _flow: &Flow) {}
 
-    /// A datagram that was sent there found nobody, says somebody who quotes its beginning.
-    fn refused(&self, _flow: &Flow, _quoted: &[u8]) {}
-
     /// A connection stands: accepted, or dialled.
     fn opened(&self, _stream: &Arc<StreamFacts>) {}
 

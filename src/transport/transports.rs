@@ -25,13 +25,13 @@ use super::dtls::port::DtlsPort;
 use super::flows::{Flows, SendError};
 use super::key_desk::KeyDesk;
 use super::listen::{Bound, Sockets};
-use super::socket::{watch, watch_sent};
+use super::socket::watch;
 use super::stream::{Patience, Receiver};
 use super::stun::Pace;
 use super::tcp;
 use super::tls::ClientTls;
 use super::udp::Port;
-use super::{Flow, ListenerId, Side, Target, Transport, refused};
+use super::{Flow, ListenerId, Side, Target, Transport};
 use crate::instant::Instant;
 
 /// Most connections that one worker dials.
@@ -109,16 +109,13 @@ impl Transports {
         let mut secured = Vec::new();
         for set in sockets.listeners {
             if let Some(udp) = set.udp {
+                let socket = watch(udp)?;
                 match &set.bound.spec.dtls {
                     Some(server) if set.bound.speaks(Transport::Dtls) => {
-                        let (socket, server) = (watch(udp)?, Arc::clone(server));
+                        let server = Arc::clone(server);
                         secured.push(Rc::new(DtlsPort::new(socket, set.bound.clone(), server)));
                     }
-                    _ => {
-                        refused::ask(&udp)?;
-                        let socket = watch_sent(udp)?;
-                        ports.push(Rc::new(Port::new(socket, set.bound.clone())));
-                    }
+                    _ => ports.push(Rc::new(Port::new(socket, set.bound.clone()))),
                 }
             }
             if let Some(tcp) = set.tcp {

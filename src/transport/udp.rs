@@ -1,8 +1,7 @@
 //! Stage 1, UDP: one socket of one worker, read and written in batches.
 //!
 //! Takes:   datagrams as they come; datagrams to send, from this worker.
-//! Gives:   what may be SIP to the [`Receiver`](super::stream::Receiver), and word of datagrams that nobody took; answers to
-//!          Binding requests; silence otherwise.
+//! Gives:   what may be SIP to the [`Receiver`](super::stream::Receiver); answers to Binding requests; silence otherwise.
 //! Keeps:   what was read and what is to be written, in `batch`.
 //! Refuses: to send to multicast, to no address or to port 0, and more than 65 507 octets. What is over the queue's
 //!          bound is dropped and counted: datagrams may be lost.
@@ -17,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::Notify;
 
@@ -29,7 +27,7 @@ use super::flows::SendError;
 use super::listen::Bound;
 use super::socket::has_room;
 use super::transports::Shop;
-use super::{Flow, Transport, refused, stun};
+use super::{Flow, Transport, stun};
 use crate::clock;
 use crate::instant::Instant;
 
@@ -37,8 +35,6 @@ use crate::instant::Instant;
 pub const DATAGRAM_MAX: usize = 65_507;
 /// From this size on a datagram is counted as oversize.
 const OVERSIZE: usize = 1300;
-/// Errors in a row that may be of datagrams which were sent; after that the socket itself has failed.
-const FAILURES: u8 = 16;
 /// A pause when the socket itself fails, so that a broken one does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
@@ -109,14 +105,12 @@ impl Port {
     /// Serves the socket until its worker ends.
     pub(super) async fn serve(self: Rc<Self>, shop: Rc<Shop>) {
         let mut inbox = Inbox::new();
-        let (mut held_up, mut failures) = (false, 0_u8);
+        let mut held_up = false;
         loop {
             tokio::select! {
-                told = self.socket.ready(Interest::READABLE | Interest::ERROR) => {
+                told = self.socket.readable() => {
                     let read = told.and_then(|told| self.receive(&shop, &mut inbox, told));
-                    let failed = read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock);
-                    failures = if failed { failures.saturating_add(1) } else { 0 };
-                    if failures >= FAILURES {
+                    if read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock) {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
                     tokio::task::yield_now().await;
@@ -137,9 +131,6 @@ impl Port {
         inbox: &mut Inbox,
         mut told: AsyncFdReadyGuard<'_, UdpSocket>,
     ) -> io::Result<()> {
-        if told.ready().is_error() {
-            self.hear(shop);
-        }
         let read = inbox.read(&mut told, |octets, from| {
             let handled = catch_unwind(AssertUnwindSafe(|| self.handle(shop, octets, from)));
             if handled.is_err() {
@@ -148,21 +139,10 @@ impl Port {
         });
         let full = matches!(read, Ok(BATCH));
         self.behind_since.set(full.then(|| self.behind_since.get().unwrap_or_else(clock::mono)));
-        let count = read.inspect_err(|_| shop.receiver.turn())?;
+        let count = read?;
         shop.flows.tally().datagrams.add(count as u64);
         shop.receiver.turn();
         Ok(())
-    }
-
-    /// Hears what came of datagrams that were sent.
-    fn hear(&self, shop: &Shop) {
-        refused::read(self.socket.get_ref(), |to, quoted| {
-            let flow = self.flow(to);
-            let heard = catch_unwind(AssertUnwindSafe(|| shop.receiver.refused(&flow, quoted)));
-            if heard.is_err() {
-                shop.flows.tally().panicked.add(1);
-            }
-        });
     }
 
     fn handle(&self, shop: &Shop, octets: &[u8], from: SocketAddr) {

@@ -102,7 +102,6 @@ pub(crate) const SHELL: &[&str] = &[
     "src/transport/peer.rs",
     "src/transport/peers.rs",
     "src/transport/psk_tls.rs",
-    "src/transport/refused.rs",
     "src/transport/resolve.rs",
     "src/transport/socket.rs",
     "src/transport/standing.rs",

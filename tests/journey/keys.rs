@@ -232,38 +232,6 @@ fn a_lost_flow_leaves_the_owner_thirty_two_seconds() {
     }
 }
 
-/// `dialog-association` sections 4 and 10.1: ICMP port unreachable makes a flow of datagrams a lost one, if it quotes a
-/// request of ours that is under way there. Anything else that comes as ICMP moves nothing.
-#[test]
-fn a_host_that_refuses_datagrams_is_a_flow_that_is_lost() {
-    let mut lab = Lab::default();
-    let (alice, mut key, core) = (Peer::udp(ALICE), lab.ue1(), Peer::core());
-    call(&mut lab, &alice, &mut key);
-    let sent = lab.receive(&core, &from_bob("INFO", 1));
-    assert_eq!(sent[0].to, alice.flow().remote);
-    let octets = sent[0].text();
-    let before = lab.all_held();
-    for (what, at, octets) in [
-        ("a guessed branch", &alice, octets.replace("branch=z9hG4bK00", "branch=z9hG4bK0000")),
-        ("another method", &alice, octets.replacen("INFO", "BYE", 1)),
-        ("no more than its start", &alice, octets.chars().take(40).collect()),
-        ("another flow", &Peer::udp("192.0.2.10:5999"), octets.clone()),
-        ("the core's flow", &core, octets.clone()),
-    ] {
-        assert!(lab.refuse(at, octets.as_bytes()).is_none(), "{what}");
-        assert_eq!(lab.all_held(), before, "{what} moves nothing");
-    }
-    // As much of it as some hosts send back.
-    let head = octets.as_bytes().get(..200).expect("it is longer");
-    let answers = lab.refuse(&alice, head).expect("it is under way there");
-    assert_eq!(state(&lab), State::Suspect);
-    assert_eq!(status_to(&answers, &core), Some(430), "at once");
-    assert_eq!(status_to(&lab.receive(&core, &from_bob("INFO", 2)), &core), Some(430), "rule 11");
-    assert!(lab.refuse(&alice, head).is_none(), "it is not under way any more");
-    to_core(&lab.receive(&alice, &info(3, Some(&mut key))));
-    assert_eq!(state(&lab), State::Bound, "he is back");
-}
-
 #[test]
 fn a_flow_that_is_lost_while_it_rings_leads_to_nobody_when_it_is_answered() {
     for early in [true, false] {
