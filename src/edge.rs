@@ -109,6 +109,7 @@ pub struct EdgeSpec {
 pub struct Edge {
     listeners: Vec<Arc<Bound>>,
     parting: Arc<Parting>,
+    shared: Arc<Shared>,
     wake: Vec<mpsc::Sender<Mail>>,
     /// `None` ends the thread that asks for keys.
     ask: mpsc::Sender<Option<Question>>,
@@ -167,7 +168,8 @@ impl Edge {
             threads.push(std::thread::Builder::new().name(format!("edge-{number}")).spawn(run)?);
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
-        Ok(Self { listeners: spec.listeners.clone(), parting, wake, ask, taken_back, threads })
+        let (listeners, shared) = (spec.listeners.clone(), Arc::clone(&spec.shared));
+        Ok(Self { listeners, parting, shared, wake, ask, taken_back, threads })
     }
 
     /// What it listens on, in order.
@@ -190,10 +192,11 @@ impl Edge {
         self.taken_back.send_replace(());
     }
 
-    /// Takes no new dialogs, waits up to `patience` for transactions to end, closes every connection and stops.
+    /// Takes nothing new (503 outside dialogs), waits up to `patience` for transactions to end, closes every connection and stops.
     ///
     /// Source: RFC 5923 section 8.3.
     pub fn stop(self, patience: Duration) {
+        self.shared.gate.admission.overload().drain();
         self.parting.begin();
         self.wake_all();
         // Full: the thread asks for keys until the patience ends.

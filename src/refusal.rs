@@ -64,7 +64,7 @@ refusals! {
     SourceLimited = None;
     /// More work than can be done: it proves nothing, so it goes first.
     Overloaded = None;
-    /// Far more work than can be done: it brings credentials, and is told to come back later.
+    /// Far more work than can be done, or a node that is about to end: it is told to come back later.
     NoTime = None;
     /// The flow failed too often: rule 22.
     TooManyFailures = Some(22);

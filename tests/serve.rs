@@ -20,6 +20,8 @@ mod outbound;
 mod papers;
 #[path = "serve/renewal.rs"]
 mod renewal;
+#[path = "serve/shortage.rs"]
+mod shortage;
 #[path = "serve/vault.rs"]
 mod vault;
 #[path = "serve/websocket.rs"]

@@ -186,6 +186,9 @@ impl Admission {
         let Self { settings, flows, answers, lookups, verified, overload, .. } = &of.admission;
         let load = Overload::default();
         load.change(Load::Normal, overload.load());
+        if overload.is_draining() {
+            load.drain();
+        }
         let [one, two, three, four] = [(); 4].map(|()| Arc::clone(of));
         Self {
             settings: ArcSwap::new(settings.load_full()),
@@ -231,6 +234,7 @@ impl Admission {
             stale: false,
         };
         if arrival.side == Side::Core {
+            self.end(&admitted)?;
             admitted.classify(policies)?;
             return Ok(admitted);
         }
@@ -248,9 +252,16 @@ impl Admission {
         }
         admitted.stale = stale > 0;
         admitted.noted = noted.is_some_and(|noted| now.mono.since(noted) < NOTED_FOR);
+        self.end(&admitted)?;
         self.shed(&admitted)?;
         admitted.classify(policies)?;
         Ok(admitted)
+    }
+
+    /// Sends elsewhere what would begin here while the node is about to end; what is under way goes on.
+    fn end(&self, admitted: &Admitted<'_>) -> Result<(), Halt> {
+        let new = !admitted.in_dialog() && admitted.arrival.pending == Pending::None;
+        if new && self.overload.is_draining() { Err(Refusal::NoTime.into()) } else { Ok(()) }
     }
 
     /// Lets go what there is no time for; a CANCEL of what is under way makes less work, not more.

@@ -14,10 +14,11 @@
 //! Keeps:   two counts for the node, five words for each worker.
 //! Refuses: first what proves nothing, silently on datagrams, by 503 on streams; then new dialogs and registrations,
 //!          by 503 with Retry-After; never requests inside dialogs, nor CANCELs of what is under way.
-//! Sources: RFC 3261 section 21.5.4; V-92 of the conformance tests.
+//!          On a node that is about to end, whatever is outside a dialog and new, on both faces, by the same 503.
+//! Sources: RFC 3261 section 21.5.4; V-92 and V-150 of the conformance tests.
 
 use std::cmp::Ordering;
-use std::sync::atomic::{self, AtomicUsize};
+use std::sync::atomic::{self, AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use crate::instant::Instant;
@@ -73,6 +74,7 @@ pub struct Overload {
     /// Workers under high load, and those under severe load.
     high: AtomicUsize,
     severe: AtomicUsize,
+    draining: AtomicBool,
 }
 
 impl Overload {
@@ -84,6 +86,16 @@ impl Overload {
         if let Some(count) = self.count(to) {
             count.fetch_add(1, atomic::Ordering::Relaxed);
         }
+    }
+
+    /// From now on nothing new is begun here: the node is about to end.
+    pub fn drain(&self) {
+        self.draining.store(true, atomic::Ordering::Relaxed);
+    }
+
+    /// Whether the node is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(atomic::Ordering::Relaxed)
     }
 
     /// The load now.

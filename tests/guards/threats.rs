@@ -143,7 +143,6 @@ pub(crate) const WITHOUT_TEST: &[(u32, &str)] = &[
     (141, "there is no authentication proxy"),
     (142, "there is no authentication proxy"),
     (143, "there is no identity provider"),
-    (150, "signals are tested (serve), shortage of memory and of descriptors is not"),
 ];
 
 /// Numbers that went into another: V-05 has the counts of V-08.

@@ -111,3 +111,31 @@ fn v_92_over_capacity_strangers_go_first_then_new_dialogs_and_calls_stay() {
     let again = request("INVITE", "sip:bob@example.net", "alice", "c3", 1, Some(&mut key));
     to_core(&lab.receive(&alice, &again));
 }
+
+#[test]
+fn v_150_a_node_about_to_end_begins_nothing_and_goes_on_with_what_is_under_way() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    call(&mut lab, &alice, &mut key);
+    let pending = request("INVITE", "sip:bob@example.net", "alice", "c2", 1, Some(&mut key));
+    to_core(&lab.receive(&alice, &pending));
+    lab.shared.gate.admission.overload().drain();
+    for (method, uri) in [
+        ("INVITE", "sip:bob@example.net"),
+        ("MESSAGE", "sip:bob@example.net"),
+        ("REGISTER", "sip:example.net"),
+    ] {
+        let text = request(method, uri, "alice", method, 1, Some(&mut key));
+        let sent = lab.receive(&alice, &text);
+        assert_eq!(status_to(&sent, &alice), Some(503), "{method}");
+        assert!(sent[0].text().contains("\r\nRetry-After: "), "{}", sent[0].text());
+        assert_eq!(lab.last(), Outcome::Refused(Refusal::NoTime));
+    }
+    let cancel = pending.replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
+    assert_eq!(status_to(&lab.receive(&alice, &cancel), &alice), Some(200));
+    for (cseq, method) in [(2, "INFO"), (3, "BYE")] {
+        let text = in_dialog(method, BOB, "alice", "b", "call", cseq, Some(&mut key), "");
+        to_core(&lab.receive(&alice, &text));
+        assert_eq!(lab.last(), Outcome::Forwarded, "{method} inside a dialog is served");
+    }
+}
