@@ -156,7 +156,10 @@ impl World {
             Phone::new("alice", of_alice, alice, &mut chance),
             Phone::new("bob", of_bob, bob, &mut chance),
         ];
-        let (loss, malice) = (chance.below(15), 5 + chance.below(60));
+        // Back to back each answer and its ACK pass the links twice: lost as often as elsewhere, now and then all of them
+        // would be, for as long as a call waits for its ACK.
+        let loss = chance.below(15) / if bridges { 2 } else { 1 };
+        let malice = 5 + chance.below(60);
         let restarts = chance.below(3);
         Self {
             story: Story::new(&mut chance, now),
@@ -528,7 +531,7 @@ impl World {
     }
 
     /// Every field of every association that is not Mallory's, but for `due` ones: these are still due, or have
-    /// lapsed.
+    /// lapsed, and then those that stand are fewer by them in what their owner's tally says.
     fn associations(&self, due: &[(u64, Option<[End; 2]>)]) -> Vec<String> {
         let all = self.lab.shared.gate.associations.snapshot();
         let (lapsing, standing): (Vec<_>, Vec<_>) =
@@ -538,10 +541,22 @@ impl World {
             assert!(lapsed || one.next_end() <= self.lab.now.mono, "prolonged: {one:?}");
         }
         let honest = standing.iter().filter(|one| !one.origin.owner.name.contains("mallory"));
-        let mut fields: Vec<String> = honest.map(|one| format!("{one:?}")).collect();
+        let all_of_it = |one: &&Association| format!("{one:?}");
+        let but_tally = |one: &&Association| without_tally(&format!("{one:?}"));
+        let mut fields: Vec<String> = match due {
+            [] => honest.map(all_of_it).collect(),
+            _ => honest.map(but_tally).collect(),
+        };
         fields.sort();
         fields
     }
+}
+
+/// What an association says of itself, without what it says of its owner's others.
+fn without_tally(said: &str) -> String {
+    let (before, rest) = said.split_once("tally: Tally {").expect("a tally");
+    let (_, after) = rest.split_once("]] }").expect("its end");
+    format!("{before}{after}")
 }
 
 fn settings(bridges: bool) -> LabSettings {
