@@ -194,7 +194,7 @@ impl Associations {
         // stand beside it, or of one that is over; unless it was forgotten for its silence.
         let silence = self.settings.load().max_idle.as_secs();
         let forgotten = token.issued.as_unix().saturating_add(silence) <= now.wall.as_unix();
-        let called = admitted.arrival().side == token.caller;
+        let called = admitted.arrival().side == Side::Ue && token.caller == Side::Ue;
         if self.is_own(token.id) && !forgotten || called && !token.whole {
             return Err(Refusal::DialogUnknown.into());
         }

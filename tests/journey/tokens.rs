@@ -190,8 +190,10 @@ fn after_a_restart_both_ends_of_a_call_inside_one_edge_find_it_again() {
     lab.restart(LabSettings::default());
     let (mut key, mut bobs) = (lab.ue1(), lab.ue2());
     let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), &route_of(&first));
-    to_core(&lab.receive(&alice, &info));
+    let on = to_core(&lab.receive(&alice, &info)).text();
     assert_eq!(rule(&lab), Some(23));
+    lab.receive_octets(&Peer::core(), on);
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::FlowGone), "bob has not spoken yet");
     let route = format!("Route: {}\n", recorded(&second).join(", "));
     let target = "sip:alice@192.0.2.10:5060";
     let info = in_dialog("INFO", target, "bob", "alice", "call", 1, Some(&mut bobs), &route);
