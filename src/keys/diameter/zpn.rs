@@ -205,8 +205,7 @@ pub fn answer(
     now: WallTime,
 ) -> Printed {
     let mut writer = Writer::new(request.header.answer());
-    let avps = request.avps();
-    if let Some(session) = avps.all(&known::SESSION_ID).next() {
+    if let Some(session) = request.avps().all(&known::SESSION_ID).next() {
         writer.put(&known::SESSION_ID, session.value);
     }
     // As it was asked: some ask for push info in the application of Zn.
@@ -231,10 +230,7 @@ pub fn answer(
             .time(&known::BOOTSTRAP_INFO_CREATION_TIME, now)
             .put(&known::GBA_PUSH_INFO, &info.gpi)
             .number(&known::GBA_TYPE, 0);
-        if avps.all(&known::SECURITY_FEATURE_REQUEST).next().is_some() {
-            // Of those that a NAF may ask for, none is here: GPL_U is the card's.
-            writer.put(&known::SECURITY_FEATURE_RESPONSE, &[]);
-        }
+        // No Security-Feature-Response: of what a NAF may ask for none is here, GPL_U is the card's.
     }
     retrace(&mut writer, request);
     writer.finish()
