@@ -296,7 +296,14 @@ fn part(role: &Role) -> (&'static str, String) {
     match role {
         Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
         Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
-        Role::Naf { granted, .. } => ("asks for keys (zn)", names(&granted.fqdns)),
+        Role::Naf { keys, push, granted, .. } => {
+            let part = match (keys, push) {
+                (true, true) => "asks for keys, push info (zn, zpn)",
+                (false, true) => "asks for push info (zpn)",
+                _ => "asks for keys (zn)",
+            };
+            (part, names(&granted.fqdns))
+        }
         Role::Bsf { .. } => ("asks for vectors (zh)", "all subscribers".into()),
     }
 }

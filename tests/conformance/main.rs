@@ -35,6 +35,8 @@ mod torture;
 mod torture_edge;
 #[cfg(feature = "diameter")]
 mod ts29109;
+#[cfg(feature = "diameter")]
+mod ts29109_zpn;
 #[cfg(feature = "http")]
 mod ts29309;
 mod ts33220;

@@ -6,7 +6,7 @@ use super::zn::{bootstrapped, heard, list, register};
 use super::*;
 
 /// Puts a certificate and whom to trust into a folder; the table that names them.
-fn papers(folder: &Path, paper: &Paper, authority: &Authority) -> String {
+pub(super) fn papers(folder: &Path, paper: &Paper, authority: &Authority) -> String {
     fs::create_dir_all(folder).unwrap();
     for (name, text) in
         [("own.pem", &paper.certificate), ("own.key", &paper.key), ("ca.pem", &authority.pem())]
