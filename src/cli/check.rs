@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{GOOD, Table, USAGE};
 use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
-use crate::config::{Config, Listener, Member, Peer, Problem};
+use crate::config::{Config, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
 use crate::keys::psk::Scheme;
 use crate::provision::hex;
@@ -153,6 +153,7 @@ fn of_config(config: &Config) -> Value {
             })).collect::<Vec<_>>(),
             "servers": own.servers.iter().map(|group| json!({
                 "bsf": group.domains.join(" "),
+                "push": group.push.join(" "),
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
@@ -261,6 +262,9 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         for group in &own.servers {
             let hosts: Vec<String> = group.servers.iter().map(ToString::to_string).collect();
             table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
+            if !group.push.is_empty() {
+                table.row([String::new(), "makes push info".into(), group.push.join(" ")]);
+            }
         }
         table.print(out)?;
     }
@@ -368,7 +372,9 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
         let enablers = &config.enablers;
-        let wraps = enablers.push.wraps && config.authentication.gba && config.bsf.is_some();
+        let elsewhere = config.nbsp.iter().flat_map(Nbsp::push_realms).next().is_some();
+        let keyed = config.authentication.gba && (config.bsf.is_some() || elsewhere);
+        let wraps = enablers.push.wraps && keyed;
         let profile = enablers.push_profile.name();
         let wrapped = format!("; wrapped ({profile}) to devices with cards and no secure flow");
         services.push(("push", if wraps { push + &wrapped } else { push }));

@@ -1,7 +1,7 @@
 //! `sipward serve`, Nbsp_GBA: what the configuration says of keys over HTTP/2, running.
 //!
 //! Takes:   the configuration, and the bootstrapping server of the same process.
-//! Gives:   [`Node`]: key servers far away, and a door for NAFs that ask ours.
+//! Gives:   [`Node`]: key servers and servers of push info far away, and a door for NAFs that ask ours.
 //! Keeps:   the listener, until it serves.
 //! Refuses: an address that cannot be bound, a certificate that cannot be used.
 //! Sources: TS 29.309 clause 6.1.
@@ -18,12 +18,16 @@ use crate::http;
 use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::nbsp::client::{NbspClient, Settings};
+use crate::keys::nbsp::push_client::NbspPushClient;
+use crate::keys::push::PushServer;
 use crate::transport::tls::{ClientTls, ServerTls, TlsProblem};
 
 /// What runs.
 pub(super) struct Node {
     /// Who is asked, by the domain of the B-TID.
     keys: Vec<(Arc<str>, Arc<dyn KeyServer>)>,
+    /// Who is asked for push info, by the realm of the subscriber.
+    pushes: Vec<(Arc<str>, Arc<dyn PushServer>)>,
     door: Option<(TcpListener, Arc<Bsf>)>,
     tls: Tls,
 }
@@ -60,6 +64,7 @@ impl Node {
         let Some(of) = &config.nbsp else { return Ok(None) };
         let tls = Tls::new(of).map_err(io::Error::other)?;
         let mut keys: Vec<(Arc<str>, Arc<dyn KeyServer>)> = Vec::new();
+        let mut pushes: Vec<(Arc<str>, Arc<dyn PushServer>)> = Vec::new();
         for group in &of.servers {
             let settings = Settings {
                 servers: group.servers.clone(),
@@ -70,6 +75,11 @@ impl Node {
             keys.extend(group.domains.iter().map(|domain| {
                 (Arc::clone(domain), Arc::<NbspClient>::clone(&client) as Arc<dyn KeyServer>)
             }));
+            let profile = Arc::clone(&config.enablers.push_profile);
+            let client = Arc::new(NbspPushClient::new(client, profile));
+            pushes.extend(group.push.iter().map(|realm| {
+                (Arc::clone(realm), Arc::<NbspPushClient>::clone(&client) as Arc<dyn PushServer>)
+            }));
         }
         let door = match (of.listen, bsf) {
             (Some(address), Some(bsf)) => {
@@ -77,12 +87,17 @@ impl Node {
             }
             _ => None,
         };
-        Ok(Some(Self { keys, door, tls }))
+        Ok(Some(Self { keys, pushes, door, tls }))
     }
 
     /// Who has the keys of B-TIDs, by their domain.
     pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
         self.keys.clone()
+    }
+
+    /// Who makes push info, by the realm of the subscriber.
+    pub(super) fn pushes(&self) -> Vec<(Arc<str>, Arc<dyn PushServer>)> {
+        self.pushes.clone()
     }
 
     /// Both ends of TLS.

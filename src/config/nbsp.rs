@@ -4,7 +4,7 @@
 //! Gives:   [`Nbsp`]: who asks us, whom we ask, and what is shown to both.
 //! Keeps:   nothing.
 //! Refuses: keys in the clear: there is no switch for it; NAFs without a door or without a server to ask; servers without a
-//!          NAF of ours, without a domain, or of a domain that another has; a table without use.
+//!          NAF of ours, without a domain, or of a domain or realm that another has; a table without use.
 //! Sources: TS 29.309 clause 6.1; TS 33.220 clauses 4.4.6, 4.5.2 and 4.5.3; SEC_CF 1.1 SEC-002, CONF-002.
 
 use std::net::SocketAddr;
@@ -56,6 +56,8 @@ pub struct NbspNaf {
 pub struct NbspServers {
     /// Domains of their B-TIDs, lower case.
     pub domains: Vec<Arc<str>>,
+    /// Realms of the private identities of subscribers that they make push info for, lower case.
+    pub push: Vec<Arc<str>>,
     /// Who is asked, in this order.
     pub servers: Vec<Server>,
 }
@@ -64,6 +66,11 @@ impl Nbsp {
     /// Domains of B-TIDs whose keys are asked for.
     pub fn domains(&self) -> impl Iterator<Item = &Arc<str>> {
         self.servers.iter().flat_map(|group| &group.domains)
+    }
+
+    /// Realms of subscribers whose push info is asked for.
+    pub fn push_realms(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.servers.iter().flat_map(|group| &group.push)
     }
 }
 
@@ -103,7 +110,7 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         }
         nafs.push(NbspNaf { host, granted });
     }
-    let mut servers = Vec::new();
+    let mut servers: Vec<NbspServers> = Vec::new();
     let mut taken: Vec<Arc<str>> = beside
         .bsf
         .iter()
@@ -111,7 +118,8 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         .map(|name| name.to_ascii_lowercase().into())
         .collect();
     for mut row in section.tables("server").into_iter().take(MAX) {
-        let group = group(&mut row, &mut taken);
+        let pushed: Vec<_> = servers.iter().flat_map(|group| group.push.clone()).collect();
+        let group = group(&mut row, &mut taken, pushed);
         row.finish();
         servers.extend(group);
     }
@@ -182,7 +190,12 @@ fn tls(section: &mut Section<'_>, folder: &Folder) -> Option<(ServerSpec, Finger
 }
 
 /// Servers of one operator.
-fn group(row: &mut Section<'_>, taken: &mut Vec<Arc<str>>) -> Option<NbspServers> {
+fn group(
+    row: &mut Section<'_>,
+    taken: &mut Vec<Arc<str>>,
+    pushed: Vec<Arc<str>>,
+) -> Option<NbspServers> {
+    let push = push(row, pushed);
     let notes = row.notes();
     let why = "B-TIDs are routed by it (TS 33.220 clause 4.5.2)";
     let domains = row.need::<Vec<String>>("bsf", why, "[\"bsf.example.net\"]");
@@ -215,5 +228,25 @@ fn group(row: &mut Section<'_>, taken: &mut Vec<Arc<str>>) -> Option<NbspServers
         let what = format!("is no list of one to {SERVERS_MAX} names with ports");
         notes.problem(&hosts.place, &what, why, fix);
     }
-    Some(NbspServers { domains: own, servers: servers? })
+    Some(NbspServers { domains: own, push, servers: servers? })
+}
+
+/// The realms that push info is asked for there; `taken` are those of groups before it.
+fn push(row: &mut Section<'_>, mut taken: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    let notes = row.notes();
+    let Some(Spot { value, place }) = row.maybe::<Vec<String>>("push") else { return Vec::new() };
+    let (mut own, fix) = (Vec::new(), "[\"ims.example.net\"]");
+    for name in value {
+        let lower: Arc<str> = name.to_ascii_lowercase().into();
+        if !is_host(&name) {
+            let what = format!("holds {name:?}, which is no realm");
+            notes.problem(&place, &what, "it stands in private identities, behind the @", fix);
+        } else if taken.contains(&lower) {
+            let what = format!("holds {name:?}, which is there twice");
+            notes.problem(&place, &what, "nobody could tell whom to ask for push info", "");
+        }
+        taken.push(Arc::clone(&lower));
+        own.push(lower);
+    }
+    own
 }

@@ -37,6 +37,8 @@ mod torture_edge;
 mod ts29109;
 #[cfg(feature = "http")]
 mod ts29309;
+#[cfg(feature = "http")]
+mod ts29309_push;
 mod ts33220;
 mod ts33220_ub;
 mod ts33223;

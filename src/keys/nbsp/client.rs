@@ -1,7 +1,7 @@
 //! Keys, Nbsp_GBA, client: a NAF that asks bootstrapping servers elsewhere.
 //!
 //! Takes:   a B-TID and a [`NafId`].
-//! Gives:   [`KeyServer`]: the key, a no, or that nobody could say.
+//! Gives:   [`KeyServer`]: the key, a no, or that nobody could say; the way of asking, which [`super::push_client`] shares.
 //! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach.
 //! Refuses: a server that is not the one its certificate should name, or does not speak HTTP/2; an answer that is none by
 //!          [`super::message`], or longer than [`BODY_MAX`]; one that takes longer than [`Settings::timeout`] with connecting
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
-use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -84,7 +84,7 @@ type Connection = SendRequest<Full<Bytes>>;
 enum Silence {
     /// It could not be reached, or not in time.
     Unreachable,
-    /// It said something else than a key or a no.
+    /// It does not speak as it should, or too long.
     Unfit,
 }
 
@@ -95,35 +95,41 @@ impl NbspClient {
         Self { settings, tls, lines }
     }
 
-    async fn ask_in_turn(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
-        let gsids = self.settings.gsids.clone();
-        let question =
-            Question { btid: btid.clone(), naf: naf.clone(), gba_u_aware: false, gsids }.print();
+    /// Asks one server after the other until one gives an answer that `read` takes, from its status and body.
+    pub(super) async fn ask_in_turn<T>(
+        &self,
+        path: &str,
+        question: Vec<u8>,
+        now: Now,
+        read: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> Option<T> {
         let question = Bytes::from(question);
         let mut order: Vec<(&Server, &Line)> =
             self.settings.servers.iter().zip(&self.lines).collect();
         order.sort_by_key(|(_, line)| line.is_shunned(now));
         for (server, line) in order {
-            let asked = self.ask_one(server, line, &question, now);
-            let answer = tokio::time::timeout(self.settings.timeout, asked).await;
-            match answer.unwrap_or(Err(Silence::Unreachable)) {
-                Ok(answer) => return answer,
-                Err(Silence::Unreachable) => line.shun(now),
-                Err(Silence::Unfit) => {}
+            let asked = self.ask_one(server, line, path, &question);
+            match tokio::time::timeout(self.settings.timeout, asked).await {
+                Ok(Ok((status, body))) => match read(status, &body) {
+                    Some(answer) => return Some(answer),
+                    None => continue,
+                },
+                Ok(Err(Silence::Unfit)) => {}
+                Ok(Err(Silence::Unreachable)) | Err(_) => line.shun(now),
             }
         }
-        KeyAnswer::Unavailable
+        None
     }
 
     async fn ask_one(
         &self,
         server: &Server,
         line: &Line,
+        path: &str,
         question: &Bytes,
-        now: Now,
-    ) -> Result<KeyAnswer, Silence> {
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), Silence> {
         let mut sender = self.connection(server, line).await?;
-        let uri = format!("https://{}:{}{INFO_PATH}", server.host, server.port);
+        let uri = format!("https://{}:{}{path}", server.host, server.port);
         let request = Request::post(uri)
             .header(CONTENT_TYPE, JSON)
             .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"))
@@ -131,19 +137,8 @@ impl NbspClient {
             .map_err(|_| Silence::Unfit)?;
         let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
         let (head, body) = response.into_parts();
-        match head.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(KeyAnswer::Unknown),
-            StatusCode::FORBIDDEN => return Ok(KeyAnswer::Forbidden),
-            _ => return Err(Silence::Unfit),
-        }
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;
-        let body = Zeroizing::new(Vec::from(body.to_bytes()));
-        let key = parse_key(&body).map_err(|_| Silence::Unfit)?;
-        if key.expires <= now.wall {
-            return Ok(KeyAnswer::Unknown);
-        }
-        Ok(KeyAnswer::Known(Arc::new(key)))
+        Ok((head.status.as_u16(), Zeroizing::new(Vec::from(body.to_bytes()))))
     }
 
     /// The connection that is there, or a new one.
@@ -178,7 +173,21 @@ impl NbspClient {
 
 impl KeyServer for NbspClient {
     fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
-        Box::pin(self.ask_in_turn(btid, naf, now))
+        let gsids = self.settings.gsids.clone();
+        let question = Question { btid: btid.clone(), naf: naf.clone(), gba_u_aware: false, gsids };
+        let read = move |status, body: &[u8]| match status {
+            200 => match parse_key(body).ok()? {
+                key if key.expires <= now.wall => Some(KeyAnswer::Unknown),
+                key => Some(KeyAnswer::Known(Arc::new(key))),
+            },
+            404 => Some(KeyAnswer::Unknown),
+            403 => Some(KeyAnswer::Forbidden),
+            _ => None,
+        };
+        Box::pin(async move {
+            let answer = self.ask_in_turn(INFO_PATH, question.print(), now, read).await;
+            answer.unwrap_or(KeyAnswer::Unavailable)
+        })
     }
 }
 
