@@ -147,6 +147,7 @@ fn of_config(config: &Config) -> Value {
         })),
         "nbsp": config.nbsp.as_ref().map(|own| json!({
             "listen": own.listen.map(|at| at.to_string()),
+            "tokens": own.tokens.as_ref().map(|tokens| tokens.len()),
             "nafs": own.nafs.iter().map(|naf| json!({
                 "host": &*naf.host,
                 "for": naf.granted.fqdns.join(" "),
@@ -154,6 +155,7 @@ fn of_config(config: &Config) -> Value {
             "servers": own.servers.iter().map(|group| json!({
                 "bsf": group.domains.join(" "),
                 "push": group.push.join(" "),
+                "token": group.token.is_some(),
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
@@ -254,14 +256,16 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(own) = &config.nbsp {
         let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
-        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates\n")?;
+        let tokens = if own.tokens.is_some() { ", a token of each NAF" } else { "" };
+        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates{tokens}\n")?;
         let mut table = Table::new(&["NBSP PEER", "PART", "FOR"]);
         for naf in &own.nafs {
             table.row([naf.host.to_string(), "asks for keys".into(), naf.granted.fqdns.join(" ")]);
         }
         for group in &own.servers {
             let hosts: Vec<String> = group.servers.iter().map(ToString::to_string).collect();
-            table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
+            let part = if group.token.is_some() { "has keys, by a token" } else { "has keys" };
+            table.row([hosts.join(" "), part.into(), group.domains.join(" ")]);
             if !group.push.is_empty() {
                 table.row([String::new(), "makes push info".into(), group.push.join(" ")]);
             }

@@ -3,8 +3,8 @@
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
 //! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
-//!    what has to wait for a restart is named. Certificates, their keys and revocation lists are read again, alone,
-//!    once they changed in their places.
+//!    what has to wait for a restart is named. Certificates, their keys, revocation lists and tokens are read again,
+//!    alone, once they changed in their places.
 //! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
 //!
 //! Takes:   a configuration file.
@@ -200,7 +200,7 @@ struct Live {
     sources: Sources,
     vault: Option<Arc<Vault>>,
     node: Tls,
-    nbsp: Option<nbsp::Tls>,
+    nbsp: Option<nbsp::Shown>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -256,7 +256,7 @@ impl Service {
             sources,
             vault: vault.clone(),
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
-            nbsp: nbsp.as_ref().map(nbsp::Node::tls),
+            nbsp: nbsp.as_ref().map(nbsp::Node::shown),
             tls,
             dtls,
             ws,

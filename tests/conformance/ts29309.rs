@@ -199,7 +199,8 @@ async fn door_at(
     let listener = TcpListener::bind(address).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let bounds = Bounds { head_time: Duration::from_secs(2), ..Bounds::default() };
-    let serve = nbsp::serve(listener, tls, Arc::clone(&world.bsf), bounds, std::future::pending());
+    let own = nbsp::Door { tls, tokens: Arc::default(), bsf: Arc::clone(&world.bsf) };
+    let serve = nbsp::serve(listener, own, bounds, std::future::pending());
     Door { address, task: tokio::spawn(serve) }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::{fs, slice};
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sipward::client::bootstrap::{Bootstrapped, UbPlan};
 use sipward::client::bootstrap_http;
 use sipward::clock;
@@ -201,7 +202,7 @@ struct Server {
     curl: PathBuf,
     authority: Authority,
     folder: Folder,
-    _peer: Peer,
+    peer: Peer,
 }
 
 /// What curl got.
@@ -224,12 +225,18 @@ uss = [{ gsid = 7, flags = [1, 2] }, { gsid = 8 }]
 
 impl Server {
     fn start() -> Self {
+        Self::start_with("", |_| {})
+    }
+
+    /// With `more` in `[nbsp]`; `before` writes files that are named there.
+    fn start_with(more: &str, before: impl FnOnce(&Folder)) -> Self {
         let (folder, authority) = (Folder::new("nbsp"), Authority::new("nbsp"));
         let curl = find("curl", "curl");
         let ip = loopback::address();
         let (ub, at) = (SocketAddr::new(ip, 8080), SocketAddr::new(ip, 8443));
         folder.write("ca.pem", &authority.pem());
         secret(&folder, "subscribers.toml", SUBSCRIBERS);
+        before(&folder);
         let paper = authority.issue(&["bsf.example.net"]);
         folder.write("bsf.pem", &paper.certificate);
         secret(&folder, "bsf.key", &paper.key);
@@ -242,11 +249,17 @@ subscribers = "subscribers.toml"
 [nbsp]
 listen = "{at}"
 tls = {{ certificate = "bsf.pem", key = "bsf.key", ca = "ca.pem" }}
+{more}
 [[nbsp.naf]]
 host = "{NAF}"
 fqdns = ["{NAF}"]
 ua_ids = ["0300000003", "0100000005"]
 sees_impi = true
+[[nbsp.naf]]
+host = "other.example.net"
+fqdns = ["other.example.net"]
+[telemetry]
+log = "trace"
 "#
         );
         let config = folder.write("sipward.toml", &text);
@@ -256,7 +269,7 @@ sees_impi = true
             [ub, at].iter().all(|at| loopback::is_bound("tcp", *at)).then_some(())
         });
         assert!(ready.is_some(), "it does not listen on {at}:\n{}", peer.said());
-        let mut server = Self { ub, at, own: Vec::new(), curl, authority, folder, _peer: peer };
+        let mut server = Self { ub, at, own: Vec::new(), curl, authority, folder, peer };
         server.own = server.certified("naf", NAF);
         server
     }
@@ -581,4 +594,82 @@ fn curl_is_told_nothing_without_its_certificate() {
     let words: Vec<&str> = other.iter().map(String::as_str).chain(AS_JSON).collect();
     let got = server.run(&words, INFO, &question).unwrap();
     assert_eq!((got.status, &got.body["cause"]), (403, &json!("NAF_NOT_AUTHORIZED")));
+}
+
+/// A token, and what the list says of it.
+fn token(text: &str, host: &str, scopes: &str, expires: &str) -> String {
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    let digits: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!(
+        "[[token]]\nsha256 = \"{digits}\"\nhost = \"{host}\"\nscopes = [{scopes}]\nexpires = \"{expires}\"\n"
+    )
+}
+
+/// TS 29.309 clause 6.1.8, RFC 6750 section 3.1: where tokens are demanded, each lack is told; and a token is nothing without
+/// the certificate of whom it was given to.
+#[test]
+fn curl_is_told_nothing_without_its_token() {
+    const LATER: &str = "2099-01-01T00:00:00Z";
+    let (all, info) =
+        ("\"nbsp-gba\"", "\"nbsp-gba\", \"nbsp-gba:bootstrapping-info-retrieval:invoke\"");
+    let list = [
+        token("whole-1f0c5ad6", NAF, all, LATER),
+        token("info-77ab09de", NAF, info, LATER),
+        token("over-52d3e8b1", NAF, all, "2020-01-01T00:00:00Z"),
+        token("other-cc1e3f70", "other.example.net", all, LATER),
+    ];
+    let server = Server::start_with("tokens = \"tokens.toml\"", |folder| {
+        secret(folder, "tokens.toml", &list.concat());
+    });
+    let info = info_question(server.bootstrap().btid.as_str()).to_string();
+    let push = push_question().to_string();
+    let [kind, json] = AS_JSON;
+    let ask = |words: &[&str], path: &str, body: &str| {
+        server.ask(&[&[kind, json], words].concat(), path, body)
+    };
+    let realm = "bearer realm=\"nbsp-gba\"";
+    let (invalid, short) = (
+        format!("{realm}, error=\"invalid_token\""),
+        format!(
+            "{realm}, error=\"insufficient_scope\", scope=\"nbsp-gba nbsp-gba:push-info-retrieval:invoke\""
+        ),
+    );
+    for (path, shown, status, cause, challenge) in [
+        (INFO, None, 401, "TOKEN_MISSING", realm),
+        (PUSH, None, 401, "TOKEN_MISSING", realm),
+        (INFO, Some("whole-1f0c5ad7"), 401, "TOKEN_INVALID", &invalid),
+        (INFO, Some("over-52d3e8b1"), 401, "TOKEN_INVALID", &invalid),
+        (INFO, Some("other-cc1e3f70"), 401, "TOKEN_INVALID", &invalid),
+        (PUSH, Some("info-77ab09de"), 403, "TOKEN_SCOPE", &short),
+    ] {
+        let words: Vec<&str> = shown.iter().flat_map(|token| ["--oauth2-bearer", token]).collect();
+        // What is asked, and whether it is well formed, is looked at later.
+        for body in [if path == INFO { &info } else { &push }, "{"] {
+            let got = ask(&words, path, body);
+            assert_eq!((got.status, &got.body["cause"]), (status, &json!(cause)), "{shown:?}");
+            let line = format!("\r\nwww-authenticate: {challenge}\r\n");
+            assert!(got.head.contains(&line), "{shown:?} {got:?}");
+        }
+    }
+    let basic = ask(&["--user", "naf:whole-1f0c5ad6"], INFO, &info);
+    assert_eq!((basic.status, &basic.body["cause"]), (401, &json!("TOKEN_MISSING")));
+    assert_eq!(ask(&[], "/other", "{}").status, 404);
+    for (path, body, shown) in [
+        (INFO, &info, "whole-1f0c5ad6"),
+        (INFO, &info, "info-77ab09de"),
+        (PUSH, &push, "whole-1f0c5ad6"),
+    ] {
+        let got = ask(&["--oauth2-bearer", shown], path, body);
+        assert_eq!(got.status, 200, "{got:?}");
+        assert!(!got.head.contains("www-authenticate"), "{got:?}");
+    }
+
+    let words = ["--http2", kind, json, "--oauth2-bearer", "whole-1f0c5ad6"];
+    let got = server.run(&words, INFO, &info);
+    assert!(got.is_err(), "no certificate: {got:?}");
+    let said = server.peer.said();
+    assert!(said.contains(" DEBUG ") || said.contains(" TRACE "), "{said}");
+    for part in ["1f0c5ad6", "77ab09de", "52d3e8b1", "cc1e3f70"] {
+        assert!(!said.contains(part), "a token is in the log: {said}");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Takes:   a B-TID and a [`NafId`].
 //! Gives:   [`KeyServer`]: the key, a no, or that nobody could say; the way of asking, which [`super::push_client`] shares.
-//! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach.
+//! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach; the token.
 //! Refuses: a server that is not the one its certificate should name, or does not speak HTTP/2; an answer that is none by
 //!          [`super::message`], or longer than [`BODY_MAX`]; one that takes longer than [`Settings::timeout`] with connecting
 //!          and all. In each case the next server is asked; if there is none, the key is [`KeyAnswer::Unavailable`]. A key
@@ -14,16 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::bearer::Bearer;
 use super::message::{Question, parse_key};
 use super::{BODY_MAX, INFO_PATH, JSON, PROBLEM_JSON};
 use crate::identity::Btid;
@@ -66,6 +68,8 @@ pub struct Settings {
 pub struct NbspClient {
     settings: Settings,
     tls: Arc<ClientTls>,
+    /// What is shown beside the certificate, if anything is.
+    token: ArcSwapOption<Bearer>,
     lines: Vec<Line>,
 }
 
@@ -92,7 +96,12 @@ impl NbspClient {
     /// `tls` shows our certificate, and was made by [`ClientTls::of_http2`].
     pub fn new(settings: Settings, tls: Arc<ClientTls>) -> Self {
         let lines = settings.servers.iter().map(|_| Line::default()).collect();
-        Self { settings, tls, lines }
+        Self { settings, tls, token: ArcSwapOption::empty(), lines }
+    }
+
+    /// Shows that token from now on, or none.
+    pub fn show(&self, token: Option<Bearer>) {
+        self.token.store(token.map(Arc::new));
     }
 
     /// Asks one server after the other until one gives an answer that `read` takes, from its status and body.
@@ -130,11 +139,17 @@ impl NbspClient {
     ) -> Result<(u16, Zeroizing<Vec<u8>>), Silence> {
         let mut sender = self.connection(server, line).await?;
         let uri = format!("https://{}:{}{path}", server.host, server.port);
-        let request = Request::post(uri)
+        let mut request = Request::post(uri)
             .header(CONTENT_TYPE, JSON)
-            .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"))
-            .body(Full::new(question.clone()))
-            .map_err(|_| Silence::Unfit)?;
+            .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"));
+        if let Some(token) = &*self.token.load() {
+            let shown = HeaderValue::from_str(&token.credentials());
+            let mut shown = shown.map_err(|_| Silence::Unfit)?;
+            // It goes into no table of the connection's (RFC 7541 section 7.1.3), and is not printed.
+            shown.set_sensitive(true);
+            request = request.header(AUTHORIZATION, shown);
+        }
+        let request = request.body(Full::new(question.clone())).map_err(|_| Silence::Unfit)?;
         let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;

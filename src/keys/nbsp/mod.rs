@@ -7,9 +7,11 @@
 //! Refuses: see each file.
 //! Sources: TS 29.309 clauses 5 and 6 (bootstrapping-info-retrieval, push-info-retrieval); TS 33.220 clauses 4.4.6 and 4.5.3; RFC 9457.
 //!
-//! OAuth 2.0, which TS 29.309 makes an option, is not spoken: who asks is known by the certificate.
+//! OAuth 2.0 is an option of TS 29.309: who asks is known by the certificate, and where it is demanded, shows a token of its
+//! own beside it ([`bearer`]). Tokens come in files: no authorization server is asked for any.
 
 pub mod answer;
+pub mod bearer;
 pub mod client;
 pub mod message;
 pub mod push;
