@@ -39,6 +39,8 @@ mod ts29109;
 mod ts29109_zpn;
 #[cfg(feature = "http")]
 mod ts29309;
+#[cfg(feature = "http")]
+mod ts29309_push;
 mod ts33220;
 mod ts33220_ub;
 mod ts33223;
