@@ -123,6 +123,12 @@ impl Program {
         self.child.id()
     }
 
+    /// How many lines it has said until now.
+    pub(crate) fn so_far(&mut self) -> usize {
+        self.heard.extend(self.said.try_iter());
+        self.heard.len()
+    }
+
     /// All that it has said, once it has ended.
     pub(crate) fn last_words(&mut self) -> Vec<String> {
         self.heard.extend(self.said.iter());

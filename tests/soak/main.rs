@@ -23,6 +23,7 @@
 #[path = "../conformance/authority.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod authority;
+mod floods;
 mod ledger;
 mod mob;
 mod phones;
@@ -49,6 +50,9 @@ const PHONE_EACH: Duration = Duration::from_millis(500);
 const MATE_EACH: Duration = Duration::from_secs(2);
 const MOB_EACH: Duration = Duration::from_millis(13);
 
+/// What a user may send: twice what a phone does.
+const RATE: &str = "240/min burst 60";
+
 /// How long it is to be.
 fn length() -> Duration {
     let Ok(minutes) = env::var("SOAK_MINUTES") else { return Duration::from_secs(30) };
@@ -58,13 +62,14 @@ fn length() -> Duration {
 
 /// For whoever reads what the test says.
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").unwrap();
 }
 
 #[test]
 fn everything_at_once() {
     let length = length();
-    let world = Arc::new(World::start("soak"));
+    let world = Arc::new(World::start("soak", RATE));
     let runtime = runtime();
     let mut looks = vec![verdict::look(&world)];
     let crowd = Crowd::gather(&runtime, &world, WAYS, (PHONE_EACH, MATE_EACH));

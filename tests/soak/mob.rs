@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::world::{EDGE, World};
 
@@ -52,7 +52,7 @@ impl Junk {
 /// Addresses, each in a network of its own.
 const ADDRESSES: u32 = 4000;
 /// What is left open at a time; then the oldest goes.
-const HELD: usize = 300;
+const HELD: usize = 800;
 /// How long a cookie is waited for.
 const COOKIE: Duration = Duration::from_secs(5);
 
@@ -130,11 +130,11 @@ impl Mob {
         let (end, own, world) = (Arc::clone(&over), Arc::clone(&gun), Arc::clone(world));
         let task = runtime.spawn(async move {
             let (mut pace, mut under_way) = (interval(each), Vec::new());
-            for number in 0_u32.. {
-                if end.load(Ordering::Relaxed) {
-                    break;
-                }
+            // A mob that was late does not come all at once.
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while !end.load(Ordering::Relaxed) {
                 pace.tick().await;
+                let number = world.numbers.fetch_add(1, Ordering::Relaxed);
                 let overheard = world.overheard.lock().unwrap().clone();
                 let kind = kinds[number as usize % kinds.len()];
                 let gun = Arc::clone(&own);
@@ -149,6 +149,11 @@ impl Mob {
             }
         });
         Self { task, over, gun }
+    }
+
+    /// How much has arrived until now.
+    pub(crate) fn count(&self) -> usize {
+        self.gun.shots.lock().unwrap().sum()
     }
 
     /// Ends it, and lets go of what it held.
@@ -187,8 +192,9 @@ impl Gun {
                 self.datagram(from, clear, text.as_bytes()).await?;
             }
             Junk::Garbage => {
-                let octets: Vec<u8> =
-                    (0..200 + number % 300).map(|at| (at * 197 + number * 31) as u8).collect();
+                let octets: Vec<u8> = (0..200 + number % 300)
+                    .map(|at| u8::try_from((at * 197 + number * 31) % 256).unwrap())
+                    .collect();
                 let to = if number.is_multiple_of(2) { clear } else { secure };
                 self.datagram(from, to, &octets).await?;
             }

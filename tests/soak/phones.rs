@@ -9,7 +9,7 @@ use sipward::client::bootstrap::{Bootstrapped, UbPlan};
 use sipward::client::bootstrap_http;
 use sipward::client::ue::{Ue, UeError};
 use sipward::keys::sqn::SqnWindow;
-use sipward::keys::subscribers::file;
+use sipward::keys::subscribers::{Subscriber, file};
 use sipward::keys::usim::Usim;
 use sipward::wire::Message;
 use tokio::runtime::Runtime;
@@ -131,8 +131,29 @@ enum Open {
     Subscription(String),
 }
 
+/// Makes a key for a subscriber whose card was never used.
+pub(crate) async fn key(world: &World, number: usize) -> Result<Arc<Bootstrapped>, Wrong> {
+    make(world, number, &mut card(number)).await
+}
+
+fn card(number: usize) -> Usim {
+    Usim::new(subscriber(number).algorithms, SqnWindow::default())
+}
+
+fn subscriber(number: usize) -> Subscriber {
+    file::parse("list", &list()).unwrap().remove(number)
+}
+
+async fn make(world: &World, number: usize, card: &mut Usim) -> Result<Arc<Bootstrapped>, Wrong> {
+    let plan = UbPlan::new(subscriber(number).impi, BSF);
+    let made = bootstrap_http::bootstrap(&plan, world.ub, card, None).await;
+    let keys = made.map_err(|why| Wrong::Silence(why.to_string()))?;
+    world.made(&keys);
+    Ok(Arc::new(keys))
+}
+
 /// The answer, if it is one of success.
-fn good(answer: Result<Message, UeError>) -> Result<Message, Wrong> {
+pub(crate) fn good(answer: Result<Message, UeError>) -> Result<Message, Wrong> {
     let answer = answer.map_err(|why| Wrong::Silence(why.to_string()))?;
     match answer.status() {
         Some(200..=299) => Ok(answer),
@@ -142,14 +163,13 @@ fn good(answer: Result<Message, UeError>) -> Result<Message, Wrong> {
 
 impl Phone {
     fn new(world: &Arc<World>, number: usize, way: Way, each: Duration) -> Self {
-        let subscriber = file::parse("list", &list()).unwrap().remove(number);
         let mut pace = interval(each);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             world: Arc::clone(world),
             number,
             way,
-            card: Usim::new(subscriber.algorithms, SqnWindow::default()),
+            card: card(number),
             keys: None,
             before: None,
             pace,
@@ -171,17 +191,10 @@ impl Phone {
     async fn bootstrap(&mut self) {
         self.pace.tick().await;
         let since = self.world.ledger.now();
-        let subscriber = file::parse("list", &list()).unwrap().remove(self.number);
-        let plan = UbPlan::new(subscriber.impi, BSF);
-        let card = &mut self.card;
-        let doing = async {
-            let made = bootstrap_http::bootstrap(&plan, self.world.ub, card, None).await;
-            made.map_err(|why| Wrong::Silence(why.to_string()))
-        };
+        let doing = make(&self.world, self.number, &mut self.card);
         let needs = Needs { bsf: true, core: false, since: None };
         let made = self.world.ledger.act(self.way.name(), Kind::Bootstrap, needs, doing).await;
-        let Some(keys) = made.map(Arc::new) else { return };
-        self.world.made(&keys);
+        let Some(keys) = made else { return };
         let before = self.keys.replace(Held { keys, since, known: false });
         self.before = before.filter(|held| held.known).or(self.before.take());
     }

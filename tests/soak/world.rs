@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sipward::authentication::digest::Hash;
 use sipward::client::answer::Credential;
 use sipward::client::bootstrap::Bootstrapped;
@@ -32,6 +33,8 @@ pub(crate) const BSF: &str = "bsf.example.net";
 pub(crate) const PASSWORD: &str = "a pass-phrase that stands nowhere";
 /// Callers, each beside a mate who is called.
 pub(crate) const PEOPLE: usize = 16;
+/// Files that the test may have open: what the mob holds, and more.
+const FILES: u64 = 8192;
 /// The suite of DTLS with a shared key.
 const PSK_AES128_GCM_SHA256: u16 = 0x00a8;
 /// Addresses at which nobody else is: what restarts there finds its port free.
@@ -94,6 +97,8 @@ pub(crate) struct World {
     keys: Mutex<BTreeMap<String, Vec<u8>>>,
     /// A call that the mob knows of.
     pub(crate) overheard: Mutex<Option<Overheard>>,
+    /// How much junk was sent by anybody.
+    pub(crate) numbers: AtomicU32,
     /// Whether phones are to leave.
     pub(crate) over: AtomicBool,
     /// Whether those may leave who are called.
@@ -161,7 +166,7 @@ metrics = "{page}"
     )
 }
 
-fn edge(core: SocketAddr, zn: SocketAddr) -> String {
+fn edge(core: SocketAddr, zn: SocketAddr, rate: &str) -> String {
     format!(
         r#"
 [edge]
@@ -211,9 +216,9 @@ bsf = ["bsf.example.net"]
 [association]
 mode = "enforce"
 [enabler.reg]
-rate = "120/min"
+rate = "{rate}"
 [enabler.sip]
-rate = "120/min burst 60"
+rate = "{rate}"
 [admin]
 socket = "edge.sock"
 [telemetry]
@@ -230,7 +235,10 @@ fn serve(folder: &Folder, name: &str) -> Command {
 }
 
 impl World {
-    pub(crate) fn start(name: &str) -> Self {
+    /// Each user may send as `rate` says.
+    pub(crate) fn start(name: &str, rate: &str) -> Self {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(FILES), hard).unwrap();
         let (authority, folder) = (Authority::new(), Folder::new(name));
         for (file, host) in [("edge", EDGE), ("node", EDGE), ("bsf", BSF)] {
             folder.certify(&authority, file, host);
@@ -258,7 +266,7 @@ impl World {
         let [ub, zn, bsf_page] = listening(&mut bsf_program);
         folder.write("bsf.toml", bsf(&ub.to_string(), &zn.to_string(), &bsf_page.to_string()));
         let core = Core::start(CORE_AT.parse().unwrap());
-        folder.write("edge.toml", edge(core.at, zn));
+        folder.write("edge.toml", edge(core.at, zn, rate));
         let mut edge = Program::start(&mut serve(&folder, "edge"));
         let [clear, secure] = ["ue", "ue-tls"].map(|name| edge.address(name));
         let page = edge.address("page of metrics");
@@ -279,6 +287,7 @@ impl World {
             said: Mutex::default(),
             keys: Mutex::default(),
             overheard: Mutex::default(),
+            numbers: AtomicU32::new(0),
             over: AtomicBool::new(false),
             nobody_calls: AtomicBool::new(false),
         };
