@@ -174,6 +174,8 @@ pub struct Dialog {
     pub routes: Vec<String>,
     /// The number used last.
     pub cseq: u32,
+    /// The number of our INVITE whose 2xx was acknowledged last; 0 before the first.
+    pub acknowledged: u32,
 }
 
 impl Dialog {
@@ -189,6 +191,7 @@ impl Dialog {
             target: contact(response).unwrap_or_else(|| draft.uri.clone()),
             routes,
             cseq: draft.cseq,
+            acknowledged: 0,
         }
     }
 
@@ -205,6 +208,7 @@ impl Dialog {
             target: contact(request).unwrap_or_else(|| uri(request.from())),
             routes: texts(request, Name::RecordRoute),
             cseq: 0,
+            acknowledged: 0,
         }
     }
 

@@ -19,6 +19,7 @@ mod home;
 mod kem_001;
 #[allow(dead_code, reason = "it serves other tests too")]
 mod programs;
+mod push_apart;
 mod pushed;
 mod pushes;
 mod sec_001;
