@@ -12,9 +12,6 @@ use bytes::Bytes;
 use super::answer::Answerer;
 use crate::wire::{Address, Message, Name, Text};
 
-/// What requests begin with (RFC 3261 section 8.1.1.6).
-const HOPS: u8 = 70;
-
 /// Whom a UE speaks as, and from where.
 #[derive(Clone, Debug)]
 pub struct Voice {
@@ -243,3 +240,6 @@ fn texts(message: &Message, name: Name) -> Vec<String> {
 fn lossy(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
+
+/// What Max-Forwards begins with (RFC 3261 section 8.1.1.6).
+const HOPS: u8 = 70;

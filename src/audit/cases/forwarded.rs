@@ -6,36 +6,17 @@
 //! Refuses: nothing.
 //! Sources: RFC 3261 sections 12.1.1, 16.3, 16.6 and 20.22; RFC 3327 sections 5.1 and 5.3; V-64, V-65, V-131.
 
-use super::super::case::{Case, Group, Judged, Over, Run, failed, not_applicable, passed};
+use super::super::case::{Case, Group, Judged, Run, failed, not_applicable, passed};
 use super::super::line::Heard;
 use super::super::probe::Probe;
 use super::dialog::refused;
-use super::identity::{may_call, rings};
+use super::identity::{may_call, rings, row};
 use crate::client::draft::Dialog;
 use crate::wire::{Message, Method, Name};
 
-const fn row(
-    name: &'static str,
-    title: &'static str,
-    threats: &'static [&'static str],
-    clause: &'static str,
-    why: &'static str,
-    remedy: &'static str,
-    run: Run,
-) -> Case {
-    Case {
-        name,
-        group: Group::Routing,
-        title,
-        threats,
-        clause,
-        why,
-        remedy,
-        over: Over::First,
-        accounts: 2,
-        disruptive: false,
-        run,
-    }
+/// A row of this group.
+const fn routed(case: Case) -> Case {
+    Case { group: Group::Routing, ..case }
 }
 
 const COUNT: &str = "Judge Max-Forwards before anything is forwarded, count it down, and write 70 where there is none: mf_process_maxfwd_header() \
@@ -44,21 +25,21 @@ const COUNT: &str = "Judge Max-Forwards before anything is forwarded, count it d
 /// The table.
 #[rustfmt::skip]
 pub(super) const CASES: &[Case] = &[
-    row("hops-spent", "A call whose Max-Forwards is 0 goes no further", &["V-65"], "RFC 3261 16.3 item 3, 21.4.21",
+    routed(row("hops-spent", "A call whose Max-Forwards is 0 goes no further", &["V-65"], "RFC 3261 16.3 item 3, 21.4.21",
         "Two servers that send a request to each other go on until one of them falls.", COUNT,
-        Run::Script(|probe| Box::pin(hops(probe, Some(0))))),
-    row("hops-absent", "A call without Max-Forwards is refused, or given one", &["V-65"], "RFC 3261 8.1.1, 16.6 item 3",
+        Run::Script(|probe| Box::pin(hops(probe, Some(0)))))),
+    routed(row("hops-absent", "A call without Max-Forwards is refused, or given one", &["V-65"], "RFC 3261 8.1.1, 16.6 item 3",
         "A request that nobody counts is never stopped.", COUNT,
-        Run::Script(|probe| Box::pin(hops(probe, None)))),
-    row("path-forged", "A user's Path does not lead his calls past a host of his choice", &["V-131"], "RFC 3327 5.1, 5.3",
+        Run::Script(|probe| Box::pin(hops(probe, None))))),
+    routed(row("path-forged", "A user's Path does not lead his calls past a host of his choice", &["V-131"], "RFC 3327 5.1, 5.3",
         "Path is what edges write: with one of his own, a user makes the registrar send requests to whatever host and port he names.",
         "Remove Path from what comes from users, or keep it only from edges that prove to be yours.",
-        Run::Script(|probe| Box::pin(path(probe)))),
-    row("record-route-forged", "A caller's Record-Route does not lead the callee's requests past a host of his choice", &["V-64"],
+        Run::Script(|probe| Box::pin(path(probe))))),
+    routed(row("record-route-forged", "A caller's Record-Route does not lead the callee's requests past a host of his choice", &["V-64"],
         "RFC 3261 12.1.1, 16.6 item 4",
         "Record-Route is what proxies write: with one of his own, a caller makes the server send requests to whatever host and port he names.",
         "Remove Record-Route from what comes from users, or sign your own and follow no other.",
-        Run::Script(|probe| Box::pin(record_route(probe)))),
+        Run::Script(|probe| Box::pin(record_route(probe))))),
 ];
 
 async fn hops(probe: &Probe, hops: Option<u8>) -> Judged {

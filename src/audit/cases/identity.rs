@@ -27,7 +27,7 @@ pub struct Claim {
 /// What every claim has in it, and nothing else of the call.
 const MARK: &str = "somebody-important";
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     title: &'static str,
     threats: &'static [&'static str],

@@ -75,7 +75,7 @@ async fn renegotiation(probe: &Probe) -> Judged {
     let (log, name) = (&probe.stage.log, &probe.plan().name);
     let stream = tokio::net::TcpStream::connect(probe.door.address).await;
     let stream = stream.map_err(|why| not_applicable(format!("no connection: {why}")))?;
-    log.remark("stranger", "shakes hands by TLS 1.2, then sends ClientHello under its keys");
+    log.remark("stranger", "shakes hands by TLS 1.2, then sends ClientHello under its keys; and if nothing comes, a ping");
     let told = ask(stream, name, probe.patience()).await.map_err(not_applicable)?;
     let finding = match told {
         Told::Refused(alert) => passed(format!("refused: {alert}")),
