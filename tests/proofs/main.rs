@@ -18,6 +18,7 @@ mod home;
 #[cfg(feature = "openssl")]
 mod kem_001;
 mod programs;
+mod push_apart;
 mod pushed;
 mod pushes;
 mod sec_001;
