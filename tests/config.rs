@@ -15,6 +15,7 @@ use sipward::config::reload::{Reloader, diff};
 use sipward::config::{Config, accounts};
 use sipward::enabler::Class;
 use sipward::identity::Realm;
+use sipward::keys::nbsp::token_client::{Client, Shown};
 
 /// A folder with what `sipward init` writes, gone when the test ends.
 struct Lab(PathBuf);
@@ -393,7 +394,8 @@ fn tokens_are_read_and_what_is_wrong_is_told() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config/good/nbsp.toml");
     let text = fs::read_to_string(folder).unwrap();
     let text = text.replace("answer = ", "tokens = \"tokens.toml\"\nanswer = ");
-    let text = text + "token_file = \"naf.token\"\n";
+    let (text, fetched) = text.split_once("token_from = ").expect("it is the last line");
+    let text = format!("{text}token_file = \"naf.token\"\n");
     lab.write("sipward.toml", &text);
     let (code, out, errors) = lab.run(&["check", "sipward.toml"]);
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -419,8 +421,36 @@ fn tokens_are_read_and_what_is_wrong_is_told() {
         assert_eq!((report.changed, report.restart), (vec![], vec![]));
     }
     let now = reloader.current();
-    let shown = now.nbsp.as_ref().unwrap().servers[0].token.as_ref().unwrap().credentials();
-    assert_eq!(*shown, "Bearer another");
+    let Some(Shown::Given(held)) = &now.nbsp.as_ref().unwrap().servers[0].token else {
+        panic!("{:?}", now.nbsp);
+    };
+    assert_eq!(held.credentials().as_str(), "Bearer another");
+
+    // Where it comes from waits for a restart; of what is fetched, the secret is taken over.
+    let from = format!("token_from = {fetched}");
+    lab.write("sipward.toml", &text.replace("token_file = \"naf.token\"\n", &from));
+    let report = reloader.reload().expect("good");
+    assert_eq!((report.changed, report.restart), (list_of(&["tokens"]), list_of(&["nbsp.server"])));
+    let from = "token_from = { at = \"nrf.example.net:8443\", client = \"edge\", secret_file = \"naf.token\" }";
+    lab.write("sipward.toml", &text.replace("token_file = \"naf.token\"", from));
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    assert!(!format!("{config:?}").contains("another"), "SEC-001");
+    let other = Reloader::new(config, |_| Ok(()));
+    secret("naf.token", "a-third");
+    let report = other.renew().expect("good");
+    assert_eq!((report.changed, report.restart), (list_of(&["tokens"]), vec![]));
+    let now = other.current();
+    let Some(Shown::Fetched(endpoint)) = &now.nbsp.as_ref().unwrap().servers[0].token else {
+        panic!("{:?}", now.nbsp);
+    };
+    assert_eq!(
+        (&*endpoint.at.host, endpoint.at.port, &*endpoint.path),
+        ("nrf.example.net", 8443, "/oauth2/token")
+    );
+    let Client::Named(name, Some(held)) = &endpoint.client else { panic!("{endpoint:?}") };
+    assert_eq!((&**name, held.credentials().as_str()), ("edge", "Bearer a-third"));
+    secret("naf.token", "another");
+    lab.write("sipward.toml", &text);
 
     // Whether any are demanded or shown at all is no matter of renewal.
     lab.write("sipward.toml", &text.replace("tokens = \"tokens.toml\"\n", ""));

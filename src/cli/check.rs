@@ -18,6 +18,7 @@ use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
 use crate::enabler::numbers::{Numbers, Prefixes};
+use crate::keys::nbsp::token_client::Shown;
 use crate::keys::psk::Scheme;
 use crate::provision::hex;
 use crate::state::seal::KeyPlace;
@@ -273,6 +274,9 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             table.row([hosts.join(" "), part.into(), group.domains.join(" ")]);
             if !group.push.is_empty() {
                 table.row([String::new(), "makes push info".into(), group.push.join(" ")]);
+            }
+            if let Some(Shown::Fetched(from)) = &group.token {
+                table.row([from.at.to_string(), "issues the token".into(), String::new()]);
             }
         }
         table.print(out)?;

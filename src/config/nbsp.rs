@@ -17,8 +17,9 @@ use super::listen::{is_address, is_host, pair, trust};
 use super::problem::Notes;
 use super::raw::{Section, Spot};
 use super::tokens;
-use crate::keys::nbsp::bearer::{Bearer, Tokens};
+use crate::keys::nbsp::bearer::Tokens;
 use crate::keys::nbsp::client::Server;
+use crate::keys::nbsp::token_client::Shown;
 use crate::transport::peer::ClientCertificate;
 use crate::transport::tls::{ClientTls, ServerSpec, ServerTls};
 
@@ -67,7 +68,7 @@ pub struct NbspServers {
     /// Who is asked, in this order.
     pub servers: Vec<Server>,
     /// What we show them beside our certificate, if anything.
-    pub token: Option<Bearer>,
+    pub token: Option<Shown>,
 }
 
 impl Nbsp {
@@ -96,7 +97,9 @@ impl Nbsp {
         for group in &mut self.servers {
             let same = new.servers.iter().find(|other| other.servers == group.servers);
             let newer = same.and_then(|other| other.token.clone());
-            if let (Some(own), Some(newer)) = (&mut group.token, newer) {
+            if let (Some(own), Some(newer)) = (&mut group.token, newer)
+                && own.is_like(&newer)
+            {
                 taken = true;
                 *own = newer;
             }
@@ -237,7 +240,7 @@ fn group(
     row: &mut Section<'_>,
     taken: &mut Vec<Arc<str>>,
     pushed: Vec<Arc<str>>,
-    token: Option<Bearer>,
+    token: Option<Shown>,
 ) -> Option<NbspServers> {
     let push = push(row, pushed);
     let notes = row.notes();
@@ -260,19 +263,21 @@ fn group(
         taken.push(Arc::clone(&lower));
         own.push(lower);
     }
-    let server = |text: &String| {
-        let (host, port) = text.rsplit_once(':')?;
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        let fits = is_host(host) && !is_address(host);
-        fits.then(|| Server { host: host.to_ascii_lowercase().into(), port })
-    };
-    let servers: Option<Vec<Server>> = hosts.value.iter().map(server).collect();
+    let servers: Option<Vec<Server>> = hosts.value.iter().map(|text| server(text)).collect();
     let servers = servers.filter(|list| (1..=SERVERS_MAX).contains(&list.len()));
     if servers.is_none() {
         let what = format!("is no list of one to {SERVERS_MAX} names with ports");
         notes.problem(&hosts.place, &what, why, fix);
     }
     Some(NbspServers { domains: own, push, servers: servers?, token })
+}
+
+/// A name and a port.
+pub(super) fn server(text: &str) -> Option<Server> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let fits = is_host(host) && !is_address(host);
+    fits.then(|| Server { host: host.to_ascii_lowercase().into(), port })
 }
 
 /// The realms that push info is asked for there; `taken` are those of groups before it.

@@ -1,10 +1,12 @@
 //! Configuration, tokens: what NAFs show at Nbsp_GBA beside their certificates, ours and those of others.
 //!
-//! Takes:   `nbsp.tokens`, the file of tokens that are good; `nbsp.server.token_file`, the file of the one that we show.
-//! Gives:   [`Tokens`], [`Bearer`].
+//! Takes:   `nbsp.tokens`, the file of tokens that are good; `nbsp.server.token_file`, the file of the one that we show, or
+//!          `token_from`, where it is fetched.
+//! Gives:   [`Tokens`], [`Shown`].
 //! Keeps:   nothing.
 //! Refuses: files that others can read; hashes that are none or there twice, NAFs that may not ask, scopes that are none or
-//!          without the service, tokens without an end; a token that is none.
+//!          without the service, tokens without an end; a token that is none; an authorization server that is none, or that
+//!          we have no name at, or two.
 //! Sources: TS 29.309 clause 6.1.8; RFC 6750 section 2.1; SEC_CF 1.1 SEC-001.
 //!
 //! ```toml
@@ -19,12 +21,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{Folder, Secrecy, Sum};
-use super::nbsp::NbspNaf;
+use super::nbsp::{NbspNaf, server};
 use super::problem::Notes;
 use super::psk::hex;
-use super::raw::{self, Document, Lines, Section};
+use super::raw::{self, Document, Lines, Section, Spot};
 use crate::keys::calendar;
 use crate::keys::nbsp::bearer::{Bearer, Scope, TOKENS_MAX, Token, Tokens};
+use crate::keys::nbsp::token_client::{Client, Endpoint, Shown};
 
 /// Reads `tokens`: those that NAFs have to show; `None` if they have to show none.
 pub(super) fn demanded(
@@ -46,19 +49,90 @@ pub(super) fn demanded(
     Some(Arc::new(tokens))
 }
 
-/// Reads `token_file` of a server: what is shown there.
-pub(super) fn shown(row: &mut Section<'_>, folder: &Folder, sum: &mut Sum) -> Option<Bearer> {
-    let notes = row.notes();
-    let spot = row.maybe::<PathBuf>("token_file")?;
+/// Reads `token_file` or `token_from` of a server: what is shown there.
+pub(super) fn shown(row: &mut Section<'_>, folder: &Folder, sum: &mut Sum) -> Option<Shown> {
+    let place = row.place_of("token_file");
+    let given = secret(row, ("token_file", "holds no token"), folder, sum);
+    let from = row.table("token_from");
+    if !from.is_present() {
+        return given.map(Shown::Given);
+    }
+    if row.has("token_file") {
+        let why = "nobody could tell which of them is to be shown";
+        row.notes().problem(&place, "stands beside token_from", why, "");
+    }
+    endpoint(from, folder, sum).map(Shown::Fetched)
+}
+
+/// What the file that `key` names holds.
+fn secret(
+    section: &mut Section<'_>,
+    (key, none): (&'static str, &'static str),
+    folder: &Folder,
+    sum: &mut Sum,
+) -> Option<Bearer> {
+    let notes = section.notes();
+    let spot = section.maybe::<PathBuf>(key)?;
     let octets = folder.read_pem(&spot, Secrecy::Secret, notes)?;
     sum.add(&octets);
     let token = Bearer::read(&octets);
     if token.is_none() {
         let why =
             "a file with one line: letters, digits and -._~+/, 4096 octets at most (RFC 6750)";
-        notes.problem(&spot.place, "holds no token", why, "");
+        notes.problem(&spot.place, none, why, "");
     }
     token
+}
+
+/// Reads `token_from`.
+fn endpoint(mut section: Section<'_>, folder: &Folder, sum: &mut Sum) -> Option<Endpoint> {
+    let (notes, place) = (section.notes(), section.place());
+    let why = "it is dialled there, and its certificate has that name";
+    let fix = "\"nrf.example.net:8443\"";
+    let at = section.need::<String>("at", why, fix).and_then(|spot| {
+        let at = server(&spot.value);
+        if at.is_none() {
+            notes.problem(&spot.place, "is no name with a port", why, fix);
+        }
+        at
+    });
+    let path = match section.maybe::<String>("path") {
+        None => Some("/oauth2/token".into()),
+        Some(Spot { value, place }) => {
+            let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"/-._~".contains(&octet);
+            let good = value.starts_with('/') && value.bytes().all(fits);
+            if !good {
+                let why = "it stands behind the name";
+                notes.problem(&place, "is no path", why, "\"/oauth2/token\"");
+            }
+            good.then(|| Arc::from(value))
+        }
+    };
+    let (client, instance) = (name(&mut section, "client"), name(&mut section, "nf_instance"));
+    let secret = secret(&mut section, ("secret_file", "holds no secret"), folder, sum);
+    let has_secret = section.has("secret_file");
+    section.finish();
+    let client = match (client, instance) {
+        (Some(name), None) => Some(Client::Named(name, secret)),
+        (None, Some(id)) if !has_secret => Some(Client::Instance(id)),
+        _ => {
+            let what = format!("{} does not say who asks", place.path);
+            let why = "a client of OAuth 2.0, perhaps with secret_file, or an instance at an NRF";
+            notes.say(place.line, what, why, "client = \"edge\"");
+            None
+        }
+    };
+    Some(Endpoint { at: at?, path: path?, client: client? })
+}
+
+fn name(section: &mut Section<'_>, key: &'static str) -> Option<Arc<str>> {
+    let Spot { value, place } = section.maybe::<String>(key)?;
+    let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+    if value.is_empty() || value.len() > 255 || !value.bytes().all(fits) {
+        let why = "letters, digits and -._~: it goes as it is (RFC 6749 appendix B)";
+        section.notes().problem(&place, "is no name", why, "");
+    }
+    Some(value.into())
 }
 
 /// The tokens in `octets`, which stood in the file `name`.

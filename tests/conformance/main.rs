@@ -41,6 +41,8 @@ mod ts29109_zpn;
 mod ts29309;
 #[cfg(feature = "http")]
 mod ts29309_push;
+#[cfg(feature = "http")]
+mod ts29309_token;
 mod ts33220;
 mod ts33220_ub;
 mod ts33223;

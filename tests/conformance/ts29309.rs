@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use serde_json::{Value, json};
 use sipward::http::{Bounds, nbsp};
 use sipward::identity::Btid;
 use sipward::instant::Now;
 use sipward::keys::bootstrap::{Bsf, BsfConfig, NafGrant, UaGrant};
 use sipward::keys::nbsp::answer::{Asked, answer};
+use sipward::keys::nbsp::bearer::Tokens;
 use sipward::keys::nbsp::client::{NbspClient, Server, Settings};
 use sipward::keys::nbsp::{INFO_PATH, JSON, PROBLEM_JSON};
 use sipward::keys::{KeyAnswer, KeyServer, NafId, Rand, UaId};
@@ -28,7 +30,7 @@ const NAF: &str = "sip.naf1.home1.net";
 pub(crate) const HOST: &str = "edge.home1.net";
 
 /// A server with one session; the NAF of [`HOST`] may have its keys.
-fn bootstrapped() -> (World, Btid) {
+pub(crate) fn bootstrapped() -> (World, Btid) {
     let mut world =
         world_with(BsfConfig::new("bsf.home1.net"), subscriber(Default::default()), grants());
     let btid = world.run(None).expect("it bootstraps").btid;
@@ -190,6 +192,22 @@ async fn door_at(
     authority: &Authority,
     shown: Certificate,
 ) -> Door {
+    door_by(Arc::default(), address, world, authority, shown).await
+}
+
+/// One that demands tokens.
+pub(crate) async fn demanding(world: &World, authority: &Authority, tokens: Tokens) -> Door {
+    let (tokens, any) = (ArcSwapOption::from_pointee(tokens), (Ipv4Addr::LOCALHOST, 0).into());
+    door_by(Arc::new(tokens), any, world, authority, authority.issue(&["localhost"])).await
+}
+
+async fn door_by(
+    tokens: Arc<ArcSwapOption<Tokens>>,
+    address: SocketAddr,
+    world: &World,
+    authority: &Authority,
+    shown: Certificate,
+) -> Door {
     let spec = ServerSpec {
         certificates: vec![shown],
         asks: ClientCertificate::Required,
@@ -199,7 +217,7 @@ async fn door_at(
     let listener = TcpListener::bind(address).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let bounds = Bounds { head_time: Duration::from_secs(2), ..Bounds::default() };
-    let own = nbsp::Door { tls, tokens: Arc::default(), bsf: Arc::clone(&world.bsf) };
+    let own = nbsp::Door { tls, tokens, bsf: Arc::clone(&world.bsf) };
     let serve = nbsp::serve(listener, own, bounds, std::future::pending());
     Door { address, task: tokio::spawn(serve) }
 }
@@ -216,12 +234,12 @@ pub(crate) fn client(
     NbspClient::new(settings, Arc::new(tls))
 }
 
-fn naf() -> NafId {
+pub(crate) fn naf() -> NafId {
     NafId::new(NAF, UaId::SIP_DIGEST)
 }
 
 /// A word for an answer.
-async fn said(client: &NbspClient, btid: &Btid, naf: &NafId, now: Now) -> &'static str {
+pub(crate) async fn said(client: &NbspClient, btid: &Btid, naf: &NafId, now: Now) -> &'static str {
     match client.ask(btid, naf, now).await {
         KeyAnswer::Known(_) => "known",
         KeyAnswer::Unknown => "unknown",
@@ -232,7 +250,7 @@ async fn said(client: &NbspClient, btid: &Btid, naf: &NafId, now: Now) -> &'stat
 }
 
 /// The world's hour is not that of the door, which reads the clock: its sessions must stand now.
-fn of_today(world: &mut World) -> Btid {
+pub(crate) fn of_today(world: &mut World) -> Btid {
     world.now.wall = sipward::clock::now().wall;
     world.now.mono = sipward::clock::now().mono;
     world.run(None).expect("it bootstraps").btid

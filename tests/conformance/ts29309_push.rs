@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -15,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sipward::clock;
 use sipward::identity::{Impi, Ptid};
-use sipward::keys::bootstrap::{Bsf, BsfConfig, LocalNaf, NafGrant, PUSHES_PER_MINUTE, UaGrant};
+use sipward::keys::bootstrap::{BsfConfig, LocalNaf, NafGrant, PUSHES_PER_MINUTE, UaGrant};
 use sipward::keys::nbsp::answer::{Asked, answer};
 use sipward::keys::nbsp::push_client::NbspPushClient;
 use sipward::keys::nbsp::{JSON, PUSH_PATH};
@@ -162,8 +164,11 @@ async fn clause_5_2_2_3_with_auts() {
 /// What a liar makes of a true answer: status and body.
 type Lie = Arc<dyn Fn(u16, Value) -> (u16, Vec<u8>) + Send + Sync>;
 
-/// A server with the right certificate, that says what `lie` makes of the truth.
-async fn liar(authority: &Authority, lie: Lie) -> Door {
+/// What a server of the tests' own answers to a request and its body: status and body.
+pub(crate) type Answering = Arc<dyn Fn(&Parts, &[u8]) -> (u16, Vec<u8>) + Send + Sync>;
+
+/// One that speaks HTTP/2 with the right certificate, and answers so.
+pub(crate) async fn answering(authority: &Authority, answer: Answering) -> Door {
     let spec = ServerSpec {
         certificates: vec![authority.issue(&["localhost"])],
         asks: ClientCertificate::Required,
@@ -172,15 +177,21 @@ async fn liar(authority: &Authority, lie: Lie) -> Door {
     let tls = Arc::new(ServerTls::of_http2(&spec).expect("good"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let bsf = world().bsf;
     let serve = async move {
         loop {
             let (stream, _) = listener.accept().await?;
             let Ok((stream, _)) = tls::accept(&tls, stream).await else { continue };
-            let (bsf, lie) = (Arc::clone(&bsf), Arc::clone(&lie));
-            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let (bsf, lie) = (Arc::clone(&bsf), Arc::clone(&lie));
-                async move { Ok::<_, Infallible>(lied(request, &bsf, &*lie).await) }
+            let answer = Arc::clone(&answer);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = Arc::clone(&answer);
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.expect("a question").to_bytes();
+                    let (status, body) = answer(&head, &body);
+                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    *response.status_mut() = status.try_into().expect("a status");
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service);
@@ -190,23 +201,20 @@ async fn liar(authority: &Authority, lie: Lie) -> Door {
     Door { address, task: tokio::spawn(serve) }
 }
 
-async fn lied(
-    request: Request<hyper::body::Incoming>,
-    bsf: &Bsf,
-    lie: &(dyn Fn(u16, Value) -> (u16, Vec<u8>) + Send + Sync),
-) -> Response<Full<Bytes>> {
-    let body = request.into_body().collect().await.expect("a question").to_bytes();
-    let asked = Asked {
-        method: "POST",
-        path: PUSH_PATH,
-        content_type: Some(JSON.as_bytes()),
-        body: Some(&body),
-    };
-    let told = answer(bsf, &[HOST.into()], &asked, Rand([5; 16]), clock::now());
-    let (status, body) = lie(told.status, serde_json::from_slice(&told.body).expect("JSON"));
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status.try_into().expect("a status");
-    response
+/// A bootstrapping server that says what `lie` makes of the truth.
+async fn liar(authority: &Authority, lie: Lie) -> Door {
+    let bsf = world().bsf;
+    let answer: Answering = Arc::new(move |_, body| {
+        let asked = Asked {
+            method: "POST",
+            path: PUSH_PATH,
+            content_type: Some(JSON.as_bytes()),
+            body: Some(body),
+        };
+        let told = answer(&bsf, &[HOST.into()], &asked, Rand([5; 16]), clock::now());
+        lie(told.status, serde_json::from_slice(&told.body).expect("JSON"))
+    });
+    answering(authority, answer).await
 }
 
 /// The true answer, with one property changed.

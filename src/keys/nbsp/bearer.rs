@@ -38,6 +38,16 @@ impl Bearer {
         good.then(|| Self(Arc::new(Zeroizing::new(text.to_owned()))))
     }
 
+    /// The text.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is the same one, not another with the same text.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The value of `Authorization` that shows it.
     pub fn credentials(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("Bearer {}", self.0.as_str()))

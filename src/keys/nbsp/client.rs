@@ -25,8 +25,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::bearer::Bearer;
 use super::message::{Question, parse_key};
+use super::token_client::{Shown, Source};
 use super::{BODY_MAX, INFO_PATH, JSON, PROBLEM_JSON};
 use crate::identity::Btid;
 use crate::instant::Now;
@@ -69,23 +69,23 @@ pub struct NbspClient {
     settings: Settings,
     tls: Arc<ClientTls>,
     /// What is shown beside the certificate, if anything is.
-    token: ArcSwapOption<Bearer>,
+    token: ArcSwapOption<Source>,
     lines: Vec<Line>,
 }
 
 /// What is known of one server.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     connection: Mutex<Option<Connection>>,
     /// Until when it is asked last, in microseconds of the monotonic clock.
     shunned: AtomicU64,
 }
 
-type Connection = SendRequest<Full<Bytes>>;
+pub(super) type Connection = SendRequest<Full<Bytes>>;
 
 /// Why one server gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silence {
+pub(super) enum Silence {
     /// It could not be reached, or not in time.
     Unreachable,
     /// It does not speak as it should, or too long.
@@ -99,9 +99,9 @@ impl NbspClient {
         Self { settings, tls, token: ArcSwapOption::empty(), lines }
     }
 
-    /// Shows that token from now on, or none.
-    pub fn show(&self, token: Option<Bearer>) {
-        self.token.store(token.map(Arc::new));
+    /// Shows that from now on, or nothing.
+    pub fn show(&self, shown: Option<Shown>) {
+        self.token.store(shown.map(|shown| Arc::new(Source::new(shown))));
     }
 
     /// Asks one server after the other until one gives an answer that `read` takes, from its status and body.
@@ -117,7 +117,7 @@ impl NbspClient {
             self.settings.servers.iter().zip(&self.lines).collect();
         order.sort_by_key(|(_, line)| line.is_shunned(now));
         for (server, line) in order {
-            let asked = self.ask_one(server, line, path, &question);
+            let asked = self.ask_one(server, line, (path, &question), now);
             match tokio::time::timeout(self.settings.timeout, asked).await {
                 Ok(Ok((status, body))) => match read(status, &body) {
                     Some(answer) => return Some(answer),
@@ -134,56 +134,46 @@ impl NbspClient {
         &self,
         server: &Server,
         line: &Line,
-        path: &str,
-        question: &Bytes,
+        (path, question): (&str, &Bytes),
+        now: Now,
     ) -> Result<(u16, Zeroizing<Vec<u8>>), Silence> {
-        let mut sender = self.connection(server, line).await?;
-        let uri = format!("https://{}:{}{path}", server.host, server.port);
-        let mut request = Request::post(uri)
+        let source = self.token.load_full();
+        let token = match &source {
+            Some(source) => Some(source.token(&self.tls, now).await?),
+            None => None,
+        };
+        let sender = line.connection(server, &self.tls).await?;
+        let mut request = Request::post(format!("https://{server}{path}"))
             .header(CONTENT_TYPE, JSON)
             .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"));
-        if let Some(token) = &*self.token.load() {
-            let shown = HeaderValue::from_str(&token.credentials());
-            let mut shown = shown.map_err(|_| Silence::Unfit)?;
-            // It goes into no table of the connection's (RFC 7541 section 7.1.3), and is not printed.
-            shown.set_sensitive(true);
-            request = request.header(AUTHORIZATION, shown);
+        if let Some(token) = &token {
+            request = request.header(AUTHORIZATION, sensitive(&token.credentials())?);
         }
         let request = request.body(Full::new(question.clone())).map_err(|_| Silence::Unfit)?;
-        let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;
-        Ok((head.status.as_u16(), Zeroizing::new(Vec::from(body.to_bytes()))))
+        let answer = exchange(sender, request).await?;
+        if let (Some(source), Some(token), 401) = (&source, &token, answer.0) {
+            source.refused(token).await;
+        }
+        Ok(answer)
     }
+}
 
-    /// The connection that is there, or a new one.
-    async fn connection(&self, server: &Server, line: &Line) -> Result<Connection, Silence> {
-        let mut held = line.connection.lock().await;
-        if let Some(connection) = held.as_mut()
-            && connection.ready().await.is_ok()
-        {
-            return Ok(connection.clone());
-        }
-        *held = None;
-        let lost = |_| Silence::Unreachable;
-        let tcp = TcpStream::connect((&*server.host, server.port)).await.map_err(lost)?;
-        let _ = tcp.set_nodelay(true);
-        let (stream, _) =
-            self.tls.connect(&server.host, tcp).await.map_err(|_| Silence::Unreachable)?;
-        if stream.get_ref().1.alpn_protocol() != Some(super::ALPN) {
-            return Err(Silence::Unfit);
-        }
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .max_header_list_size(16_384)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| Silence::Unreachable)?;
-        tokio::spawn(connection);
-        *held = Some(sender.clone());
-        Ok(sender)
-    }
+/// A value that goes into no table of the connection's (RFC 7541 section 7.1.3), and is not printed.
+pub(super) fn sensitive(text: &str) -> Result<HeaderValue, Silence> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| Silence::Unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Asks, and reads the answer: its status and body.
+pub(super) async fn exchange(
+    mut sender: Connection,
+    request: Request<Full<Bytes>>,
+) -> Result<(u16, Zeroizing<Vec<u8>>), Silence> {
+    let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;
+    Ok((head.status.as_u16(), Zeroizing::new(Vec::from(body.to_bytes()))))
 }
 
 impl KeyServer for NbspClient {
@@ -207,6 +197,38 @@ impl KeyServer for NbspClient {
 }
 
 impl Line {
+    /// The connection that is there, or a new one.
+    pub(super) async fn connection(
+        &self,
+        server: &Server,
+        tls: &ClientTls,
+    ) -> Result<Connection, Silence> {
+        let mut held = self.connection.lock().await;
+        if let Some(connection) = held.as_mut()
+            && connection.ready().await.is_ok()
+        {
+            return Ok(connection.clone());
+        }
+        *held = None;
+        let lost = |_| Silence::Unreachable;
+        let tcp = TcpStream::connect((&*server.host, server.port)).await.map_err(lost)?;
+        let _ = tcp.set_nodelay(true);
+        let (stream, _) = tls.connect(&server.host, tcp).await.map_err(|_| Silence::Unreachable)?;
+        if stream.get_ref().1.alpn_protocol() != Some(super::ALPN) {
+            return Err(Silence::Unfit);
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .max_header_list_size(16_384)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Silence::Unreachable)?;
+        tokio::spawn(connection);
+        *held = Some(sender.clone());
+        Ok(sender)
+    }
+
     fn shun(&self, now: Now) {
         let until = now.mono + SHUNNED;
         self.shunned.store(until.as_micros(), Ordering::Relaxed);

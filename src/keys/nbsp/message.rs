@@ -211,12 +211,12 @@ pub(super) fn print_naf(naf: &NafId) -> Value {
     json!({ "nafFqdn": naf.fqdn(), "uaSecProtId": print_hex(&naf.ua().0).as_str() })
 }
 
-/// An object with keys in it, which are overwritten when they are no longer needed.
+/// An object with keys or a token in it, which are overwritten when they are no longer needed.
 pub(super) struct Kept(pub(super) Map<String, Value>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        for name in ["meKeyMaterial", "uiccKeyMaterial"] {
+        for name in ["meKeyMaterial", "uiccKeyMaterial", "access_token"] {
             if let Some(Value::String(secret)) = self.0.get_mut(name) {
                 secret.zeroize();
             }

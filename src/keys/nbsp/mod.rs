@@ -8,7 +8,7 @@
 //! Sources: TS 29.309 clauses 5 and 6 (bootstrapping-info-retrieval, push-info-retrieval); TS 33.220 clauses 4.4.6 and 4.5.3; RFC 9457.
 //!
 //! OAuth 2.0 is an option of TS 29.309: who asks is known by the certificate, and where it is demanded, shows a token of its
-//! own beside it ([`bearer`]). Tokens come in files: no authorization server is asked for any.
+//! own beside it ([`bearer`]), which it was given or fetches ([`token_client`]).
 
 pub mod answer;
 pub mod bearer;
@@ -16,6 +16,7 @@ pub mod client;
 pub mod message;
 pub mod push;
 pub mod push_client;
+pub mod token_client;
 
 /// Where keys are asked for.
 pub const INFO_PATH: &str = "/nbsp-gba/v1/bootstrapping-info-retrieval";
