@@ -25,6 +25,7 @@ use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
+use crate::enabler::numbers::Numbers;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
@@ -159,6 +160,8 @@ pub struct Plan {
     pub own: Vec<(Vec<Line>, Own)>,
     /// Whether stage 6 only tells of what it would refuse.
     pub enablers_observe: bool,
+    /// What callers may dial.
+    pub numbers: Numbers,
     /// Timers.
     pub timings: Timings,
     /// Identity and privilege headers.
@@ -234,6 +237,7 @@ impl Plan {
             push_lifetime: Duration::from_secs(3600),
             own: Vec::new(),
             enablers_observe: false,
+            numbers: Numbers::default(),
             timings: Timings::default(),
             headers: asserted::Settings::default(),
             path_strict: false,
@@ -349,6 +353,7 @@ impl Plan {
     fn policies(&self) -> Policies {
         let mut policies = Policies {
             observe: self.enablers_observe,
+            numbers: self.numbers.clone(),
             recognisers: Recognisers {
                 locsip_groups: self.locsip_groups.clone(),
                 locsip_domains: self.locsip_domains.clone(),

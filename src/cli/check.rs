@@ -17,6 +17,7 @@ use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
 use crate::config::{Config, Diameter, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
+use crate::enabler::numbers::{Numbers, Prefixes};
 use crate::keys::psk::Scheme;
 use crate::provision::hex;
 use crate::state::seal::KeyPlace;
@@ -215,6 +216,10 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         }
         table.print(out)?;
         writeln!(out)?;
+        if config.numbers != Numbers::default() {
+            numbers(&config.numbers).print(out)?;
+            writeln!(out)?;
+        }
         let mut table = Table::new(&["OFFERED", ""]);
         for (name, about) in schemes(config) {
             table.row([name.into(), about]);
@@ -296,6 +301,29 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
+}
+
+/// What callers may dial.
+fn numbers(numbers: &Numbers) -> Table {
+    let tolls = numbers.tolls.shown();
+    let heading = format!("COSTLY, {}", tolls.trim_matches('"'));
+    let mut table = Table::new(&["CALLERS", "CLASSES", "MAY DIAL", "MAY NOT", &heading]);
+    let mut row = |callers: String, classes: String, list: &Prefixes| {
+        let shown = |list: &[Box<str>], none: &str| match list {
+            [] => none.to_owned(),
+            some => some.join(" "),
+        };
+        let (deny, costly) = (shown(&list.deny, "-"), shown(&list.costly, "-"));
+        table.row([callers, classes, shown(&list.allow, "all"), deny, costly]);
+    };
+    for special in &numbers.special {
+        let callers = special.callers.join(" ");
+        let callers = if callers.is_empty() { "all".into() } else { callers };
+        let classes = if special.classes.is_some() { "some" } else { "all" };
+        row(callers, classes.into(), &special.prefixes);
+    }
+    row("all others".into(), "all".into(), &numbers.usual);
+    table
 }
 
 /// What a peer of Diameter does, and for what.

@@ -240,6 +240,7 @@ pub(super) fn plan(
         push_lifetime: config.enablers.push_lifetime,
         own: own(&config.enablers),
         enablers_observe: config.enablers.observe,
+        numbers: config.numbers.clone(),
         timings: config.forward.timings,
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,

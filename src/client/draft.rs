@@ -44,6 +44,8 @@ pub struct Draft {
     pub call_id: String,
     /// CSeq.
     pub cseq: u32,
+    /// Max-Forwards; there is none if `None`.
+    pub hops: Option<u8>,
     /// Route values, in order.
     pub routes: Vec<String>,
     /// Further header fields.
@@ -68,6 +70,7 @@ impl Draft {
             from_tag,
             call_id,
             cseq: 1,
+            hops: Some(HOPS),
             routes: Vec::new(),
             fields: Vec::new(),
             body: Vec::new(),
@@ -109,9 +112,11 @@ impl Draft {
             });
         }
         let from = if self.from.is_empty() { &voice.identity } else { &self.from };
-        text.field("Max-Forwards", |value| {
-            value.put("70");
-        });
+        if let Some(hops) = self.hops {
+            text.field("Max-Forwards", |value| {
+                value.put_number(u64::from(hops));
+            });
+        }
         text.field("From", |value| {
             value.put("<").put(from).put(">;tag=").put(&self.from_tag);
         });
@@ -239,3 +244,6 @@ fn texts(message: &Message, name: Name) -> Vec<String> {
 fn lossy(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
+
+/// What Max-Forwards begins with (RFC 3261 section 8.1.1.6).
+const HOPS: u8 = 70;

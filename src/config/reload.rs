@@ -268,6 +268,7 @@ const KEYS: &[Key] = keys! {
     live "enabler.sip" enablers.sip;
     live "enabler.sip.unsolicited_events" enablers.sip_unsolicited;
     live "enabler.cpm" enablers.cpm;
+    live "limits.caller" numbers;
     live "admission.flow_rate" admission.flow_rate;
     live "admission.answer_rate" admission.answer_rate;
     live "admission.failures.flow" admission.flow_failures;

@@ -245,7 +245,15 @@ fn a_key_server_that_is_silent_ends_in_503_not_in_a_pass() {
     let copy = lab.receive(&alice, &text);
     assert_eq!(copy.len(), 1, "nothing is forwarded: {copy:?}");
     assert_eq!((lab.last(), copy[0].text()), (Outcome::Absorbed, sent[0].text()));
+    // Nor does it pass from where somebody sits who saw it: its count was never spent.
+    let mallory = Peer::udp("192.0.2.66:5060");
+    assert_eq!(status_to(&lab.receive(&mallory, &text), &mallory), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceStale));
     let other = request("MESSAGE", "sip:bob@example.net", "alice", "d", 2, Some(&mut key));
+    let stale = lab.receive(&alice, &other);
+    assert!(stale[0].text().contains("stale=true"), "{}", stale[0].text());
+    key.challenged(&stale[0].message);
+    let other = request("MESSAGE", "sip:bob@example.net", "alice", "e", 3, Some(&mut key));
     to_core(&lab.receive(&alice, &other));
 }
 
