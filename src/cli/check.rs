@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{GOOD, Table, USAGE};
 use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
-use crate::config::{Config, Listener, Member, Nbsp, Peer, Problem};
+use crate::config::{Config, Diameter, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
 use crate::enabler::numbers::{Numbers, Prefixes};
 use crate::keys::nbsp::token_client::Shown;
@@ -334,7 +334,14 @@ fn numbers(numbers: &Numbers) -> Table {
 fn part(role: &Role) -> (&'static str, String) {
     let names = |names: &[Arc<str>]| names.join(" ");
     match role {
-        Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
+        Role::Keys { domains, push, .. } => {
+            let part = match (domains.is_empty(), push.is_empty()) {
+                (false, false) => "has keys, makes push info (zn, zpn)",
+                (true, false) => "makes push info (zpn)",
+                _ => "has keys (zn)",
+            };
+            (part, names(&[&domains[..], push].concat()))
+        }
         Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
         Role::Naf { keys, push, granted, .. } => {
             let part = match (keys, push) {
@@ -415,7 +422,8 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
         let enablers = &config.enablers;
-        let elsewhere = config.nbsp.iter().flat_map(Nbsp::push_realms).next().is_some();
+        let elsewhere = config.nbsp.iter().flat_map(Nbsp::push_realms).next().is_some()
+            || config.diameter.iter().flat_map(Diameter::push_realms).next().is_some();
         let keyed = config.authentication.gba && (config.bsf.is_some() || elsewhere);
         let wraps = enablers.push.wraps && keyed;
         let profile = enablers.push_profile.name();

@@ -1,7 +1,7 @@
 //! `sipward serve`, Diameter: what the configuration says of Zn, Zpn and Zh, running.
 //!
 //! Takes:   the configuration, and the bootstrapping server of the same process.
-//! Gives:   [`Node`]: a source of keys and of vectors far away, and a door for those that ask ours.
+//! Gives:   [`Node`]: a source of keys, push info and vectors far away, and a door for those that ask ours.
 //! Keeps:   the tasks that ask.
 //! Refuses: an address that cannot be bound, a certificate that cannot be used.
 //! Sources: RFC 6733; TS 29.109 clauses 4 and 5.
@@ -29,7 +29,8 @@ use crate::keys::diameter::base::Local;
 use crate::keys::diameter::dictionary::{ZH, ZN, ZPN};
 use crate::keys::diameter::door::{Asked, Door, Guest};
 use crate::keys::diameter::link::Pace;
-use crate::keys::diameter::source::{Asks, Desk, ZhSource, ZnSource};
+use crate::keys::diameter::source::{Asks, Desk, ZhSource, ZnSource, ZpnSource};
+use crate::keys::push::{Profile, PushServer};
 use crate::telemetry::Metrics;
 use crate::transport::tls::{ClientTls, ServerTls, TlsProblem};
 
@@ -38,13 +39,16 @@ const PARTING: Duration = Duration::from_secs(2);
 
 /// What runs.
 pub(super) struct Node {
-    /// Those who ask, each with its realm, for keys and for vectors.
+    /// Those who ask, each with its realm, for keys, push info and vectors.
     askers: Vec<(&'static str, Arc<str>, Asker)>,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     /// Domains of B-TIDs, with their realm.
     domains: Vec<(Arc<str>, Arc<str>)>,
     services: Vec<u32>,
+    /// Realms of subscribers whose push info is asked for, with the realm that is asked.
+    pushed: Vec<(Arc<str>, Arc<str>)>,
+    profile: Arc<dyn Profile>,
     door: Option<(Arc<Door>, SocketAddr)>,
     tls: Tls,
 }
@@ -114,10 +118,11 @@ impl Node {
             tasks.push(tokio::spawn(Arc::clone(&own).serve(listener, stopped)));
             door = Some((own, address));
         }
-        let domains = of.domains().map(|(domain, realm)| (Arc::clone(domain), Arc::clone(realm)));
-        let domains = domains.collect();
-        let services = services(config);
-        Ok(Some(Self { askers, tasks, stop, domains, services, door, tls }))
+        let own = |(name, realm): (&Arc<str>, &Arc<str>)| (Arc::clone(name), Arc::clone(realm));
+        let (domains, pushed) =
+            (of.domains().map(own).collect(), of.push_realms().map(own).collect());
+        let (services, profile) = (services(config), Arc::clone(&config.enablers.push_profile));
+        Ok(Some(Self { askers, tasks, stop, domains, services, pushed, profile, door, tls }))
     }
 
     /// Who has the keys of B-TIDs, by their domain.
@@ -130,6 +135,18 @@ impl Node {
             Some((Arc::clone(domain), Arc::new(source) as Arc<dyn KeyServer>))
         };
         self.domains.iter().filter_map(of).collect()
+    }
+
+    /// Who makes push info, by the realm of the subscriber.
+    pub(super) fn pushes(&self) -> Vec<(Arc<str>, Arc<dyn PushServer>)> {
+        let of = |(subscribers, realm): &(Arc<str>, Arc<str>)| {
+            let serves = |it: &&(&str, Arc<str>, Asker)| it.0 != "zh" && it.1 == *realm;
+            let (_, realm, asker) = self.askers.iter().find(serves)?;
+            let (realm, asker) = (Arc::clone(realm), asker.clone());
+            let source = ZpnSource { realm, asker, profile: Arc::clone(&self.profile) };
+            Some((Arc::clone(subscribers), Arc::new(source) as Arc<dyn PushServer>))
+        };
+        self.pushed.iter().filter_map(of).collect()
     }
 
     /// The home that has the subscribers, if there is one.
@@ -205,26 +222,29 @@ impl Node {
 
 /// What is spoken here.
 fn applications(peers: &[DiameterPeer]) -> Vec<u32> {
-    let spoken = |peer: &DiameterPeer| match peer.role {
-        // Some ask for push info in the application of Zn.
+    let spoken = |peer: &DiameterPeer| match &peer.role {
+        // Some have push info in the application of Zn.
         Role::Naf { push: true, .. } => vec![ZN, ZPN],
-        Role::Keys { .. } | Role::Naf { push: false, .. } => vec![ZN],
+        Role::Keys { push, .. } if !push.is_empty() => vec![ZN, ZPN],
+        Role::Keys { .. } | Role::Naf { .. } => vec![ZN],
         Role::Home { .. } | Role::Bsf { .. } => vec![ZH],
     };
     let all: Vec<u32> = peers.iter().flat_map(spoken).collect();
     [ZN, ZPN, ZH].into_iter().filter(|application| all.contains(application)).collect()
 }
 
-/// Those that are asked: by what they serve and by realm, in the order of the file.
+/// Those that are asked: by what they serve and by realm, in the order of the file. Who has keys and makes push info has
+/// one connection for both.
 fn realms(
     peers: &[DiameterPeer],
     tls: Option<&Arc<ClientTls>>,
 ) -> Vec<(&'static str, Arc<str>, Vec<Neighbour>)> {
     let mut realms: Vec<(&'static str, Arc<str>, Vec<Neighbour>)> = Vec::new();
     for peer in peers {
-        let (thing, address) = match peer.role {
-            Role::Keys { address, .. } => ("zn", address),
-            Role::Home { address } => ("zh", address),
+        let (thing, address) = match &peer.role {
+            Role::Keys { address, domains, .. } if domains.is_empty() => ("zpn", *address),
+            Role::Keys { address, .. } => ("zn", *address),
+            Role::Home { address } => ("zh", *address),
             Role::Naf { .. } | Role::Bsf { .. } => continue,
         };
         let tls = if peer.clear { None } else { tls.cloned() };

@@ -24,6 +24,7 @@ mod diameter {
     use crate::http::ub::AskHome;
     use crate::keys::KeyServer;
     use crate::keys::bootstrap::Bsf;
+    use crate::keys::push::PushServer;
     use crate::telemetry::Metrics;
 
     pub(super) enum Node {}
@@ -43,6 +44,10 @@ mod diameter {
         }
 
         pub(super) fn keys(&self) -> Vec<(Arc<str>, Arc<dyn KeyServer>)> {
+            match *self {}
+        }
+
+        pub(super) fn pushes(&self) -> Vec<(Arc<str>, Arc<dyn PushServer>)> {
             match *self {}
         }
 

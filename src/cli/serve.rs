@@ -231,7 +231,8 @@ impl Service {
         let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
         let keys = own.into_iter().chain(others).collect();
         let keys = Servers::new(keys).map(|servers| Arc::new(servers) as Arc<dyn KeyServer>);
-        let pushes = nbsp.as_ref().map(nbsp::Node::pushes).unwrap_or_default();
+        let pushes = nbsp.iter().flat_map(nbsp::Node::pushes);
+        let pushes = node.iter().flat_map(Node::pushes).chain(pushes).collect();
         let sources = Sources { keys, pushes };
         let (mut groups, mut tls, mut dtls, mut ws) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -1,11 +1,11 @@
 //! Configuration, Diameter: `[diameter]` and `[hss]`, key servers and homes of others, and who may ask ours.
 //!
 //! Takes:   the tables as written, and the certificates they name.
-//! Gives:   [`Diameter`]: who we are, whom we ask on Zn and Zh, who asks us there and on Zpn; [`Hss`], the list for Zh.
+//! Gives:   [`Diameter`]: who we are, whom we ask on Zn, Zpn and Zh, who asks us there; [`Hss`], the list for those on Zh.
 //! Keeps:   nothing.
 //! Refuses: a link in the clear, unless `danger` says so; a peer that both asks and serves, or neither; more than two
-//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; push info of subscribers that a
-//!          home has; peers without use. A table without peers is warned of.
+//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; push info of one realm from
+//!          two, or of subscribers that a home has; peers without use. A table without peers is warned of.
 //! Sources: RFC 6733 sections 2.1, 2.8 and 13; TS 29.109 clauses 4 and 5; TS 33.220 clauses 4.4.6 and 4.5.2; SEC_CF 1.1
 //!          SEC-002, CONF-002.
 
@@ -74,12 +74,14 @@ pub struct DiameterPeer {
 /// What a peer is to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A bootstrapping server whose keys our NAF takes.
+    /// A bootstrapping server whose keys our NAF takes, or whose push info.
     Keys {
         /// Where it is.
         address: SocketAddr,
-        /// Domains of its B-TIDs, lower case.
+        /// Domains of its B-TIDs, lower case; none if it is not asked for keys.
         domains: Vec<Arc<str>>,
+        /// Realms of the private identities of subscribers that it makes push info for, lower case.
+        push: Vec<Arc<str>>,
     },
     /// The home that our bootstrapping server asks for vectors.
     Home {
@@ -130,6 +132,14 @@ impl Diameter {
             Role::Keys { domains, .. } => {
                 domains.iter().map(|domain| (domain, &peer.realm)).collect()
             }
+            _ => Vec::new(),
+        })
+    }
+
+    /// Realms of subscribers whose push info is asked for, each with the realm that is asked.
+    pub fn push_realms(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.peers.iter().flat_map(|peer| match &peer.role {
+            Role::Keys { push, .. } => push.iter().map(|of| (of, &peer.realm)).collect(),
             _ => Vec::new(),
         })
     }
@@ -255,21 +265,20 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
         let why = "keys would cross the network in the clear (SEC-002); danger.diameter_in_clear = true lets them";
         notes.problem(&tls_place, "is not protected", why, "true");
     }
-    let things = [("zn", true), ("zh", false)];
-    let serves = section.choice("serves", &things, "zn");
-    let askable = [("zn", Asked::Keys), ("zh", Asked::Vectors), ("zpn", Asked::Push)];
-    let asks = section.choices("asks", &askable, "zn");
+    let things = [("zn", Thing::Keys), ("zh", Thing::Vectors), ("zpn", Thing::Push)];
+    let serves = section.choices("serves", &things, "zn");
+    let asks = section.choices("asks", &things, "zn");
     let written = (section.has("serves"), section.has("asks"));
     let role = match (serves, asks) {
         _ if written.0 == written.1 => {
             let what =
                 if written.0 { "serves and asks at once" } else { "neither serves nor asks" };
             let what = format!("diameter.peer {what}");
-            let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn, zpn) or a BSF (zh)";
+            let why = "serves: we ask it, a BSF (zn, zpn) or an HSS (zh); asks: it asks us, a NAF (zn, zpn) or a BSF (zh)";
             notes.say(place.line, what, why, "serves = \"zn\"");
             unread(&mut section)
         }
-        (Some(keys), _) => serving(&mut section, keys, host.as_ref()),
+        (Some(things), _) => serving(&mut section, &things, host.as_ref()),
         (None, Some(things)) => asking(&mut section, &things, clear),
         (None, None) => unread(&mut section),
     };
@@ -279,45 +288,73 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
 
 /// Somebody who is nothing to us: what else is said of him is not judged.
 fn unread(section: &mut Section<'_>) -> Option<Role> {
-    section.know(&["address", "bsf", "from"]);
+    section.know(&["address", "bsf", "from", "push"]);
     section.know(&grants::KEYS);
     None
 }
 
-/// Somebody whom we ask.
-fn serving(section: &mut Section<'_>, keys: bool, host: Option<&Spot<String>>) -> Option<Role> {
-    let notes = section.notes();
-    let address =
-        section.need::<SocketAddr>("address", "it is dialled there", "\"203.0.113.7:5868\"");
-    if !keys {
-        return Some(Role::Home { address: address?.value });
-    }
-    let domains = match section.maybe::<Vec<String>>("bsf") {
-        Some(Spot { value, place }) => {
-            if let Some(bad) = value.iter().find(|name| !is_host(name)) {
-                let what = format!("holds {bad:?}, which is no domain");
-                notes.problem(&place, &what, "it stands in B-TIDs", "[\"bsf.example.net\"]");
-            }
-            value.iter().map(|name| name.to_ascii_lowercase().into()).collect()
-        }
-        None => host.iter().map(|host| host.value.as_str().into()).collect(),
-    };
-    Some(Role::Keys { address: address?.value, domains })
-}
-
-/// What a peer asks us for.
+/// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Thing {
     Keys,
     Push,
     Vectors,
 }
 
-/// Somebody who asks us.
-fn asking(section: &mut Section<'_>, things: &[Asked], clear: bool) -> Option<Role> {
+/// Somebody whom we ask.
+fn serving(
+    section: &mut Section<'_>,
+    things: &[Thing],
+    host: Option<&Spot<String>>,
+) -> Option<Role> {
     let notes = section.notes();
-    let asks = |thing| things.contains(&thing);
-    let (keys, push, vectors) = (asks(Asked::Keys), asks(Asked::Push), asks(Asked::Vectors));
+    let [keys, push, vectors] =
+        [Thing::Keys, Thing::Push, Thing::Vectors].map(|thing| things.contains(&thing));
+    let address =
+        section.need::<SocketAddr>("address", "it is dialled there", "\"203.0.113.7:5868\"");
+    if vectors {
+        if keys || push {
+            let what = "serves as a BSF and as an HSS";
+            let why = "zn and zpn are a BSF's, zh is an HSS's; each is a peer of its own";
+            notes.problem(&section.place_of("serves"), what, why, "\"zh\"");
+            section.know(&["bsf", "push"]);
+        }
+        return Some(Role::Home { address: address?.value });
+    }
+    let bsf = if keys { section.maybe::<Vec<String>>("bsf") } else { None };
+    let domains = match bsf {
+        Some(spot) => names(spot, ("domain", "it stands in B-TIDs"), "bsf.example.net", notes),
+        None => host.filter(|_| keys).iter().map(|host| host.value.as_str().into()).collect(),
+    };
+    let push = if push {
+        let why = "whose push info comes from there, by the realm of the private identity";
+        let realms = section.need::<Vec<String>>("push", why, "[\"ims.example.net\"]");
+        names(realms?, ("realm", "it stands in private identities"), "ims.example.net", notes)
+    } else {
+        Vec::new()
+    };
+    Some(Role::Keys { address: address?.value, domains, push })
+}
+
+/// Domains or realms, in lower case.
+fn names(
+    Spot { value, place }: Spot<Vec<String>>,
+    (kind, why): (&str, &'static str),
+    example: &str,
+    notes: &Notes,
+) -> Vec<Arc<str>> {
+    if let Some(bad) = value.iter().find(|name| !is_host(name)) {
+        let what = format!("holds {bad:?}, which is no {kind}");
+        notes.problem(&place, &what, why, &format!("[{example:?}]"));
+    }
+    value.iter().map(|name| name.to_ascii_lowercase().into()).collect()
+}
+
+/// Somebody who asks us.
+fn asking(section: &mut Section<'_>, things: &[Thing], clear: bool) -> Option<Role> {
+    let notes = section.notes();
+    let [keys, push, vectors] =
+        [Thing::Keys, Thing::Push, Thing::Vectors].map(|thing| things.contains(&thing));
     let from_place = section.place_of("from");
     let from = section.maybe::<IpAddr>("from").map(|spot| spot.value);
     if clear != from.is_some() {
@@ -370,12 +407,23 @@ fn beside(others: &[DiameterPeer], peer: &DiameterPeer, place: &Place, notes: &N
         let why = "subscribers are asked for in one realm";
         notes.say(place.line, "a second realm serves zh".into(), why, "");
     }
-    let Role::Keys { domains, .. } = &peer.role else { return };
-    for other in others.iter().filter(|other| other.realm != peer.realm) {
-        let Role::Keys { domains: theirs, .. } = &other.role else { continue };
+    let Role::Keys { domains, push, .. } = &peer.role else { return };
+    for other in others {
+        let Role::Keys { domains: theirs, push: pushed, .. } = &other.role else { continue };
+        if other.realm == peer.realm {
+            if theirs.is_empty() != domains.is_empty() || pushed.is_empty() != push.is_empty() {
+                let what = format!("peers of realm {:?} serve different things", peer.realm);
+                notes.say(place.line, what, "the second stands in for the first", "");
+            }
+            continue;
+        }
         if let Some(both) = domains.iter().find(|domain| theirs.contains(domain)) {
             let what = format!("keys of {both:?} are served by two realms");
             notes.say(place.line, what, "B-TIDs are routed by it", "");
+        }
+        if let Some(both) = push.iter().find(|realm| pushed.contains(realm)) {
+            let what = format!("push info of {both:?} is served by two realms");
+            notes.say(place.line, what, "nobody could tell whom to ask for it", "");
         }
     }
 }
@@ -405,7 +453,9 @@ pub(super) fn fit(root: &mut Section<'_>, diameter: &Diameter, beside: Beside<'_
         match &peer.role {
             Role::Keys { domains, .. } => {
                 if !has_naf {
-                    say(format!("{host} serves keys to nobody"), "keys are for a NAF", "[naf]");
+                    let thing = if domains.is_empty() { "push info" } else { "keys" };
+                    let what = format!("{host} serves {thing} to nobody");
+                    say(what, "keys are for a NAF", "[naf]");
                 }
                 if let Some(own) = domains.iter().find(|domain| beside.bsf == Some(&***domain)) {
                     let what = format!("{host} serves keys of {own:?}, which is ours");

@@ -272,7 +272,9 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         diameter::fit(&mut root, diameter, beside);
     }
     let others = diameter.iter().flat_map(Diameter::domains).map(|(domain, _)| &**domain);
-    let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others: others.collect() };
+    let pushed = diameter.iter().flat_map(Diameter::push_realms).map(|(realm, _)| &**realm);
+    let (others, pushed) = (others.collect(), pushed.collect());
+    let beside = nbsp::Beside { bsf: bsf.as_ref().map(|bsf| &*bsf.name), others, pushed };
     let nbsp = nbsp::read(&mut root, &folder, &beside);
     let provision = provision::read(&mut root, &folder);
     #[cfg(all(feature = "http", feature = "openssl"))]

@@ -114,6 +114,8 @@ pub(super) struct Beside<'a> {
     pub(super) bsf: Option<&'a str>,
     /// Domains of B-TIDs whose keys are asked for otherwise.
     pub(super) others: Vec<&'a str>,
+    /// Realms of subscribers whose push info is asked for otherwise.
+    pub(super) pushed: Vec<&'a str>,
 }
 
 /// Reads `[nbsp]`.
@@ -154,7 +156,8 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         .map(|name| name.to_ascii_lowercase().into())
         .collect();
     for mut row in section.tables("server").into_iter().take(MAX) {
-        let pushed: Vec<_> = servers.iter().flat_map(|group| group.push.clone()).collect();
+        let pushed = servers.iter().flat_map(|group| group.push.clone());
+        let pushed = pushed.chain(beside.pushed.iter().map(|realm| Arc::from(*realm))).collect();
         let shown = tokens::shown(&mut row, folder, &mut sum);
         let group = group(&mut row, &mut taken, pushed, shown);
         row.finish();

@@ -33,40 +33,64 @@ listen = "127.0.0.1:0"
 subscribers = "subscribers.toml"
 "#;
 
-/// A bootstrapping server of its own process, whose list is `list`; the edge may push.
-fn apart(list: &str, at: [SocketAddr; 2]) -> String {
-    format!(
-        r#"
+/// How two processes speak to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Nbsp_GBA.
+    Nbsp,
+    /// Zn and Zpn.
+    Diameter,
+}
+
+impl Speech {
+    /// What the server is called where it listens, and in its certificate.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Nbsp => ("Nbsp_GBA", "localhost"),
+            Self::Diameter => ("Diameter", "bsf.example.net"),
+        }
+    }
+
+    /// A bootstrapping server of its own process, whose list is `list`; the edge may push.
+    fn apart(self, list: &str, at: [SocketAddr; 2]) -> String {
+        let [ub, link] = at;
+        let tls = "tls = { certificate = \"bsf.pem\", key = \"bsf.key\", ca = \"ca.pem\" }";
+        let door = match self {
+            Self::Nbsp => format!("[nbsp]\nlisten = \"{link}\"\n{tls}\n[[nbsp.naf]]\n"),
+            Self::Diameter => format!(
+                "[diameter]\nidentity = \"bsf.example.net\"\nrealm = \"home.example.net\"\nlisten = \"{link}\"\n\
+                 {tls}\n[[diameter.peer]]\nasks = [\"zn\", \"zpn\"]\n"
+            ),
+        };
+        format!(
+            r#"
 [bsf]
 name = "bsf.example.net"
-listen = "{}"
+listen = "{ub}"
 subscribers = "{list}"
-[nbsp]
-listen = "{}"
-tls = {{ certificate = "bsf.pem", key = "bsf.key", ca = "ca.pem" }}
-[[nbsp.naf]]
+{door}
 host = "edge.example.net"
 fqdns = ["edge.example.net"]
 ua_ids = ["0300000003", "0100000005"]
 sees_impi = true
-"#,
-        at[0], at[1]
-    )
-}
+"#
+        )
+    }
 
-/// What makes the edge ask it.
-fn asking(link: SocketAddr) -> String {
-    format!(
-        r#"
-[nbsp]
-tls = {{ certificate = "edge.pem", key = "edge.key", ca = "ca.pem" }}
-[[nbsp.server]]
-bsf = ["bsf.example.net"]
-hosts = ["localhost:{}"]
-push = ["ims.example.net"]
-"#,
-        link.port()
-    )
+    /// What makes the edge ask it.
+    fn asking(self, link: SocketAddr) -> String {
+        let tls = "tls = { certificate = \"edge.pem\", key = \"edge.key\", ca = \"ca.pem\" }";
+        let server = match self {
+            Self::Nbsp => {
+                format!("[nbsp]\n{tls}\n[[nbsp.server]]\nhosts = [\"localhost:{}\"]\n", link.port())
+            }
+            Self::Diameter => format!(
+                "[diameter]\nidentity = \"edge.example.net\"\nrealm = \"example.net\"\n{tls}\n[[diameter.peer]]\n\
+                 host = \"bsf.example.net\"\nrealm = \"home.example.net\"\nserves = [\"zn\", \"zpn\"]\naddress = \"{link}\"\n"
+            ),
+        };
+        format!("{server}bsf = [\"bsf.example.net\"]\npush = [\"ims.example.net\"]\n")
+    }
 }
 
 fn config(registrar: &Registrar, naf: &str, keys: &str, more: &str) -> String {
@@ -166,31 +190,40 @@ pub(crate) struct World {
     pub(crate) registrar: Registrar,
 }
 
-/// A bootstrapping server that the edge asks over Nbsp_GBA.
+/// A bootstrapping server that the edge asks.
 pub(crate) struct Apart {
     pub(crate) program: Program,
     /// Between the two servers.
     pub(crate) link: Connections,
     at: [SocketAddr; 2],
+    speech: Speech,
 }
 
 impl Apart {
-    fn start(folder: &Folder) -> Self {
+    fn start(folder: &Folder, speech: Speech) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let (program, at) = Self::run(folder, "subscribers.toml", [any, any]);
-        Self { program, link: Connections::to(at[1]), at }
+        let (program, at) = Self::run(folder, "subscribers.toml", [any, any], speech);
+        Self { program, link: Connections::to(at[1]), at, speech }
     }
 
-    fn run(folder: &Folder, list: &str, at: [SocketAddr; 2]) -> (Program, [SocketAddr; 2]) {
-        let file = folder.write("bsf.toml", apart(list, at));
+    fn run(
+        folder: &Folder,
+        list: &str,
+        at: [SocketAddr; 2],
+        speech: Speech,
+    ) -> (Program, [SocketAddr; 2]) {
+        let file = folder.write("bsf.toml", speech.apart(list, at));
         let mut program = Program::start(sipward().arg("serve").arg("-c").arg(file));
-        let at = ["bootstrapping server", "Nbsp_GBA"].map(|name| program.address(name));
+        let at = ["bootstrapping server", speech.names().0].map(|name| program.address(name));
         (program, at)
     }
 
-    /// Starts it again in its place, with that list, after its end.
-    pub(crate) fn again(&mut self, folder: &Folder, list: &str) {
-        self.program = Self::run(folder, list, self.at).0;
+    /// Starts it again in its place, with that list, after its end; until the edge, whose page that is, may ask it.
+    pub(crate) fn again(&mut self, folder: &Folder, list: &str, page: SocketAddr) {
+        self.program = Self::run(folder, list, self.at, self.speech).0;
+        // Over Nbsp_GBA it is dialled when it is asked.
+        let open = || metric(page, "sipward_diameter_peers{interface=\"zn\"}");
+        while self.speech == Speech::Diameter && open() == 0 {}
     }
 }
 
@@ -207,15 +240,21 @@ impl World {
         more: &str,
         before: impl FnOnce(&Folder),
     ) -> Self {
-        Self::build(naf, name, false, more, before)
+        Self::build(naf, name, None, more, before)
     }
 
     /// An edge whose bootstrapping server is another process.
-    pub(crate) fn start_apart(name: &str) -> Self {
-        Self::build(EDGE, name, true, "", |_| {})
+    pub(crate) fn start_apart(name: &str, speech: Speech) -> Self {
+        Self::build(EDGE, name, Some(speech), "", |_| {})
     }
 
-    fn build(naf: &str, name: &str, apart: bool, more: &str, before: impl FnOnce(&Folder)) -> Self {
+    fn build(
+        naf: &str,
+        name: &str,
+        apart: Option<Speech>,
+        more: &str,
+        before: impl FnOnce(&Folder),
+    ) -> Self {
         let (authority, folder) = (Authority::new(), Folder::new(name));
         let registrar = Registrar::start();
         for name in ["edge", "mail", "other"] {
@@ -224,11 +263,12 @@ impl World {
         folder.write("ca.pem", authority.pem());
         folder.write("subscribers.toml", SUBSCRIBERS);
         before(&folder);
-        let apart = apart.then(|| {
-            folder.certify(&authority, "bsf", "localhost");
-            Apart::start(&folder)
+        let apart = apart.map(|speech| {
+            folder.certify(&authority, "bsf", speech.names().1);
+            Apart::start(&folder, speech)
         });
-        let keys = apart.as_ref().map_or(OWN.to_owned(), |apart| asking(apart.link.address));
+        let asking = |apart: &Apart| apart.speech.asking(apart.link.address);
+        let keys = apart.as_ref().map_or(OWN.to_owned(), asking);
         let file = folder.write("sipward.toml", config(&registrar, naf, &keys, more));
         let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
         let [ue, ue_tls, ue_dtls, agree, core_tls] =

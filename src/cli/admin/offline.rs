@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::cli::plan::{Sources, plan};
 use crate::cli::{auc, serve};
 use crate::clock;
-use crate::config::{Config, Nbsp};
+use crate::config::{Config, Diameter, Nbsp};
 use crate::http::admin::question::Facts;
 use crate::http::admin::views::Explanation;
 use crate::keys::KeyServer;
@@ -37,6 +37,8 @@ pub(super) fn explain(config: &Config, octets: Bytes, facts: &Facts) -> io::Resu
     let keys: Arc<dyn KeyServer> = Arc::new(NafCache::new(CacheBounds::default(), []));
     let nobody: Arc<dyn PushServer> = Arc::new(PushServers::default());
     let realms = config.nbsp.iter().flat_map(Nbsp::push_realms);
+    let others = config.diameter.iter().flat_map(Diameter::push_realms).map(|(realm, _)| realm);
+    let realms = realms.chain(others);
     let pushes = realms.map(|realm| (Arc::clone(realm), Arc::clone(&nobody))).collect();
     let sources = Sources { keys: Some(keys), pushes };
     let mut plan = plan(config, auc::unserved(config)?, sources)?;

@@ -1,7 +1,7 @@
 //! Keys, Diameter, sources: key servers and homes of others, in the places where ours stand.
 //!
 //! Takes:   the questions of a NAF and of a bootstrapping server; requests of those that ask us.
-//! Gives:   [`ZnSource`], a [`KeyServer`]; [`ZpnSource`]; [`ZhSource`]; [`Desk`], which answers them all.
+//! Gives:   [`ZnSource`], a [`KeyServer`]; [`ZpnSource`], a [`PushServer`]; [`ZhSource`]; [`Desk`], which answers them all.
 //! Keeps:   nothing.
 //! Refuses: from others, what their entry does not grant.
 //! Sources: TS 33.220 clauses 4.5.2 and 4.5.3; TS 33.223; TS 29.109 clauses 4 and 5; threats V-31, V-93, V-139.
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::identity::Btid;
 use crate::instant::Now;
 use crate::keys::bootstrap::{Bsf, HomeAnswer, HomeQuestion, NafRefusal, NoPush};
-use crate::keys::push::{Profile, PushAnswer, PushRequest};
+use crate::keys::push::{AskingPush, Profile, PushAnswer, PushRequest, PushServer};
 use crate::keys::{Asking, KeyAnswer, KeyServer, NafId, Rand};
 
 /// Asks, and waits for the answer; `None` if there is none.
@@ -92,6 +92,12 @@ impl ZpnSource {
             Some(octets) => question.answer(&octets, &*self.profile, clock::now().wall),
             None => PushAnswer::Unavailable,
         }
+    }
+}
+
+impl PushServer for ZpnSource {
+    fn ask_push<'a>(&'a self, asked: &'a PushRequest, _: Rand, _: Now) -> AskingPush<'a> {
+        Box::pin(self.push_info(asked))
     }
 }
 
