@@ -10,6 +10,8 @@ mod agreement;
 mod audit;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[path = "serve/liars.rs"]
+mod liars;
 #[cfg(feature = "diameter")]
 #[path = "serve/nbsp.rs"]
 mod nbsp;
