@@ -38,7 +38,7 @@ use crate::identity::{Proof, Realm};
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
-use crate::keys::push::{Profile, PushSource, p1::P1};
+use crate::keys::push::{Profile, PushServer, p1::P1};
 use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::state::Store;
 use crate::transport::key_desk::KeyDesk;
@@ -151,7 +151,7 @@ pub struct Plan {
     /// Stage 6, push.
     pub push: Push,
     /// For whom keys of associations that are pushed are, and whom to ask for them.
-    pub push_infos: Option<(NafId, Arc<dyn PushSource>)>,
+    pub push_infos: Option<(NafId, Arc<dyn PushServer>)>,
     /// How push info is written down, and what is wrapped.
     pub push_profile: Arc<dyn Profile>,
     /// How long an association is asked for.

@@ -319,6 +319,9 @@ impl Gate {
         (told, now): (usize, Now),
     ) -> Stop {
         self.admission.note_refusal(&arrival.flow, refusal, now);
+        if matches!(refusal, Refusal::KeySourceUnavailable | Refusal::StoreUnavailable) {
+            self.authentication.set_aside(message, now);
+        }
         let tries_on =
             refusal != Refusal::NonceStale || self.admission.note_stale(&arrival.flow, now);
         let refusal = if tries_on { refusal } else { Refusal::StaleAgain };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{GOOD, Table, USAGE};
 use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
-use crate::config::{Config, Listener, Member, Peer, Problem};
+use crate::config::{Config, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
 use crate::enabler::numbers::{Numbers, Prefixes};
 use crate::keys::psk::Scheme;
@@ -148,12 +148,15 @@ fn of_config(config: &Config) -> Value {
         })),
         "nbsp": config.nbsp.as_ref().map(|own| json!({
             "listen": own.listen.map(|at| at.to_string()),
+            "tokens": own.tokens.as_ref().map(|tokens| tokens.len()),
             "nafs": own.nafs.iter().map(|naf| json!({
                 "host": &*naf.host,
                 "for": naf.granted.fqdns.join(" "),
             })).collect::<Vec<_>>(),
             "servers": own.servers.iter().map(|group| json!({
                 "bsf": group.domains.join(" "),
+                "push": group.push.join(" "),
+                "token": group.token.is_some(),
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
@@ -258,14 +261,19 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(own) = &config.nbsp {
         let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
-        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates\n")?;
+        let tokens = if own.tokens.is_some() { ", a token of each NAF" } else { "" };
+        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates{tokens}\n")?;
         let mut table = Table::new(&["NBSP PEER", "PART", "FOR"]);
         for naf in &own.nafs {
             table.row([naf.host.to_string(), "asks for keys".into(), naf.granted.fqdns.join(" ")]);
         }
         for group in &own.servers {
             let hosts: Vec<String> = group.servers.iter().map(ToString::to_string).collect();
-            table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
+            let part = if group.token.is_some() { "has keys, by a token" } else { "has keys" };
+            table.row([hosts.join(" "), part.into(), group.domains.join(" ")]);
+            if !group.push.is_empty() {
+                table.row([String::new(), "makes push info".into(), group.push.join(" ")]);
+            }
         }
         table.print(out)?;
     }
@@ -324,7 +332,14 @@ fn part(role: &Role) -> (&'static str, String) {
     match role {
         Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
         Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
-        Role::Naf { granted, .. } => ("asks for keys (zn)", names(&granted.fqdns)),
+        Role::Naf { keys, push, granted, .. } => {
+            let part = match (keys, push) {
+                (true, true) => "asks for keys, push info (zn, zpn)",
+                (false, true) => "asks for push info (zpn)",
+                _ => "asks for keys (zn)",
+            };
+            (part, names(&granted.fqdns))
+        }
         Role::Bsf { .. } => ("asks for vectors (zh)", "all subscribers".into()),
     }
 }
@@ -396,7 +411,9 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
         let enablers = &config.enablers;
-        let wraps = enablers.push.wraps && config.authentication.gba && config.bsf.is_some();
+        let elsewhere = config.nbsp.iter().flat_map(Nbsp::push_realms).next().is_some();
+        let keyed = config.authentication.gba && (config.bsf.is_some() || elsewhere);
+        let wraps = enablers.push.wraps && keyed;
         let profile = enablers.push_profile.name();
         let wrapped = format!("; wrapped ({profile}) to devices with cards and no secure flow");
         services.push(("push", if wraps { push + &wrapped } else { push }));

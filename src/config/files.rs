@@ -56,7 +56,7 @@ impl Folder {
         self.home.join(path)
     }
 
-    /// As [`Folder::read`], of a certificate, its key or a revocation list.
+    /// As [`Folder::read`], of a certificate, its key, a revocation list or a token.
     pub fn read_pem(
         &self,
         spot: &Spot<PathBuf>,
@@ -87,7 +87,7 @@ impl Folder {
         None
     }
 
-    /// Certificates, keys and revocation lists that were read.
+    /// Certificates, keys, revocation lists and tokens that were read.
     pub fn into_certificates(self) -> Vec<Stamped> {
         self.certificates.into_inner()
     }

@@ -34,6 +34,7 @@ pub mod raw;
 pub mod reload;
 pub mod renewal;
 pub mod state;
+mod tokens;
 pub mod users;
 pub mod ws;
 

@@ -80,7 +80,7 @@ impl Reloader {
         self.put(take)
     }
 
-    /// As [`Reloader::reload`], but certificates, keys and revocation lists alone: whoever renews them did not ask
+    /// As [`Reloader::reload`], but certificates, keys, revocation lists and tokens alone: whoever renews them did not ask
     /// for anything else in the file.
     ///
     /// # Errors
@@ -235,6 +235,7 @@ const KEYS: &[Key] = keys! {
     waits "diameter.answer" diameter => answer;
     waits "diameter.peer" diameter => peers;
     waits "nbsp.listen" nbsp => listen;
+    waits "nbsp.tokens" nbsp => tokens;
     waits "nbsp.answer" nbsp => answer;
     waits "nbsp.naf" nbsp => nafs;
     waits "nbsp.server" nbsp => servers;
@@ -335,7 +336,7 @@ impl Difference {
         }
     }
 
-    /// Certificates, their keys, whom to trust and what is taken back.
+    /// Certificates, their keys, whom to trust and what is taken back; tokens.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
         merged.certificate_files.clone_from(&new.certificate_files);
         merged.ue_certificates = new.ue_certificates;
@@ -370,6 +371,11 @@ impl Difference {
             renewed = true;
         }
         self.live(renewed, "certificates");
+        let tokens = match (&mut merged.nbsp, &new.nbsp) {
+            (Some(nbsp), Some(newer)) => nbsp.take_tokens(newer),
+            _ => false,
+        };
+        self.live(tokens, "tokens");
     }
 
     /// What stands in other files.
