@@ -28,8 +28,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub const MAIL_MAX: usize = 4096;
 /// Most lookups under way.
 pub const LOOKUPS_MAX: usize = 1024;
 
+/// How often whoever stops the edge looks whether it may end.
+const LOOK: Duration = Duration::from_millis(20);
 /// How often a worker that has work looks how far behind it is.
 pub const PULSE: Duration = Duration::from_millis(100);
 
@@ -114,7 +116,7 @@ pub struct Edge {
     /// `None` ends the thread that asks for keys.
     ask: mpsc::Sender<Option<Question>>,
     taken_back: watch::Sender<()>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -169,6 +171,7 @@ impl Edge {
             start.recv().map_err(|_| io::Error::other("a worker ended at once"))??;
         }
         let (listeners, shared) = (spec.listeners.clone(), Arc::clone(&spec.shared));
+        let threads = Mutex::new(threads);
         Ok(Self { listeners, parting, shared, wake, ask, taken_back, threads })
     }
 
@@ -192,21 +195,31 @@ impl Edge {
         self.taken_back.send_replace(());
     }
 
-    /// Takes nothing new (503 outside dialogs), waits up to `patience` for transactions to end, closes every connection and stops.
+    /// What cuts a stop short: nothing is waited for from then on.
+    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
+        let parting = Arc::clone(&self.parting);
+        move || parting.hurry()
+    }
+
+    /// Takes nothing new (503 outside dialogs), keeps every flow while calls are up, and waits for transactions to end, for
+    /// `patience` in all; then closes every connection and stops.
     ///
-    /// Source: RFC 5923 section 8.3.
-    pub fn stop(self, patience: Duration) {
+    /// Source: RFC 5923 section 8.3; `V-150`.
+    pub fn stop(&self, patience: Duration) {
         self.shared.gate.admission.overload().drain();
+        let end = clock::now().mono + patience;
+        self.wait(end, || self.shared.gate.associations.calls() == 0);
         self.parting.begin();
         self.wake_all();
         // Full: the thread asks for keys until the patience ends.
         drop(self.ask.try_send(None));
-        self.wait(patience);
+        self.wait(end, || self.have_gone());
         // What is not answered by now is given up.
         self.parting.abandon();
         self.wake_all();
-        self.wait(FAREWELL * 2);
-        self.threads.into_iter().filter(JoinHandle::is_finished).for_each(|it| drop(it.join()));
+        self.await_farewell();
+        let threads = std::mem::take(&mut *self.threads());
+        threads.into_iter().filter(JoinHandle::is_finished).for_each(|it| drop(it.join()));
     }
 
     fn wake_all(&self) {
@@ -214,10 +227,26 @@ impl Edge {
         self.wake.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
     }
 
-    fn wait(&self, patience: Duration) {
-        let end = clock::now().mono + patience;
-        while !self.threads.iter().all(JoinHandle::is_finished) && clock::now().mono < end {
-            std::thread::sleep(Duration::from_millis(5));
+    fn have_gone(&self) -> bool {
+        self.threads().iter().all(JoinHandle::is_finished)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until `done`, or the end, or somebody hurries it.
+    fn wait(&self, end: Instant, done: impl Fn() -> bool) {
+        while clock::now().mono < end && !self.parting.is_hurried() && !done() {
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Good-byes are said in any case.
+    fn await_farewell(&self) {
+        let end = clock::now().mono + FAREWELL * 2;
+        while !self.have_gone() && clock::now().mono < end {
+            std::thread::sleep(LOOK);
         }
     }
 }

@@ -185,7 +185,7 @@ impl Gate {
         now: Now,
     ) -> Result<Permitted<'m>, Stop> {
         self.judge(witness, message, arrival, now)
-            .map_err(|halt| self.stop(message, arrival, halt, now))
+            .map_err(|halt| self.stop(message, arrival, halt, (0, now)))
     }
 
     /// Judges a request whose lookup has been answered, or has failed.
@@ -197,6 +197,8 @@ impl Gate {
     pub fn resume<'m>(&self, paused: &'m Paused, now: Now) -> Result<Permitted<'m>, Stop> {
         let Paused { message, arrival, last } = paused;
         let judged = self.judge(&mut Unseen, message, arrival, now);
+        // While it waited for a key, and for a count after that.
+        let told = if *last { 2 } else { 1 };
         let found = matches!(judged, Ok(_) | Err(Halt::Wait(Lookup::NonceCount(_))));
         if found && !last {
             self.admission.note_found(&arrival.flow, now);
@@ -204,9 +206,9 @@ impl Gate {
         judged.map_err(|halt| match halt {
             Halt::Wait(lookup) if *last || !matches!(lookup, Lookup::NonceCount(_)) => {
                 let refusal = self.unanswered(&lookup, now);
-                self.refuse(message, arrival, refusal, now)
+                self.refuse_with(message, arrival, refusal, None, (told, now))
             }
-            halt => self.stop(message, arrival, halt, now),
+            halt => self.stop(message, arrival, halt, (told, now)),
         })
     }
 
@@ -271,18 +273,26 @@ impl Gate {
         self.enablers.permit(bound, policies, &self.associations, now)
     }
 
-    fn stop(&self, message: &Message, arrival: &Arrival, halt: Halt, now: Now) -> Stop {
+    /// Turns a halt into what is to be done; `told` is how often an INVITE was told 100.
+    fn stop(
+        &self,
+        message: &Message,
+        arrival: &Arrival,
+        halt: Halt,
+        (told, now): (usize, Now),
+    ) -> Stop {
         match halt {
-            Halt::Refuse(refusal) => self.refuse(message, arrival, refusal, now),
+            Halt::Refuse(refusal) => self.refuse_with(message, arrival, refusal, None, (told, now)),
             Halt::Ignore(refusal) => Stop::Drop(refusal),
             Halt::Challenge(nonce) => {
                 let refusal = Refusal::CredentialsMissing;
-                self.refuse_with(message, arrival, refusal, Some(&nonce), now)
+                self.refuse_with(message, arrival, refusal, Some(&nonce), (told, now))
             }
             Halt::Wait(Lookup::NafKey { .. })
                 if !self.admission.may_look_up(&arrival.flow, now) =>
             {
-                self.refuse(message, arrival, Refusal::KeySourceUnavailable, now)
+                let refusal = Refusal::KeySourceUnavailable;
+                self.refuse_with(message, arrival, refusal, None, (told, now))
             }
             Halt::Wait(lookup) => {
                 let last = matches!(lookup, Lookup::NonceCount(_));
@@ -297,7 +307,7 @@ impl Gate {
     /// It is stateless: nothing is kept, nothing is repeated. Over UDP it is at most [`ANSWER_FACTOR`] times as long as
     /// what it answers, and an unverified source gets at most so many a second.
     pub fn refuse(&self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) -> Stop {
-        self.refuse_with(message, arrival, refusal, None, now)
+        self.refuse_with(message, arrival, refusal, None, (0, now))
     }
 
     fn refuse_with(
@@ -306,7 +316,7 @@ impl Gate {
         arrival: &Arrival,
         refusal: Refusal,
         aka: Option<&AkaNonce>,
-        now: Now,
+        (told, now): (usize, Now),
     ) -> Stop {
         self.admission.note_refusal(&arrival.flow, refusal, now);
         if matches!(refusal, Refusal::KeySourceUnavailable | Refusal::StoreUnavailable) {
@@ -323,7 +333,7 @@ impl Gate {
         if from_ue && !self.admission.may_answer(&arrival.flow, now) {
             return silent();
         }
-        let most = self.room(message, arrival);
+        let most = self.room(message, arrival, told);
         let octets = match refusal.answer() {
             Answer::Silence
                 if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() =>
@@ -373,17 +383,17 @@ impl Gate {
     }
 
     /// Most octets of an answer to a request that shows nobody: over UDP anybody may have sent it in another's name, also
-    /// in that of an address from which evidence came before. An INVITE with credentials may have been told 100 already.
-    fn room(&self, message: &Message, arrival: &Arrival) -> usize {
+    /// in that of an address from which evidence came before. What an INVITE was told before counts.
+    fn room(&self, message: &Message, arrival: &Arrival, told: usize) -> usize {
         if arrival.side != Side::Ue || arrival.flow.transport != Transport::Udp {
             return usize::MAX;
         }
         let most = message.octets().len().saturating_mul(ANSWER_FACTOR);
-        if message.method() != Some(Method::Invite) || !brings_credentials(message) {
+        if message.method() != Some(Method::Invite) || told == 0 {
             return most;
         }
         let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
-        most.saturating_sub(trying.map_or(0, |trying| trying.len()))
+        most.saturating_sub(trying.map_or(0, |trying| trying.len()).saturating_mul(told))
     }
 
     /// The class of a request, where its challenge depends on it.

@@ -10,6 +10,8 @@ mod agreement;
 mod audit;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[path = "serve/liars.rs"]
+mod liars;
 #[cfg(feature = "diameter")]
 #[path = "serve/nbsp.rs"]
 mod nbsp;
@@ -61,6 +63,8 @@ struct Edge {
     tls: Option<SocketAddr>,
     /// Where its page of metrics is.
     page: SocketAddr,
+    /// Where devices bootstrap.
+    ub: Option<SocketAddr>,
 }
 
 impl Edge {
@@ -102,10 +106,14 @@ impl Edge {
         let ue = ue.strip_prefix("listening: ue on ").expect(&ue).parse().unwrap();
         let tls = said.next().expect("a line").unwrap();
         let tls = tls.strip_prefix("listening: ue-tls on ").map(|at| at.parse().unwrap());
+        let mut ub = None;
         let page = said.map(Result::unwrap).find_map(|line| {
+            if let Some(at) = line.strip_prefix("listening: bootstrapping server on ") {
+                ub = Some(at.parse().unwrap());
+            }
             line.strip_prefix("listening: page of metrics on ").map(|at| at.parse().unwrap())
         });
-        Self { child, errors, folder, ue, tls, page: page.expect("a page") }
+        Self { child, errors, folder, ue, tls, page: page.expect("a page"), ub }
     }
 
     /// Reads what it says on the standard error up to a line that holds `mark`.

@@ -457,6 +457,11 @@ impl Associations {
         self.of_caller.len()
     }
 
+    /// Calls that are up.
+    pub fn calls(&self) -> usize {
+        self.dialogs.iter().filter(|entry| entry.invite && entry.state.is_confirmed()).count()
+    }
+
     /// A copy of every record, for tests and for people who look.
     pub fn snapshot(&self) -> Vec<Association> {
         let forming = self.forming.iter().map(|entry| entry.fork(State::Forming));

@@ -5,13 +5,14 @@
 //! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
 //!    what has to wait for a restart is named. Certificates, their keys, revocation lists and tokens are read again,
 //!    alone, once they changed in their places.
-//! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
+//! 4. SIGTERM or Ctrl-C: calls and transactions under way are waited for, `edge.drain` at most, then it ends; at a second one,
+//!    at once. SIGXFSZ is a full disk like any other: what wanted to write is told.
 //!
 //! Takes:   a configuration file.
 //! Gives:   a running service; 0 when it was stopped, 2 for a configuration that cannot be.
 //! Keeps:   sequence numbers of subscribers, beside their list or with them in the store; there, sessions too.
 //! Refuses: a clock before the build, a file with problems.
-//! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147.
+//! Sources: SEC_CF 1.1 SEC-003, ADM-002; V-91, V-147, V-150.
 
 mod page;
 
@@ -146,6 +147,8 @@ pub struct Signals {
     hangup: Signal,
     term: Signal,
     interrupt: Signal,
+    /// Caught so that it ends nothing: whoever writes past a limit is told by the write.
+    _too_long: Signal,
 }
 
 impl Signals {
@@ -159,6 +162,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _too_long: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 }
@@ -386,11 +390,21 @@ impl Service {
             }
         }
         self.well.store(false, Ordering::Relaxed);
-        let patience = self.reloader.current().edge.drain;
+        let config = self.reloader.current();
+        let patience = config.edge.drain;
         drop(self.reloader);
-        if let Some(running) = self.running.take().and_then(Arc::into_inner) {
+        if let Some(running) = self.running.take() {
             // On a thread of its own, so that /healthz says meanwhile that we are stopping.
-            drop(tokio::task::spawn_blocking(move || running.edge.stop(patience)).await);
+            let hurry = running.edge.hurry();
+            let mut stopping = tokio::task::spawn_blocking(move || running.edge.stop(patience));
+            loop {
+                tokio::select! {
+                    _ = &mut stopping => break,
+                    _ = signals.term.recv() => hurry(),
+                    _ = signals.interrupt.recv() => hurry(),
+                    _ = keep.tick() => drop(keeper.tick(None, &config, errors).await),
+                }
+            }
         }
         if let Some(node) = self.node.take() {
             node.stop().await;

@@ -1,6 +1,6 @@
 //! The edge, guests: when it closes, and how its connections are told.
 //!
-//! 1. A worker that has nothing more to answer waits for the others: each sends on the connections of all.
+//! 1. While calls are up, nobody goes, as long as patience lasts. Then a worker that has nothing more to answer waits for the others: each sends on the connections of all.
 //! 2. Once none has, or patience has ended, each closes its own connections, and goes.
 //!
 //! Takes:   word of each connection that stands, and of its end; how much each worker has to answer.
@@ -27,6 +27,8 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Parting {
     stopping: AtomicBool,
     abandoning: AtomicBool,
+    /// Nothing is waited for any more.
+    hurried: AtomicBool,
     /// Workers that have nothing to answer.
     settled: Vec<AtomicBool>,
 }
@@ -37,6 +39,7 @@ impl Parting {
         Self {
             stopping: AtomicBool::new(false),
             abandoning: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             settled: (0..workers).map(|_| AtomicBool::new(false)).collect(),
         }
     }
@@ -49,6 +52,15 @@ impl Parting {
     /// They may at once.
     pub(super) fn abandon(&self) {
         self.abandoning.store(true, Ordering::Relaxed);
+    }
+
+    /// Whoever stops the edge waits for nothing any more.
+    pub(super) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed)
     }
 
     /// Whether worker `number` may, which has so much to answer; if it was the last one waited for, `tell` is called.

@@ -6,20 +6,23 @@
 //!    The newest slot opened drops the others: a key that was replaced opens nothing from then on.
 //! 3. A record is read by one look-up in a tree, and opened; what does not open is named.
 //! 4. Changes are sealed and written in one transaction, which is on the disk when the call returns.
+//! 5. What a full or failing disk did not take was never written. The library gives such a file up; the next call opens it
+//!    anew, so that it goes on once there is room.
 //!
 //! Takes:   a path, and a [`KeyKey`].
 //! Gives:   [`Embedded`], a [`Store`]; by [`Embedded::rotate`] another key-encryption key in one transaction.
 //! Keeps:   the file, and of it at most [`CACHE`] octets in memory. Several processes may have it open, and one at a
 //!          time writes, so that a command changes what a server reads; [`Embedded::serve`] is for one alone.
 //! Refuses: a file that others may read, a key that does not open it, a record that was altered or moved. A file put
-//!          back as it was yesterday is not told from today's: that takes a counter which no file can be.
+//!          back as it was yesterday is not told from today's: that takes a counter which no file can be. Another file in the place of the one that was opened.
 //! Sources: SEC_CF 1.1 SEC-001; V-148.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use redb::{
@@ -40,10 +43,16 @@ pub const CACHE: usize = 64 * 1024 * 1024;
 
 /// A store in one file.
 pub struct Embedded {
-    file: Database,
+    /// Nothing between a failure of the disk and the next call.
+    file: RwLock<Option<Database>>,
     path: PathBuf,
+    /// Which file of this machine it is.
+    place: Place,
     seal: Seal,
 }
+
+/// Device and number of a file.
+type Place = (u64, u64);
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -88,35 +97,41 @@ impl Embedded {
     }
 
     fn open_with(path: &Path, key: &KeyKey, make: bool, check: bool) -> Result<Self, Fault> {
-        let shown_path = path.display();
-        let fails = |error: io::Error| match error.kind() {
-            io::ErrorKind::InvalidData => Fault::Broken("it is no store".into()),
-            _ => Fault::Away(format!("{shown_path}: {error}").into()),
-        };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(make);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let facts = options.open(path).and_then(|file| file.metadata()).map_err(fails)?;
-        if others_may_read(&facts) {
-            let why = format!("{shown_path} can be read by others: chmod 600 {shown_path}");
-            return Err(Fault::Away(why.into()));
-        }
-        if facts.len() == 0 && !make {
-            return Err(Fault::Broken("it is empty".into()));
-        }
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::MultiWriter);
-        builder.set_check_integrity_on_open(check);
-        let file = builder.create(path).map_err(|error| match error {
-            DatabaseError::Storage(StorageError::Io(error)) => fails(error),
-            error => error.into(),
-        })?;
+        let (file, place) = database(path, make, check)?;
         let seal = Seal::new(data_key(&file, key)?);
-        Ok(Self { file, path: path.to_owned(), seal })
+        Ok(Self { file: RwLock::new(Some(file)), path: path.to_owned(), place, seal })
+    }
+
+    /// Does `work` with the file. After a failure of the disk it is opened anew first; another failure closes it.
+    fn on<T>(&self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        guarded(|| {
+            self.open_anew()?;
+            let done = self.file().as_ref().map_or_else(|| Err(gone()), work);
+            if matches!(done, Err(Fault::Away(_))) {
+                *self.file.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            done
+        })
+    }
+
+    fn file(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.file.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_anew(&self) -> Result<(), Fault> {
+        if self.file().is_some() {
+            return Ok(());
+        }
+        let mut open = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        if open.is_some() {
+            return Ok(());
+        }
+        let (file, place) = database(&self.path, false, false)?;
+        if place != self.place {
+            return Err(Fault::Broken("another file is in its place".into()));
+        }
+        *open = Some(file);
+        Ok(())
     }
 
     /// Where it is.
@@ -148,8 +163,8 @@ impl Embedded {
     ///
     /// A [`Fault`]; nothing was changed then.
     pub fn rotate(&self, key: &KeyKey) -> Result<(), Fault> {
-        guarded(|| {
-            let writing = self.file.begin_write()?;
+        self.on(|file| {
+            let writing = file.begin_write()?;
             {
                 let mut slots = writing.open_table(SLOTS)?;
                 let newest = ages(&slots)?.into_iter().map(|(age, _)| age).max().unwrap_or(0);
@@ -166,8 +181,8 @@ impl Embedded {
     ///
     /// A [`Fault`] if the file cannot be read to its end.
     pub fn examine(&self) -> Result<(u64, Vec<Fault>), Fault> {
-        guarded(|| {
-            let reading = self.file.begin_read()?;
+        self.on(|file| {
+            let reading = file.begin_read()?;
             let (mut count, mut faults) = (0_u64, Vec::new());
             for table in Table::ALL {
                 let records = match reading.open_table(of(table)) {
@@ -205,8 +220,8 @@ impl std::fmt::Debug for Embedded {
 
 impl Store for Embedded {
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Value>, Fault> {
-        guarded(|| {
-            let reading = self.file.begin_read()?;
+        self.on(|file| {
+            let reading = file.begin_read()?;
             let records = match reading.open_table(of(table)) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
                 records => records?,
@@ -217,8 +232,8 @@ impl Store for Embedded {
     }
 
     fn walk(&self, table: Table, after: &[u8], most: usize) -> Result<Vec<Record>, Fault> {
-        guarded(|| {
-            let reading = self.file.begin_read()?;
+        self.on(|file| {
+            let reading = file.begin_read()?;
             let records = match reading.open_table(of(table)) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 records => records?,
@@ -235,8 +250,8 @@ impl Store for Embedded {
     }
 
     fn count(&self, table: Table) -> Result<u64, Fault> {
-        guarded(|| {
-            let reading = self.file.begin_read()?;
+        self.on(|file| {
+            let reading = file.begin_read()?;
             match reading.open_table(of(table)) {
                 Err(TableError::TableDoesNotExist(_)) => Ok(0),
                 records => Ok(records?.len()?),
@@ -245,13 +260,13 @@ impl Store for Embedded {
     }
 
     fn write(&self, changes: &[Change<'_>]) -> Result<(), Fault> {
-        guarded(|| {
+        self.on(|file| {
             let Some(first) = changes.first() else { return Ok(()) };
             if changes.len() > CHANGES_MAX {
                 return Err(Fault::Unfit(first.place().0));
             }
             changes.iter().try_for_each(Change::check)?;
-            let writing = self.file.begin_write()?;
+            let writing = file.begin_write()?;
             for table in Table::ALL {
                 let mut own = changes.iter().filter(|change| change.place().0 == table).peekable();
                 if own.peek().is_none() {
@@ -288,12 +303,12 @@ impl Store for Embedded {
     }
 
     fn spend(&self, count: Count, life: Duration, now: WallTime) -> Result<bool, Fault> {
-        guarded(|| {
+        self.on(|file| {
             if count.count > COUNT_MAX {
                 return Ok(false);
             }
             let nonce = count.nonce.to_be_bytes();
-            let writing = self.file.begin_write()?;
+            let writing = file.begin_write()?;
             let unseen = {
                 let mut windows = writing.open_table(COUNTS)?;
                 let sealed = windows.get(nonce.as_slice())?.map(|value| value.value().to_vec());
@@ -343,6 +358,53 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 fn until(window: &[u8]) -> WallTime {
     let seconds = window.first_chunk().copied().map_or(0, u64::from_be_bytes);
     WallTime::from_unix(seconds)
+}
+
+/// Opens the file, and says which it is.
+fn database(path: &Path, make: bool, check: bool) -> Result<(Database, Place), Fault> {
+    let shown_path = path.display();
+    let fails = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData => Fault::Broken("it is no store".into()),
+        _ => Fault::Away(format!("{shown_path}: {error}").into()),
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(make);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let facts = options.open(path).and_then(|file| file.metadata()).map_err(fails)?;
+    if others_may_read(&facts) {
+        let why = format!("{shown_path} can be read by others: chmod 600 {shown_path}");
+        return Err(Fault::Away(why.into()));
+    }
+    if facts.len() == 0 && !make {
+        return Err(Fault::Broken("it is empty".into()));
+    }
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    builder.set_check_integrity_on_open(check);
+    let file = builder.create(path).map_err(|error| match error {
+        DatabaseError::Storage(StorageError::Io(error)) => fails(error),
+        error => error.into(),
+    })?;
+    Ok((file, place_of(&facts)))
+}
+
+#[cfg(unix)]
+fn place_of(facts: &Metadata) -> Place {
+    use std::os::unix::fs::MetadataExt as _;
+    (facts.dev(), facts.ino())
+}
+
+#[cfg(not(unix))]
+fn place_of(_: &Metadata) -> Place {
+    (0, 0)
+}
+
+fn gone() -> Fault {
+    Fault::Away("it was closed after a failure of the disk".into())
 }
 
 /// Step 2.

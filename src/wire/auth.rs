@@ -6,7 +6,7 @@
 //! Keeps:   nothing. Bounds: 64 parameters.
 //! Refuses: a Digest row with a parameter twice, quotes that do not close, `nc` that is not 8 hex digits, both
 //!          `username` and `username*`. Another scheme is no credential.
-//! Sources: RFC 7616 sections 3.3 to 3.5; RFC 3261 section 25.1; RFC 8760 section 2.
+//! Sources: RFC 7616 sections 3.3 to 3.5; RFC 3261 section 25.1; RFC 8760 section 2; RFC 8898 section 2.1.2.
 
 use std::borrow::Cow;
 
@@ -156,6 +156,15 @@ pub fn pairs(list: &[u8]) -> Result<Params<'_>, Fault> {
         }
         params.push((name, value));
     }
+}
+
+/// Whether a row of credentials is a bearer token: whoever reads it has it, so it goes no further than to whom it came.
+///
+/// Source: RFC 8898 section 2.1.2.
+pub fn is_bearer(row: &[u8]) -> bool {
+    let row = trim_start(row);
+    let end = row.iter().position(|octet| is_space(*octet)).unwrap_or(row.len());
+    row.get(..end).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer"))
 }
 
 /// White space and commas: an element of a list may be empty.

@@ -14,7 +14,7 @@ use sipward::transport::dtls::server::{DtlsServer, DtlsSpec, Library};
 use sipward::transport::dtls::webrtc::{self, ClientProof};
 use sipward::transport::peer::{ClientCertificate, Trust};
 use sipward::transport::tls::{Certificate, ServerSpec};
-use sipward::transport::{Closed, ListenerId};
+use sipward::transport::{Closed, ListenerId, StreamFacts};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
@@ -93,6 +93,14 @@ impl Phone {
     }
 }
 
+/// A message goes each way.
+async fn exchange(edge: &Edge, phone: &mut Phone, facts: &StreamFacts) {
+    phone.send(REQUEST).await;
+    assert_eq!(edge.message().await, (facts.flow, Bytes::from_static(REQUEST)));
+    edge.transports.send(&facts.flow, Bytes::from_static(ANSWER)).unwrap();
+    assert_eq!(phone.event().await, Event::Data(Bytes::from_static(ANSWER)));
+}
+
 /// What a listener is given that asks clients for certificates.
 fn spec(engine: Library, authority: &Authority, trust: Trust) -> DtlsSpec {
     let asks = ClientCertificate::Required;
@@ -120,10 +128,7 @@ fn mapped(user: &str) -> Arc<CertificateUsers> {
 async fn talk(edge: &Edge, phone: &mut Phone) -> Option<String> {
     phone.established().await;
     let facts = edge.opened().await;
-    phone.send(REQUEST).await;
-    assert_eq!(edge.message().await, (facts.flow, Bytes::from_static(REQUEST)));
-    edge.transports.send(&facts.flow, Bytes::from_static(ANSWER)).unwrap();
-    assert_eq!(phone.event().await, Event::Data(Bytes::from_static(ANSWER)));
+    exchange(edge, phone, &facts).await;
     facts.channel.as_ref().map(|caller| caller.principal.name.to_string())
 }
 
@@ -269,5 +274,55 @@ fn a_session_ends_with_its_certificate() {
         assert_eq!(talk(&edge, &mut phone).await.as_deref(), Some("sip:alice@example.net"));
         assert_eq!(edge.closed().await.1, Closed::CertificateOver);
         assert_eq!(phone.event().await, Event::Closed(ended()));
+    });
+}
+
+/// V-74: what panics outside of a message, while a session is entered, while it is seen off, and at the end of a turn, is
+/// counted and costs that session at most; the port and its other sessions go on.
+#[test]
+fn v_74_a_panic_outside_of_messages_ends_one_session_and_no_port() {
+    run(async {
+        let authority = Authority::new();
+        for library in BOTH {
+            let (edge, _dtls) = edge(&spec(library, &authority, authority.trust()));
+            let phone = async || {
+                let shows = Some(authority.issue(&["sip:alice@example.net"]));
+                Phone::new(edge.address(0), authority.trust(), shows).await
+            };
+            let mut bystander = phone().await;
+            bystander.established().await;
+            let facts = edge.opened().await;
+            exchange(&edge, &mut bystander, &facts).await;
+
+            edge.startle("opened");
+            let mut victim = phone().await;
+            victim.established().await;
+            assert_eq!(
+                victim.event().await,
+                Event::Closed(ended()),
+                "{library:?}: told by a good-bye"
+            );
+            edge.until("panicked", 1).await;
+            assert_ne!(edge.closed().await.0, facts.flow, "{library:?}");
+            exchange(&edge, &mut bystander, &facts).await;
+
+            let mut leaver = phone().await;
+            leaver.established().await;
+            edge.opened().await;
+            edge.startle("closed");
+            leaver.engine.close(clock::mono());
+            tokio::select! {
+                () = edge.until("panicked", 2) => {}
+                _ = async { loop { leaver.event().await; } } => {}
+            }
+            exchange(&edge, &mut bystander, &facts).await;
+
+            edge.startle("turn");
+            bystander.send(REQUEST).await;
+            edge.message().await;
+            edge.until("panicked", 3).await;
+            exchange(&edge, &mut bystander, &facts).await;
+            assert_eq!(edge.count("panicked"), 3, "{library:?}");
+        }
     });
 }

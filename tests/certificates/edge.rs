@@ -1,6 +1,6 @@
 //! One worker's transports on loopback, under DTLS: what was let in, and what was turned away.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -36,6 +36,8 @@ struct Desk {
     told: RefCell<VecDeque<Told>>,
     news: Notify,
     transports: OnceCell<Weak<Transports>>,
+    /// The next call of that name panics.
+    startled: Cell<Option<&'static str>>,
 }
 
 impl Desk {
@@ -43,10 +45,18 @@ impl Desk {
         self.told.borrow_mut().push_back(told);
         self.news.notify_one();
     }
+
+    fn pass(&self, call: &str) {
+        if self.startled.get() == Some(call) {
+            self.startled.set(None);
+            panic!("a fault of ours, on purpose: {call}");
+        }
+    }
 }
 
 impl Receiver for Desk {
     fn turn(&self) {
+        self.pass("turn");
         if let Some(transports) = self.transports.get().and_then(Weak::upgrade) {
             transports.flush(|_| {});
         }
@@ -55,6 +65,7 @@ impl Receiver for Desk {
     fn datagram(&self, _: Flow, _: SocketAddr, _: Bytes) {}
 
     fn opened(&self, stream: &Arc<StreamFacts>) {
+        self.pass("opened");
         self.note(Told::Opened(Arc::clone(stream)));
     }
 
@@ -67,6 +78,7 @@ impl Receiver for Desk {
     }
 
     fn closed(&self, stream: &Arc<StreamFacts>, why: Closed) {
+        self.pass("closed");
         self.note(Told::Closed(stream.flow, why));
     }
 
@@ -107,6 +119,11 @@ impl Edge {
         desk.transports.set(Rc::downgrade(&transports)).unwrap();
         transports.start(desk.clone());
         Self { transports, desk }
+    }
+
+    /// The next time that its worker is told this, it panics.
+    pub(crate) fn startle(&self, call: &'static str) {
+        self.desk.startled.set(Some(call));
     }
 
     pub(crate) fn address(&self, listener: u16) -> SocketAddr {

@@ -10,6 +10,7 @@ mod b2bua_classes;
 mod b2bua_ends;
 mod b2bua_fixtures;
 mod b2bua_names;
+mod bearer;
 mod channel;
 mod credentials;
 mod crossed;

@@ -61,6 +61,7 @@ fn make_key(world: &Path, name: &str) {
     assert!(good, "{said}");
 }
 
+/// V-146: what a server pushes that is not listed is not taken, and the phone says so in one line.
 #[test]
 fn b_8_provisioning_of_security_parameters() {
     let world = World::start("b-8", ACCOUNTS, |folder| {

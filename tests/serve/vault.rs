@@ -1,5 +1,8 @@
 //! Subscribers and keys in the store: changed by commands while the edge serves from it, and there after a crash.
 
+use sipward::client::bootstrap::{Bootstrapped, UbPlan};
+use sipward::client::bootstrap_http;
+use sipward::keys::UaId;
 use sipward::keys::psk::{PskClient, PskKey, PskUse};
 
 use sipward::keys::subscribers::disk::replace;
@@ -130,4 +133,60 @@ fn a_key_is_issued_used_and_taken_back_while_the_edge_serves() {
     let (code, said) = command(&edge, &["key", "revoke", identity]);
     assert_eq!(code, Some(0), "{said}");
     becomes(false);
+}
+
+/// Bootstraps at the edge's own server, with a card that saw numbers up to `seen`.
+fn bootstrapped(edge: &Edge, seen: u64) -> Arc<Bootstrapped> {
+    let subscriber = file::load(&edge.folder.join("subscribers.toml")).unwrap().remove(0);
+    let mut card = Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; 32]));
+    let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let at = edge.ub.expect("a bootstrapping server");
+    Arc::new(runtime.block_on(bootstrap_http::bootstrap(&plan, at, &mut card, None)).unwrap())
+}
+
+/// Registers with a bootstrapped key.
+fn register_by(edge: &Edge, keys: &Arc<Bootstrapped>) -> u16 {
+    let credentials = vec![Credential::Gba { keys: Arc::clone(keys), ua: UaId::SIP_DIGEST }];
+    let identity = "sip:ue1@example.net".into();
+    let settings = UeSettings { credentials, identity, ..alice(edge, Transport::Udp) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let ue = Ue::connect(settings).await.unwrap();
+        ue.register(600).await.unwrap().status().unwrap()
+    })
+}
+
+/// How long a file may be that the edge writes, from now on.
+fn longest_file(edge: &Edge, octets: &str) {
+    let (of, most) = (edge.child.id().to_string(), format!("--fsize={octets}:"));
+    let done = Command::new("prlimit").args(["--pid", &of, &most]).status();
+    assert!(done.expect("prlimit, of util-linux").success());
+}
+
+/// V-150: a store on a disk that takes nothing. That is told once and ends nothing; what is known is served; once there
+/// is room, the store goes on without a restart, and holds what was made meanwhile.
+#[test]
+fn v_150_a_store_on_a_full_disk_goes_on_once_there_is_room() {
+    let core = Core::start();
+    let mut edge = start("vault-full", &core);
+    let (code, said) = command(&edge, &["subscriber", "import", "subscribers.toml"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(register_by(&edge, &bootstrapped(&edge, 0)), 200);
+
+    longest_file(&edge, "4096");
+    let keys = bootstrapped(&edge, 0);
+    let told = edge.until("what has to outlive a restart cannot be kept");
+    assert!(told.contains("state.redb") || told.contains("File too large"), "{told}");
+    assert_eq!(register_by(&edge, &keys), 200, "it is known here");
+    longest_file(&edge, "unlimited");
+    let told = edge.until("is kept again");
+    assert_eq!(told.matches("cannot be kept").count(), 0, "once: {told}");
+
+    edge.child.kill().unwrap();
+    edge.child.wait().unwrap();
+    let folder = std::mem::take(&mut edge.folder);
+    drop(edge);
+    let edge = Edge::serve(sipward(), folder);
+    assert_eq!(register_by(&edge, &keys), 200, "it outlived the process");
 }

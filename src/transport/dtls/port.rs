@@ -5,7 +5,10 @@
 //! Keeps:   for each session its entry among the flows; look-ups of keys, as many as handshakes; what `vouched` keeps.
 //! Refuses: handshakes with a key that nobody has; certificates that `vouched` refuses; sessions over the bounds of connections; idle ones: after a minute
 //!          while nobody has authenticated, after [`IDLE_KNOWN`] else; what is no SIP, without an answer.
-//! Sources: RFC 3261 section 18; RFC 5626 section 8; `DT-05`, `DT-06`, `TR-08`, `TR-09`, `TR-17`, `V-77`.
+//! Sources: RFC 3261 section 18; RFC 5626 section 8; `DT-05`, `DT-06`, `TR-08`, `TR-09`, `TR-17`, `V-74`, `V-77`.
+//!
+//! A round that panics ends alone, as those of the worker do: it is counted, the session in hand is closed, and timers rest
+//! for [`AFTER_FAILURE`].
 //!
 //! [`Receiver`]: crate::transport::stream::Receiver
 
@@ -42,7 +45,7 @@ use crate::transport::socket::has_room;
 use crate::transport::stream::{AFTER_KEY, Closed, StreamFacts};
 use crate::transport::tls::TlsRefusal;
 use crate::transport::transports::Shop;
-use crate::transport::{Side, Transport, stun};
+use crate::transport::{Side, Transport, guarded, stun};
 use crate::wire::Message;
 
 /// How long a session may be idle on which somebody authenticated: a registration of an hour and its slack.
@@ -73,6 +76,10 @@ struct Desk {
     inbox: Inbox,
     /// What of the sessions' own numbers stands in the tally of all.
     noted: Tally,
+    /// Whose turn it is.
+    in_hand: Option<SessionId>,
+    /// Until when no timer goes off.
+    rest: Option<Instant>,
 }
 
 /// A session that stands.
@@ -85,7 +92,7 @@ struct Line {
     _watch: Option<Watch>,
 }
 
-type Lookup = Pin<Box<dyn Future<Output = (SessionId, Option<Psk>)>>>;
+type Lookup = (SessionId, Pin<Box<dyn Future<Output = Option<Psk>>>>);
 
 impl DtlsPort {
     pub(in crate::transport) fn new(
@@ -117,13 +124,24 @@ impl DtlsPort {
             anteroom: Anteroom::default(),
             inbox: Inbox::new(),
             noted: Tally::default(),
+            in_hand: None,
+            rest: None,
         };
         let mut taken_back = shop.desk.as_ref().map(|desk| desk.taken_back());
+        while guarded(pin!(self.rounds(&shop, &mut desk, &mut taken_back))).await.is_none() {
+            self.recover(&shop, &mut desk);
+        }
+    }
+
+    async fn rounds(&self, shop: &Shop, desk: &mut Desk, taken_back: &mut TakenBack) {
+        // What a round that panicked had not come to; each thing is taken once, so this ends.
+        self.drain(shop, desk);
         // A timer that goes off early finds nothing due, so it is set anew only when it would be late: most handshakes
         // are over long before theirs.
         let (mut timer, mut armed) = (pin!(sleep_until(clock::deadline(clock::mono()))), None);
         loop {
             if let Some(at) = desk.sessions.poll_timeout()
+                && let at = desk.rest.map_or(at, |rest| at.max(rest))
                 && armed.is_none_or(|armed| at < armed)
             {
                 timer.as_mut().reset(clock::deadline(at));
@@ -132,28 +150,40 @@ impl DtlsPort {
             let waits = self.outbox.borrow().len() > 0;
             tokio::select! {
                 told = self.socket.readable() => {
-                    let read = told.and_then(|told| self.receive(&shop, &mut desk, told));
+                    let read = told.and_then(|told| self.receive(shop, desk, told));
                     if read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock) {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
                 }
                 () = has_room(&self.socket), if waits => {}
-                () = self.bells.rung.notified() => self.answer_bells(&shop, &mut desk),
-                (id, psk) = found(&mut desk.lookups) => self.key(&mut desk, id, psk),
-                (guest, held) = desk.anteroom.next() => self.admit(&shop, &mut desk, guest, held),
+                () = self.bells.rung.notified() => self.answer_bells(shop, desk),
+                (id, psk) = found(&mut desk.lookups) => self.key(desk, id, psk),
+                (guest, held) = desk.anteroom.next() => self.admit(shop, desk, guest, held),
                 () = &mut timer, if armed.is_some() => {
                     armed = None;
                     desk.sessions.expire(clock::mono());
                 }
-                () = changed(&mut taken_back) => Self::look_at_keys(&shop, &mut desk),
+                () = changed(taken_back) => Self::look_at_keys(shop, desk),
             }
-            self.drain(&shop, &mut desk);
+            self.drain(shop, desk);
             shop.receiver.turn();
-            self.flush(&shop);
+            self.flush(shop);
             if self.behind_since.get().is_some() {
                 // There is more: others first.
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// What a round that panicked leaves.
+    fn recover(&self, shop: &Shop, desk: &mut Desk) {
+        shop.flows.tally().panicked.add(1);
+        desk.rest = Some(clock::mono() + AFTER_FAILURE);
+        if let Some(id) = desk.in_hand.take() {
+            let closing =
+                AssertUnwindSafe(|| self.close(shop, desk, id, Closed::Panicked, clock::mono()));
+            // Whoever is told of it may be what panicked; its entry is gone by then.
+            let _ = catch_unwind(closing);
         }
     }
 
@@ -209,9 +239,11 @@ impl DtlsPort {
     fn answer_bells(&self, shop: &Shop, desk: &mut Desk) {
         let now = clock::mono();
         for id in self.bells.take() {
+            desk.in_hand = Some(id);
             desk.sessions.woken([id], now);
             self.empty_queue(shop, desk, id, now);
         }
+        desk.in_hand = None;
     }
 
     /// Sends what is queued for a session, one record for each message.
@@ -261,6 +293,7 @@ impl DtlsPort {
     /// Does what the sessions want done.
     fn drain(&self, shop: &Shop, desk: &mut Desk) {
         while let Some(output) = desk.sessions.poll_output() {
+            desk.in_hand = output.session();
             match output {
                 Output::Send { to, octets } => self.put(shop, to, octets),
                 Output::Ask { id, identity, suite, asked_for } => {
@@ -293,6 +326,7 @@ impl DtlsPort {
                 }
             }
         }
+        desk.in_hand = None;
         let (tally, before) = (shop.flows.tally(), desk.noted);
         desk.noted = desk.sessions.tally();
         for (count, now, before) in [
@@ -361,6 +395,7 @@ impl DtlsPort {
     /// Enters a session among the flows.
     fn enter(&self, shop: &Shop, desk: &mut Desk, guest: Guest, shared: Option<PskProof>) {
         let Guest { id, from, asked_for, shown, seat } = guest;
+        desk.in_hand = Some(id);
         let (now, side) = (clock::now(), self.bound.spec.side);
         let Some(lease) = self.open(shop, from, seat) else {
             return desk.sessions.close(id, now.mono);
@@ -463,23 +498,26 @@ fn ask(
     asked_for: Option<Arc<str>>,
 ) -> Option<Lookup> {
     let desk = shop.desk.clone()?;
-    Some(Box::pin(async move {
+    let asking = async move {
         let of = PskUse::Suite(suite);
         let asking = desk.psk(&identity, asked_for.as_deref(), of);
         // The handshake is over by then, whatever comes.
-        (id, tokio::time::timeout(HANDSHAKE, asking).await.ok())
-    }))
+        tokio::time::timeout(HANDSHAKE, asking).await.ok()
+    };
+    Some((id, Box::pin(asking)))
 }
 
-/// The next look-up that ends.
+/// The next look-up that ends; one that panics found nothing.
 async fn found(lookups: &mut Vec<Lookup>) -> (SessionId, Option<Psk>) {
     poll_fn(|context| {
-        let ready = lookups.iter_mut().enumerate().find_map(|(at, lookup)| {
-            match lookup.as_mut().poll(context) {
-                Poll::Ready(found) => Some((at, found)),
-                Poll::Pending => None,
-            }
-        });
+        let ready =
+            lookups.iter_mut().enumerate().find_map(|(at, (id, lookup))| {
+                match catch_unwind(AssertUnwindSafe(|| lookup.as_mut().poll(context))) {
+                    Ok(Poll::Ready(found)) => Some((at, (*id, found))),
+                    Ok(Poll::Pending) => None,
+                    Err(_) => Some((at, (*id, None))),
+                }
+            });
         match ready {
             Some((at, found)) => {
                 drop(lookups.swap_remove(at));
@@ -491,7 +529,10 @@ async fn found(lookups: &mut Vec<Lookup>) -> (SessionId, Option<Psk>) {
     .await
 }
 
-async fn changed(word: &mut Option<tokio::sync::watch::Receiver<()>>) {
+/// The word that keys may have been taken back, where there are any.
+type TakenBack = Option<tokio::sync::watch::Receiver<()>>;
+
+async fn changed(word: &mut TakenBack) {
     if let Some(receiver) = word {
         if receiver.changed().await.is_ok() {
             return;

@@ -96,6 +96,21 @@ pub enum Output {
     Closed(SessionId, Why),
 }
 
+impl Output {
+    /// Which session it is about; none for a datagram.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Send { .. } => None,
+            Self::Ask { id, .. }
+            | Self::Opened { id, .. }
+            | Self::Data { id, .. }
+            | Self::Idle { id, .. }
+            | Self::Over(id)
+            | Self::Closed(id, _) => Some(*id),
+        }
+    }
+}
+
 /// Why a session is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {

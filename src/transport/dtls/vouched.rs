@@ -13,7 +13,9 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -83,9 +85,11 @@ impl Anteroom {
     pub(super) async fn next(&mut self) -> (Result<Guest, (SessionId, TlsRefusal)>, Vec<Bytes>) {
         poll_fn(|context| {
             let settled = self.0.iter_mut().find_map(|(id, waiting)| {
-                match waiting.asking.as_mut().poll(context) {
-                    Poll::Ready(settled) => Some((*id, settled)),
-                    Poll::Pending => None,
+                // What panics was not learnt.
+                match catch_unwind(AssertUnwindSafe(|| waiting.asking.as_mut().poll(context))) {
+                    Ok(Poll::Ready(settled)) => Some((*id, settled)),
+                    Ok(Poll::Pending) => None,
+                    Err(_) => Some((*id, Err(TlsRefusal::Lost(io::ErrorKind::Other)))),
                 }
             });
             let Some((id, settled)) = settled else { return Poll::Pending };
