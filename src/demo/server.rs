@@ -253,6 +253,10 @@ impl SmallServer {
         let Ok(local) = self.socket.local_addr() else { return };
         let Some(from) = message.from() else { return };
         let aor = lossy(from.uri().octets());
+        // Who is not registered cannot be told anything.
+        if self.seen.registration(&aor).is_none() {
+            return;
+        }
         let branch = self.fresh();
         let body = lossy(message.body());
         let text = format!(

@@ -79,6 +79,10 @@ pub(crate) enum Event {
     Renewed,
     BsfAway,
     CoreAway,
+    /// The edge let go what it had no time for, while the machine ran nobody in time.
+    Starved,
+    /// The same, on a machine that was at ease.
+    Shed,
 }
 
 /// When.
@@ -99,7 +103,8 @@ impl Window {
     /// Whether an act that overlaps it may have gone wrong so.
     fn explains(&self, act: &Act, wrong: &Wrong) -> bool {
         match (self.event, wrong) {
-            (Event::Reloaded | Event::Renewed, _) => false,
+            (Event::Reloaded | Event::Renewed | Event::Shed, _) => false,
+            (Event::Starved, wrong) => matches!(wrong, Wrong::Status(503)),
             (Event::BsfAway, _) if act.kind == Kind::Bootstrap => true,
             // A session that was lost with the server is unknown afterwards.
             (Event::BsfAway, Wrong::Status(status)) => act.needs.bsf && matches!(status, 407 | 503),
@@ -150,9 +155,20 @@ impl Ledger {
 
     /// Something goes, or happens; the number is for [`Ledger::ends`].
     pub(crate) fn begins(&self, event: Event) -> usize {
+        self.begins_at(event, self.now())
+    }
+
+    /// The same, a while ago.
+    pub(crate) fn begins_at(&self, event: Event, from: Duration) -> usize {
         let mut windows = self.windows.lock().unwrap();
-        windows.push(Window { event, from: self.now(), until: None });
+        windows.push(Window { event, from, until: None });
         windows.len() - 1
+    }
+
+    /// It is over, and turned out to be that.
+    pub(crate) fn ends_as(&self, number: usize, event: Event) {
+        self.windows.lock().unwrap()[number].event = event;
+        self.ends(number);
     }
 
     /// It is there again, or has happened.

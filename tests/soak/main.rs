@@ -7,7 +7,8 @@
 //! 3. A mob from thousands of addresses sends what proves nothing (`mob`).
 //! 4. Meanwhile certificates are renewed, and the bootstrapping server and the core go and come back (`weather`). The
 //!    edge stays.
-//! 5. At the end every failure is explained by the absence of something that it needed, the edge has grown no further,
+//! 5. A machine that does not run the edge in time is noticed by a timer of the test's own (`pulse`).
+//! 6. At the end every failure is explained by the absence of something that it needed, the edge has grown no further,
 //!    nothing is left of anybody, and no secret stands in anything that was said (`verdict`).
 //!
 //! No clock judges: what is waited for is a state. `floods` are the same mob, one kind after the other, in fair weather.
@@ -30,6 +31,7 @@ mod phones;
 #[path = "../proofs/programs.rs"]
 #[allow(dead_code, reason = "it serves other tests too")]
 mod programs;
+mod pulse;
 mod verdict;
 mod weather;
 mod world;
@@ -42,6 +44,7 @@ use std::time::Duration;
 
 use mob::{Junk, Mob};
 use phones::{Crowd, WAYS};
+use pulse::Pulse;
 use verdict::Growth;
 use world::{World, runtime};
 
@@ -71,6 +74,7 @@ fn everything_at_once() {
     let length = length();
     let world = Arc::new(World::start("soak", RATE));
     let runtime = runtime();
+    let pulse = Pulse::feel(&world);
     let mut looks = vec![verdict::look(&world)];
     let crowd = Crowd::gather(&runtime, &world, WAYS, (PHONE_EACH, MATE_EACH));
     let mob = Mob::gather(&runtime, &world, Junk::ALL, MOB_EACH);
@@ -78,6 +82,7 @@ fn everything_at_once() {
     let shots = mob.disperse(&runtime);
     world.over.store(true, Ordering::Relaxed);
     crowd.leave(&runtime);
+    pulse.stop();
     drop(runtime);
 
     let sizes = growth.iter().map(Growth::line);

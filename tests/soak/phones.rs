@@ -214,7 +214,9 @@ impl Phone {
         let done = self.act(Kind::Register, needs, doing).await;
         match (&done, &mut self.keys) {
             (Some(_), Some(held)) => held.known = true,
-            (None, Some(held)) if !held.known => self.keys = self.before.take(),
+            (None, Some(held)) if !held.known => {
+                self.keys = self.before.take().or(Some(held.clone()))
+            }
             _ => {}
         }
         done
