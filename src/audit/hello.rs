@@ -195,6 +195,7 @@ pub(super) struct Alert(pub(super) u8);
 
 impl Alert {
     /// What was sent cannot be read: it was not sealed right.
+    #[cfg(feature = "openssl")]
     pub(super) const BAD_RECORD_MAC: Self = Self(20);
     /// The version is known, and not spoken.
     pub(super) const PROTOCOL_VERSION: Self = Self(70);
@@ -224,6 +225,7 @@ impl fmt::Display for Alert {
 /// Types of records, and of messages in them.
 pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
+#[cfg(feature = "openssl")]
 pub(super) const DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
