@@ -1,4 +1,4 @@
-//! Configuration, renewal: whether certificates, keys or revocation lists changed in their places.
+//! Configuration, renewal: whether certificates, keys, revocation lists or the secret of tokens changed in their places.
 //!
 //! A certificate and its key are two files, replaced one after the other: they are read once they stand still
 //! between two looks.

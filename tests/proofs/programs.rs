@@ -162,7 +162,7 @@ pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {row}: {text}")).parse().unwrap()
 }
 
-/// The core's registrar, on UDP: it grants all, and says by which Path.
+/// The core's registrar, on UDP: it grants all, and says by which Path; who calls it is answered.
 pub(crate) struct Registrar {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
@@ -182,15 +182,22 @@ impl Registrar {
             while let Ok((length, from)) = socket.recv_from(&mut octets) {
                 let text = String::from_utf8(octets[..length].to_vec()).unwrap();
                 heard.lock().unwrap().push(text.clone());
+                if text.starts_with("ACK ") {
+                    continue;
+                }
                 let line = |name| text.split("\r\n").find(|line| line.starts_with(name));
-                let copied: String = ["Via:", "From:", "Call-ID:", "CSeq:"]
+                let own = format!("Contact: <sip:core@{address}>");
+                let calls = text.starts_with("INVITE ").then_some(own.as_str());
+                let copied: String = ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"]
                     .iter()
                     .flat_map(|name| text.split("\r\n").filter(move |line| line.starts_with(name)))
                     .map(|line| format!("{line}\r\n"))
                     .collect();
-                let (to, contact) = (line("To:").unwrap(), line("Contact:").unwrap_or("X: y"));
+                let (to, contact) =
+                    (line("To:").unwrap(), calls.or(line("Contact:")).unwrap_or("X: y"));
+                let tag = if to.contains(";tag=") { "" } else { ";tag=r" };
                 let answer = format!(
-                    "SIP/2.0 200 OK\r\n{copied}{to};tag=r\r\n{contact};expires=600\r\nContent-Length: 0\r\n\r\n"
+                    "SIP/2.0 200 OK\r\n{copied}{to}{tag}\r\n{contact};expires=600\r\nContent-Length: 0\r\n\r\n"
                 );
                 socket.send_to(answer.as_bytes(), from).unwrap();
                 if let Some(path) = line("Path: ") {
