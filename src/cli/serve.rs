@@ -340,7 +340,7 @@ impl Service {
             tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
         }
         if let Some(https) = self.https.take() {
-            tokio::spawn(https.serve());
+            tokio::spawn(https.serve(self.reloader.shared()));
         }
         if let Some(nbsp) = self.nbsp.take() {
             tokio::spawn(nbsp.serve());
