@@ -25,6 +25,7 @@ use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{self, Accounts, Authentication, Naf, Nonces, Offer, aka_realm, nonce};
 use crate::clock;
 use crate::edge::{self, Edge, EdgeSpec, GroupSpec, Watch};
+use crate::enabler::numbers::Numbers;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::{ClassSet, Enablers, Policies, Recognisers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
@@ -38,7 +39,7 @@ use crate::instant::WallTime;
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
-use crate::keys::push::{Profile, PushSource, p1::P1};
+use crate::keys::push::{Profile, PushServer, p1::P1};
 use crate::keys::{KeyServer, KeySource, NafId, VectorSource};
 use crate::state::Store;
 use crate::transport::key_desk::KeyDesk;
@@ -153,7 +154,7 @@ pub struct Plan {
     /// Stage 6, push.
     pub push: Push,
     /// For whom keys of associations that are pushed are, and whom to ask for them.
-    pub push_infos: Option<(NafId, Arc<dyn PushSource>)>,
+    pub push_infos: Option<(NafId, Arc<dyn PushServer>)>,
     /// How push info is written down, and what is wrapped.
     pub push_profile: Arc<dyn Profile>,
     /// How long an association is asked for.
@@ -162,6 +163,8 @@ pub struct Plan {
     pub own: Vec<(Vec<Line>, Own)>,
     /// Whether stage 6 only tells of what it would refuse.
     pub enablers_observe: bool,
+    /// What callers may dial.
+    pub numbers: Numbers,
     /// Timers.
     pub timings: Timings,
     /// Identity and privilege headers.
@@ -238,6 +241,7 @@ impl Plan {
             push_lifetime: Duration::from_secs(3600),
             own: Vec::new(),
             enablers_observe: false,
+            numbers: Numbers::default(),
             timings: Timings::default(),
             headers: asserted::Settings::default(),
             path_strict: false,
@@ -353,6 +357,7 @@ impl Plan {
     fn policies(&self) -> Policies {
         let mut policies = Policies {
             observe: self.enablers_observe,
+            numbers: self.numbers.clone(),
             recognisers: Recognisers {
                 locsip_groups: self.locsip_groups.clone(),
                 locsip_domains: self.locsip_domains.clone(),

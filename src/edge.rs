@@ -44,7 +44,7 @@ use crate::gate::Lookup;
 use crate::instant::{Instant, Now};
 use crate::journey::{Action, Journey, Outcome};
 use crate::keys::psk::PskKeys;
-use crate::keys::push::PushSource;
+use crate::keys::push::PushServer;
 use crate::keys::{KeyServer, VectorSource, naf::NafCache};
 use crate::state::Store;
 use crate::telemetry::trace;
@@ -98,7 +98,7 @@ pub struct EdgeSpec {
     /// Whom to ask for counts, if nodes share their nonces.
     pub counts: Option<Arc<dyn Store>>,
     /// Whom to ask for push info, if what is pushed may be wrapped.
-    pub push_infos: Option<Arc<dyn PushSource>>,
+    pub push_infos: Option<Arc<dyn PushServer>>,
     /// Keys that handshakes are made with, if any are.
     pub psk: Option<Arc<PskKeys>>,
     /// Who watches.

@@ -294,8 +294,8 @@ impl Gate {
 
     /// The answer that a refusal earns; stages 1, 2 and 7 refuse through here too.
     ///
-    /// It is stateless: nothing is kept, nothing is repeated. An unverified UDP source gets at most twice the
-    /// octets it sent, and at most so many answers a second.
+    /// It is stateless: nothing is kept, nothing is repeated. Over UDP it is at most [`ANSWER_FACTOR`] times as long as
+    /// what it answers, and an unverified source gets at most so many a second.
     pub fn refuse(&self, message: &Message, arrival: &Arrival, refusal: Refusal, now: Now) -> Stop {
         self.refuse_with(message, arrival, refusal, None, now)
     }
@@ -309,6 +309,9 @@ impl Gate {
         now: Now,
     ) -> Stop {
         self.admission.note_refusal(&arrival.flow, refusal, now);
+        if matches!(refusal, Refusal::KeySourceUnavailable | Refusal::StoreUnavailable) {
+            self.authentication.set_aside(message, now);
+        }
         let tries_on =
             refusal != Refusal::NonceStale || self.admission.note_stale(&arrival.flow, now);
         let refusal = if tries_on { refusal } else { Refusal::StaleAgain };
@@ -320,10 +323,7 @@ impl Gate {
         if from_ue && !self.admission.may_answer(&arrival.flow, now) {
             return silent();
         }
-        let bounded = from_ue
-            && arrival.flow.transport == Transport::Udp
-            && !self.admission.is_verified(&arrival.flow, now);
-        let most = if bounded { message.octets().len().saturating_mul(2) } else { usize::MAX };
+        let most = self.room(message, arrival);
         let octets = match refusal.answer() {
             Answer::Silence
                 if refusal == Refusal::TooManyFailures && arrival.flow.connection.is_some() =>
@@ -338,11 +338,12 @@ impl Gate {
             Answer::Soon(status) => self.put_off(message, arrival, status, 0),
             Answer::Agreement(status) => {
                 let class = self.class_of(message, arrival);
-                let begins = self.authentication.challenge_agreed(message, arrival, class, now);
-                [usize::MAX, 1]
-                    .into_iter()
-                    .filter_map(|rows| self.agree(message, arrival, status, begins.as_ref(), rows))
-                    .find(|octets| octets.len() <= most)
+                match self.authentication.challenge_agreed(message, arrival, class, now) {
+                    Some(begins) => fitted(message, most, begins, |begins| {
+                        self.agree(message, arrival, status, Some(begins))
+                    }),
+                    None => self.agree(message, arrival, status, None),
+                }
             }
             Answer::Challenge { stale } => {
                 let class = self.class_of(message, arrival);
@@ -361,12 +362,7 @@ impl Gate {
                     // Who has no certificate or key of ours can be asked for nothing (RFC 3261 section 22.3).
                     self.reply(message, arrival, 403, |reply| reply)
                 } else {
-                    [(usize::MAX, usize::MAX), (1, usize::MAX), (1, 1)]
-                        .into_iter()
-                        .filter_map(|(ranks, rows)| {
-                            self.ask(message, arrival, &challenge, ranks, rows)
-                        })
-                        .find(|octets| octets.len() <= most)
+                    fitted(message, most, challenge, |rows| self.ask(message, arrival, rows))
                 }
             }
         };
@@ -374,6 +370,20 @@ impl Gate {
             Some(octets) => Stop::Answer(refusal, octets),
             None => silent(),
         }
+    }
+
+    /// Most octets of an answer to a request that shows nobody: over UDP anybody may have sent it in another's name, also
+    /// in that of an address from which evidence came before. An INVITE with credentials may have been told 100 already.
+    fn room(&self, message: &Message, arrival: &Arrival) -> usize {
+        if arrival.side != Side::Ue || arrival.flow.transport != Transport::Udp {
+            return usize::MAX;
+        }
+        let most = message.octets().len().saturating_mul(ANSWER_FACTOR);
+        if message.method() != Some(Method::Invite) || !brings_credentials(message) {
+            return most;
+        }
+        let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
+        most.saturating_sub(trying.map_or(0, |trying| trying.len()))
     }
 
     /// The class of a request, where its challenge depends on it.
@@ -447,16 +457,9 @@ impl Gate {
         })
     }
 
-    fn ask(
-        &self,
-        message: &Message,
-        arrival: &Arrival,
-        challenge: &Challenge,
-        ranks: usize,
-        rows: usize,
-    ) -> Option<Bytes> {
+    fn ask(&self, message: &Message, arrival: &Arrival, challenge: &Challenge) -> Option<Bytes> {
         self.reply(message, arrival, challenge.status, |reply| {
-            reply.fields(|text| challenge.put(text, ranks, rows))
+            reply.fields(|text| challenge.put(text))
         })
     }
 
@@ -469,7 +472,6 @@ impl Gate {
         arrival: &Arrival,
         status: u16,
         begins: Option<&Challenge>,
-        rows: usize,
     ) -> Option<Bytes> {
         let list = self.authentication.security_server(arrival.flow.listener)?;
         self.reply(message, arrival, status, |reply| {
@@ -481,7 +483,7 @@ impl Gate {
             });
             reply.fields(|text| {
                 if let Some(challenge) = begins {
-                    challenge.put(text, usize::MAX, rows);
+                    challenge.put(text);
                 }
             })
         })
@@ -533,6 +535,29 @@ impl Gate {
             self.enablers.footprint(),
         ];
         parts.iter().sum()
+    }
+}
+
+/// Most octets of an answer over UDP, as a multiple of what it answers. A request of [`ALWAYS_ASKED`] octets is always
+/// asked for credentials by one row at least; a shorter one may have no room for that, and then nothing is said.
+pub const ANSWER_FACTOR: usize = 2;
+
+/// Beside what it repeats of a request, a challenge of one row has at most 43 octets of a start line, 61 of the source,
+/// 21 of a tag, 21 of its end, 15 for names that were short, and 155 and the realm's own for the row; this is that sum
+/// for a realm of 84 octets. What it repeats is less than the request.
+pub const ALWAYS_ASKED: usize = 400;
+
+/// What `print` makes of a challenge, with as many of its rows as `most` octets have room for.
+fn fitted(
+    message: &Message,
+    most: usize,
+    challenge: Challenge,
+    print: impl Fn(&Challenge) -> Option<Bytes>,
+) -> Option<Bytes> {
+    let whole = print(&challenge)?;
+    match whole.len().checked_sub(most) {
+        None | Some(0) => Some(whole),
+        Some(over) => print(&challenge.shorter(message, over)?),
     }
 }
 

@@ -257,7 +257,7 @@ impl Journey {
         match shared.gate.inspect_before(&mut self.account, message, &arrival, now) {
             Ok(permitted) => self.forward(permitted, &ticket, now),
             Err(Stop::Wait(paused, lookup)) => self.wait(Waiting { paused, ticket }, lookup, now),
-            Err(stop) => self.stop(stop, message, &arrival),
+            Err(stop) => self.stop_for_now(stop, message, &arrival, &ticket, now),
         }
     }
 
@@ -292,6 +292,21 @@ impl Journey {
                 self.stop(stop, message, arrival);
             }
         }
+    }
+
+    /// What stops a request for want of a key may have passed when a copy of it comes.
+    fn stop_for_now(
+        &mut self,
+        stop: Stop,
+        message: &Message,
+        arrival: &Arrival,
+        ticket: &Ticket,
+        now: Now,
+    ) {
+        if let Stop::Answer(Refusal::KeySourceUnavailable, octets) = &stop {
+            self.proxy.refused(message, arrival, ticket, octets, now);
+        }
+        self.stop(stop, message, arrival);
     }
 
     fn stop(&mut self, stop: Stop, message: &Message, arrival: &Arrival) {
@@ -360,7 +375,7 @@ impl Journey {
                 Err(Stop::Wait(paused, lookup)) => {
                     self.wait(Waiting { paused, ticket }, lookup, now);
                 }
-                Err(stop) => self.stop(stop, message, arrival),
+                Err(stop) => self.stop_for_now(stop, message, arrival, &ticket, now),
             }
         }
         if let Lookup::PushKey { asker, .. } = lookup {

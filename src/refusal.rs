@@ -188,6 +188,10 @@ refusals! {
     PushReplayed = None;
     /// No way to the UE that is safe enough.
     Unreachable = None;
+    /// A telephone number that is not in its caller's reach, or not that often.
+    NumberForbidden = None;
+    /// The same, for the first time in a while more often than by mistake: somebody may be selling calls (V-134).
+    TollPattern = None;
     /// The caller sends more of this class than it may.
     RateExceeded = None;
     /// The body is longer than its class allows.
@@ -290,6 +294,8 @@ impl Refusal {
             | Self::FilterRefused
             | Self::WatcherRefused
             | Self::PushServerUnknown
+            | Self::NumberForbidden
+            | Self::TollPattern
             | Self::IdentityForeign
             | Self::RouteForeign
             | Self::DomainForeign => Answer::Status(403),
@@ -341,6 +347,7 @@ impl Refusal {
         "foreign_dialog",
         "challenge_reflected",
         "algorithm_downgrade",
+        "toll_pattern",
     ];
 
     /// The alarm that it raises, if it does: somebody reaches for what is another's, or stands between us and a user.
@@ -352,6 +359,7 @@ impl Refusal {
             Self::ForeignDialogNamed => Some("foreign_dialog"),
             Self::ChallengeReflected => Some("challenge_reflected"),
             Self::AlgorithmDowngrade => Some("algorithm_downgrade"),
+            Self::TollPattern => Some("toll_pattern"),
             _ => None,
         }
     }

@@ -372,6 +372,108 @@ fn shared_keys_are_read_and_what_is_wrong_is_told() {
     assert!(code == 2 && errors.contains("can be read by others (mode 0644)"), "{errors}");
 }
 
+/// SEC-001, SEC-003: tokens of Nbsp_GBA are read, judged and replaced, and told nowhere.
+#[test]
+fn tokens_are_read_and_what_is_wrong_is_told() {
+    let lab = Lab::new("tokens");
+    let secret = |name: &str, text: &str| {
+        lab.write(name, text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(lab.path(name), mode).unwrap();
+    };
+    let hash = "00112233".repeat(8);
+    let token = |hash: &str, host: &str, scopes: &str, expires: &str| {
+        format!(
+            "[[token]]\nsha256 = {hash:?}\nhost = {host:?}\nscopes = [{scopes}]\nexpires = {expires:?}\n"
+        )
+    };
+    let (host, all, end) = ("naf7.example.net", "\"nbsp-gba\"", "2099-01-01T00:00:00Z");
+    secret("tokens.toml", &token(&hash, "NAF7.example.net", all, end));
+    secret("naf.token", "mF_9.B5f-4.1JqM\n");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config/good/nbsp.toml");
+    let text = fs::read_to_string(folder).unwrap();
+    let text = text.replace("answer = ", "tokens = \"tokens.toml\"\nanswer = ");
+    let text = text + "token_file = \"naf.token\"\n";
+    lab.write("sipward.toml", &text);
+    let (code, out, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    for row in ["tls, both certificates, a token of each NAF", "has keys, by a token"] {
+        assert!(out.contains(row), "{row}: {out}");
+    }
+    let (code, out, _) = lab.run(&["check", "sipward.toml", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &value["nbsp"]["tokens"]), (0, &serde_json::json!(1)), "{value}");
+    assert_eq!(value["nbsp"]["servers"][0]["token"], true);
+
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let printed = format!("{config:?}");
+    assert!(!printed.contains("mF_9") && !printed.contains("[0, 17, 34"), "SEC-001");
+    let reloader = Reloader::new(config, |_| Ok(()));
+    for (shown, put) in
+        [("other", Reloader::renew as fn(&Reloader) -> _), ("another", Reloader::reload)]
+    {
+        secret("naf.token", shown);
+        let report = put(&reloader).expect("good");
+        assert_eq!((report.changed, report.restart), (list_of(&["tokens"]), vec![]));
+        let report = put(&reloader).expect("good");
+        assert_eq!((report.changed, report.restart), (vec![], vec![]));
+    }
+    let now = reloader.current();
+    let shown = now.nbsp.as_ref().unwrap().servers[0].token.as_ref().unwrap().credentials();
+    assert_eq!(*shown, "Bearer another");
+
+    // Whether any are demanded or shown at all is no matter of renewal.
+    lab.write("sipward.toml", &text.replace("tokens = \"tokens.toml\"\n", ""));
+    let report = reloader.reload().expect("good");
+    assert_eq!((report.changed, report.restart), (list_of(&["tokens"]), list_of(&["nbsp.tokens"])));
+    assert!(reloader.current().nbsp.as_ref().unwrap().tokens.is_some(), "still demanded");
+    lab.write("sipward.toml", &text);
+
+    let bad = [
+        token("0011", host, all, end),
+        token(&"zz".repeat(32), host, all, end),
+        token(&hash, "naf9.example.net", all, end),
+        token(&hash, host, "\"nbsp-gba:push-info-retrieval:invoke\"", end),
+        token(&hash, host, "\"nbsp-gba\", \"all\"", end),
+        token(&hash, host, "", end),
+        token(&hash, host, all, "tomorrow"),
+        token(&hash, host, all, end).repeat(2),
+        "[[token]]\nhash = 1\n".to_owned(),
+    ];
+    secret("tokens.toml", &bad.concat());
+    secret("naf.token", "two words");
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert_eq!(code, 2);
+    let heads: Vec<&str> =
+        errors.lines().filter_map(|line| line.strip_prefix("tokens.toml:")).collect();
+    let expected = [
+        "1: token.sha256 is none",
+        "6: token.sha256 is none",
+        "11: token.host = \"naf9.example.net\" is nobody",
+        "16: token.scopes reach nothing",
+        "21: token.scopes reach nothing",
+        "26: token.scopes reach nothing",
+        "31: token.expires is no moment",
+        "41: token.sha256 is there twice",
+        "46: token.sha256 is missing",
+        "46: token.host is missing",
+        "46: token.scopes is missing",
+        "46: token.expires is missing",
+        "47: token.hash is not a key",
+    ];
+    assert_eq!(heads, expected, "{errors}");
+    assert!(errors.contains("nbsp.server.token_file = \"naf.token\" holds no token"), "{errors}");
+    assert!(!errors.contains("two words") && !errors.contains(&hash[..16]), "{errors}");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(lab.path("naf.token"), mode).unwrap();
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert!(code == 2 && errors.contains("can be read by others (mode 0644)"), "{errors}");
+}
+
+fn list_of(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn a_peer_speaks_as_rfc_2543_did_only_where_it_is_said() {
     let lab = Lab::new("rfc2543");

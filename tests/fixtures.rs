@@ -85,6 +85,11 @@ struct Given {
     outbound_required: bool,
     /// Requests a second of one flow.
     flow_rate: Option<u32>,
+    /// Beginnings of numbers that nobody may dial.
+    #[serde(default)]
+    deny: Vec<String>,
+    /// Attempts at them in an hour that raise no alarm.
+    tolls: Option<u32>,
     /// "high" or "severe".
     load: Option<String>,
     /// Least level of class sip.
@@ -235,6 +240,11 @@ impl Run {
         }
         if let Some(count) = given.flow_rate {
             settings.admission.flow_rate = sipward::admission::Rate::per_second(count);
+        }
+        let deny = given.deny.iter().map(|prefix| prefix.as_str().into());
+        settings.numbers.usual.deny = deny.collect();
+        if let Some(count) = given.tolls {
+            settings.numbers.tolls.count = count;
         }
         if let Some(level) = given.level {
             settings.sip.demands.level = level;

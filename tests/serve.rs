@@ -29,6 +29,9 @@ mod websocket;
 #[cfg(feature = "diameter")]
 #[path = "serve/zn.rs"]
 mod zn;
+#[cfg(feature = "diameter")]
+#[path = "serve/zpn.rs"]
+mod zpn;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -300,12 +300,6 @@ impl Admission {
         self.answers.with(place, now.mono, |bucket, _| bucket.take(rate, now.mono))
     }
 
-    /// Whether evidence came from that address before.
-    pub fn is_verified(&self, flow: &Flow, now: Now) -> bool {
-        let address = limits::network(flow.remote.ip());
-        flow.transport != Transport::Udp || self.verified.get(&address, now.mono, |()| ()).is_some()
-    }
-
     /// Notes that a request brought valid evidence, unless that was just noted.
     pub fn note_verified(&self, admitted: &Admitted<'_>, now: Now) {
         let flow = &admitted.arrival.flow;

@@ -100,6 +100,9 @@ impl<K: Eq + Hash + Clone, V: Default> Recent<K, V> {
     where
         V: Clone,
     {
+        if !self.used.load(Ordering::Relaxed) {
+            return (None, Instant::START);
+        }
         let hash = self.hasher.hash_one(key);
         let shard = self.locked(hash);
         let (age, period) = (now.since(shard.since), self.period());

@@ -5,8 +5,11 @@
 //! 2. Where the table knows nothing, the token says who owns the legs, and what the dialog asks of the UE's. Evidence of
 //!    that owner makes the dialog again: rule 23. Without it the sender is challenged. A token of this very process
 //!    makes nothing again: whoever forms a dialog in the name of another's call would have one for that call.
+//! 3. Nor does a UE that called make anything again by what its request left with, which is bound to its own end alone:
+//!    whoever forms a dialog under the Call-ID and tag of one that was forgotten would have the other for hers. The answer
+//!    tells it one that is bound to both ends.
 //!
-//! Takes:   requests inside dialogs, and tokens for those that form them.
+//! Takes:   requests inside dialogs, and tokens for those that form them and for their answers.
 //! Gives:   [`Bound`] by rule 23, and a record without counts once it was forwarded.
 //! Keeps:   nothing; what is made again is an entry of `table`, within its bounds.
 //! Refuses: tokens that do not open (rule 10); senders who are not whom the token names (rules 4, 5, 14, 26); who has
@@ -24,9 +27,9 @@ use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subs
 use super::ends::End;
 use super::owner::OwnerKey;
 use super::state::State;
-use super::table::{Associations, Sent};
+use super::table::{Associations, Sent, Track};
 use super::target::Way;
-use super::token::{NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
+use super::token::{Ends, NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
 use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Timer;
@@ -96,17 +99,55 @@ impl Associations {
                     invite: bound.method() == Method::Invite,
                     caller: from,
                     issued: now.wall,
+                    whole: false,
                 }
             }
         };
         let [next, previous] = nonces;
         let message = bound.message();
-        let tag = if token.caller == from { message.from_tag() } else { message.to_tag() };
+        let ends = match (bound.ruling(), token.caller == from) {
+            (Ruling::Inside(_), true) => Ends::Both(message.from_tag(), message.to_tag()),
+            (Ruling::Inside(_), false) => Ends::Both(message.to_tag(), message.from_tag()),
+            _ => Ends::Caller(message.from_tag()),
+        };
         let seal = |facing, nonce| {
             let token = RouteToken { facing, issued: now.wall, ..token };
-            self.tokens.seal(&token, message.call_id(), tag, nonce)
+            self.tokens.seal(&token, message.call_id(), ends, nonce)
         };
         Some([seal(to_next, next)?, seal(to_previous, previous)?])
+    }
+
+    /// For a UE that calls: the place, counted from below, of the Record-Route value that faces it in a response which
+    /// forms a dialog, and the token for it, which is bound to both ends. `nonce` must be random.
+    ///
+    /// Source: RFC 3261 section 16.7 item 8.
+    pub fn dialog_token(
+        &self,
+        track: &Track,
+        response: &Message,
+        nonce: &[u8; NONCE_OCTETS],
+        now: Now,
+    ) -> Option<(usize, String)> {
+        let answers = matches!(response.status(), Some(101..=299)) && !response.to_tag().is_empty();
+        if !track.forms_for_ue() || !answers {
+            return None;
+        }
+        let origin = {
+            let known = self.dialogs.get(&self.keyer.of(response, track.sender))?;
+            Arc::clone(&known.origin)
+        };
+        if origin.id != track.id {
+            return None;
+        }
+        let token = self.token(&origin, now);
+        let ends = Ends::Both(response.from_tag(), response.to_tag());
+        let sealed = self.tokens.seal(&token, response.call_id(), ends, nonce)?;
+        Some((usize::from(origin.below), sealed))
+    }
+
+    /// Whether the user part of a URI is a token of ours by its name.
+    pub fn is_route_token(&self, user: &[u8], now: Now) -> bool {
+        self.tokens.is_named(user, now.wall)
     }
 
     /// What a token says of a dialog that is known.
@@ -122,6 +163,7 @@ impl Associations {
             invite: origin.invite,
             caller: origin.caller_side,
             issued: now.wall,
+            whole: true,
         }
     }
 
@@ -152,7 +194,8 @@ impl Associations {
         // stand beside it, or of one that is over; unless it was forgotten for its silence.
         let silence = self.settings.load().max_idle.as_secs();
         let forgotten = token.issued.as_unix().saturating_add(silence) <= now.wall.as_unix();
-        if self.is_own(token.id) && !forgotten {
+        let called = admitted.arrival().side == Side::Ue && token.caller == Side::Ue;
+        if self.is_own(token.id) && !forgotten || called && !token.whole {
             return Err(Refusal::DialogUnknown.into());
         }
         let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;

@@ -92,6 +92,11 @@ impl Track {
     pub fn id(&self) -> u64 {
         self.id
     }
+
+    /// Whether a UE may form a dialog by it.
+    pub fn forms_for_ue(&self) -> bool {
+        self.forms && self.sender == Side::Ue
+    }
 }
 
 /// What happened to dialogs so far.

@@ -1,6 +1,9 @@
 //! Stage 5, tokens: what the Record-Route values of a dialog say to us alone.
 //!
-//! Takes:   what is known of a dialog when its first request leaves, and random octets to seal it with.
+//! 1. What leaves with the request that forms a dialog is bound to the call and to one end: the other has no tag yet.
+//! 2. What a UE that calls is told by the answer is bound to both ends: it is of that dialog, and of no other of the call.
+//!
+//! Takes:   what is known of a dialog when its first request leaves, and when it is answered; random octets to seal it with.
 //! Gives:   text for the user part of a URI; and what it says, to whoever brings it back in the same call.
 //! Keeps:   one secret, and those before it until their overlap ends; of each, each UTC day has a key of its own, derived from
 //!          it, of which today's and yesterday's are held.
@@ -9,7 +12,7 @@
 //! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23;
 //!          SEC_CF 1.1 SEC-003.
 //!
-//! Octets: key id 6, nonce 24, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
+//! Octets: key id 6 (one for each kind of binding), nonce 24, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
 //! 8, of the core's leg 8, issue time 8), tag 16; base64url without padding.
 
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub const NONCE_OCTETS: usize = 24;
 
 const VERSION: u8 = 1;
 const DAY: u64 = 86_400;
+/// Before the length of a second tag.
+const BOTH: u64 = 1 << 63;
 const LABEL: &[u8] = b"sipward route token";
 const KEY_ID_OCTETS: usize = 6;
 const PLAIN_OCTETS: usize = 37;
@@ -65,6 +70,17 @@ pub struct RouteToken {
     pub caller: Side,
     /// When it was made.
     pub issued: WallTime,
+    /// Whether it is bound to both ends of one dialog.
+    pub whole: bool,
+}
+
+/// The tags that a token is bound to.
+#[derive(Clone, Copy, Debug)]
+pub enum Ends<'t> {
+    /// Of who formed the dialog: the other end has none yet.
+    Caller(&'t [u8]),
+    /// Of who formed it, and of who answered.
+    Both(&'t [u8], &'t [u8]),
 }
 
 /// What became of a token that somebody brought back.
@@ -92,7 +108,10 @@ struct Keys {
 struct DayKey {
     /// From when on it opens nothing, if its secret was replaced.
     until: Option<WallTime>,
+    /// Its name on what is bound to one end.
     id: [u8; KEY_ID_OCTETS],
+    /// Its name on what is bound to both.
+    whole: [u8; KEY_ID_OCTETS],
     cipher: XChaCha20Poly1305,
 }
 
@@ -131,12 +150,12 @@ impl RouteTokens {
         });
     }
 
-    /// Seals `token` for the call of `call_id`, in which who formed the dialog has `tag`; `nonce` must be random.
+    /// Seals `token` for these ends of the call of `call_id`, `whole` if they are both; `nonce` must be random.
     pub fn seal(
         &self,
         token: &RouteToken,
         call_id: &[u8],
-        tag: &[u8],
+        ends: Ends<'_>,
         nonce: &[u8; NONCE_OCTETS],
     ) -> Option<String> {
         let flag = |holds, flag| if holds { flag } else { 0 };
@@ -152,26 +171,35 @@ impl RouteTokens {
         }
         let keys = self.keys(token.issued);
         let today = keys.days.first()?;
-        let payload = Payload { msg: &plain, aad: &call_mark(call_id, tag) };
+        let id = match ends {
+            Ends::Caller(_) => &today.id,
+            Ends::Both(..) => &today.whole,
+        };
+        let payload = Payload { msg: &plain, aad: &call_mark(call_id, ends) };
         let sealed = today.cipher.encrypt(&XNonce::from(*nonce), payload).ok()?;
-        Some(URL_SAFE_NO_PAD.encode([&today.id[..], nonce, &sealed].concat()))
+        Some(URL_SAFE_NO_PAD.encode([&id[..], nonce, &sealed].concat()))
+    }
+
+    /// Whether a key of ours has the name that the user part of a URI begins with.
+    pub fn is_named(&self, user: &[u8], now: WallTime) -> bool {
+        let name = name_of(user);
+        self.keys(now).taken(now).any(|key| name == Some(key.id) || name == Some(key.whole))
     }
 
     /// Opens what stands in the user part of a URI of a request of the call of `call_id`. Of its `tags`, From and To,
-    /// that of the end which formed the dialog must be the one that the token was made for.
+    /// that of the end which formed the dialog must be the one that the token was made for, and the other too if it was
+    /// made for both.
     pub fn open(&self, user: &[u8], call_id: &[u8], tags: [&[u8]; 2], now: WallTime) -> Opened {
         let mut octets = [0_u8; KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + 16];
         // The key's name is read first, so that what is cut or altered behind it is known for what it is.
-        let (head, rest) = user.split_at(user.len().min(8));
-        let mut id = [0_u8; KEY_ID_OCTETS];
-        let named = URL_SAFE_NO_PAD.decode_slice(head, &mut id) == Ok(KEY_ID_OCTETS);
+        let Some(name) = name_of(user) else { return Opened::Unknown };
         let keys = self.keys(now);
-        let taken = |key: &&DayKey| key.until.is_none_or(|until| now < until);
-        let known = keys.days.iter().filter(taken).find(|key| named && key.id == id);
+        let known = keys.taken(now).find(|key| key.id == name || key.whole == name);
         let Some(key) = known else { return Opened::Unknown };
-        if rest.len() > octets.len().saturating_mul(2) {
+        if user.len() > octets.len().saturating_mul(2) {
             return Opened::Forged;
         }
+        let whole = key.whole == name;
         let Ok(length) = URL_SAFE_NO_PAD.decode_slice(user, &mut octets) else {
             return Opened::Forged;
         };
@@ -179,10 +207,12 @@ impl RouteTokens {
         let Some((nonce, sealed)) = sealed.split_first_chunk::<NONCE_OCTETS>() else {
             return Opened::Forged;
         };
-        for (tag, by_caller) in tags.into_iter().zip([true, false]) {
-            let payload = Payload { msg: sealed, aad: &call_mark(call_id, tag) };
+        let [from, to] = tags;
+        for (tag, other, by_caller) in [(from, to, true), (to, from, false)] {
+            let ends = if whole { Ends::Both(tag, other) } else { Ends::Caller(tag) };
+            let payload = Payload { msg: sealed, aad: &call_mark(call_id, ends) };
             if let Ok(plain) = key.cipher.decrypt(&XNonce::from(*nonce), payload) {
-                let Some(token) = read(&plain) else { return Opened::Unknown };
+                let Some(token) = read(&plain, whole) else { return Opened::Unknown };
                 if by_caller == (token.caller == token.facing) {
                     return Opened::Token(token);
                 }
@@ -205,6 +235,11 @@ impl RouteTokens {
 }
 
 impl Keys {
+    /// Those that open something at `now`.
+    fn taken(&self, now: WallTime) -> impl Iterator<Item = &DayKey> {
+        self.days.iter().filter(move |key| key.until.is_none_or(|until| now < until))
+    }
+
     fn of(secrets: Generations, day: u64) -> Self {
         let of_days = |(secret, until)| {
             [day, day.saturating_sub(1)].map(|day| DayKey { until, ..day_key(secret, day) })
@@ -214,7 +249,14 @@ impl Keys {
     }
 }
 
-fn read(plain: &[u8]) -> Option<RouteToken> {
+/// The name of a key at the head of a token.
+fn name_of(user: &[u8]) -> Option<[u8; KEY_ID_OCTETS]> {
+    let head = user.get(..user.len().min(8))?;
+    let mut id = [0_u8; KEY_ID_OCTETS];
+    (URL_SAFE_NO_PAD.decode_slice(head, &mut id) == Ok(KEY_ID_OCTETS)).then_some(id)
+}
+
+fn read(plain: &[u8], whole: bool) -> Option<RouteToken> {
     let (head, numbers) = plain.split_first_chunk::<5>()?;
     let [version, facing, flags, class, level] = *head;
     let mut numbers = numbers.chunks_exact(8).map(|eight| eight.try_into().map(u64::from_be_bytes));
@@ -231,6 +273,7 @@ fn read(plain: &[u8]) -> Option<RouteToken> {
         invite: flags & FLAG_INVITE != 0,
         caller: if flags & FLAG_CORE_CALLS == 0 { Side::Ue } else { Side::Core },
         issued: WallTime::from_unix(number()?),
+        whole,
     })
 }
 
@@ -244,15 +287,24 @@ fn day_key(secret: &[u8; 32], day: u64) -> DayKey {
         mac.update(&day.to_be_bytes());
         mac.finalize().into_bytes()
     };
-    let id = derive(b"name").first_chunk::<KEY_ID_OCTETS>().copied().unwrap_or_default();
-    DayKey { until: None, id, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
+    let name = |of| derive(of).first_chunk::<KEY_ID_OCTETS>().copied().unwrap_or_default();
+    let (id, whole) = (name(b"name"), name(b"name of dialogs"));
+    DayKey { until: None, id, whole, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
 }
 
-/// Of a Call-ID and a tag, which is compared without case.
-fn call_mark(call_id: &[u8], tag: &[u8]) -> [u8; 16] {
-    let length = u64::try_from(call_id.len()).unwrap_or(u64::MAX).to_be_bytes();
-    let hash = Sha256::new().chain_update(length).chain_update(call_id);
-    let hash = hash.chain_update(tag.to_ascii_lowercase()).finalize();
+/// Of a Call-ID and tags, which are compared without case. What is bound to both can not be read as bound to one: its
+/// octets begin with the length of a tag whose first bit is set, which no Call-ID's is.
+fn call_mark(call_id: &[u8], ends: Ends<'_>) -> [u8; 16] {
+    let length = |of: &[u8]| u64::try_from(of.len()).unwrap_or(BOTH) & !BOTH;
+    let (hash, caller) = match ends {
+        Ends::Caller(caller) => (Sha256::new(), caller),
+        Ends::Both(caller, other) => {
+            let head = (length(other) | BOTH).to_be_bytes();
+            (Sha256::new().chain_update(head).chain_update(other.to_ascii_lowercase()), caller)
+        }
+    };
+    let hash = hash.chain_update(length(call_id).to_be_bytes()).chain_update(call_id);
+    let hash = hash.chain_update(caller.to_ascii_lowercase()).finalize();
     hash.first_chunk::<16>().copied().unwrap_or_default()
 }
 
@@ -335,6 +387,7 @@ mod tests {
             invite: true,
             caller: Side::Core,
             issued: NOON,
+            whole: false,
         }
     }
 
@@ -345,7 +398,9 @@ mod tests {
     #[test]
     fn opens_in_its_own_call_today_and_tomorrow_and_is_unknown_after() {
         let tokens = RouteTokens::new([3; 32]);
-        let text = tokens.seal(&token(), b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
+        let text = tokens
+            .seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS])
+            .expect("sealed");
         assert_eq!(text.len(), 111);
         for (days, call, tags, expected) in [
             (0, &b"call"[..], [&b"Tag"[..], b"b"], Opened::Token(token())),
@@ -366,7 +421,8 @@ mod tests {
         }
         // What faces who was called opens for the tag that he has in To.
         let other = RouteToken { facing: Side::Ue, ..token() };
-        let back = tokens.seal(&other, b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
+        let back =
+            tokens.seal(&other, b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS]).expect("sealed");
         for (tags, expected) in [
             ([&b"b"[..], b"tag"], Opened::Token(other)),
             ([b"Tag", b"b"], Opened::Forged),
@@ -394,7 +450,7 @@ mod tests {
     fn a_replaced_secret_opens_until_its_overlap_ends() {
         let tokens = RouteTokens::new([3; 32]);
         let seal = |at: &RouteTokens| {
-            at.seal(&token(), b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed")
+            at.seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS]).expect("sealed")
         };
         let open = |at: &RouteTokens, text: &str, wall| {
             at.open(text.as_bytes(), b"call", [b"Tag", b"b"], wall)
@@ -424,11 +480,45 @@ mod tests {
         assert_eq!(open(&tokens, &new, last), Opened::Token(token()));
     }
 
+    /// V-104: of two dialogs of one call, whose callers have one tag, what is bound to both ends of one is not of the other.
+    #[test]
+    fn what_is_bound_to_both_ends_opens_in_that_dialog_alone() {
+        let tokens = RouteTokens::new([3; 32]);
+        let nonce = [9; NONCE_OCTETS];
+        let (called, calls) = (Ends::Both(b"Tag", b"b"), RouteToken { whole: true, ..token() });
+        let text = tokens.seal(&calls, b"call", called, &nonce).expect("sealed");
+        assert_eq!(text.len(), 111);
+        assert!(tokens.is_named(text.as_bytes(), NOON) && !tokens.is_named(b"alice", NOON));
+        for (call, tags, expected) in [
+            (&b"call"[..], [&b"tAG"[..], b"B"], Opened::Token(calls)),
+            (b"call", [b"Tag", b"c"], Opened::Forged),
+            (b"call", [b"Tag", b""], Opened::Forged),
+            (b"call", [b"b", b"Tag"], Opened::Forged),
+            (b"calls", [b"Tag", b"b"], Opened::Forged),
+        ] {
+            assert_eq!(
+                tokens.open(text.as_bytes(), call, tags, NOON),
+                expected,
+                "{call:?} {tags:?}"
+            );
+        }
+        // The name of its key says how it is bound, and nothing opens under the other name.
+        let one = tokens.seal(&token(), b"call", Ends::Caller(b"Tag"), &nonce).expect("sealed");
+        for [name, rest] in [[&text, &one], [&one, &text]] {
+            let mixed = [&name.as_bytes()[..8], &rest.as_bytes()[8..]].concat();
+            for tags in [[&b"Tag"[..], b"b"], [b"b", b"Tag"], [b"Tag", b""], [b"", b"Tag"]] {
+                assert_eq!(tokens.open(&mixed, b"call", tags, NOON), Opened::Forged, "{tags:?}");
+            }
+        }
+    }
+
     /// V-104: one bit turned, or an end cut off.
     #[test]
     fn whatever_is_altered_does_not_open() {
         let tokens = RouteTokens::new([3; 32]);
-        let text = tokens.seal(&token(), b"call", b"Tag", &[9; NONCE_OCTETS]).expect("sealed");
+        let text = tokens
+            .seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS])
+            .expect("sealed");
         for place in 0..text.len() {
             let mut altered = text.clone().into_bytes();
             altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };

@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 use super::cases::{dialog, digest, identity, malformed, routing};
 use super::probe::Probe;
+use crate::transport::Transport;
 
 /// One attack, and how what came of it is judged.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Case {
 pub enum Group {
     /// Octets that are no SIP.
     Malformed,
+    /// What carries SIP: segments, TLS, DTLS, WebSocket.
+    Transport,
     /// What a request makes the target send, and to whom.
     Routing,
     /// How much small requests make the target send.
@@ -62,8 +65,9 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
+        Self::Transport,
         Self::Routing,
         Self::Amplification,
         Self::Digest,
@@ -77,6 +81,7 @@ impl Group {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Transport => "transport",
             Self::Routing => "routing",
             Self::Amplification => "amplification",
             Self::Digest => "digest",
@@ -91,6 +96,9 @@ impl Group {
     pub fn about(self) -> &'static str {
         match self {
             Self::Malformed => "Octets that are no SIP, or nearly",
+            Self::Transport => {
+                "Whether segments, TLS, DTLS and WebSocket are handled as they were meant"
+            }
             Self::Routing => "Where a request makes the target send something",
             Self::Amplification => "How much a small request makes the target send",
             Self::Digest => "Whether credentials prove what they seem to prove",
@@ -116,6 +124,48 @@ pub enum Over {
     First,
     /// UDP alone.
     Udp,
+    /// TCP and TLS: octets without frames.
+    Streams,
+    /// Whatever is connected: TCP and TLS, and WebSocket over either.
+    Connections,
+    /// TLS, whatever it carries.
+    Tls,
+    /// DTLS alone.
+    Dtls,
+    /// WebSocket, with TLS or without.
+    WebSocket,
+}
+
+impl Over {
+    /// Whether a case is tried there.
+    pub fn includes(self, transport: Transport) -> bool {
+        match self {
+            Self::Each | Self::First => true,
+            Self::Udp => transport == Transport::Udp,
+            Self::Streams => matches!(transport, Transport::Tcp | Transport::Tls),
+            Self::Connections => transport.is_reliable(),
+            Self::Tls => matches!(transport, Transport::Tls | Transport::Wss),
+            Self::Dtls => transport == Transport::Dtls,
+            Self::WebSocket => transport.is_websocket(),
+        }
+    }
+
+    /// What is said where it is tried nowhere.
+    pub fn absence(self) -> &'static str {
+        match self {
+            Self::Each | Self::First => "the target answers nowhere",
+            Self::Udp => "the target does not answer over UDP",
+            Self::Streams => "the target answers neither over TCP nor over TLS",
+            Self::Connections => "the target answers over no connection",
+            Self::Tls => {
+                "the target does not answer over TLS, whose certificates are checked (--ca)"
+            }
+            Self::Dtls => {
+                "the target does not answer over DTLS, whose certificates are checked (--ca)"
+            }
+            Self::WebSocket => "the target was not named as ws: or wss:, or does not answer there",
+        }
+    }
 }
 
 /// What a case does.

@@ -1,10 +1,11 @@
 //! The audit, lines: one end of ours, over any transport, that sends whatever octets it is given.
 //!
 //! Takes:   where the target is, who is to be played, octets.
-//! Gives:   what came: a message, octets that are none, the end of the connection, or nothing in time.
+//! Gives:   what came: a message, octets that are none, the end of the connection, or nothing in time; the octets as they came,
+//!          where no message is looked for.
 //! Keeps:   one socket; what came of a message under way, up to [`HELD_MAX`] octets.
 //! Refuses: to send faster than the pace that was set; a TLS or DTLS server that does not prove its name.
-//! Sources: RFC 3261 section 18; RFC 5922.
+//! Sources: RFC 3261 section 18; RFC 5922; RFC 7118.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use super::exchange::{Log, OCTETS_MAX, Way};
 use super::plan::{Door, Plan};
 #[cfg(feature = "webrtc-dtls")]
 use crate::client::dtls;
+use crate::client::ws;
 use crate::transport::{Transport, tls};
 use crate::wire::message::MESSAGE_MAX_KNOWN;
 use crate::wire::{Framed, Framer, Message};
@@ -29,6 +31,9 @@ use crate::wire::{Framed, Framer, Message};
 const HELD_MAX: usize = 1 << 20;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// How far the octets of a dribbled message are apart.
+const DRIBBLE: Duration = Duration::from_millis(1);
 
 /// One after the other, and so far apart: all ends of an audit together.
 #[derive(Debug)]
@@ -77,6 +82,7 @@ enum Wire {
     },
     #[cfg(feature = "webrtc-dtls")]
     Dtls(Box<dtls::Line>),
+    WebSocket(Box<ws::Line<Box<dyn Stream>>>),
     Over,
 }
 
@@ -151,6 +157,11 @@ impl Line {
                 line.send(octets);
                 Ok(())
             }
+            // Closed or not: `hear` says so.
+            Wire::WebSocket(line) => {
+                line.send(octets).await;
+                Ok(())
+            }
             Wire::Over => Ok(()),
         };
         // A connection that was closed in between: `hear` says so.
@@ -159,9 +170,40 @@ impl Line {
         }
     }
 
+    /// Sends one message octet by octet, each in a segment of its own.
+    pub async fn dribble(&mut self, octets: &[u8]) {
+        self.pace.turn().await;
+        self.log.octets(&self.who, Way::Sent, octets);
+        self.log.remark(&self.who, &format!("in {} segments of one octet", octets.len()));
+        for octet in octets {
+            self.put(&[*octet]).await;
+            tokio::time::sleep(DRIBBLE).await;
+        }
+    }
+
+    /// Sends a datagram beside the DTLS session, as whoever forges our address would.
+    pub async fn inject(&mut self, datagram: &[u8]) {
+        self.pace.turn().await;
+        self.log.octets("forger", Way::Sent, datagram);
+        #[cfg(feature = "webrtc-dtls")]
+        if let Wire::Dtls(line) = &self.wire {
+            line.inject(datagram);
+        }
+    }
+
     /// What comes next, if anything does in that time.
     pub async fn hear(&mut self, within: Duration) -> Heard {
-        let Ok(heard) = timeout(within, self.wire.hear()).await else { return Heard::Nothing };
+        let heard = timeout(within, self.wire.hear()).await;
+        self.noted(heard.unwrap_or(Heard::Nothing))
+    }
+
+    /// The octets that come next, as they come: no message is looked for.
+    pub async fn raw(&mut self, within: Duration) -> Heard {
+        let heard = timeout(within, self.wire.raw()).await;
+        self.noted(heard.unwrap_or(Heard::Nothing))
+    }
+
+    fn noted(&mut self, heard: Heard) -> Heard {
         match &heard {
             Heard::Message(message) => {
                 self.log.octets(&self.who, Way::Received, message.octets());
@@ -195,23 +237,43 @@ impl Wire {
                 }?;
                 socket.bind(bind)?;
                 let stream = socket.connect(door.address).await?;
+                stream.set_nodelay(true)?;
                 let local = stream.local_addr()?;
-                Ok((Self::stream(stream), local))
+                Ok((Self::stream(Box::new(stream)), local))
             }
-            _ => {
-                let trust = plan.trust.clone().ok_or_else(|| io::Error::other(NO_TRUST))?;
-                let config = tls::client_config(trust, None).map_err(io::Error::other)?;
-                let stream = TcpStream::connect(door.address).await?;
-                let local = stream.local_addr()?;
-                let shaken = tls::connect(config, &plan.name, stream).await;
-                let (stream, _) = shaken.map_err(|why| io::Error::other(why.to_string()))?;
-                Ok((Self::stream(stream), local))
+            Transport::Tls => {
+                let (io, local) = Self::open_tls(plan, door).await?;
+                Ok((Self::stream(io), local))
+            }
+            Transport::Ws | Transport::Wss => {
+                let (io, local): (Box<dyn Stream>, _) = match door.transport {
+                    Transport::Wss => Self::open_tls(plan, door).await?,
+                    _ => {
+                        let stream = TcpStream::connect(door.address).await?;
+                        let local = stream.local_addr()?;
+                        (Box::new(stream), local)
+                    }
+                };
+                let line = ws::Line::connect(io, &plan.authority(door), &plan.ws).await;
+                let line = line.map_err(|why| io::Error::other(why.to_string()))?;
+                Ok((Self::WebSocket(Box::new(line)), local))
             }
         }
     }
 
-    fn stream(io: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Self {
-        Self::Stream { io: Box::new(io), framer: Framer::new(), held: BytesMut::new() }
+    fn stream(io: Box<dyn Stream>) -> Self {
+        Self::Stream { io, framer: Framer::new(), held: BytesMut::new() }
+    }
+
+    async fn open_tls(plan: &Plan, door: Door) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+        let trust = plan.trust.clone().ok_or_else(|| io::Error::other(NO_TRUST))?;
+        let config = tls::client_config(trust, None).map_err(io::Error::other)?;
+        let stream = TcpStream::connect(door.address).await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        let shaken = tls::connect(config, &plan.name, stream).await;
+        let (stream, _) = shaken.map_err(|why| io::Error::other(why.to_string()))?;
+        Ok((Box::new(stream), local))
     }
 
     #[cfg(feature = "webrtc-dtls")]
@@ -266,8 +328,21 @@ impl Wire {
                 Some(octets) => judged(octets),
                 None => Heard::Closed,
             },
+            Self::WebSocket(line) => match line.recv().await {
+                Some(ws::Heard::Message(message)) => Heard::Message(message),
+                Some(ws::Heard::Pong) => Heard::Octets(Bytes::from_static(b"\r\n")),
+                None => Heard::Closed,
+            },
             Self::Over => Heard::Closed,
         }
+    }
+
+    async fn raw(&mut self) -> Heard {
+        let Self::Stream { io, held, .. } = self else { return self.hear().await };
+        if held.is_empty() && !matches!(io.read_buf(held).await, Ok(1..)) {
+            return Heard::Closed;
+        }
+        Heard::Octets(held.split().freeze())
     }
 }
 

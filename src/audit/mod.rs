@@ -16,9 +16,12 @@ mod call;
 pub mod case;
 pub mod cases;
 pub mod exchange;
+mod hello;
 mod line;
 pub mod plan;
 mod probe;
+#[cfg(feature = "openssl")]
+mod renegotiation;
 pub mod report;
 mod user;
 
@@ -30,7 +33,6 @@ use self::plan::{Door, Plan};
 use self::probe::{Probe, Stage};
 use self::report::{Report, Row, Spoken};
 use crate::clock;
-use crate::transport::Transport;
 
 /// The longest that one case may take.
 const CASE_MAX: Duration = Duration::from_secs(180);
@@ -66,7 +68,7 @@ pub async fn run(plan: Plan, mut told: impl FnMut(usize, Option<&Row>)) -> Repor
     for (case, door) in tries {
         stage.log.take();
         let finding = match door {
-            None => not_applicable(absence(case.over)),
+            None => not_applicable(case.over.absence()),
             Some(_) if lost => not_applicable("the target answered no more when its turn came"),
             Some(door) => {
                 let usual = spoken.iter().find(|spoken| spoken.door == door);
@@ -128,28 +130,17 @@ async fn afterwards(probe: &Probe, finding: Finding) -> (Finding, bool) {
 
 /// Every case at every door where it is to be tried.
 fn tries(plan: &Plan, spoken: &[Spoken]) -> Vec<Try> {
-    let speaks = |wanted: &dyn Fn(Transport) -> bool| -> Vec<Door> {
-        let doors = spoken.iter().filter(|spoken| spoken.answer.is_some());
-        doors.map(|spoken| spoken.door).filter(|door| wanted(door.transport)).collect()
-    };
+    let speaks: Vec<Door> =
+        spoken.iter().filter(|spoken| spoken.answer.is_some()).map(|spoken| spoken.door).collect();
     let mut tries = Vec::new();
     for case in wanted(plan) {
-        let doors = match case.over {
-            Over::Each => speaks(&|_| true),
-            Over::First => speaks(&|_| true).into_iter().take(1).collect(),
-            Over::Udp => speaks(&|transport| transport == Transport::Udp),
-        };
-        match doors.as_slice() {
-            [] => tries.push((case, None)),
-            doors => tries.extend(doors.iter().map(|door| (case, Some(*door)))),
+        let most = if case.over == Over::First { 1 } else { speaks.len() };
+        let doors = speaks.iter().filter(|door| case.over.includes(door.transport)).take(most);
+        let before = tries.len();
+        tries.extend(doors.map(|door| (case, Some(*door))));
+        if tries.len() == before {
+            tries.push((case, None));
         }
     }
     tries
-}
-
-fn absence(over: Over) -> &'static str {
-    match over {
-        Over::Each | Over::First => "the target answers nowhere",
-        Over::Udp => "the target does not answer over UDP",
-    }
 }

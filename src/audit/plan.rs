@@ -16,6 +16,7 @@ use super::case::Group;
 use crate::client::answer::Credential;
 use crate::transport::Transport;
 use crate::transport::peer::Trust;
+use crate::transport::ws::Offer;
 
 /// Most accounts that are used.
 pub const ACCOUNTS_MAX: usize = 2;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub name: String,
     /// The domain of its users.
     pub domain: String,
+    /// What WebSocket is asked for with.
+    pub ws: Offer,
     /// Who may vouch for it.
     pub trust: Option<Trust>,
     /// Its users that we may be.
@@ -85,6 +88,17 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Whether those are run, too, that load the target.
     pub disruptive: bool,
+}
+
+impl Plan {
+    /// What HTTP calls a door: host and port.
+    pub fn authority(&self, door: Door) -> String {
+        let port = door.address.port();
+        match self.name.contains(':') {
+            true => format!("[{}]:{port}", self.name),
+            false => format!("{}:{port}", self.name),
+        }
+    }
 }
 
 /// Whether whoever owns this machine may be thought to own that address: loopback, link-local, private.

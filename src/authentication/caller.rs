@@ -124,6 +124,12 @@ impl Caller {
         self.identities.iter().any(|own| own.key() == identity)
     }
 
+    /// What lists of callers name it by: the username of an account, else the name that was proved.
+    pub fn known_as(&self) -> &str {
+        let name = &*self.principal.name;
+        name.split_once('\t').map_or(name, |(_, username)| username)
+    }
+
     /// Whether the key has ended.
     pub fn has_expired(&self, wall: WallTime) -> bool {
         self.expires.is_some_and(|expires| expires <= wall)

@@ -1,10 +1,11 @@
 //! Stage 4, challenges: what an unauthenticated request is asked for.
 //!
-//! Takes:   the request, the listener it came to, and whether its nonce alone was wrong.
-//! Gives:   the rows of WWW-Authenticate or Proxy-Authenticate, each realm and algorithm a row.
+//! Takes:   the request, the listener it came to, and whether its nonce alone was wrong; how much the answer may weigh.
+//! Gives:   the rows of WWW-Authenticate or Proxy-Authenticate, each realm and algorithm a row; those of them that fit.
 //! Keeps:   nothing; the nonce carries its own MAC.
 //! Refuses: nothing.
-//! Sources: RFC 7616 section 3.3; RFC 8760 sections 2.3 to 2.6; RFC 3261 section 22.
+//! Sources: RFC 7616 section 3.3; RFC 8760 sections 2.3 to 2.6; RFC 3261 sections 22 and 26.3.2.4; TS 24.109 clause 5.2
+//!          (a UE that bootstraps says so in User-Agent).
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +14,7 @@ use super::nonce::Nonces;
 use crate::enabler::{Class, ClassSet};
 use crate::instant::Now;
 use crate::transport::{Arrival, ListenerId};
-use crate::wire::{Message, Method, Text};
+use crate::wire::{Credentials, Message, Method, Name, Text};
 
 /// What is offered, in the order in which it goes out.
 #[derive(Clone, Debug)]
@@ -68,21 +69,71 @@ impl Challenge {
     /// The same for a peer who is to make another key first: of the realm of bootstrapping alone, where there is one.
     #[must_use]
     pub fn for_another_key(mut self) -> Self {
-        let bootstraps = |row: &Row| row.value.contains(super::gba::PREFIX);
-        if self.rows.iter().any(bootstraps) {
-            self.rows.retain(bootstraps);
+        if self.rows.iter().any(Row::bootstraps) {
+            self.rows.retain(Row::bootstraps);
         }
         self
     }
 
-    /// Puts the rows whose algorithm ranks below `ranks`, `most` at most.
-    pub fn put(&self, text: &mut Text, ranks: usize, most: usize) {
-        for row in self.rows.iter().filter(|row| row.rank < ranks).take(most) {
+    /// The same with so many rows less that its answer to `message` is `over` octets shorter; `None` if no row is left.
+    ///
+    /// What serves its sender goes last: rows of a realm that its credentials name, or else those of bootstrapping where
+    /// User-Agent says `3gpp-gba`. Otherwise the algorithm that ranks lowest goes first, then the last row. What is left
+    /// keeps its order.
+    #[must_use]
+    pub fn shorter(mut self, message: &Message, mut over: usize) -> Option<Self> {
+        let named = |row: &Row| credentials(message).any(|one| row.is_of(one.or_empty("realm")));
+        let names_any = self.rows.iter().any(named);
+        let bootstraps = message.fields_named(Name::UserAgent).any(says_bootstrapping);
+        let serves =
+            |row: &Row| if names_any { named(row) } else { bootstraps && row.bootstraps() };
+        let place = |(at, row): (usize, &Row)| (!serves(row), row.rank, at);
+        let mut order: Vec<_> = self.rows.iter().enumerate().map(place).collect();
+        order.sort_unstable();
+        let around = self.header().len().saturating_add(": \r\n".len());
+        let mut gone = HashSet::new();
+        while let Some((.., at)) = order.pop().filter(|_| over > 0) {
+            let row = self.rows.get(at).map_or(0, |row| row.value.len());
+            over = over.saturating_sub(row.saturating_add(around));
+            gone.insert(at);
+        }
+        let mut at = 0_usize..;
+        self.rows.retain(|_| at.next().is_some_and(|at| !gone.contains(&at)));
+        (over == 0 && !self.rows.is_empty()).then_some(self)
+    }
+
+    /// Puts the rows.
+    pub fn put(&self, text: &mut Text) {
+        for row in &self.rows {
             text.field(self.header(), |value| {
                 value.put(&row.value);
             });
         }
     }
+}
+
+impl Row {
+    fn is_of(&self, realm: &[u8]) -> bool {
+        let rest = self.value.as_bytes().strip_prefix(b"Digest realm=\"");
+        let rest = rest.and_then(|rest| rest.strip_prefix(realm));
+        rest.is_some_and(|rest| rest.starts_with(b"\""))
+    }
+
+    fn bootstraps(&self) -> bool {
+        self.value.contains(super::gba::PREFIX)
+    }
+}
+
+/// The Digest credentials of a request that can be read.
+fn credentials(message: &Message) -> impl Iterator<Item = Credentials<'_>> {
+    let values = [Name::ProxyAuthorization, Name::Authorization];
+    let values = values.into_iter().flat_map(|name| message.fields_named(name));
+    values.filter_map(|value| Credentials::parse(value).ok().flatten())
+}
+
+/// Whether a User-Agent has a product token of bootstrapping: `3gpp-gba`, `3gpp-gba-uicc` and others of that name.
+fn says_bootstrapping(agent: &[u8]) -> bool {
+    agent.split(u8::is_ascii_whitespace).any(|token| token.starts_with(b"3gpp-gba"))
 }
 
 /// What most challenges leave to the UE.

@@ -27,6 +27,7 @@ pub mod sec_agree;
 #[cfg(feature = "edge")]
 pub mod tls_identity;
 mod trial;
+mod unproved;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher as _;
@@ -63,6 +64,7 @@ use crate::wire::{Credentials, Fault, Message, Method, Name, Span, Uri};
 use aka::AkaNonce;
 use digest::{Hash, Inputs, Qop};
 use nonce::Spent;
+use unproved::Unproved;
 
 /// What stage 4 is told.
 #[derive(Clone, Debug)]
@@ -101,6 +103,7 @@ pub struct Authentication {
     flows: ProvedFlows,
     /// The best algorithm of each bootstrapped key, by B-TID: the key itself may be dropped and asked for again.
     best: Recent<Arc<str>, u8>,
+    unproved: Unproved,
     /// Whether nothing that is noted of callers may be kept.
     aside: bool,
     /// Takes the place of a key that is not known, so that the arithmetic is the same.
@@ -194,7 +197,8 @@ impl Authentication {
         let aka = settings.aka.clone().map(|settings| AkaRealm::new(settings, key));
         let (settings, accounts) = (ArcSwap::from_pointee(settings), ArcSwap::new(accounts));
         let best = Recent::new(max_flows, Duration::from_secs(24 * 3600));
-        Self { settings, accounts, keys, nonces, aka, flows, best, aside: false, decoy }
+        let unproved = Unproved::new(nonces.lifetime());
+        Self { settings, accounts, keys, nonces, aka, flows, best, unproved, aside: false, decoy }
     }
 
     /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.
@@ -207,6 +211,7 @@ impl Authentication {
     /// remembered and the realm of cards are not changed by it.
     pub fn replace_settings(&self, settings: Settings) {
         self.flows.set_principals_max(settings.principals_max);
+        self.unproved.set_lifetime(self.nonces.lifetime());
         self.settings.store(Arc::new(settings));
     }
 
@@ -460,6 +465,9 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
+        if self.unproved.knows(self.pair(&seal, row), seal.age(now), now) {
+            return Err(Refusal::NonceStale.into());
+        }
         let request = self.number(message);
         match self.nonces.spend(&seal, count, message.call_id(), request, now) {
             Spent::Fresh => {}
@@ -477,10 +485,13 @@ impl Authentication {
         Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
     }
 
+    fn hash_key(&self) -> [u8; 16] {
+        self.decoy.first_chunk::<16>().copied().unwrap_or_default()
+    }
+
     /// The same for each copy of a request, another for each request.
     fn number(&self, message: &Message) -> u64 {
-        let key = self.decoy.first_chunk::<16>().copied().unwrap_or_default();
-        let mut hasher = SipHasher13::new_with_key(&key);
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key());
         let branch = message.top_via().map(|via| via.branch()).unwrap_or_default();
         for part in [message.call_id(), message.from_tag(), branch] {
             hasher.write_usize(part.len());
@@ -538,7 +549,9 @@ impl Authentication {
     /// Windows, flows and challenges of cards held.
     pub fn footprint(&self) -> usize {
         let aka = self.aka.as_ref().map_or(0, AkaRealm::footprint);
-        [self.nonces.footprint(), self.flows.len(), self.best.len(), aka].iter().sum()
+        [self.nonces.footprint(), self.flows.len(), self.best.len(), self.unproved.len(), aka]
+            .iter()
+            .sum()
     }
 }
 

@@ -137,6 +137,18 @@ pub struct Seal {
     shared: bool,
 }
 
+impl Seal {
+    /// The number of the nonce.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How old it is, in whole seconds.
+    pub(super) fn age(&self, now: Now) -> Duration {
+        now.wall.since(self.issued)
+    }
+}
+
 /// Counts accepted on one nonce: the highest, and which of the 64 up to it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
@@ -317,6 +329,11 @@ impl Nonces {
     /// Whether a nonce has passed half its life, so that a new one should go out with the answer.
     pub fn is_ageing(&self, seal: &Seal, now: Now) -> bool {
         now.wall.since(seal.issued).saturating_mul(2) > self.terms.load().settings.lifetime
+    }
+
+    /// How long a nonce is good.
+    pub(super) fn lifetime(&self) -> Duration {
+        window_life(&self.terms.load().settings)
     }
 
     /// Windows and answers held.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::unproved::Unproved;
 use super::{AkaRealm, Authentication, Nonces, ProvedFlows};
 use crate::admission::Recent;
 use crate::gate::Gate;
@@ -30,6 +31,7 @@ impl Authentication {
             aka: AkaRealm::trial(of),
             flows: ProvedFlows::trial(of),
             best: Recent::over(best, move |key, now| beneath.authentication.best.peek(key, now)),
+            unproved: Unproved::trial(of),
             aside: true,
             decoy: *decoy,
         }

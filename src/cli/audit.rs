@@ -20,6 +20,7 @@ use crate::audit::plan::{self, Door, Plan};
 use crate::audit::report::{html, json, table};
 use crate::audit::{cases, run as run_cases};
 use crate::keys::subscribers::disk;
+use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 
 /// Arguments.
@@ -28,7 +29,7 @@ use crate::transport::{Transport, tls};
     after_help = "Attack only what is yours. The cases send few messages, and change nothing but the registrations and calls of the test accounts."
 )]
 pub struct Args {
-    /// Host or address of the server, with a port if it is not 5060 (and 5061 for TLS and DTLS)
+    /// Host or address of the server, with a port if it is not 5060 (and 5061 for TLS and DTLS); or ws://HOST:PORT/PATH, or wss:
     #[arg(required_unless_present = "list")]
     target: Option<String>,
     /// What is spoken to it; the first that answers carries the cases that need one alone
@@ -46,6 +47,9 @@ pub struct Args {
     /// Certificates of the authorities that its own is checked with: without them, TLS and DTLS are only knocked at
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// What WebSocket is opened in the name of: the origin of the page with the phone
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
     /// Test accounts, one or two, as in accounts.toml of `sipward init`: [[account]] username, password, identities
     #[arg(long, value_name = "FILE")]
     accounts: Option<PathBuf>,
@@ -153,7 +157,12 @@ fn list(args: &Args, out: &mut dyn Write) -> io::Result<u8> {
 /// What the arguments ask for, or why not.
 fn plan(args: &Args) -> Result<Plan, String> {
     let target = args.target.as_deref().unwrap_or_default();
-    let (host, port) = parted(target).ok_or_else(|| format!("{target:?} is no host or address"))?;
+    let (web, bare) = of_web(target);
+    let path = web.and_then(|_| bare.find('/').map(|at| bare.split_at(at)));
+    let (authority, path) = path.unwrap_or((bare, "/"));
+    let usual = web.map_or(PORT, Transport::default_port);
+    let parts = parted(authority, usual);
+    let (host, port) = parts.ok_or_else(|| format!("{target:?} is no host or address"))?;
     let found = (host, port).to_socket_addrs();
     let found = found.map_err(|why| format!("{host} is not found: {why}"))?.next();
     let ip = found.ok_or_else(|| format!("{host} has no address"))?.ip();
@@ -190,11 +199,14 @@ fn plan(args: &Args) -> Result<Plan, String> {
     };
     Ok(Plan {
         target: target.to_owned(),
-        doors: args
-            .transport
-            .iter()
-            .map(|carrier| door(*carrier, ip, port, args.tls_port))
-            .collect(),
+        doors: match web {
+            Some(transport) => vec![Door { transport, address: SocketAddr::new(ip, port) }],
+            None => {
+                let carriers = args.transport.iter();
+                carriers.map(|carrier| door(*carrier, ip, port, args.tls_port)).collect()
+            }
+        },
+        ws: Offer { origin: args.origin.clone(), path: path.to_owned() },
         name: args.name.clone().unwrap_or_else(|| host.to_owned()),
         domain: args.domain.clone().or(own).unwrap_or(authority),
         trust: trust.transpose()?,
@@ -217,23 +229,35 @@ fn door(carrier: Carrier, ip: IpAddr, port: u16, tls_port: u16) -> Door {
     Door { transport, address: SocketAddr::new(ip, port) }
 }
 
+/// Whether WebSocket is meant, and what stands behind the scheme.
+fn of_web(target: &str) -> (Option<Transport>, &str) {
+    for (scheme, transport) in [("ws:", Transport::Ws), ("wss:", Transport::Wss)] {
+        if let Some(rest) = target.strip_prefix(scheme) {
+            return (Some(transport), rest.strip_prefix("//").unwrap_or(rest));
+        }
+    }
+    (None, target)
+}
+
+/// The port that is meant where none is written.
+const PORT: u16 = 5060;
+
 /// Host and port of a target as people write it.
-fn parted(target: &str) -> Option<(&str, u16)> {
-    const PORT: u16 = 5060;
+fn parted(target: &str, usual: u16) -> Option<(&str, u16)> {
     let bare = target.strip_prefix("sip:").unwrap_or(target);
     if bare.parse::<IpAddr>().is_ok() {
-        return Some((bare, PORT));
+        return Some((bare, usual));
     }
     if let Some((host, rest)) = bare.strip_prefix('[').and_then(|bare| bare.split_once(']')) {
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().ok()?,
-            None => PORT,
+            None => usual,
         };
         return Some((host, port));
     }
     let (host, port) = match bare.split_once(':') {
         Some((host, port)) => (host, port.parse().ok()?),
-        None => (bare, PORT),
+        None => (bare, usual),
     };
     (!host.is_empty()).then_some((host, port))
 }
@@ -261,7 +285,7 @@ mod tests {
             ("pbx:sip", None),
             ("", None),
         ] {
-            assert_eq!(parted(text), expected, "{text}");
+            assert_eq!(parted(text, PORT), expected, "{text}");
         }
     }
 }

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use super::{GOOD, Table, USAGE};
 use crate::config::diameter::Role;
 use crate::config::field::{Octets, Shown as _};
-use crate::config::{Config, Listener, Member, Peer, Problem};
+use crate::config::{Config, Listener, Member, Nbsp, Peer, Problem};
 use crate::enabler::Demands;
+use crate::enabler::numbers::{Numbers, Prefixes};
 use crate::keys::psk::Scheme;
 use crate::provision::hex;
 use crate::state::seal::KeyPlace;
@@ -147,12 +148,15 @@ fn of_config(config: &Config) -> Value {
         })),
         "nbsp": config.nbsp.as_ref().map(|own| json!({
             "listen": own.listen.map(|at| at.to_string()),
+            "tokens": own.tokens.as_ref().map(|tokens| tokens.len()),
             "nafs": own.nafs.iter().map(|naf| json!({
                 "host": &*naf.host,
                 "for": naf.granted.fqdns.join(" "),
             })).collect::<Vec<_>>(),
             "servers": own.servers.iter().map(|group| json!({
                 "bsf": group.domains.join(" "),
+                "push": group.push.join(" "),
+                "token": group.token.is_some(),
                 "hosts": group.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
@@ -212,6 +216,10 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         }
         table.print(out)?;
         writeln!(out)?;
+        if config.numbers != Numbers::default() {
+            numbers(&config.numbers).print(out)?;
+            writeln!(out)?;
+        }
         let mut table = Table::new(&["OFFERED", ""]);
         for (name, about) in schemes(config) {
             table.row([name.into(), about]);
@@ -253,14 +261,19 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(own) = &config.nbsp {
         let at = own.listen.map(|at| format!(" on {at}")).unwrap_or_default();
-        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates\n")?;
+        let tokens = if own.tokens.is_some() { ", a token of each NAF" } else { "" };
+        writeln!(out, "nbsp     TS 29.309{at}, tls, both certificates{tokens}\n")?;
         let mut table = Table::new(&["NBSP PEER", "PART", "FOR"]);
         for naf in &own.nafs {
             table.row([naf.host.to_string(), "asks for keys".into(), naf.granted.fqdns.join(" ")]);
         }
         for group in &own.servers {
             let hosts: Vec<String> = group.servers.iter().map(ToString::to_string).collect();
-            table.row([hosts.join(" "), "has keys".into(), group.domains.join(" ")]);
+            let part = if group.token.is_some() { "has keys, by a token" } else { "has keys" };
+            table.row([hosts.join(" "), part.into(), group.domains.join(" ")]);
+            if !group.push.is_empty() {
+                table.row([String::new(), "makes push info".into(), group.push.join(" ")]);
+            }
         }
         table.print(out)?;
     }
@@ -293,13 +306,43 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nnot offered: {}", NOT_OFFERED.join(", "))
 }
 
+/// What callers may dial.
+fn numbers(numbers: &Numbers) -> Table {
+    let tolls = numbers.tolls.shown();
+    let heading = format!("COSTLY, {}", tolls.trim_matches('"'));
+    let mut table = Table::new(&["CALLERS", "CLASSES", "MAY DIAL", "MAY NOT", &heading]);
+    let mut row = |callers: String, classes: String, list: &Prefixes| {
+        let shown = |list: &[Box<str>], none: &str| match list {
+            [] => none.to_owned(),
+            some => some.join(" "),
+        };
+        let (deny, costly) = (shown(&list.deny, "-"), shown(&list.costly, "-"));
+        table.row([callers, classes, shown(&list.allow, "all"), deny, costly]);
+    };
+    for special in &numbers.special {
+        let callers = special.callers.join(" ");
+        let callers = if callers.is_empty() { "all".into() } else { callers };
+        let classes = if special.classes.is_some() { "some" } else { "all" };
+        row(callers, classes.into(), &special.prefixes);
+    }
+    row("all others".into(), "all".into(), &numbers.usual);
+    table
+}
+
 /// What a peer of Diameter does, and for what.
 fn part(role: &Role) -> (&'static str, String) {
     let names = |names: &[Arc<str>]| names.join(" ");
     match role {
         Role::Keys { domains, .. } => ("has keys (zn)", names(domains)),
         Role::Home { .. } => ("has vectors (zh)", "[bsf]".into()),
-        Role::Naf { granted, .. } => ("asks for keys (zn)", names(&granted.fqdns)),
+        Role::Naf { keys, push, granted, .. } => {
+            let part = match (keys, push) {
+                (true, true) => "asks for keys, push info (zn, zpn)",
+                (false, true) => "asks for push info (zpn)",
+                _ => "asks for keys (zn)",
+            };
+            (part, names(&granted.fqdns))
+        }
         Role::Bsf { .. } => ("asks for vectors (zh)", "all subscribers".into()),
     }
 }
@@ -371,7 +414,9 @@ fn services(config: &Config) -> Vec<(&'static str, String)> {
     let push = push.collect::<Vec<_>>().join(", ");
     if !push.is_empty() {
         let enablers = &config.enablers;
-        let wraps = enablers.push.wraps && config.authentication.gba && config.bsf.is_some();
+        let elsewhere = config.nbsp.iter().flat_map(Nbsp::push_realms).next().is_some();
+        let keyed = config.authentication.gba && (config.bsf.is_some() || elsewhere);
+        let wraps = enablers.push.wraps && keyed;
         let profile = enablers.push_profile.name();
         let wrapped = format!("; wrapped ({profile}) to devices with cards and no secure flow");
         services.push(("push", if wraps { push + &wrapped } else { push }));

@@ -1,4 +1,4 @@
-//! `sipward serve`, Diameter: what the configuration says of Zn and Zh, running.
+//! `sipward serve`, Diameter: what the configuration says of Zn, Zpn and Zh, running.
 //!
 //! Takes:   the configuration, and the bootstrapping server of the same process.
 //! Gives:   [`Node`]: a source of keys and of vectors far away, and a door for those that ask ours.
@@ -26,7 +26,7 @@ use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
 use crate::keys::diameter::ask::{Asker, Neighbour, Tally};
 use crate::keys::diameter::base::Local;
-use crate::keys::diameter::dictionary::{ZH, ZN};
+use crate::keys::diameter::dictionary::{ZH, ZN, ZPN};
 use crate::keys::diameter::door::{Asked, Door, Guest};
 use crate::keys::diameter::link::Pace;
 use crate::keys::diameter::source::{Asks, Desk, ZhSource, ZnSource};
@@ -205,9 +205,14 @@ impl Node {
 
 /// What is spoken here.
 fn applications(peers: &[DiameterPeer]) -> Vec<u32> {
-    let keys = |peer: &DiameterPeer| matches!(peer.role, Role::Keys { .. } | Role::Naf { .. });
-    let both = [(ZN, peers.iter().any(keys)), (ZH, !peers.iter().all(keys))];
-    both.into_iter().filter(|(_, spoken)| *spoken).map(|(application, _)| application).collect()
+    let spoken = |peer: &DiameterPeer| match peer.role {
+        // Some ask for push info in the application of Zn.
+        Role::Naf { push: true, .. } => vec![ZN, ZPN],
+        Role::Keys { .. } | Role::Naf { push: false, .. } => vec![ZN],
+        Role::Home { .. } | Role::Bsf { .. } => vec![ZH],
+    };
+    let all: Vec<u32> = peers.iter().flat_map(spoken).collect();
+    [ZN, ZPN, ZH].into_iter().filter(|application| all.contains(application)).collect()
 }
 
 /// Those that are asked: by what they serve and by realm, in the order of the file.
@@ -233,10 +238,13 @@ fn realms(
     realms
 }
 
-fn asks(peer: &DiameterPeer) -> Option<(Arc<str>, Asks)> {
+fn asks(peer: &DiameterPeer) -> Option<(Arc<str>, Vec<Asks>)> {
     let asks = match peer.role {
-        Role::Naf { .. } => Asks::Zn,
-        Role::Bsf { .. } => Asks::Zh,
+        Role::Naf { keys, push, .. } => {
+            let both = [(Asks::Zn, keys), (Asks::Zpn, push)];
+            both.into_iter().filter_map(|(thing, asked)| asked.then_some(thing)).collect()
+        }
+        Role::Bsf { .. } => vec![Asks::Zh],
         Role::Keys { .. } | Role::Home { .. } => return None,
     };
     Some((Arc::clone(&peer.host), asks))

@@ -20,7 +20,8 @@ use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
 use crate::keys::naf::Shortened;
-use crate::keys::push::PushSource;
+use crate::keys::push::PushServer;
+use crate::keys::servers::PushServers;
 use crate::keys::{KeyServer, NafId, UaId, VectorSource};
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::ClientTls;
@@ -71,7 +72,16 @@ pub(super) fn services(config: &Config) -> Vec<u32> {
     services
 }
 
-/// What the configuration says, as a plan; `keys` are those of the NAF, wherever they come from.
+/// Where the keys of the NAF come from.
+#[derive(Clone, Default)]
+pub(super) struct Sources {
+    /// Those that UEs bootstrapped.
+    pub(super) keys: Option<Arc<dyn KeyServer>>,
+    /// Those that are pushed to UEs, of servers far away: by the realm of the subscriber.
+    pub(super) pushes: Vec<(Arc<str>, Arc<dyn PushServer>)>,
+}
+
+/// What the configuration says, as a plan; `bsf` is the server of the same process.
 ///
 /// # Errors
 ///
@@ -79,7 +89,7 @@ pub(super) fn services(config: &Config) -> Vec<u32> {
 pub(super) fn plan(
     config: &Config,
     bsf: Option<Arc<Bsf>>,
-    keys: Option<Arc<dyn KeyServer>>,
+    Sources { keys, pushes }: Sources,
 ) -> io::Result<Plan> {
     let ids = || (0_u16..).map(ListenerId);
     let mut listeners = Vec::new();
@@ -125,14 +135,12 @@ pub(super) fn plan(
         }
         _ => None,
     };
-    let push_infos = match (&config.naf, &bsf) {
-        (Some(naf), Some(bsf)) if config.authentication.gba && config.bsf.is_some() => {
-            let of = NafId::new(&naf.fqdn, UaId::PUSH_LAYER);
-            let source: Arc<dyn PushSource> = Arc::new(LocalNaf::new(Arc::clone(bsf), &naf.fqdn));
-            Some((of, source))
-        }
-        _ => None,
-    };
+    let push_infos = config.naf.as_ref().filter(|_| config.authentication.gba).and_then(|naf| {
+        let local = bsf.filter(|_| config.bsf.is_some());
+        let own = local.map(|bsf| Arc::new(LocalNaf::new(bsf, &naf.fqdn)) as Arc<dyn PushServer>);
+        let servers: Arc<dyn PushServer> = Arc::new(PushServers::new(pushes, own)?);
+        Some((NafId::new(&naf.fqdn, UaId::PUSH_LAYER), servers))
+    });
     let naf = match (&config.naf, keys) {
         (Some(naf), Some(source)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(UaId::SIP_DIGEST);
@@ -233,6 +241,7 @@ pub(super) fn plan(
         push_lifetime: config.enablers.push_lifetime,
         own: own(&config.enablers),
         enablers_observe: config.enablers.observe,
+        numbers: config.numbers.clone(),
         timings: config.forward.timings,
         headers: headers(&config.forward),
         path_strict: config.register.path_strict,

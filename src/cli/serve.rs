@@ -3,8 +3,8 @@
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
 //! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
-//!    what has to wait for a restart is named. Certificates, their keys, revocation lists and the secret of tokens are
-//!    read again, alone, once they changed in their places. A line of audit says what came of either.
+//!    what has to wait for a restart is named. Certificates, their keys, revocation lists, tokens and the secret of route
+//!    tokens are read again, alone, once they changed in their places. A line of audit says what came of either.
 //! 4. SIGTERM or Ctrl-C: transactions under way are waited for, then it ends.
 //!
 //! Takes:   a configuration file.
@@ -30,7 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::auc::Books;
 use super::diameter::{Node, Tls};
 use super::keeping::{self, Keeper};
-use super::plan::plan;
+use super::plan::{Sources, plan};
 use super::vault::Vault;
 use super::{GOOD, NO, USAGE, auc, endings, https, nbsp, pushed};
 use crate::assembly::Running;
@@ -197,10 +197,10 @@ struct Live {
     running: Option<Arc<Running>>,
     bsf: Option<(Arc<Bsf>, Books)>,
     /// Of the NAF, from wherever; they stay as they were planned first.
-    keys: Option<Arc<dyn KeyServer>>,
+    sources: Sources,
     vault: Option<Arc<Vault>>,
     node: Tls,
-    nbsp: Option<nbsp::Tls>,
+    nbsp: Option<nbsp::Shown>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -231,13 +231,15 @@ impl Service {
         let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
         let keys = own.into_iter().chain(others).collect();
         let keys = Servers::new(keys).map(|servers| Arc::new(servers) as Arc<dyn KeyServer>);
+        let pushes = nbsp.as_ref().map(nbsp::Node::pushes).unwrap_or_default();
+        let sources = Sources { keys, pushes };
         let (mut groups, mut tls, mut dtls, mut ws) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut client_tls, mut running) = (None, None);
         if !config.listeners.is_empty() {
             groups = peer_groups(&config);
             let own = bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
-            let mut plan = plan(&config, own, keys.clone())?;
+            let mut plan = plan(&config, own, sources.clone())?;
             keeping::add_keys(&mut plan, vault.as_deref())?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
@@ -251,10 +253,10 @@ impl Service {
         let live = Live {
             running: running.clone(),
             bsf: bsf.as_ref().map(|(bsf, state)| (Arc::clone(bsf), state.clone())),
-            keys,
+            sources,
             vault: vault.clone(),
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
-            nbsp: nbsp.as_ref().map(nbsp::Node::tls),
+            nbsp: nbsp.as_ref().map(nbsp::Node::shown),
             tls,
             dtls,
             ws,
@@ -468,7 +470,7 @@ impl Live {
     fn apply(&self, new: &Config) -> Result<(), String> {
         // First of all: it refuses certificates that cannot be used.
         let bsf = self.bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
-        let plan = self.running.as_ref().map(|_| plan(new, bsf, self.keys.clone())).transpose();
+        let plan = self.running.as_ref().map(|_| plan(new, bsf, self.sources.clone())).transpose();
         let mut plan = plan.map_err(|why| why.to_string())?;
         if let Some(plan) = &mut plan {
             keeping::add_keys(plan, self.vault.as_deref()).map_err(|why| why.to_string())?;

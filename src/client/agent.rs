@@ -298,7 +298,10 @@ impl Agent {
                 }
             }
         }
-        if matches!(status, 200..=299) {
+        let again = matches!(status, 200..=299) && self.was_acknowledged(&draft, response);
+        if again {
+            self.acknowledge(&draft);
+        } else if matches!(status, 200..=299) {
             self.answerer.accepted();
             if let Err(why) = self.answerer.informed(response, &draft.uri) {
                 self.events.push_back(Event::Failed { id, why: Failure::Challenge(why) });
@@ -318,12 +321,26 @@ impl Agent {
             self.dialogs.insert(draft.call_id.clone(), Dialog::called(draft, response));
         }
         if draft.method == "INVITE" {
-            let branch = self.fresh("z9hG4bK");
-            let Some(dialog) = self.dialogs.get_mut(&draft.call_id) else { return };
-            let mut ack = dialog.draft("ACK");
-            ack.cseq = draft.cseq;
-            self.outputs.extend(ack.print(&self.voice, &branch, None));
+            self.acknowledge(draft);
         }
+    }
+
+    /// Whether that 2xx to our INVITE comes again: what it says of the keys was checked the first time, and a later request
+    /// may have moved on from them (RFC 3261 section 13.2.2.4).
+    fn was_acknowledged(&self, draft: &Draft, response: &Message) -> bool {
+        let known = self.dialogs.get(&draft.call_id).filter(|_| draft.method == "INVITE");
+        known.is_some_and(|dialog| {
+            dialog.acknowledged == draft.cseq
+                && response.to_tag().eq_ignore_ascii_case(dialog.remote_tag.as_bytes())
+        })
+    }
+
+    fn acknowledge(&mut self, draft: &Draft) {
+        let branch = self.fresh("z9hG4bK");
+        let Some(dialog) = self.dialogs.get_mut(&draft.call_id) else { return };
+        let mut ack = dialog.draft("ACK");
+        (ack.cseq, dialog.acknowledged) = (draft.cseq, draft.cseq);
+        self.outputs.extend(ack.print(&self.voice, &branch, None));
     }
 
     fn request(&mut self, message: Message, flow: &Flow, now: Now) {

@@ -44,6 +44,8 @@ pub struct Draft {
     pub call_id: String,
     /// CSeq.
     pub cseq: u32,
+    /// Max-Forwards; there is none if `None`.
+    pub hops: Option<u8>,
     /// Route values, in order.
     pub routes: Vec<String>,
     /// Further header fields.
@@ -68,6 +70,7 @@ impl Draft {
             from_tag,
             call_id,
             cseq: 1,
+            hops: Some(HOPS),
             routes: Vec::new(),
             fields: Vec::new(),
             body: Vec::new(),
@@ -109,9 +112,11 @@ impl Draft {
             });
         }
         let from = if self.from.is_empty() { &voice.identity } else { &self.from };
-        text.field("Max-Forwards", |value| {
-            value.put("70");
-        });
+        if let Some(hops) = self.hops {
+            text.field("Max-Forwards", |value| {
+                value.put_number(u64::from(hops));
+            });
+        }
         text.field("From", |value| {
             value.put("<").put(from).put(">;tag=").put(&self.from_tag);
         });
@@ -174,6 +179,8 @@ pub struct Dialog {
     pub routes: Vec<String>,
     /// The number used last.
     pub cseq: u32,
+    /// The number of our INVITE whose 2xx was acknowledged last; 0 before the first.
+    pub acknowledged: u32,
 }
 
 impl Dialog {
@@ -189,6 +196,7 @@ impl Dialog {
             target: contact(response).unwrap_or_else(|| draft.uri.clone()),
             routes,
             cseq: draft.cseq,
+            acknowledged: 0,
         }
     }
 
@@ -205,6 +213,7 @@ impl Dialog {
             target: contact(request).unwrap_or_else(|| uri(request.from())),
             routes: texts(request, Name::RecordRoute),
             cseq: 0,
+            acknowledged: 0,
         }
     }
 
@@ -235,3 +244,6 @@ fn texts(message: &Message, name: Name) -> Vec<String> {
 fn lossy(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
+
+/// What Max-Forwards begins with (RFC 3261 section 8.1.1.6).
+const HOPS: u8 = 70;

@@ -90,6 +90,12 @@ impl Line {
         self.transmit();
     }
 
+    /// Sends a datagram beside the session, as whoever forges our address would.
+    pub(crate) fn inject(&self, datagram: &[u8]) {
+        // A full socket loses it, as the way would.
+        let _ = self.socket.try_send(datagram);
+    }
+
     /// The next message; `None` once the session is over. It may be asked again after it was not waited for.
     pub(crate) async fn recv(&mut self) -> Option<Bytes> {
         loop {

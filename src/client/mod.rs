@@ -31,4 +31,4 @@ pub mod store;
 #[cfg(feature = "edge")]
 pub mod ue;
 #[cfg(feature = "edge")]
-mod ws;
+pub(crate) mod ws;

@@ -22,7 +22,7 @@ use crate::wire::message::MESSAGE_MAX_KNOWN;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// What came.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// A message.
     Message(Message),
     /// The answer to a ping.
@@ -30,7 +30,7 @@ pub(super) enum Heard {
 }
 
 /// A connection on which the handshake was made.
-pub(super) struct Line<S> {
+pub(crate) struct Line<S> {
     io: S,
     held: BytesMut,
     /// What is still to be written.
@@ -40,7 +40,7 @@ pub(super) struct Line<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     /// Asks the server at `host` for SIP over WebSocket.
-    pub(super) async fn connect(io: S, host: &str, offer: &Offer) -> Result<Self, UeError> {
+    pub(crate) async fn connect(io: S, host: &str, offer: &Offer) -> Result<Self, UeError> {
         let opened = timeout(HANDSHAKE, Self::open(io, host, offer)).await;
         opened.map_err(|_| UeError::WebSocket("no answer in 10 s".into()))?
     }
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     }
 
     /// Sends a message; `false` once the connection is over.
-    pub(super) async fn send(&mut self, message: &[u8]) -> bool {
+    pub(crate) async fn send(&mut self, message: &[u8]) -> bool {
         frame::put_message(&mut self.out, message, Some(clock::random()));
         self.write().await
     }
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     }
 
     /// What comes next; `None` once the connection is over. It may be asked again after it was not waited for.
-    pub(super) async fn recv(&mut self) -> Option<Heard> {
+    pub(crate) async fn recv(&mut self) -> Option<Heard> {
         loop {
             match self.reader.next(&mut self.held, MESSAGE_MAX_KNOWN) {
                 Item::More => {

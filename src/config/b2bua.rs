@@ -48,20 +48,24 @@ pub(super) fn read(root: &mut Section<'_>, listeners: &[Listener], own: &[Box<st
     Bridging { classes, keep_call_id }
 }
 
+/// The classes that a name stands for, if it is none of registration.
+pub(super) fn class_set(name: &str, own: &[Box<str>]) -> Option<ClassSet> {
+    let own = || {
+        let place = own.iter().position(|own| **own == *name)?;
+        Some(ClassSet::default().with(Class::Own(u8::try_from(place).ok()?)))
+    };
+    match name {
+        "sip" => Some(ClassSet::default().with(Class::Sip)),
+        "push" => Some(ClassSet::default().with(Class::Push)),
+        name => ClassSet::named(name).or_else(own),
+    }
+}
+
 /// The classes of those names.
 fn classes(spot: &Spot<Vec<String>>, own: &[Box<str>], notes: &Notes) -> ClassSet {
     let mut set = ClassSet::default();
     for name in &spot.value {
-        let own = || {
-            let place = own.iter().position(|own| **own == **name)?;
-            Some(ClassSet::default().with(Class::Own(u8::try_from(place).ok()?)))
-        };
-        let found = match name.as_str() {
-            "sip" => Some(ClassSet::default().with(Class::Sip)),
-            "push" => Some(ClassSet::default().with(Class::Push)),
-            name => ClassSet::named(name).or_else(own),
-        };
-        match found {
+        match class_set(name, own) {
             Some(more) => set = set.and(more),
             None if name == "reg" => {
                 let why = "registrations are proxied in either mode: the edge is no registrar";

@@ -1,10 +1,11 @@
 //! Configuration, Diameter: `[diameter]` and `[hss]`, key servers and homes of others, and who may ask ours.
 //!
 //! Takes:   the tables as written, and the certificates they name.
-//! Gives:   [`Diameter`]: who we are, whom we ask on Zn and Zh, who asks us; [`Hss`], the list for those on Zh.
+//! Gives:   [`Diameter`]: who we are, whom we ask on Zn and Zh, who asks us there and on Zpn; [`Hss`], the list for Zh.
 //! Keeps:   nothing.
 //! Refuses: a link in the clear, unless `danger` says so; a peer that both asks and serves, or neither; more than two
-//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; peers without use. A table without peers is warned of.
+//!          peers of a realm for one thing; a domain of B-TIDs in two realms, or our own; push info of subscribers that a
+//!          home has; peers without use. A table without peers is warned of.
 //! Sources: RFC 6733 sections 2.1, 2.8 and 13; TS 29.109 clauses 4 and 5; TS 33.220 clauses 4.4.6 and 4.5.2; SEC_CF 1.1
 //!          SEC-002, CONF-002.
 
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{Fingerprint, Folder, Sum};
-use super::grants::{self, Granted, granted};
+use super::grants::{self, Granted, granted_or};
 use super::listen::{is_address, is_host, pair, trust};
 use super::policy::Danger;
 use super::problem::{Notes, Place};
 use super::proof::subscribers;
 use super::raw::{Section, Spot};
+use crate::keys::UaId;
 use crate::transport::peer::ClientCertificate;
 use crate::transport::tls::{ClientTls, ServerSpec, ServerTls};
 
@@ -88,6 +90,10 @@ pub enum Role {
     Naf {
         /// Where it comes from, if that proves it.
         from: Option<IpAddr>,
+        /// Whether it asks for keys.
+        keys: bool,
+        /// Whether it asks for push info.
+        push: bool,
         /// What it may have.
         granted: Granted,
     },
@@ -251,25 +257,31 @@ fn peer(mut section: Section<'_>, home: Option<&str>, danger: &Danger) -> Option
     }
     let things = [("zn", true), ("zh", false)];
     let serves = section.choice("serves", &things, "zn");
-    let asks = section.choice("asks", &things, "zn");
+    let askable = [("zn", Asked::Keys), ("zh", Asked::Vectors), ("zpn", Asked::Push)];
+    let asks = section.choices("asks", &askable, "zn");
     let written = (section.has("serves"), section.has("asks"));
     let role = match (serves, asks) {
         _ if written.0 == written.1 => {
             let what =
                 if written.0 { "serves and asks at once" } else { "neither serves nor asks" };
             let what = format!("diameter.peer {what}");
-            let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn) or a BSF (zh)";
+            let why = "serves: we ask it, a BSF (zn) or an HSS (zh); asks: it asks us, a NAF (zn, zpn) or a BSF (zh)";
             notes.say(place.line, what, why, "serves = \"zn\"");
-            section.know(&["address", "bsf", "from"]);
-            section.know(&grants::KEYS);
-            None
+            unread(&mut section)
         }
         (Some(keys), _) => serving(&mut section, keys, host.as_ref()),
-        (None, Some(keys)) => asking(&mut section, keys, clear),
-        (None, None) => None,
+        (None, Some(things)) => asking(&mut section, &things, clear),
+        (None, None) => unread(&mut section),
     };
     section.finish();
     Some(DiameterPeer { host: host?.value.into(), realm: realm?.into(), clear, role: role? })
+}
+
+/// Somebody who is nothing to us: what else is said of him is not judged.
+fn unread(section: &mut Section<'_>) -> Option<Role> {
+    section.know(&["address", "bsf", "from"]);
+    section.know(&grants::KEYS);
+    None
 }
 
 /// Somebody whom we ask.
@@ -293,9 +305,19 @@ fn serving(section: &mut Section<'_>, keys: bool, host: Option<&Spot<String>>) -
     Some(Role::Keys { address: address?.value, domains })
 }
 
+/// What a peer asks us for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Keys,
+    Push,
+    Vectors,
+}
+
 /// Somebody who asks us.
-fn asking(section: &mut Section<'_>, keys: bool, clear: bool) -> Option<Role> {
+fn asking(section: &mut Section<'_>, things: &[Asked], clear: bool) -> Option<Role> {
     let notes = section.notes();
+    let asks = |thing| things.contains(&thing);
+    let (keys, push, vectors) = (asks(Asked::Keys), asks(Asked::Push), asks(Asked::Vectors));
     let from_place = section.place_of("from");
     let from = section.maybe::<IpAddr>("from").map(|spot| spot.value);
     if clear != from.is_some() {
@@ -310,10 +332,21 @@ fn asking(section: &mut Section<'_>, keys: bool, clear: bool) -> Option<Role> {
         };
         notes.problem(&from_place, what, why, fix);
     }
-    if !keys {
+    if vectors {
+        if keys || push {
+            let why = "zn and zpn are asked by a NAF, zh by a BSF; each is a peer of its own";
+            let what = "asks as a NAF and as a BSF";
+            notes.problem(&section.place_of("asks"), what, why, "\"zh\"");
+            section.know(&grants::KEYS);
+        }
         return Some(Role::Bsf { from });
     }
-    Some(Role::Naf { from, granted: granted(section)? })
+    let protocols: &[UaId] = match (keys, push) {
+        (true, true) => &[UaId::SIP_DIGEST, UaId::LOCSIP, UaId::PUSH_LAYER],
+        (false, true) => &[UaId::PUSH_LAYER],
+        _ => &[UaId::SIP_DIGEST, UaId::LOCSIP],
+    };
+    Some(Role::Naf { from, keys, push, granted: granted_or(section, protocols)? })
 }
 
 /// Holds one peer against those before it.
@@ -390,8 +423,15 @@ pub(super) fn fit(root: &mut Section<'_>, diameter: &Diameter, beside: Beside<'_
                 let why = "a home that is asked has the subscribers, and no list here has any";
                 say(format!("[hss] stands beside {host}"), why, "");
             }
-            Role::Naf { .. } if !has_bsf => {
-                say(format!("{host} asks for keys, and nobody has any"), "a BSF has them", "[bsf]");
+            Role::Naf { keys, .. } if !has_bsf => {
+                let thing = if *keys { "keys" } else { "push info" };
+                let what = format!("{host} asks for {thing}, and nobody has any");
+                say(what, "a BSF has them", "[bsf]");
+            }
+            Role::Naf { push: true, .. } if diameter.has_home() => {
+                let what = format!("{host} asks for push info, and a home has the subscribers");
+                let why = "it is made with vectors of our own list: those of a home are for Ub";
+                say(what, why, "");
             }
             Role::Bsf { .. } if !beside.list => {
                 let what = format!("{host} asks for vectors, and there are no subscribers");

@@ -155,6 +155,22 @@ impl Field for String {
     }
 }
 
+/// A word, or a list of words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl Field for Words {
+    const WHY: &'static str = String::WHY;
+    const EXAMPLE: &'static str = String::EXAMPLE;
+
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match value {
+            DeValue::Array(_) => Vec::read(value).map(Self),
+            _ => String::read(value).map(|word| Self(vec![word])),
+        }
+    }
+}
+
 impl Field for PathBuf {
     const WHY: &'static str = "a file; relative names start from where this file is";
     const EXAMPLE: &'static str = "\"file.pem\"";

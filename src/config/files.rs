@@ -56,7 +56,7 @@ impl Folder {
         self.home.join(path)
     }
 
-    /// As [`Folder::read`], of a certificate, its key or a revocation list.
+    /// As [`Folder::read`], of a certificate, its key, a revocation list or a token.
     pub fn read_pem(
         &self,
         spot: &Spot<PathBuf>,
@@ -98,7 +98,7 @@ impl Folder {
         None
     }
 
-    /// Certificates, keys and revocation lists that were read, and the secret of tokens.
+    /// Certificates, keys, revocation lists, tokens and the secret of route tokens that were read.
     pub fn into_watched(self) -> Vec<Stamped> {
         self.watched.into_inner()
     }

@@ -32,6 +32,11 @@ pub(super) const KEYS: [&str; 4] = ["fqdns", "ua_ids", "sees_impi", "sees_identi
 
 /// Reads them.
 pub(super) fn granted(section: &mut Section<'_>) -> Option<Granted> {
+    granted_or(section, &[UaId::SIP_DIGEST, UaId::LOCSIP])
+}
+
+/// Reads them; where no protocols are named, they are `protocols`.
+pub(super) fn granted_or(section: &mut Section<'_>, protocols: &[UaId]) -> Option<Granted> {
     let notes = section.notes();
     let why =
         "it may have keys for the names that are listed, and no other (TS 33.220 clause 4.5.3)";
@@ -41,7 +46,7 @@ pub(super) fn granted(section: &mut Section<'_>) -> Option<Granted> {
         let why = "temporary identities are derived with it (TS 33.220 annex B.4)";
         notes.problem(place, "holds the identifier of TMPIs", why, "[\"0300000003\"]");
     }
-    let ua_ids = ua_ids.map_or(vec![UaId::SIP_DIGEST, UaId::LOCSIP], |spot| spot.value);
+    let ua_ids = ua_ids.map_or_else(|| protocols.to_vec(), |spot| spot.value);
     let sees_impi = section.or("sees_impi", false);
     let place = section.place_of("sees_identities");
     let sees_identities = section.or("sees_identities", true);

@@ -20,6 +20,7 @@ pub mod files;
 pub mod grants;
 #[cfg(all(feature = "http", feature = "openssl"))]
 pub mod https;
+mod limits;
 pub mod listen;
 pub mod nbsp;
 pub mod ocsp;
@@ -33,6 +34,7 @@ pub mod raw;
 pub mod reload;
 pub mod renewal;
 pub mod state;
+mod tokens;
 pub mod users;
 pub mod ws;
 
@@ -62,6 +64,7 @@ pub use state::State;
 
 use crate::authentication::digest::Hash;
 use crate::authentication::sec_agree::Mode;
+use crate::enabler::numbers::Numbers;
 use crate::identity::Realm;
 use crate::transport::{Side, Transport};
 use files::Folder;
@@ -119,6 +122,8 @@ pub struct Config {
     pub association: Association,
     /// Classes.
     pub enablers: Enablers,
+    /// What callers may dial.
+    pub numbers: Numbers,
     /// Sources.
     pub admission: Admission,
     /// The way onwards.
@@ -290,6 +295,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let cluster = cluster::read(&mut root, &folder);
     let state = state::read(&mut root, &folder);
     let association = association::read(&mut root);
+    let numbers = limits::numbers(&mut root, &own);
     let admission = policy::admission(&mut root);
     let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
     let bridging = b2bua::read(&mut root, &listeners, &own);
@@ -320,6 +326,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         state,
         association,
         enablers,
+        numbers,
         admission,
         forward,
         bridging,

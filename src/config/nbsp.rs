@@ -1,10 +1,10 @@
 //! Configuration, Nbsp_GBA: `[nbsp]`, key servers that speak HTTP/2, and NAFs that ask ours so.
 //!
-//! Takes:   the table as written, and the certificates it names.
+//! Takes:   the table as written, and the certificates and tokens it names.
 //! Gives:   [`Nbsp`]: who asks us, whom we ask, and what is shown to both.
 //! Keeps:   nothing.
 //! Refuses: keys in the clear: there is no switch for it; NAFs without a door or without a server to ask; servers without a
-//!          NAF of ours, without a domain, or of a domain that another has; a table without use.
+//!          NAF of ours, without a domain, or of a domain or realm that another has; a table without use.
 //! Sources: TS 29.309 clause 6.1; TS 33.220 clauses 4.4.6, 4.5.2 and 4.5.3; SEC_CF 1.1 SEC-002, CONF-002.
 
 use std::net::SocketAddr;
@@ -16,6 +16,8 @@ use super::grants::{Granted, granted};
 use super::listen::{is_address, is_host, pair, trust};
 use super::problem::Notes;
 use super::raw::{Section, Spot};
+use super::tokens;
+use crate::keys::nbsp::bearer::{Bearer, Tokens};
 use crate::keys::nbsp::client::Server;
 use crate::transport::peer::ClientCertificate;
 use crate::transport::tls::{ClientTls, ServerSpec, ServerTls};
@@ -34,6 +36,10 @@ pub struct Nbsp {
     pub tls: Arc<ServerSpec>,
     /// Over all files that was read from.
     pub fingerprint: Fingerprint,
+    /// The tokens that NAFs have to show, if they have to.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Over the files of tokens, theirs and ours.
+    pub tokens_fingerprint: Fingerprint,
     /// How long one server may take.
     pub answer: Duration,
     /// Who may ask.
@@ -52,18 +58,50 @@ pub struct NbspNaf {
 }
 
 /// Servers that have the same keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NbspServers {
     /// Domains of their B-TIDs, lower case.
     pub domains: Vec<Arc<str>>,
+    /// Realms of the private identities of subscribers that they make push info for, lower case.
+    pub push: Vec<Arc<str>>,
     /// Who is asked, in this order.
     pub servers: Vec<Server>,
+    /// What we show them beside our certificate, if anything.
+    pub token: Option<Bearer>,
 }
 
 impl Nbsp {
     /// Domains of B-TIDs whose keys are asked for.
     pub fn domains(&self) -> impl Iterator<Item = &Arc<str>> {
         self.servers.iter().flat_map(|group| &group.domains)
+    }
+
+    /// Realms of subscribers whose push info is asked for.
+    pub fn push_realms(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.servers.iter().flat_map(|group| &group.push)
+    }
+
+    /// Takes over the tokens of `new`, theirs and ours; whether any differ. Whether they are shown or demanded at all waits
+    /// for a restart.
+    pub(super) fn take_tokens(&mut self, new: &Self) -> bool {
+        if self.tokens_fingerprint == new.tokens_fingerprint {
+            return false;
+        }
+        self.tokens_fingerprint = new.tokens_fingerprint;
+        let mut taken = false;
+        if let (Some(own), Some(newer)) = (&mut self.tokens, &new.tokens) {
+            taken = true;
+            *own = Arc::clone(newer);
+        }
+        for group in &mut self.servers {
+            let same = new.servers.iter().find(|other| other.servers == group.servers);
+            let newer = same.and_then(|other| other.token.clone());
+            if let (Some(own), Some(newer)) = (&mut group.token, newer) {
+                taken = true;
+                *own = newer;
+            }
+        }
+        taken
     }
 }
 
@@ -103,7 +141,9 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         }
         nafs.push(NbspNaf { host, granted });
     }
-    let mut servers = Vec::new();
+    let mut sum = Sum::new();
+    let tokens = tokens::demanded(&mut section, folder, &nafs, &mut sum);
+    let mut servers: Vec<NbspServers> = Vec::new();
     let mut taken: Vec<Arc<str>> = beside
         .bsf
         .iter()
@@ -111,7 +151,9 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         .map(|name| name.to_ascii_lowercase().into())
         .collect();
     for mut row in section.tables("server").into_iter().take(MAX) {
-        let group = group(&mut row, &mut taken);
+        let pushed: Vec<_> = servers.iter().flat_map(|group| group.push.clone()).collect();
+        let shown = tokens::shown(&mut row, folder, &mut sum);
+        let group = group(&mut row, &mut taken, pushed, shown);
         row.finish();
         servers.extend(group);
     }
@@ -135,7 +177,16 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder, beside: &Beside<'_>)
         _ => {}
     }
     let (tls, fingerprint) = tls?;
-    Some(Nbsp { listen, tls: Arc::new(tls), fingerprint, answer, nafs, servers })
+    Some(Nbsp {
+        listen,
+        tls: Arc::new(tls),
+        fingerprint,
+        tokens,
+        tokens_fingerprint: sum.fingerprint(),
+        answer,
+        nafs,
+        servers,
+    })
 }
 
 fn name(spot: &Spot<String>, why: &'static str, notes: &Notes) -> Option<Arc<str>> {
@@ -182,7 +233,13 @@ fn tls(section: &mut Section<'_>, folder: &Folder) -> Option<(ServerSpec, Finger
 }
 
 /// Servers of one operator.
-fn group(row: &mut Section<'_>, taken: &mut Vec<Arc<str>>) -> Option<NbspServers> {
+fn group(
+    row: &mut Section<'_>,
+    taken: &mut Vec<Arc<str>>,
+    pushed: Vec<Arc<str>>,
+    token: Option<Bearer>,
+) -> Option<NbspServers> {
+    let push = push(row, pushed);
     let notes = row.notes();
     let why = "B-TIDs are routed by it (TS 33.220 clause 4.5.2)";
     let domains = row.need::<Vec<String>>("bsf", why, "[\"bsf.example.net\"]");
@@ -215,5 +272,25 @@ fn group(row: &mut Section<'_>, taken: &mut Vec<Arc<str>>) -> Option<NbspServers
         let what = format!("is no list of one to {SERVERS_MAX} names with ports");
         notes.problem(&hosts.place, &what, why, fix);
     }
-    Some(NbspServers { domains: own, servers: servers? })
+    Some(NbspServers { domains: own, push, servers: servers?, token })
+}
+
+/// The realms that push info is asked for there; `taken` are those of groups before it.
+fn push(row: &mut Section<'_>, mut taken: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    let notes = row.notes();
+    let Some(Spot { value, place }) = row.maybe::<Vec<String>>("push") else { return Vec::new() };
+    let (mut own, fix) = (Vec::new(), "[\"ims.example.net\"]");
+    for name in value {
+        let lower: Arc<str> = name.to_ascii_lowercase().into();
+        if !is_host(&name) {
+            let what = format!("holds {name:?}, which is no realm");
+            notes.problem(&place, &what, "it stands in private identities, behind the @", fix);
+        } else if taken.contains(&lower) {
+            let what = format!("holds {name:?}, which is there twice");
+            notes.problem(&place, &what, "nobody could tell whom to ask for push info", "");
+        }
+        taken.push(Arc::clone(&lower));
+        own.push(lower);
+    }
+    own
 }

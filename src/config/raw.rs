@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::field::{Field, Shown};
+use super::field::{Field, Shown, Words};
 use super::problem::{Notes, Place};
 
 /// Longest configuration, in octets. Files of accounts have a bound of their own.
@@ -188,13 +188,34 @@ impl<'d> Section<'d> {
     ) -> Option<T> {
         let example = format!("{example:?}");
         let Spot { value, place } = self.like::<String>(key, &example)?;
-        let found = words.iter().find(|(word, _)| *word == value).map(|(_, value)| *value);
+        let found = among(words, &value);
         if found.is_none() {
-            let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
-            let what = format!("is not offered; what is: {}", known.join(", "));
-            self.notes().problem(&place, &what, "", &example);
+            self.not_offered(&place, words, &example);
         }
         found
+    }
+
+    /// The values of `key` among `words`, one or a list of them, if all that is there is one of them.
+    pub fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+        example: &str,
+    ) -> Option<Vec<T>> {
+        let example = format!("{example:?}");
+        let Spot { value: Words(written), place } = self.like(key, &example)?;
+        let found: Option<Vec<T>> = written.iter().map(|word| among(words, word)).collect();
+        let found = found.filter(|found| !found.is_empty());
+        if found.is_none() {
+            self.not_offered(&place, words, &example);
+        }
+        found
+    }
+
+    fn not_offered<T>(&self, place: &Place, words: &[(&'static str, T)], example: &str) {
+        let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
+        let what = format!("is not offered; what is: {}", known.join(", "));
+        self.notes().problem(place, &what, "", example);
     }
 
     /// The table `key`; an empty one if it is not there.
@@ -322,6 +343,10 @@ impl<'d> Section<'d> {
         let is_table = matches!(value.get_ref(), DeValue::Table(_));
         if quotable && !is_table && !self.document.secret { text.to_owned() } else { String::new() }
     }
+}
+
+fn among<T: Copy>(words: &[(&'static str, T)], written: &str) -> Option<T> {
+    words.iter().find(|(word, _)| *word == written).map(|(_, value)| *value)
 }
 
 /// How many single changes lie between two keys.

@@ -80,8 +80,8 @@ impl Reloader {
         self.put(take)
     }
 
-    /// As [`Reloader::reload`], but certificates, keys, revocation lists and the secret of tokens alone: whoever renews them
-    /// did not ask for anything else in the file.
+    /// As [`Reloader::reload`], but certificates, keys, revocation lists, tokens and the secret of route tokens alone: whoever
+    /// renews them did not ask for anything else in the file.
     ///
     /// # Errors
     ///
@@ -236,6 +236,7 @@ const KEYS: &[Key] = keys! {
     waits "diameter.answer" diameter => answer;
     waits "diameter.peer" diameter => peers;
     waits "nbsp.listen" nbsp => listen;
+    waits "nbsp.tokens" nbsp => tokens;
     waits "nbsp.answer" nbsp => answer;
     waits "nbsp.naf" nbsp => nafs;
     waits "nbsp.server" nbsp => servers;
@@ -268,6 +269,7 @@ const KEYS: &[Key] = keys! {
     live "enabler.sip" enablers.sip;
     live "enabler.sip.unsolicited_events" enablers.sip_unsolicited;
     live "enabler.cpm" enablers.cpm;
+    live "limits.caller" numbers;
     live "admission.flow_rate" admission.flow_rate;
     live "admission.answer_rate" admission.answer_rate;
     live "admission.failures.flow" admission.flow_failures;
@@ -335,7 +337,7 @@ impl Difference {
         }
     }
 
-    /// Certificates, their keys, whom to trust and what is taken back.
+    /// Certificates, their keys, whom to trust and what is taken back; tokens.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
         merged.watched_files.clone_from(&new.watched_files);
         merged.ue_certificates = new.ue_certificates;
@@ -370,6 +372,11 @@ impl Difference {
             renewed = true;
         }
         self.live(renewed, "certificates");
+        let tokens = match (&mut merged.nbsp, &new.nbsp) {
+            (Some(nbsp), Some(newer)) => nbsp.take_tokens(newer),
+            _ => false,
+        };
+        self.live(tokens, "tokens");
     }
 
     /// What tokens are sealed under. Without one they are sealed under what was drawn at the start: that waits.

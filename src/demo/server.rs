@@ -226,13 +226,19 @@ impl SmallServer {
             .values(Name::RecordRoute)
             .map(|route| format!("Route: {}\r\n", lossy(route)))
             .collect();
-        let tag = self.tag_for(subscribe);
+        let tag = match subscribe.to_tag() {
+            b"" => format!(";tag={}", self.tag_for(subscribe)),
+            _ => String::new(),
+        };
+        let number = subscribe.cseq().map_or(1, |cseq| cseq.number);
         let (event, branch) = (lossy(subscribe.event()), self.fresh());
+        let over = subscribe.expires() == Some(0);
+        let state = if over { "terminated;reason=timeout" } else { "active;expires=600" };
         let body = "online";
         let text = format!(
             "NOTIFY {target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{branch};rport\r\n{routes}\
-             Max-Forwards: 70\r\nFrom: {};tag={tag}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: 1 NOTIFY\r\n\
-             Contact: <sip:echo@{local}>\r\nEvent: {event}\r\nSubscription-State: active;expires=600\r\n\
+             Max-Forwards: 70\r\nFrom: {}{tag}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {number} NOTIFY\r\n\
+             Contact: <sip:echo@{local}>\r\nEvent: {event}\r\nSubscription-State: {state}\r\n\
              Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
             lossy(subscribe.first(Name::To).unwrap_or_default()),
             lossy(subscribe.first(Name::From).unwrap_or_default()),

@@ -1,8 +1,8 @@
-//! The edge, lookups: one thread asks for keys and vectors, so that no worker waits.
+//! The edge, lookups: one thread asks for keys, vectors and push info, so that no worker waits.
 //!
 //! Takes:   questions of workers and of handshakes, by a bounded queue.
 //! Gives:   each answer, where the one who asked looks for it, and word that it is there.
-//! Keeps:   at most [`UNDER_WAY`] questions to key servers and the store; who else waits for the same key is told with the first.
+//! Keeps:   at most [`UNDER_WAY`] questions to bootstrapping servers and the store; who else waits for the same key is told with the first.
 //! Refuses: nothing; past the bound the queue holds the questions. An answer for a worker whose queue is full is
 //!          dropped, and counted. A source that panics counts as one that does not answer.
 //! Sources: TS 33.220 clause 4.5.3; threat V-94.
@@ -22,10 +22,11 @@ use crate::authentication::nonce::Use;
 use crate::clock;
 use crate::gate::Lookup;
 use crate::identity::Btid;
+use crate::keys::push::{PushAnswer, PushRequest};
 use crate::keys::{KeyAnswer, NafId, Rand};
 use crate::transport::key_desk::{Asker, Question};
 
-/// Most questions to key servers and to the store of counts at once.
+/// Most questions to bootstrapping servers and to the store of counts at once.
 const UNDER_WAY: usize = 256;
 /// How long counts outlive their nonce: clocks of nodes differ.
 const AFTER: Duration = Duration::from_secs(2);
@@ -54,7 +55,17 @@ pub(super) fn start(
                         });
                         continue;
                     }
-                    lookup => {
+                    Lookup::PushKey { asked, asker: number } => {
+                        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                        let desk = Arc::clone(&desk);
+                        tokio::spawn(async move {
+                            desk.push(&asked, number).await;
+                            desk.tell(asker, Lookup::PushKey { asked, asker: number });
+                            drop(place);
+                        });
+                        continue;
+                    }
+                    lookup @ Lookup::AkaVector { .. } => {
                         if catch_unwind(AssertUnwindSafe(|| desk.vector(&lookup))).is_err() {
                             desk.spec.watch.fault(Fault::Panicked);
                         }
@@ -137,23 +148,28 @@ impl Desk {
         self.spec.shared.gate.authentication.nonces().put(asked, first, clock::now());
     }
 
-    /// Makes a vector or push info, and puts it where who waits for it looks.
+    /// Asks for push info, and puts it where who waits for it looks.
+    async fn push(&self, asked: &PushRequest, number: u64) {
+        let (Some(server), Some(pushes)) = (&self.spec.push_infos, &self.spec.shared.pushes) else {
+            return;
+        };
+        let (server, whose, rand) = (Arc::clone(server), asked.clone(), Rand(clock::random()));
+        let asking = async move { server.ask_push(&whose, rand, clock::now()).await };
+        // A task of its own, as for keys.
+        let answer = tokio::spawn(asking).await.unwrap_or_else(|_| {
+            self.spec.watch.fault(Fault::Panicked);
+            PushAnswer::Unavailable
+        });
+        pushes.keys.put(number, answer, clock::now());
+    }
+
+    /// Makes a vector, and puts it where who waits for it looks.
     fn vector(&self, lookup: &Lookup) {
+        let Lookup::AkaVector { impi, resync, .. } = lookup else { return };
         let (now, rand) = (clock::now(), Rand(clock::random()));
-        let shared = &self.spec.shared;
-        match lookup {
-            Lookup::NafKey { .. } | Lookup::NonceCount(_) => {}
-            Lookup::AkaVector { impi, resync, .. } => {
-                let realm = shared.gate.authentication.aka();
-                if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {
-                    realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
-                }
-            }
-            Lookup::PushKey { asked, asker } => {
-                if let (Some(source), Some(pushes)) = (&self.spec.push_infos, &shared.pushes) {
-                    pushes.keys.put(*asker, source.push_info(asked, rand, now), now);
-                }
-            }
+        let realm = self.spec.shared.gate.authentication.aka();
+        if let (Some(source), Some(realm)) = (&self.spec.vectors, realm) {
+            realm.put(lookup.clone(), source.vector(impi, resync.as_ref(), rand, now), now);
         }
     }
 

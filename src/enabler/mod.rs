@@ -1,7 +1,7 @@
 //! Stage 6, enabler: what the class of a request demands of its caller.
 //!
 //! 1. Direction: who may send the class at all.
-//! 2. Level and secure flow, in both modes.
+//! 2. Level and secure flow, and the number that is dialled, in both modes.
 //! 3. Integrity, entitlement, length; then what the class itself looks at.
 //! 4. How many dialogs are open, how much was sent, whether it was here before.
 //!
@@ -20,6 +20,7 @@ pub mod demands;
 pub mod genuine;
 pub mod hint;
 pub mod locsip;
+pub mod numbers;
 pub mod own;
 pub mod push;
 pub mod rates;
@@ -38,6 +39,7 @@ pub use hint::{Recognisers, Unfit};
 pub use rates::{Meter, Payer, Toll, Tolls};
 
 use self::genuine::Genuine;
+use self::numbers::{Numbers, Pace, Reach};
 use crate::admission::Rate;
 use crate::association::{Associations, Bound, Ruling};
 use crate::authentication::Caller;
@@ -135,6 +137,8 @@ pub struct Policies {
     pub observe: bool,
     /// How classes are recognised.
     pub recognisers: Recognisers,
+    /// What callers may dial.
+    pub numbers: Numbers,
     /// Of registration.
     pub reg: Arc<dyn EnablerPolicy>,
     /// Of any other SIP.
@@ -154,6 +158,7 @@ impl Default for Policies {
         Self {
             observe: false,
             recognisers: Recognisers::default(),
+            numbers: Numbers::default(),
             reg: Arc::new(reg::Reg::default()),
             sip: Arc::new(sip::Sip::default()),
             cpm: Arc::new(cpm::Cpm::default()),
@@ -302,6 +307,7 @@ impl Enablers {
             return Ok(Permitted { bound, would });
         }
         judge_level(policy.demands(class), &bound)?;
+        self.judge_number(&policies.numbers, &bound, now)?;
         if let Err(refusal) = self.judge(policy, &bound, associations, now) {
             if !observe {
                 return Err(refusal.into());
@@ -309,6 +315,28 @@ impl Enablers {
             would = would.or(Some(refusal));
         }
         Ok(Permitted { bound, would })
+    }
+
+    /// What is dialled. Attempts at what is refused or costly are counted; once they are too many, those at costly numbers
+    /// are refused too, and one of them raises the alarm.
+    fn judge_number(&self, numbers: &Numbers, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+        if bound.arrival().side == Side::Core {
+            return Ok(());
+        }
+        let caller = speaker(bound).or(bound.caller());
+        let name = caller.map_or("", |caller| caller.known_as());
+        let reach = numbers.reach(bound.message(), bound.class(), name, bound.in_dialog());
+        if reach == Reach::Free {
+            return Ok(());
+        }
+        let pace = caller.map_or(Pace::Past, |caller| {
+            self.counts.attempt(&caller.principal, numbers.tolls, now)
+        });
+        match (reach, pace) {
+            (Reach::Free, _) | (Reach::Costly, Pace::Within) => Ok(()),
+            (_, Pace::Passes) => Err(Refusal::TollPattern),
+            (Reach::Costly, Pace::Past) | (Reach::Denied, _) => Err(Refusal::NumberForbidden),
+        }
     }
 
     /// Lines 3 and 4.

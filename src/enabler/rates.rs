@@ -1,16 +1,18 @@
 //! Stage 6, rates: how much of a class one caller may send, and one dialog or one UE be sent.
 //!
 //! Takes:   a payer, what is counted, its rate, the time.
-//! Gives:   whether it fits; whether a thing was here before.
-//! Keeps:   a bucket for each payer and thing counted, and a note of what may be there once, each bounded.
+//! Gives:   whether it fits; whether a thing was here before; how often a caller tried what he may not dial, or not often.
+//! Keeps:   a bucket for each payer and thing counted, such attempts of each caller, and a note of what may be there once, each
+//!          bounded.
 //! Refuses: what does not fit.
-//! Sources: V-123, V-128 of the conformance tests.
+//! Sources: V-123, V-128, V-134 of the conformance tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::numbers::{Attempts, Pace};
 use super::{Class, Family};
 use crate::admission::{Bucket, Rate, Recent};
 use crate::gate::Gate;
@@ -63,25 +65,30 @@ pub(super) struct Counts {
     /// Of rates by the hour: forgotten sooner, they would begin anew.
     slow: Recent<(Payer, Meter), Bucket>,
     once: Recent<Box<[u8]>, bool>,
+    attempts: Recent<Principal, Attempts>,
 }
 
 impl Counts {
     /// At most `max` payers and things are remembered, each.
     pub(super) fn new(max: usize) -> Self {
         let buckets = |period| Recent::new(max, period);
-        Self { buckets: buckets(QUICK), slow: buckets(SLOW), once: Recent::new(max, ONCE) }
+        let (once, attempts) = (Recent::new(max, ONCE), Recent::new(max, SLOW));
+        Self { buckets: buckets(QUICK), slow: buckets(SLOW), once, attempts }
     }
 
     /// Counts over those of `of`, which stay as they are.
     pub(super) fn trial(of: &Arc<Gate>) -> Self {
-        let Self { buckets, slow, once } = &of.enablers.counts;
-        let [one, two, three] = [(); 3].map(|()| Arc::clone(of));
+        let Self { buckets, slow, once, attempts } = &of.enablers.counts;
+        let [one, two, three, four] = [(); 4].map(|()| Arc::clone(of));
         Self {
             buckets: Recent::over(buckets, move |key, now| {
                 one.enablers.counts.buckets.peek(key, now)
             }),
             slow: Recent::over(slow, move |key, now| two.enablers.counts.slow.peek(key, now)),
             once: Recent::over(once, move |key, now| three.enablers.counts.once.peek(key, now)),
+            attempts: Recent::over(attempts, move |key, now| {
+                four.enablers.counts.attempts.peek(key, now)
+            }),
         }
     }
 
@@ -97,9 +104,16 @@ impl Counts {
         self.once.with(thing, now.mono, |seen, _| !std::mem::replace(seen, true))
     }
 
+    /// Counts an attempt of a caller at a number that is refused or costly.
+    pub(super) fn attempt(&self, caller: &Principal, bound: Rate, now: Now) -> Pace {
+        let another = |attempts: &mut Attempts, _| attempts.another(bound, now.mono);
+        self.attempts.with(caller.clone(), now.mono, another)
+    }
+
     /// How many are remembered.
     pub(super) fn len(&self) -> usize {
-        [self.buckets.len(), self.slow.len(), self.once.len()].iter().sum()
+        let counted = [self.buckets.len(), self.slow.len(), self.attempts.len()];
+        self.once.len().saturating_add(counted.iter().sum())
     }
 }
 

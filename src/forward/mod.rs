@@ -17,6 +17,7 @@ mod lingering;
 pub mod outgoing;
 pub mod precheck;
 pub mod proxy;
+mod recorded;
 pub mod reflected;
 mod requests;
 pub mod responses;

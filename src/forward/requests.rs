@@ -149,8 +149,9 @@ impl Proxy {
         Ok(route.would)
     }
 
-    /// Keeps what a request was refused with that every stage before this one let through. What refused it may have
-    /// passed when a copy comes, which is to hear the same, and not to be forwarded (RFC 3261 section 17.2).
+    /// Keeps what a request was refused with by what may have passed when a copy comes, which is to hear the same, and not
+    /// to be forwarded: its sender took the answer, and would take no other (RFC 3261 section 17.2). Such answers have
+    /// half of the places at most.
     pub fn refused(
         &mut self,
         message: &Message,
@@ -161,7 +162,7 @@ impl Proxy {
     ) {
         let settings = self.settings();
         let copied = !arrival.flow.transport.is_reliable();
-        if !copied || self.footprint() >= settings.transactions_max {
+        if !copied || self.footprint() >= settings.transactions_max / 2 {
             return;
         }
         let reply_to = reply_flow(message, arrival, &settings);

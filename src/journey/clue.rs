@@ -188,6 +188,8 @@ fn look(refusal: Refusal) -> Look {
         | Refusal::DirectionForbidden
         | Refusal::DomainForeign
         | Refusal::NoRoute
+        | Refusal::NumberForbidden
+        | Refusal::TollPattern
         | Refusal::SipsImpossible => Look::Start,
         Refusal::ClassConflict | Refusal::ClassMethodUnfit | Refusal::ClassNotAllowed => {
             Look::At(&["P-Preferred-Service", "Accept-Contact", "Contact", "Event", "Content-Type"])

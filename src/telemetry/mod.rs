@@ -379,6 +379,11 @@ impl Watch for Metrics {
             && let Some(place) = Refusal::ALARMS.iter().position(|known| *known == alarm)
         {
             add(&self.alarms, place);
+            if refused == Some(Refusal::TollPattern) {
+                // Once in a period of each caller, so that no flood of it fills the log.
+                let (source, method) = (decision.flow.remote.ip(), method.as_str());
+                tracing::warn!(target: "audit", alarm, %source, sip.method = method, "too many costly calls");
+            }
         }
         if let Some(refusal) = decision.class_would {
             self.observed(refusal);

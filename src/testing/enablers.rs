@@ -60,6 +60,7 @@ impl LabSettings {
     pub fn policies(&self) -> Policies {
         let mut policies = Policies {
             observe: self.observe,
+            numbers: self.numbers.clone(),
             recognisers: Recognisers {
                 locsip_groups: vec![LOCATION],
                 routes: self.forward.routes.clone(),

@@ -26,6 +26,7 @@ use crate::authentication::sec_agree::{Agreement, Mode};
 use crate::authentication::{
     self, Accounts, Authentication, Naf, Nonces, Offer, digest::Hash, nonce,
 };
+use crate::enabler::numbers::Numbers;
 use crate::enabler::own::{Line, Own};
 use crate::enabler::{Class, ClassSet, Enablers};
 use crate::enabler::{cpm::Cpm, locsip::Locsip, push::Push, reg::Reg, sip::Sip};
@@ -99,6 +100,8 @@ pub struct LabSettings {
     pub own: Vec<(Vec<Line>, Own)>,
     /// Whether stage 6 only tells of what it would refuse.
     pub observe: bool,
+    /// What callers may dial.
+    pub numbers: Numbers,
     /// Stage 7.
     pub forward: forward::Settings,
     /// What pushes are wrapped with.
@@ -167,6 +170,7 @@ impl Default for LabSettings {
             push: Push { servers: vec![("ulp.ua".into(), vec![SLP])], ..Push::default() },
             own: Vec::new(),
             observe: false,
+            numbers: Numbers::default(),
             forward: forward::Settings {
                 listeners: vec![
                     listener(0, Side::Ue, "198.51.100.1:5060", &[Transport::Udp, Transport::Tcp]),

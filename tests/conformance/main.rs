@@ -35,8 +35,12 @@ mod torture;
 mod torture_edge;
 #[cfg(feature = "diameter")]
 mod ts29109;
+#[cfg(feature = "diameter")]
+mod ts29109_zpn;
 #[cfg(feature = "http")]
 mod ts29309;
+#[cfg(feature = "http")]
+mod ts29309_push;
 mod ts33220;
 mod ts33220_ub;
 mod ts33223;

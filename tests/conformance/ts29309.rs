@@ -25,7 +25,7 @@ use crate::authority::Authority;
 use crate::ts33220_ub::{IMPI, World, subscriber, world_with};
 
 const NAF: &str = "sip.naf1.home1.net";
-const HOST: &str = "edge.home1.net";
+pub(crate) const HOST: &str = "edge.home1.net";
 
 /// A server with one session; the NAF of [`HOST`] may have its keys.
 fn bootstrapped() -> (World, Btid) {
@@ -174,13 +174,13 @@ fn clause_6_1_7_the_noes() {
     }
 }
 
-struct Door {
-    address: SocketAddr,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    pub(crate) task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 /// The server at a port of its own.
-async fn door(world: &World, authority: &Authority, shown: Certificate) -> Door {
+pub(crate) async fn door(world: &World, authority: &Authority, shown: Certificate) -> Door {
     door_at((Ipv4Addr::LOCALHOST, 0).into(), world, authority, shown).await
 }
 
@@ -199,11 +199,16 @@ async fn door_at(
     let listener = TcpListener::bind(address).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let bounds = Bounds { head_time: Duration::from_secs(2), ..Bounds::default() };
-    let serve = nbsp::serve(listener, tls, Arc::clone(&world.bsf), bounds, std::future::pending());
+    let own = nbsp::Door { tls, tokens: Arc::default(), bsf: Arc::clone(&world.bsf) };
+    let serve = nbsp::serve(listener, own, bounds, std::future::pending());
     Door { address, task: tokio::spawn(serve) }
 }
 
-fn client(authority: &Authority, shown: Option<&Certificate>, ports: &[u16]) -> NbspClient {
+pub(crate) fn client(
+    authority: &Authority,
+    shown: Option<&Certificate>,
+    ports: &[u16],
+) -> NbspClient {
     let servers = ports.iter().map(|port| Server { host: "localhost".into(), port: *port });
     let settings =
         Settings { servers: servers.collect(), timeout: Duration::from_secs(2), gsids: vec![0] };

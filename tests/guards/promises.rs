@@ -72,6 +72,7 @@ pub(crate) const SHELL: &[&str] = &[
     "src/keys/diameter/source.rs",
     "src/keys/diameter/way.rs",
     "src/keys/nbsp/client.rs",
+    "src/keys/nbsp/push_client.rs",
     "src/keys/subscribers/",
     "src/provision/file.rs",
     "src/cli/serve.rs",

@@ -8,16 +8,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipward::identity::{Btid, Impi, Impu};
+use sipward::identity::{Btid, Impi, Impu, Ptid};
 use sipward::instant::{Instant, WallTime};
-use sipward::keys::bootstrap::{Home, HomeAnswer, NafRefusal};
+use sipward::keys::bootstrap::{Home, HomeAnswer, NafRefusal, NoPush};
 use sipward::keys::diameter::ask::{Asker, Neighbour, Reply};
 use sipward::keys::diameter::base::{Verdict, verdict};
 use sipward::keys::diameter::codec::{Fault, Message, Printed, header};
 use sipward::keys::diameter::link::{Input, Link, Output, Pace};
 use sipward::keys::diameter::zn::ServiceForm;
-use sipward::keys::diameter::{Local, dictionary, zh, zn};
+use sipward::keys::diameter::{Local, dictionary, zh, zn, zpn};
 use sipward::keys::milenage::Milenage;
+use sipward::keys::push::{PushInfo, PushRequest};
 use sipward::keys::sqn::Sqn;
 use sipward::keys::subscribers::{Card, Guss};
 use sipward::keys::vector::{Algorithms, Auts};
@@ -87,7 +88,7 @@ fn local(host: &str) -> Arc<Local> {
         host: host.into(),
         realm: "example.net".into(),
         product: "sipward".into(),
-        applications: vec![dictionary::ZN, dictionary::ZH],
+        applications: vec![dictionary::ZN, dictionary::ZPN, dictionary::ZH],
         state_id: 1_795_692_765,
     })
 }
@@ -276,7 +277,8 @@ fn all() -> Vec<(&'static str, Printed)> {
     let maa = zh::answer(&hss, &request, &impi, &home);
     let nobody = zh::answer(&hss, &request, &impi, &HomeAnswer::Unknown);
     let wrong = zh::answer(&hss, &request, &impi, &HomeAnswer::AutsWrong);
-    vec![
+    let mut messages = pushes(&edge, &bsf);
+    messages.extend([
         ("CER", cer),
         ("CEA", bsf.cea(&cer_header, ip, dictionary::SUCCESS)),
         ("DWR", dwr),
@@ -292,6 +294,55 @@ fn all() -> Vec<(&'static str, Printed)> {
         ("MAA", maa),
         ("MAA unknown", nobody),
         ("MAA AUTS", wrong),
+    ]);
+    messages
+}
+
+/// Those of Zpn.
+fn pushes(push: &Local, bsf: &Local) -> Vec<(&'static str, Printed)> {
+    let mut ask = zpn::Question {
+        session: "edge.example.net;1;2".into(),
+        realm: Arc::clone(&bsf.realm),
+        host: Some(Arc::clone(&bsf.host)),
+        request: PushRequest {
+            impi: Impi::new("user1_private@home1.net").unwrap(),
+            naf: NafId::new("push.home1.net", UaId::PUSH_LAYER),
+            ptid: Ptid::new("p-0000000001").unwrap(),
+            expires: WallTime::from_unix(1_795_515_198),
+            resync: None,
+        },
+    };
+    let gpr = ask.print(push, 7);
+    ask.request.resync = Some((Rand([1; 16]), Auts([2; 14])));
+    let resync = ask.print(push, 8);
+    let info = PushInfo {
+        rand: Rand([3; 16]),
+        key: KsNaf::new([7; 32]),
+        expires: WallTime::from_unix(1_795_515_198),
+        gpi: vec![0x10; 93].into(),
+    };
+    let answer = |request: &Printed, found| {
+        let request = Message::parse(request).unwrap();
+        let asked = zpn::request(&request, bsf).unwrap();
+        zpn::answer(bsf, &request, &asked, found, WallTime::from_unix(1_795_471_998))
+    };
+    let given = answer(&gpr, Ok(&info));
+    let unknown = answer(&gpr, Err(NoPush::Unknown));
+    let forbidden = answer(&gpr, Err(NoPush::NotAuthorised));
+    let wrong = answer(&resync, Err(NoPush::AutsWrong));
+    let paced = answer(&gpr, Err(NoPush::Paced(Duration::from_secs(1))));
+    let unmade = Fault::about(dictionary::UNABLE_TO_COMPLY, &dictionary::UICC_ME);
+    let whole = Message::parse(&gpr).unwrap();
+    let refused = bsf.refuse(&whole.header, Some(&whole), unmade);
+    vec![
+        ("GPR", gpr.clone()),
+        ("GPR AUTS", resync),
+        ("GPA", given),
+        ("GPA 5401", unknown),
+        ("GPA 5402", forbidden),
+        ("GPA AUTS", wrong),
+        ("GPA too often", paced),
+        ("GPA refused", refused),
     ]
 }
 
@@ -367,6 +418,7 @@ fn tshark_knows_every_avp_that_we_send() {
         ("Device-Watchdog (280)", 2),
         ("Disconnect-Peer (282)", 2),
         ("Boostrapping-Info (310)", 4),
+        ("GBAPush-Info (312)", 8),
         ("Multimedia-Auth (303)", 5),
     ] {
         let found = commands.lines().filter(|line| line.contains(command)).count();
@@ -379,5 +431,9 @@ fn tshark_knows_every_avp_that_we_send() {
         assert!(lines.is_empty(), "{bad}: {lines:#?}");
     }
     let avps = said.lines().filter(|line| line.trim_start().starts_with("AVP: ")).count();
-    assert!(avps > 120, "{avps} AVPs are told of");
+    assert!(avps > 200, "{avps} AVPs are told of");
+    assert_eq!(
+        said.lines().filter(|line| line.contains("ApplicationId: 3GPP Zpn (16777268)")).count(),
+        8
+    );
 }

@@ -1,4 +1,4 @@
-//! Real peers: Debian's SIPp and Kamailio, started on loopback addresses that only this run uses.
+//! Real peers: Debian's SIPp, Kamailio and others, started on loopback addresses that only this run uses.
 //!
 //! A peer that is not installed is a failure that says its name; `tests/run` installs them all.
 
@@ -10,7 +10,8 @@ mod dtls;
 mod edge;
 mod kamailio;
 mod loopback;
-#[cfg(feature = "diameter")]
+#[cfg(feature = "http")]
+mod nbsp;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "../dtls/papers.rs"]
 mod papers;

@@ -224,19 +224,37 @@ fn an_old_deadline_does_not_end_a_younger_wait_for_the_same_key() {
     assert_eq!(status_to(&sent, &alice), Some(503), "rule 20");
 }
 
-/// V-31.
+/// V-31. A copy that the network kept hears the same when the server is there again: who sent it took that answer, and would
+/// acknowledge no other (RFC 3261 17.2.1).
 #[test]
 fn a_key_server_that_is_silent_ends_in_503_not_in_a_pass() {
     let mut lab = Lab::default();
     let alice = Peer::udp(ALICE);
     lab.keys.otherwise(KeyAnswer::Ask);
-    let mut key = lab.signer("QUJDREVGR0hJSktMTU5PUA==@bsf.example.net", UE1_PASSWORD);
+    let btid = Btid::new("QUJDREVGR0hJSktMTU5PUA==@bsf.example.net").expect("a B-TID");
+    let mut key = lab.signer(btid.as_str(), UE1_PASSWORD);
     let text = request("MESSAGE", "sip:bob@example.net", "alice", "c", 1, Some(&mut key));
     assert!(lab.receive(&alice, &text).is_empty());
     let sent = lab.advance(Duration::from_secs(3));
     assert_eq!(status_to(&sent, &alice), Some(503));
     assert!(sent[0].text().contains("Retry-After: "), "{}", sent[0].text());
     assert_eq!(lab.last(), Outcome::Refused(Refusal::KeySourceUnavailable), "rule 20");
+    let end = lab.now + Duration::from_secs(600);
+    let known = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.otherwise(KeyAnswer::Known(Arc::new(known)));
+    let copy = lab.receive(&alice, &text);
+    assert_eq!(copy.len(), 1, "nothing is forwarded: {copy:?}");
+    assert_eq!((lab.last(), copy[0].text()), (Outcome::Absorbed, sent[0].text()));
+    // Nor does it pass from where somebody sits who saw it: its count was never spent.
+    let mallory = Peer::udp("192.0.2.66:5060");
+    assert_eq!(status_to(&lab.receive(&mallory, &text), &mallory), Some(407));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::NonceStale));
+    let other = request("MESSAGE", "sip:bob@example.net", "alice", "d", 2, Some(&mut key));
+    let stale = lab.receive(&alice, &other);
+    assert!(stale[0].text().contains("stale=true"), "{}", stale[0].text());
+    key.challenged(&stale[0].message);
+    let other = request("MESSAGE", "sip:bob@example.net", "alice", "e", 3, Some(&mut key));
+    to_core(&lab.receive(&alice, &other));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn account(password: &str, identity: &str) -> Account {
 }
 
 /// Settings with alice, and with carol, who may not use the service now.
-fn with_accounts() -> LabSettings {
+pub(crate) fn with_accounts() -> LabSettings {
     let mut settings = LabSettings::default();
     let carol = Account { disabled: true, ..account("opensesame", "sip:carol@example.net") };
     for (name, account) in

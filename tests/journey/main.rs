@@ -28,6 +28,7 @@ mod proofs;
 mod pushes;
 mod rows;
 mod scene;
+mod spoofed;
 mod strays;
 mod tokens;
 mod transfer;

@@ -15,7 +15,7 @@ use sipward::testing::{Lab, LabSettings, Peer, Signer};
 
 use crate::keys::{HOUR, bootstrapped, bye, info, rule, state};
 use crate::scene::{
-    call, from_bob, in_dialog, register, request, respond, route_of, status_to, to_core,
+    call, called, from_bob, in_dialog, register, request, respond, route_of, status_to, to_core,
 };
 
 const ALICE: &str = "192.0.2.10:5060";
@@ -374,7 +374,8 @@ fn kill_and_restart_without_store_bye_by_owner_by_stranger() {
     // BYE is the first that the new process sees of the call.
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     lab.restart(LabSettings::default());
     let (mut key, mut other) = (lab.ue1(), lab.ue2());
     let bye = |number, key: Option<&mut Signer>| {
@@ -390,8 +391,8 @@ fn kill_and_restart_without_store_bye_by_owner_by_stranger() {
 
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let invite = call(&mut lab, &alice, &mut key);
-    let route = route_of(&invite);
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     lab.restart(LabSettings::default());
     let (mut key, mut other) = (lab.ue1(), lab.ue2());
 

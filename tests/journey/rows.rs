@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use sipward::enabler::Class;
+use sipward::enabler::numbers::{Prefixes, Special};
 use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Signer};
@@ -253,6 +254,58 @@ fn v_134_one_account_makes_so_many_calls_and_no_more() {
     let refused = count(&quick, Outcome::Refused(Refusal::RateExceeded));
     assert_eq!(count(&quick, Outcome::Forwarded) + refused, 1000);
     assert!(refused > 850, "sixty a minute and one burst: {refused}");
+}
+
+/// V-134: numbers that are refused stay so, those that are costly go through so many times; beyond that there is one alarm
+/// in an hour for each caller, and others are not held to it.
+#[test]
+fn v_134_costly_numbers_are_reached_so_often_and_no_more() {
+    let mut settings = LabSettings::default();
+    let list = |prefixes: &[&str]| prefixes.iter().map(|prefix| (*prefix).into()).collect();
+    settings.numbers.usual.deny = list(&["+882"]);
+    settings.numbers.usual.costly = list(&["+881"]);
+    settings.numbers.tolls.count = 3;
+    settings.observe = true;
+    let bob = Prefixes { deny: list(&["+49"]), ..Prefixes::default() };
+    let callers = list(&["ue2@ims.example.net"]);
+    settings.numbers.special = vec![Special { callers, classes: None, prefixes: bob }];
+    let mut lab = Lab::new(settings);
+    let (alice, bob) = (Peer::udp(ALICE), Peer::udp("192.0.2.20:5060"));
+    let (mut key, mut his, mut of_bob) = (lab.ue1(), lab.ue2(), lab.ue2());
+    let mut number = 0;
+    let mut dial = |lab: &mut Lab, from: &Peer, to: &str| {
+        number += 1;
+        let uri = format!("sip:{to}@example.net;user=phone");
+        let (name, key) =
+            if from.flow() == alice.flow() { ("alice", &mut key) } else { ("bob", &mut his) };
+        lab.receive(from, &request("INVITE", &uri, name, &format!("n{number}"), 1, Some(key)));
+        lab.last()
+    };
+    let (forbidden, alarm) =
+        (Outcome::Refused(Refusal::NumberForbidden), Outcome::Refused(Refusal::TollPattern));
+    for (to, outcome) in [
+        ("+4930123", Outcome::Forwarded),
+        ("%2B882-1", forbidden),
+        ("+8811", Outcome::Forwarded),
+        ("+8811", Outcome::Forwarded),
+        ("+8811", alarm),
+        ("+8811", forbidden),
+        ("+8821", forbidden),
+        ("+4930123", Outcome::Forwarded),
+    ] {
+        assert_eq!(dial(&mut lab, &alice, to), outcome, "{to}");
+    }
+    assert_eq!(dial(&mut lab, &bob, "+8821"), Outcome::Forwarded, "he has a list of his own");
+    assert_eq!(dial(&mut lab, &bob, "+4930123"), forbidden);
+    for (call, to, outcome) in
+        [("r1", "sip:+8811@example.net", Outcome::Forwarded), ("r2", "tel:+49-30", forbidden)]
+    {
+        let refers = format!("Refer-To: <{to}>\n");
+        let carol = "sip:carol@example.net";
+        let refer = in_dialog("REFER", carol, "bob", "", call, 1, Some(&mut of_bob), &refers);
+        lab.receive(&bob, &refer);
+        assert_eq!(lab.last(), outcome, "who is sent there instead: {to}");
+    }
 }
 
 /// V-135: bounds hold on the core side too, and what one member does wrong is his alone.

@@ -107,21 +107,29 @@ pub(crate) fn register(lab: &mut Lab, peer: &Peer, from: &str, signer: &mut Sign
 
 /// Alice calls bob through the edge and he answers; gives the INVITE as the core saw it.
 pub(crate) fn call(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> Sent {
+    let [invite, _] = called(lab, peer, signer);
+    invite
+}
+
+/// The same: the INVITE as the core saw it, and its 200 as the UE did.
+pub(crate) fn called(lab: &mut Lab, peer: &Peer, signer: &mut Signer) -> [Sent; 2] {
     let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(signer));
     let sent = lab.receive(peer, &text);
     assert_eq!(status_to(&sent, peer), Some(100));
     let invite = to_core(&sent).clone();
-    for status in [180, 200] {
+    let [_, accepted] = [180, 200].map(|status| {
         let contact = "Contact: <sip:bob@203.0.113.20:5060>\n";
         let back = lab.receive(&Peer::core(), &respond(&invite, status, "b", contact));
         assert_eq!(status_to(&back, peer), Some(status));
-    }
-    invite
+        let mut back = back.into_iter();
+        back.find(|sent| sent.message.status() == Some(status)).expect("it went back")
+    });
+    [invite, accepted]
 }
 
-/// The Route that the caller's UE takes from the Record-Route of its INVITE, as the core saw it.
-pub(crate) fn route_of(invite: &Sent) -> String {
-    let text = invite.text();
+/// The Route that the caller's UE takes from the Record-Route of the answer that it sees.
+pub(crate) fn route_of(answer: &Sent) -> String {
+    let text = answer.text();
     let recorded = text.lines().filter_map(|line| line.strip_prefix("Record-Route: "));
     let reversed: Vec<&str> = recorded.collect::<Vec<_>>().into_iter().rev().collect();
     format!("Route: {}\n", reversed.join(", "))

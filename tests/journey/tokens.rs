@@ -6,7 +6,9 @@ use sipward::journey::Outcome;
 use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Sent, Signer};
 
-use crate::scene::{call, in_dialog, register, request, respond, route_of, status_to, to_core};
+use crate::scene::{
+    call, called, in_dialog, register, request, respond, route_of, status_to, to_core,
+};
 
 const ALICE: &str = "192.0.2.10:5060";
 const BOB: &str = "sip:bob@203.0.113.20:5060";
@@ -29,7 +31,7 @@ fn both_values_carry_tokens_and_the_route_set_leads_back() {
     assert_eq!(rule(&lab), Some(1));
 }
 
-/// Alice calls bob, a UE of this edge too, who answers: the INVITE as it left for the core, and as it left for him.
+/// Alice calls bob, a UE of this edge too, who answers: the answer as she sees it, and the INVITE as it left for him.
 fn through_itself(
     lab: &mut Lab,
     (alice, key): (&Peer, &mut Signer),
@@ -52,8 +54,13 @@ fn through_itself(
     let sent = lab.receive_octets(&Peer::core(), on);
     let second = sent.iter().find(|sent| sent.to == bob.flow().remote).expect("to bob").clone();
     let back = lab.receive(bob, &respond(&second, 200, "b", "Contact: <sip:bob@192.0.2.20>\n"));
-    assert!(!back.is_empty());
-    [first, second]
+    let back = to_core(&back).text();
+    let (start, rest) = back.split_once("\r\nVia: ").expect("what the core put on top");
+    let (_, rest) = rest.split_once("\r\n").expect("a line");
+    let sent = lab.receive_octets(&Peer::core(), format!("{start}\r\n{rest}"));
+    let answer = sent.into_iter().find(|sent| sent.to == alice.flow().remote).expect("to alice");
+    assert_eq!(answer.message.status(), Some(200));
+    [answer, second]
 }
 
 fn recorded(invite: &Sent) -> Vec<String> {
@@ -99,7 +106,8 @@ fn a_token_of_one_pass_does_not_open_the_other() {
 fn after_a_restart_the_token_holds_the_owner_to_what_his_call_asked() {
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
-    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     lab.restart(LabSettings::default());
     let mut key = lab.ue1();
     let on_udp = Peer::udp(ALICE);
@@ -116,7 +124,8 @@ fn after_a_restart_the_token_holds_the_owner_to_what_his_call_asked() {
 fn after_a_restart_a_full_table_passes_the_bye_and_keeps_nothing_of_it() {
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     let mut settings = LabSettings::default();
     settings.association.max = 0;
     lab.restart(settings);
@@ -161,7 +170,8 @@ Content-Length: 0
 fn two_days_later_a_token_is_as_good_as_none() {
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     lab.restart(LabSettings::default());
     lab.now = lab.now + Duration::from_secs(2 * 86_400);
     let bye = in_dialog("BYE", BOB, "alice", "b", "call", 2, None, &route);
@@ -180,8 +190,10 @@ fn after_a_restart_both_ends_of_a_call_inside_one_edge_find_it_again() {
     lab.restart(LabSettings::default());
     let (mut key, mut bobs) = (lab.ue1(), lab.ue2());
     let info = in_dialog("INFO", BOB, "alice", "b", "call", 2, Some(&mut key), &route_of(&first));
-    to_core(&lab.receive(&alice, &info));
+    let on = to_core(&lab.receive(&alice, &info)).text();
     assert_eq!(rule(&lab), Some(23));
+    lab.receive_octets(&Peer::core(), on);
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::FlowGone), "bob has not spoken yet");
     let route = format!("Route: {}\n", recorded(&second).join(", "));
     let target = "sip:alice@192.0.2.10:5060";
     let info = in_dialog("INFO", target, "bob", "alice", "call", 1, Some(&mut bobs), &route);
@@ -197,7 +209,8 @@ fn after_a_restart_both_ends_of_a_call_inside_one_edge_find_it_again() {
 fn nobody_gets_a_token_for_the_call_of_another() {
     let mut lab = Lab::default();
     let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
-    let route = route_of(&call(&mut lab, &alice, &mut key));
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
     let (mallory, mut hers) = (Peer::udp("192.0.2.66:5060"), lab.ue2());
     for tag in ["alice", "ALICE", "b"] {
         let invite = request("INVITE", "sip:m@example.net", "bob", "call", 1, Some(&mut hers));
@@ -222,7 +235,43 @@ fn nobody_gets_a_token_for_the_call_of_another() {
     let own = route_of(to_core(&lab.receive(&mallory, &invite)));
     assert_eq!(status_to(&lab.receive(&mallory, &bye(3, &own, &mut hers)), &mallory), Some(481));
     assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown), "rule 6");
+    // Nor does the next process, which lost both: her request had one end when it left. That it was answered with a tag of
+    // its own makes it hers by that tag.
+    lab.restart(LabSettings::default());
+    let mut hers = lab.ue2();
+    assert_eq!(status_to(&lab.receive(&mallory, &bye(4, &own, &mut hers)), &mallory), Some(481));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::DialogUnknown), "rule 6");
     let mut key = lab.ue1();
-    to_core(&lab.receive(&alice, &bye(4, &route, &mut key)));
+    to_core(&lab.receive(&alice, &bye(5, &route, &mut key)));
     assert_eq!(rule(&lab), Some(23), "hers is hers, and alice's is alice's");
+}
+
+/// The answer's token is bound to the end that answered: of two calls under one Call-ID and From tag, which a restart lies
+/// between, each is its own caller's.
+#[test]
+fn of_two_calls_that_one_end_tells_apart_each_is_its_callers() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    lab.restart(LabSettings::default());
+    let (mallory, mut hers) = (Peer::udp("192.0.2.66:5060"), lab.ue2());
+    let invite = request("INVITE", "sip:m@example.net", "bob", "call", 9, Some(&mut hers));
+    let invite = invite.replace(";tag=bob", ";tag=alice");
+    let invite = to_core(&lab.receive(&mallory, &invite)).clone();
+    let ok = respond(&invite, 200, "m", "Contact: <sip:bob@203.0.113.20:5060>\n");
+    let own = lab.receive(&Peer::core(), &ok);
+    let own = own.iter().find(|sent| sent.to == mallory.flow().remote).expect("to mallory");
+    lab.restart(LabSettings::default());
+    let mut hers = lab.ue2();
+    let bye = |tag, number, route: &str, key: &mut _| {
+        in_dialog("BYE", BOB, "alice", tag, "call", number, Some(key), route)
+    };
+    let theirs = bye("b", 10, &route_of(own), &mut hers);
+    assert_eq!(status_to(&lab.receive(&mallory, &theirs), &mallory), Some(403));
+    assert_eq!(lab.last(), Outcome::Refused(Refusal::TokenForged), "rule 10");
+    to_core(&lab.receive(&mallory, &bye("m", 11, &route_of(own), &mut hers)));
+    assert_eq!(rule(&lab), Some(23));
+    let mut key = lab.ue1();
+    to_core(&lab.receive(&alice, &bye("b", 2, &route_of(&answer), &mut key)));
+    assert_eq!(rule(&lab), Some(23));
 }

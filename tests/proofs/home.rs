@@ -20,7 +20,8 @@ use sipward::keys::{NafId, UaId};
 use sipward::transport::Transport;
 
 use crate::authority::Authority;
-use crate::programs::{Folder, Program, Registrar, sipward};
+pub(crate) use crate::programs::written;
+use crate::programs::{Folder, Program, Registrar, hex, sipward};
 use crate::wires::{Connections, Datagrams};
 
 pub(crate) const ALICE: &str = "sip:alice@example.net";
@@ -247,10 +248,6 @@ pub(crate) fn for_tls(keys: &Bootstrapped, host: &str, ua: UaId) -> String {
     hex(keys.naf_key(&NafId::new(host, ua)).unwrap().expose())
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
-}
-
 /// What is known of the key and of those made from it, octets as they are, in hex and in base64.
 pub(crate) fn forms(keys: &Bootstrapped) -> Vec<(String, Vec<u8>)> {
     let naf = |ua| keys.naf_key(&NafId::new(EDGE, ua)).unwrap();
@@ -263,19 +260,6 @@ pub(crate) fn forms(keys: &Bootstrapped) -> Vec<(String, Vec<u8>)> {
         secrets.push((name.to_owned(), octets.collect()));
     }
     secrets.into_iter().flat_map(|(name, octets)| written(&name, &octets)).collect()
-}
-
-/// A secret as it may be written.
-pub(crate) fn written(name: &str, octets: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let hex = hex(octets);
-    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, octets);
-    let base64 = base64.trim_end_matches('=').to_owned();
-    vec![
-        (name.to_owned(), octets.to_vec()),
-        (format!("{name}, in capitals"), hex.to_uppercase().into()),
-        (format!("{name}, in hex"), hex.into()),
-        (format!("{name}, in base64"), base64.into()),
-    ]
 }
 
 fn list() -> String {

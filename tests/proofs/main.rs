@@ -17,7 +17,9 @@ mod b_9;
 mod home;
 #[cfg(feature = "openssl")]
 mod kem_001;
+#[allow(dead_code, reason = "it serves other tests too")]
 mod programs;
+mod push_apart;
 mod pushed;
 mod pushes;
 mod sec_001;

@@ -75,6 +75,7 @@ pub(crate) fn pem(der: &[u8]) -> String {
 pub(crate) struct Program {
     child: Child,
     said: Receiver<String>,
+    heard: Vec<String>,
 }
 
 impl Program {
@@ -96,7 +97,7 @@ impl Program {
             let (tell, lines) = (tell.clone(), BufReader::new(side).lines());
             thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
         }
-        Self { child, said }
+        Self { child, said, heard: Vec::new() }
     }
 
     /// Ends it at once.
@@ -111,16 +112,39 @@ impl Program {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        self.signal("TERM");
+        self.child.wait().unwrap();
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many lines it has said until now.
+    pub(crate) fn so_far(&mut self) -> usize {
+        self.heard.extend(self.said.try_iter());
+        self.heard.len()
+    }
+
+    /// All that it has said, once it has ended.
+    pub(crate) fn last_words(&mut self) -> Vec<String> {
+        self.heard.extend(self.said.iter());
+        std::mem::take(&mut self.heard)
+    }
+
     /// The next line that `wanted` is in.
     pub(crate) fn until(&mut self, wanted: &str) -> String {
-        let mut heard = Vec::new();
+        let before = self.heard.len();
         while let Ok(line) = self.said.recv_timeout(PATIENCE) {
+            self.heard.push(line.clone());
             if line.contains(wanted) {
                 return line;
             }
-            heard.push(line);
         }
-        panic!("it did not say {wanted:?}: {heard:?}");
+        panic!("it did not say {wanted:?}: {:?}", &self.heard[before..]);
     }
 
     /// The address in the next line that begins so.
@@ -160,6 +184,23 @@ pub(crate) fn metric(page: SocketAddr, row: &str) -> u64 {
     let text = metrics(page);
     let value = text.lines().find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {row}: {text}")).parse().unwrap()
+}
+
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
+}
+
+/// A secret as it may be written.
+pub(crate) fn written(name: &str, octets: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let hex = hex(octets);
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, octets);
+    let base64 = base64.trim_end_matches('=').to_owned();
+    vec![
+        (name.to_owned(), octets.to_vec()),
+        (format!("{name}, in capitals"), hex.to_uppercase().into()),
+        (format!("{name}, in hex"), hex.into()),
+        (format!("{name}, in base64"), base64.into()),
+    ]
 }
 
 /// The core's registrar, on UDP: it grants all, and says by which Path; who calls it is answered.

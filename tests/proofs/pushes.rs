@@ -25,7 +25,51 @@ opc = "53c15671c60a4b731c55b4a441c0bde2"
 impus = ["sip:rogue@example.net"]
 "#;
 
-fn config(registrar: &Registrar, naf: &str, more: &str) -> String {
+/// The edge's own bootstrapping server.
+const OWN: &str = r#"
+[bsf]
+name = "bsf.example.net"
+listen = "127.0.0.1:0"
+subscribers = "subscribers.toml"
+"#;
+
+/// A bootstrapping server of its own process, whose list is `list`; the edge may push.
+fn apart(list: &str, at: [SocketAddr; 2]) -> String {
+    format!(
+        r#"
+[bsf]
+name = "bsf.example.net"
+listen = "{}"
+subscribers = "{list}"
+[nbsp]
+listen = "{}"
+tls = {{ certificate = "bsf.pem", key = "bsf.key", ca = "ca.pem" }}
+[[nbsp.naf]]
+host = "edge.example.net"
+fqdns = ["edge.example.net"]
+ua_ids = ["0300000003", "0100000005"]
+sees_impi = true
+"#,
+        at[0], at[1]
+    )
+}
+
+/// What makes the edge ask it.
+fn asking(link: SocketAddr) -> String {
+    format!(
+        r#"
+[nbsp]
+tls = {{ certificate = "edge.pem", key = "edge.key", ca = "ca.pem" }}
+[[nbsp.server]]
+bsf = ["bsf.example.net"]
+hosts = ["localhost:{}"]
+push = ["ims.example.net"]
+"#,
+        link.port()
+    )
+}
+
+fn config(registrar: &Registrar, naf: &str, keys: &str, more: &str) -> String {
     let pair = "certificate = \"edge.pem\", key = \"edge.key\"";
     let server = |name: &str| {
         format!(
@@ -88,10 +132,7 @@ peer = "registrar"
 algorithms = ["SHA-256"]
 [naf]
 fqdn = "{naf}"
-[bsf]
-name = "bsf.example.net"
-listen = "127.0.0.1:0"
-subscribers = "subscribers.toml"
+{keys}
 [enabler.push.servers]
 "mms.ua" = ["mail"]
 [telemetry]
@@ -118,10 +159,40 @@ pub(crate) struct World {
     pub(crate) rogues: Datagrams,
     pub(crate) secure: Connections,
     pub(crate) dtls: Datagrams,
+    /// The bootstrapping server, where it is a process of its own.
+    pub(crate) apart: Option<Apart>,
     /// The name that alice's phone dials.
     naf: String,
     pub(crate) core: Connections,
     pub(crate) registrar: Registrar,
+}
+
+/// A bootstrapping server that the edge asks over Nbsp_GBA.
+pub(crate) struct Apart {
+    pub(crate) program: Program,
+    /// Between the two servers.
+    pub(crate) link: Connections,
+    at: [SocketAddr; 2],
+}
+
+impl Apart {
+    fn start(folder: &Folder) -> Self {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (program, at) = Self::run(folder, "subscribers.toml", [any, any]);
+        Self { program, link: Connections::to(at[1]), at }
+    }
+
+    fn run(folder: &Folder, list: &str, at: [SocketAddr; 2]) -> (Program, [SocketAddr; 2]) {
+        let file = folder.write("bsf.toml", apart(list, at));
+        let mut program = Program::start(sipward().arg("serve").arg("-c").arg(file));
+        let at = ["bootstrapping server", "Nbsp_GBA"].map(|name| program.address(name));
+        (program, at)
+    }
+
+    /// Starts it again in its place, with that list, after its end.
+    pub(crate) fn again(&mut self, folder: &Folder, list: &str) {
+        self.program = Self::run(folder, list, self.at).0;
+    }
 }
 
 impl World {
@@ -137,6 +208,15 @@ impl World {
         more: &str,
         before: impl FnOnce(&Folder),
     ) -> Self {
+        Self::build(naf, name, false, more, before)
+    }
+
+    /// An edge whose bootstrapping server is another process.
+    pub(crate) fn start_apart(name: &str) -> Self {
+        Self::build(EDGE, name, true, "", |_| {})
+    }
+
+    fn build(naf: &str, name: &str, apart: bool, more: &str, before: impl FnOnce(&Folder)) -> Self {
         let (authority, folder) = (Authority::new(), Folder::new(name));
         let registrar = Registrar::start();
         for name in ["edge", "mail", "other", "dm"] {
@@ -145,11 +225,19 @@ impl World {
         folder.write("ca.pem", authority.pem());
         folder.write("subscribers.toml", SUBSCRIBERS);
         before(&folder);
-        let file = folder.write("sipward.toml", config(&registrar, naf, more));
+        let apart = apart.then(|| {
+            folder.certify(&authority, "bsf", "localhost");
+            Apart::start(&folder)
+        });
+        let keys = apart.as_ref().map_or(OWN.to_owned(), |apart| asking(apart.link.address));
+        let file = folder.write("sipward.toml", config(&registrar, naf, &keys, more));
         let mut edge = Program::start(sipward().arg("serve").arg("-c").arg(file));
         let [ue, ue_tls, ue_dtls, agree, core_tls] =
             ["ue", "ue-tls", "ue-dtls", "agree", "core-tls"].map(|name| edge.address(name));
-        let bsf = edge.address("bootstrapping server");
+        let bsf = match &apart {
+            Some(apart) => apart.at[0],
+            None => edge.address("bootstrapping server"),
+        };
         let https = more.contains("[https]").then(|| edge.address("HTTPS"));
         let page = edge.address("page of metrics");
         let world = Self {
@@ -161,6 +249,7 @@ impl World {
             rogues: Datagrams::to(ue),
             secure: Connections::to(ue_tls),
             dtls: Datagrams::to(ue_dtls),
+            apart,
             naf: naf.to_owned(),
             core: Connections::to(core_tls),
             folder,

@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 use sipward::demo::server::SmallServer;
 
-use super::{Edge, sipward};
+use super::{Core, Edge, sipward, websocket};
 
 /// The password of the second account.
 const SECOND: &str = "a-bridge-over-the-river";
@@ -45,15 +45,14 @@ fn small_server() -> SocketAddr {
     address.recv().unwrap()
 }
 
-/// V-02, V-05, V-20 to V-23, V-28, V-29, V-60, V-61, V-63 to V-65, V-70, V-98, V-126, V-131: no attack comes to anything at the edge, over any transport.
-#[test]
-fn no_case_fails_at_the_edge() {
-    let core = small_server();
+/// An edge in front of `core` that knows two users, and will not be too busy for an audit.
+fn audited(name: &str, core: SocketAddr) -> Edge {
     let second = format!(
         "\n[[account]]\nusername = \"bob\"\npassword = \"{SECOND}\"\nidentities = [\"sip:bob@example.net\"]\n"
     );
-    let edge = Edge::start_with("audit", |text| {
-        let accounts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-audit/accounts.toml");
+    Edge::start_with(name, |text| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("serve-{name}"));
+        let accounts = folder.join("accounts.toml");
         let first = fs::read_to_string(&accounts).unwrap();
         fs::write(&accounts, format!("{first}{second}")).unwrap();
         let core = format!("sip:{core};transport=udp");
@@ -62,25 +61,49 @@ fn no_case_fails_at_the_edge() {
             .replace("rate = \"6/min\"", "rate = \"600/min\"")
             .replace("[admission]", "[admission]\nanswer_rate = \"1000/s\"")
             .replace("transports = [\"tls\"]", "transports = [\"tls\", \"dtls\"]")
-    });
-    let accounts = edge.folder.join("accounts.toml");
-    let both = fs::read_to_string(&accounts).unwrap();
-    let (page, tls) = (edge.folder.join("audit.html"), edge.tls.expect("a listener").port());
-    let run = sipward()
-        .args(["audit", &edge.ue.to_string(), "--name", "edge.example.net", "--json"])
-        .arg("--disruptive")
-        .args(["--tls-port", &tls.to_string(), "--rate", "400", "--patience", "250"])
-        .arg("--ca")
-        .arg(edge.folder.join("lab-ca.pem"))
-        .arg("--accounts")
-        .arg(&accounts)
-        .arg("--html")
-        .arg(&page)
-        .output()
-        .unwrap();
+    })
+}
+
+/// What an audit of it says.
+fn audit(edge: &Edge, more: &[&str]) -> Output {
+    let tls = edge.tls.expect("a listener").port().to_string();
+    let mut command = sipward();
+    command.args(["audit", &edge.ue.to_string(), "--name", "edge.example.net", "--json"]);
+    command.args(["--tls-port", &tls, "--rate", "400", "--patience", "250"]);
+    command.arg("--ca").arg(edge.folder.join("lab-ca.pem"));
+    command.arg("--accounts").arg(edge.folder.join("accounts.toml"));
+    command.args(more).output().unwrap()
+}
+
+/// V-10, V-42, V-45, V-68: nor one that loads the edge.
+#[test]
+fn no_disruptive_case_fails_at_the_edge() {
+    let edge = audited("audit-load", small_server());
+    let cases = "opening-slow,flood-invite,connections-idle,connections-slow";
+    let told = told(&json(&audit(&edge, &["--disruptive", "--case", cases])));
+    let passed = |case: &str, over: &str| {
+        let row = format!("{case} {over}: passed, ");
+        assert!(told.iter().any(|line| line.starts_with(&row)), "{row} in {told:#?}");
+    };
+    passed("opening-slow", "TCP");
+    passed("opening-slow", "TLS");
+    cases.split(',').skip(1).for_each(|case| passed(case, "UDP"));
+}
+
+/// V-02, V-05, V-09, V-20 to V-23, V-28, V-29, V-42 to V-44, V-48, V-60, V-61, V-63 to V-65, V-70, V-98, V-126, V-131: no attack comes to anything at the edge, over any transport.
+#[test]
+fn no_case_fails_at_the_edge() {
+    let edge = audited("audit", small_server());
+    let both = fs::read_to_string(edge.folder.join("accounts.toml")).unwrap();
+    let page = edge.folder.join("audit.html");
+    let run = audit(&edge, &["--html", page.to_str().unwrap()]);
     let report = json(&run);
     let told = told(&report);
-    let bad: Vec<_> = told.iter().filter(|line| !line.contains(": passed, ")).collect();
+    // WebSocket is a target of its own.
+    let bad: Vec<_> = told
+        .iter()
+        .filter(|line| !line.contains(": passed, ") && !line.starts_with("ws-"))
+        .collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert_eq!(run.status.code(), Some(0), "{told:#?}");
     for over in ["UDP", "TCP", "TLS", "DTLS"] {
@@ -91,6 +114,16 @@ fn no_case_fails_at_the_edge() {
         "replay UDP: passed, challenged again: 407",
         "cancel UDP: passed, refused: 481",
         "answer-forged UDP: passed, the caller was given the callee's answer alone",
+        "segment-octets TCP: passed, 1 of 1 got an answer, and one each",
+        "segment-two TLS: passed, 2 of 2 got an answer, and one each",
+        "tls-1-0 TLS: passed, refused: protocol_version",
+        "tls-renegotiation TLS: passed, refused: no_renegotiation",
+        "dtls-alert DTLS: passed, the session carries requests as before",
+        "dtls-hello DTLS: passed, the session carries requests as before",
+        "hops-spent UDP: passed, refused: 483",
+        "hops-absent UDP: passed, the call rang, with Max-Forwards: 69",
+        "path-forged UDP: passed, registered, and the call came without the detour",
+        "privacy-id UDP: passed, the call rang, without the name that another call is given",
         "asserted-forged UDP: passed, the call rang, without what the caller claimed",
     ] {
         assert!(told.contains(&row.into()), "{row} in {told:#?}");
@@ -107,6 +140,38 @@ fn no_case_fails_at_the_edge() {
     }
     assert!(page.starts_with("<!DOCTYPE html>") && page.contains("No attack came to anything"));
     assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http://"));
+}
+
+/// V-02, V-10, V-13, V-79: nor over WebSocket, in the clear and under TLS.
+#[test]
+fn no_case_fails_at_an_edge_of_websocket() {
+    for (scheme, secure, over) in [("ws", false, "WS"), ("wss", true, "WSS")] {
+        let core = Core::start();
+        let (edge, address) = websocket::edge(&format!("audit-{scheme}"), secure, &core);
+        let run = sipward()
+            .args(["audit", &format!("{scheme}://{address}/"), "--name", "edge.example.net"])
+            .args(["--domain", "example.net", "--origin", websocket::ORIGIN, "--json"])
+            .args(["--group", "malformed,transport", "--rate", "400", "--patience", "250"])
+            .arg("--ca")
+            .arg(edge.folder.join("lab-ca.pem"))
+            .output()
+            .unwrap();
+        let told = told(&json(&run));
+        assert_eq!(run.status.code(), Some(0), "{told:#?}");
+        assert!(!told.iter().any(|line| line.contains(": failed, ")), "{told:#?}");
+        for row in [
+            "content-length-twice {}: passed, refused with 400",
+            "ws-protocol {}: passed, refused: 400",
+            "ws-origin {}: passed, refused: 403",
+            "ws-unmasked {}: passed, refused with 1002",
+            "ws-oversized {}: passed, refused with 1009",
+        ] {
+            let row = row.replace("{}", over);
+            assert!(told.contains(&row), "{row} in {told:#?}");
+        }
+        let version = "tls-1-1 WSS: passed, refused: protocol_version".to_owned();
+        assert_eq!(told.contains(&version), secure, "{told:#?}");
+    }
 }
 
 /// A server without an edge in front believes everybody: the report says where, and shows it.

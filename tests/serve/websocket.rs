@@ -18,10 +18,10 @@ use super::{Core, Edge, MESSAGE};
 const TLS: &str = "tls = { certificate = \"edge.pem\", key = \"edge.key\", psk = true }";
 const TLS_ALONE: &str = "tls = { certificate = \"edge.pem\", key = \"edge.key\" }\n";
 const RULES: &str = "ws = { origins = [\"https://phone.example.net\"] }";
-const ORIGIN: &str = "https://phone.example.net";
+pub(super) const ORIGIN: &str = "https://phone.example.net";
 
 /// An edge whose TLS listener speaks WebSocket instead, under TLS or in the clear.
-fn edge(name: &str, secure: bool, core: &Core) -> (Edge, SocketAddr) {
+pub(super) fn edge(name: &str, secure: bool, core: &Core) -> (Edge, SocketAddr) {
     let edge = Edge::start_with(name, |text| {
         assert!(text.contains(TLS) && text.contains("transports = [\"tls\"]"), "{text}");
         let (kind, tls) = if secure { ("wss", TLS_ALONE) } else { ("ws", "") };

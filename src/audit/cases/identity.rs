@@ -1,12 +1,12 @@
 //! The audit, identities: a caller claims to be somebody, or to be trusted, and the callee's phone tells what came of it.
 //!
-//! A call without the claim is the control: where it does not ring, nothing follows.
+//! A call without the claim is the control: where it does not ring, nothing follows. A caller may ask not to be named, too.
 //!
 //! Takes:   two accounts, and a [`Claim`].
 //! Gives:   whether the callee was told what the caller claimed.
 //! Keeps:   nothing.
 //! Refuses: nothing.
-//! Sources: RFC 3261 sections 20.4, 20.9, 22 and 26.1.2; RFC 3325 sections 5, 6 and 9.2; RFC 5658; RFC 7315; V-20, V-29, V-126.
+//! Sources: RFC 3261 sections 20.4, 20.9, 22 and 26.1.2; RFC 3323 sections 4.1 and 5; RFC 3325 sections 5 to 7, 9.2 and 9.3; RFC 5658; RFC 7315; V-20, V-29, V-126.
 
 use super::super::case::{Case, Finding, Group, Judged, Over, Run, failed, not_applicable, passed};
 use super::super::probe::Probe;
@@ -27,7 +27,7 @@ pub struct Claim {
 /// What every claim has in it, and nothing else of the call.
 const MARK: &str = "somebody-important";
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     title: &'static str,
     threats: &'static [&'static str],
@@ -51,7 +51,7 @@ const fn row(
     }
 }
 
-const fn claim(fields: &'static [(&'static str, &'static str)]) -> Claim {
+pub(super) const fn claim(fields: &'static [(&'static str, &'static str)]) -> Claim {
     Claim { fields, in_from: false }
 }
 
@@ -60,6 +60,9 @@ const CHALLENGE: &str =
     "Challenge every request that leads anywhere, not REGISTER alone, whatever From says.";
 const BELIEVED: &str =
     "The callee's phone, and every server on the way, takes it for what the network vouches for.";
+
+const NAMED: &str = "Whoever hides has a reason: a refuge, a doctor, an informant is found by what the callee's phone is told.";
+const HIDE: &str = "Remove P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID where a request with Privacy: id goes to a phone.";
 
 /// The table.
 #[rustfmt::skip]
@@ -90,6 +93,12 @@ pub(super) const CASES: &[Case] = &[
         "Phones show From: whoever may write there what he likes is whom he likes.",
         "Compare From with the user of the credentials, or assert the true one in P-Asserted-Identity.",
         Run::Claim(&Claim { fields: &[], in_from: true })),
+    row("privacy-forged", "Privacy: id does not carry P-Asserted-Identity of a user past", &["V-29"], "RFC 3325 5, 7", BELIEVED, STRIP,
+        Run::Claim(&claim(&[("Privacy", "id"), ("P-Asserted-Identity", "<sip:somebody-important@{domain}>")]))),
+    row("privacy-id", "Whom the network asserts is not told to the callee if the caller asks for Privacy: id", &["V-29"], "RFC 3325 7, 9.3", NAMED, HIDE,
+        Run::Script(|probe| Box::pin(private(probe, false)))),
+    row("privacy-anonymous", "An anonymous caller is not named by what the network asserts", &["V-29"], "RFC 3323 4.1.1.3; RFC 3325 7, 9.3", NAMED, HIDE,
+        Run::Script(|probe| Box::pin(private(probe, true)))),
     row("auto-answer", "A caller cannot make a phone answer by itself", &["V-126"], "RFC 3261 20.4, 20.9; RFC 5373 8",
         "A phone that answers without ringing is a bug in the room.",
         "Remove Answer-Mode, and answer-after of Call-Info and Alert-Info, from whatever comes from users.",
@@ -100,8 +109,25 @@ pub(super) const CASES: &[Case] = &[
         ]))),
 ];
 
-/// A call by the first account that is not taken; its answer, and what the callee's phone heard.
-async fn rings(
+/// A call by the first account that is not taken; its answer, and what the callee's phone heard. A target that asks for some
+/// seconds of patience is asked once more after them.
+pub(super) async fn rings(
+    probe: &Probe,
+    caller: &mut User,
+    callee: &mut User,
+    draft: Draft,
+) -> (Option<Message>, Option<Message>) {
+    let (answer, heard) = rings_once(probe, caller, callee, draft.clone()).await;
+    match &answer {
+        Some(busy) if heard.is_none() && caller.was_asked_to_wait(busy).await => {
+            let (call_id, from_tag) = (caller.fresh(), caller.fresh());
+            rings_once(probe, caller, callee, Draft { call_id, from_tag, ..draft }).await
+        }
+        _ => (answer, heard),
+    }
+}
+
+async fn rings_once(
     probe: &Probe,
     caller: &mut User,
     callee: &mut User,
@@ -118,13 +144,17 @@ async fn rings(
     tokio::join!(caller.ask(draft), hears)
 }
 
-/// The control.
-async fn may_call(probe: &Probe, alice: &mut User, bob: &mut User) -> Result<(), Finding> {
+/// The control: what the callee's phone hears of a good call.
+pub(super) async fn may_call(
+    probe: &Probe,
+    alice: &mut User,
+    bob: &mut User,
+) -> Result<Message, Finding> {
     let draft = alice.draft("INVITE", &probe.account(1)?.identity);
     let (answer, heard) = rings(probe, alice, bob, draft).await;
     let status = answer.and_then(|answer| answer.status());
     match heard {
-        Some(_) => Ok(()),
+        Some(heard) => Ok(heard),
         None => Err(not_applicable(match status {
             Some(status) => format!("a good call does not ring: {status}"),
             None => "a good call does not ring, and is not answered".into(),
@@ -159,6 +189,42 @@ pub(in super::super) async fn run(probe: &Probe, claim: &Claim) -> Judged {
     })
 }
 
+/// A call of somebody who asks that he is not named.
+async fn private(probe: &Probe, anonymous: bool) -> Judged {
+    let (mut alice, mut bob) = (probe.user(0).await?, probe.user(1).await?);
+    let usual = may_call(probe, &mut alice, &mut bob).await?;
+    let draft = alice.draft("INVITE", &probe.account(1)?.identity);
+    let mut draft = draft.with("Privacy", "id");
+    if anonymous {
+        "sip:anonymous@anonymous.invalid".clone_into(&mut draft.from);
+    }
+    let (answer, heard) = rings(probe, &mut alice, &mut bob, draft).await;
+    probe.keep(0, alice).await;
+    probe.keep(1, bob).await;
+    let Some(heard) = heard else { return Ok(refused(answer.as_ref())) };
+    let user = probe.account(0)?.user().as_bytes();
+    Ok(match asserting(&heard, user) {
+        Some(name) => failed(format!("the call rang, and {name} names the caller")),
+        None if asserting(&usual, user).is_some() => {
+            passed("the call rang, without the name that another call is given")
+        }
+        None => passed("the call rang; callees are told no asserted name, with Privacy or without"),
+    })
+}
+
+/// The header that tells a callee that user's name, beside From and Contact.
+fn asserting(heard: &Message, user: &[u8]) -> Option<&'static str> {
+    const NAMES: [&str; 3] = ["P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID"];
+    let text = String::from_utf8_lossy(heard.octets());
+    let user = String::from_utf8_lossy(user);
+    let head = text.split("\r\n\r\n").next().unwrap_or_default();
+    NAMES.into_iter().find(|name| {
+        head.lines().filter_map(|line| line.split_once(':')).any(|(field, value)| {
+            field.trim().eq_ignore_ascii_case(name) && value.contains(user.as_ref())
+        })
+    })
+}
+
 /// A request of a stranger in the first account's name.
 async fn unsigned(probe: &Probe, method: &'static str) -> Judged {
     let (mut alice, mut bob) = (probe.user(0).await?, probe.user(1).await?);
@@ -189,7 +255,7 @@ mod tests {
             let Run::Claim(claim) = &case.run else { continue };
             assert_ne!(claim.fields.is_empty(), !claim.in_from, "{}", case.name);
             for (name, value) in claim.fields {
-                assert!(value.contains(MARK), "{}: {name}", case.name);
+                assert!(*name == "Privacy" || value.contains(MARK), "{}: {name}", case.name);
             }
         }
     }

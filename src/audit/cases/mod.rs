@@ -9,19 +9,27 @@
 mod amplification;
 pub mod dialog;
 pub mod digest;
+mod forwarded;
 pub mod identity;
 mod load;
 pub mod malformed;
 mod registration;
 pub mod routing;
+mod transport;
 
 use super::case::Case;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Case> {
+    let [streams, tls, dtls, websocket] = transport::CASES;
     [
         malformed::CASES,
+        streams,
+        tls,
+        dtls,
+        websocket,
         routing::CASES,
+        forwarded::CASES,
         amplification::CASES,
         digest::CASES,
         registration::CASES,

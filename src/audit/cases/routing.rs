@@ -1,4 +1,5 @@
-//! The audit, routing: a request names where it, or its answer, is to be sent, and an ear of ours listens there.
+//! The audit, routing: a request names where it, or its answer, is to be sent, and an ear of ours listens there. What is named for
+//! later ones: `forwarded`.
 //!
 //! Takes:   a door, and a [`Relay`].
 //! Gives:   whether the target sent anything to the ear.
@@ -23,6 +24,8 @@ pub enum Relay {
     Maddr,
     /// In Route.
     Route,
+    /// In Route, behind the target itself.
+    Preloaded,
     /// In Route, behind the target itself, with a tag in To as if a dialog stood.
     InDialog,
     /// In Route, of a user with credentials.
@@ -89,6 +92,13 @@ pub(super) const CASES: &[Case] = &[
         &Relay::Route,
     ),
     row(
+        "relay-preloaded",
+        "A stranger's request is not sent to the second host in its Route",
+        "RFC 3261 16.4, 16.6, 16.12",
+        OPEN,
+        &Relay::Preloaded,
+    ),
+    row(
         "relay-dialog",
         "A tag in To does not open the way to any host",
         "RFC 3261 12.2, 16.4, 16.12",
@@ -141,14 +151,16 @@ pub(in super::super) async fn run(probe: &Probe, relay: Relay) -> Judged {
         Relay::Maddr => {
             format!("sip:somebody@{domain}:{};maddr={}", heard_at.port(), heard_at.ip())
         }
-        Relay::Route | Relay::OfUser => format!("sip:somebody@{domain}"),
+        Relay::Route | Relay::Preloaded | Relay::OfUser => format!("sip:somebody@{domain}"),
         Relay::SentBy | Relay::Received | Relay::ViaMaddr => format!("sip:{domain}"),
     };
     let mut draft = sender.draft("OPTIONS", &uri);
     match relay {
         Relay::Route | Relay::OfUser => draft.routes.push(format!("<sip:{heard_at};lr>")),
-        Relay::InDialog => {
-            draft.to_tag = sender.fresh();
+        Relay::Preloaded | Relay::InDialog => {
+            if relay == Relay::InDialog {
+                draft.to_tag = sender.fresh();
+            }
             draft.routes.push(format!("<sip:{};lr>", probe.door.address));
             draft.routes.push(format!("<sip:{heard_at};lr>"));
         }
@@ -183,7 +195,7 @@ pub(in super::super) async fn run(probe: &Probe, relay: Relay) -> Judged {
 
 impl Probe {
     /// An ear, which the target has no reason to talk to; at another address and that port, if it has to be.
-    async fn ear(&self, elsewhere: Option<u16>) -> Result<Line, Finding> {
+    pub(super) async fn ear(&self, elsewhere: Option<u16>) -> Result<Line, Finding> {
         let door = Door { transport: Transport::Udp, address: self.door.address };
         let none = || not_applicable("there is no second address of ours to listen at");
         let from = match elsewhere {

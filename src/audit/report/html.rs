@@ -53,7 +53,7 @@ fn summary(report: &Report, page: &mut String) -> fmt::Result {
         [Verdict::Failed, Verdict::Passed, Verdict::NotApplicable].map(|v| report.count(v));
     let line = match (failed, passed) {
         (0, 0) => "Nothing could be judged.".to_owned(),
-        (0, _) => format!("No attack came to anything: {passed} were refused."),
+        (0, _) => format!("No attack came to anything, in {passed} tries."),
         (1, _) => "One attack came to something.".to_owned(),
         (n, _) => format!("{n} attacks came to something."),
     };
@@ -195,8 +195,8 @@ const FILTER: &str = "<fieldset class=\"filter\"><legend>Show</legend>\
     <label class=\"na\"><input type=\"checkbox\" id=\"show-na\" checked> not applicable</label></fieldset>";
 
 const FOOT: &str = "<footer><p><b>How to read it.</b> A verdict says what was seen, and no more. <i>Passed</i>: the attack was \
-    refused, or met with silence, and the target answered a good request afterwards. <i>Failed</i>: the attack came to \
-    something; the exchange shows what. <i>Not applicable</i>: it could not be tried, or nothing follows. Responses of \
+    refused, met with silence, or changed nothing, and the target answered a good request afterwards. <i>Failed</i>: the attack \
+    came to something; the exchange shows what. <i>Not applicable</i>: it could not be tried, or nothing follows. Responses of \
     Digest are blotted out: passwords can be guessed from them.</p></footer>";
 
 #[cfg(test)]

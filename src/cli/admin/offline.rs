@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cli::plan::plan;
+use crate::cli::plan::{Sources, plan};
 use crate::cli::{auc, serve};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Nbsp};
 use crate::http::admin::question::Facts;
 use crate::http::admin::views::Explanation;
 use crate::keys::KeyServer;
 use crate::keys::naf::{CacheBounds, NafCache};
+use crate::keys::push::PushServer;
+use crate::keys::servers::PushServers;
 use crate::transport::peers::{PeerGroup, SystemDns};
 
 /// What an edge by `config` would do with `octets`.
@@ -31,9 +33,13 @@ pub(super) fn explain(config: &Config, octets: Bytes, facts: &Facts) -> io::Resu
         return Err(io::Error::other("there is no edge: it has no [[listen]]"));
     }
     let told = facts.told(config).map_err(io::Error::other)?;
-    // Which realms are offered depends on there being a source of keys; it is never asked.
+    // Which realms are offered, and whether pushes are wrapped, depends on there being sources; they are never asked.
     let keys: Arc<dyn KeyServer> = Arc::new(NafCache::new(CacheBounds::default(), []));
-    let mut plan = plan(config, auc::unserved(config)?, Some(keys))?;
+    let nobody: Arc<dyn PushServer> = Arc::new(PushServers::default());
+    let realms = config.nbsp.iter().flat_map(Nbsp::push_realms);
+    let pushes = realms.map(|realm| (Arc::clone(realm), Arc::clone(&nobody))).collect();
+    let sources = Sources { keys: Some(keys), pushes };
+    let mut plan = plan(config, auc::unserved(config)?, sources)?;
     let groups = serve::peer_groups(config);
     resolve(&groups)?;
     plan.resolved = Some(Arc::new(serve::Groups(groups)));

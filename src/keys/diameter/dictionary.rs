@@ -1,10 +1,10 @@
-//! Keys, Diameter, dictionary: exactly the commands, AVPs and results that Zn, Zh and the base protocol need.
+//! Keys, Diameter, dictionary: exactly the commands, AVPs and results that Zn, Zpn, Zh and the base protocol need.
 //!
 //! Takes:   a code and its vendor.
 //! Gives:   the [`Definition`]: name, form, and whether the M bit is set when we send it.
 //! Keeps:   one table.
 //! Refuses: nothing; what is not in the table is unknown, and the M bit of it decides.
-//! Sources: RFC 6733 sections 3.1, 4.5 and 7.1; TS 29.109 clause 6 (Zn, Zh); TS 29.229 clauses 6.3 and 6.2 (Cx);
+//! Sources: RFC 6733 sections 3.1, 4.5 and 7.1; TS 29.109 clause 6 (Zn, Zpn, Zh); TS 29.229 clauses 6.3 and 6.2 (Cx);
 //!          TS 29.230 tables 4.1 and 7.1.
 
 /// How a value is written.
@@ -39,6 +39,8 @@ pub struct Definition {
 pub const VENDOR_3GPP: u32 = 10_415;
 /// The application of Zn.
 pub const ZN: u32 = 16_777_220;
+/// The application of Zpn.
+pub const ZPN: u32 = 16_777_268;
 /// The application of Zh.
 pub const ZH: u32 = 16_777_221;
 /// The application of relays: all of them.
@@ -54,6 +56,8 @@ pub const DISCONNECT: u32 = 282;
 pub const MULTIMEDIA_AUTH: u32 = 303;
 /// Bootstrapping-Info, on Zn.
 pub const BOOTSTRAPPING_INFO: u32 = 310;
+/// GBAPush-Info, on Zpn.
+pub const GBAPUSH_INFO: u32 = 312;
 
 /// DIAMETER_SUCCESS.
 pub const SUCCESS: u32 = 2001;
@@ -71,7 +75,7 @@ pub const INVALID_HDR_BITS: u32 = 3008;
 pub const INVALID_AVP_BITS: u32 = 3009;
 /// DIAMETER_UNKNOWN_PEER.
 pub const UNKNOWN_PEER: u32 = 3010;
-/// DIAMETER_AUTHENTICATION_REJECTED: on Zh, an AUTS that is not the card's.
+/// DIAMETER_AUTHENTICATION_REJECTED: on Zh and Zpn, an AUTS that is not the card's.
 pub const AUTHENTICATION_REJECTED: u32 = 4001;
 /// DIAMETER_AVP_UNSUPPORTED.
 pub const AVP_UNSUPPORTED: u32 = 5001;
@@ -151,6 +155,16 @@ avps! {
     BOOTSTRAP_INFO_CREATION_TIME 408 VENDOR_3GPP, Number, true, "BootstrapInfoCreationTime";
     GUSS_TIMESTAMP 409 VENDOR_3GPP, Number, false, "GUSS-Timestamp";
     GBA_TYPE 410 VENDOR_3GPP, Number, true, "GBA-Type";
+    UE_ID 411 VENDOR_3GPP, Octets, true, "UE-Id";
+    UE_ID_TYPE 412 VENDOR_3GPP, Number, true, "UE-Id-Type";
+    UICC_APP_LABEL 413 VENDOR_3GPP, Octets, true, "UICC-App-Label";
+    UICC_ME 414 VENDOR_3GPP, Number, true, "UICC-ME";
+    REQUESTED_KEY_LIFETIME 415 VENDOR_3GPP, Number, true, "Requested-Key-Lifetime";
+    PRIVATE_IDENTITY_REQUEST 416 VENDOR_3GPP, Number, true, "Private-Identity-Request";
+    GBA_PUSH_INFO 417 VENDOR_3GPP, Octets, true, "GBA-Push-Info";
+    NAF_SA_IDENTIFIER 418 VENDOR_3GPP, Octets, true, "NAF-SA-Identifier";
+    SECURITY_FEATURE_REQUEST 419 VENDOR_3GPP, Octets, true, "Security-Feature-Request";
+    SECURITY_FEATURE_RESPONSE 420 VENDOR_3GPP, Octets, true, "Security-Feature-Response";
     PUBLIC_IDENTITY 601 VENDOR_3GPP, Text, true, "Public-Identity";
     SIP_NUMBER_AUTH_ITEMS 607 VENDOR_3GPP, Number, true, "SIP-Number-Auth-Items";
     SIP_AUTHENTICATION_SCHEME 608 VENDOR_3GPP, Text, true, "SIP-Authentication-Scheme";

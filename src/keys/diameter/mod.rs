@@ -1,6 +1,6 @@
-//! Keys, Diameter: keys and vectors of others, over Zn and Zh.
+//! Keys, Diameter: keys, push info and vectors of others, over Zn, Zpn and Zh.
 //!
-//! Takes:   see each file; `client` for who asks, `link` for one connection, `zn` and `zh` for what is said.
+//! Takes:   see each file; `client` for who asks, `link` for one connection, `zn`, `zpn` and `zh` for what is said.
 //! Gives:   answers of key servers and homes; to those that ask us, ours.
 //! Keeps:   see `link` and `client`.
 //! Refuses: see each file.
@@ -22,5 +22,6 @@ pub mod source;
 pub mod way;
 pub mod zh;
 pub mod zn;
+pub mod zpn;
 
 pub use base::Local;

@@ -1,10 +1,10 @@
 //! Keys, Diameter, sources: key servers and homes of others, in the places where ours stand.
 //!
 //! Takes:   the questions of a NAF and of a bootstrapping server; requests of those that ask us.
-//! Gives:   [`ZnSource`], a [`KeyServer`]; [`ZhSource`]; [`Desk`], which answers both.
+//! Gives:   [`ZnSource`], a [`KeyServer`]; [`ZpnSource`]; [`ZhSource`]; [`Desk`], which answers them all.
 //! Keeps:   nothing.
 //! Refuses: from others, what their entry does not grant.
-//! Sources: TS 33.220 clauses 4.5.2 and 4.5.3; TS 29.109 clauses 4 and 5; threats V-31, V-93.
+//! Sources: TS 33.220 clauses 4.5.2 and 4.5.3; TS 33.223; TS 29.109 clauses 4 and 5; threats V-31, V-93, V-139.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,21 @@ use super::codec::{Fault, Message, Printed};
 use super::dictionary as known;
 use super::door::Serve;
 use super::zn::ServiceForm;
-use super::{zh, zn};
+use super::{zh, zn, zpn};
 use crate::clock;
 use crate::identity::Btid;
 use crate::instant::Now;
-use crate::keys::bootstrap::{Bsf, HomeAnswer, HomeQuestion, NafRefusal};
-use crate::keys::{Asking, KeyAnswer, KeyServer, NafId};
+use crate::keys::bootstrap::{Bsf, HomeAnswer, HomeQuestion, NafRefusal, NoPush};
+use crate::keys::push::{Profile, PushAnswer, PushRequest};
+use crate::keys::{Asking, KeyAnswer, KeyServer, NafId, Rand};
+
+/// Asks, and waits for the answer; `None` if there is none.
+async fn told(asker: &Asker, question: Printed) -> Option<Printed> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // Whoever asked may be gone.
+    asker.ask(question, Reply::to(move |answer| drop(tell.send(answer))));
+    told.await.ok().flatten()
+}
 
 /// A realm that is asked for keys.
 #[derive(Clone, Debug)]
@@ -44,14 +53,10 @@ impl ZnSource {
             services: self.services.clone(),
             form: ServiceForm::Text,
         };
-        let (tell, told) = tokio::sync::oneshot::channel();
         let printed = question.print(self.asker.local(), self.asker.end());
-        // Whoever asked may be gone.
-        let reply = move |answer| drop(tell.send(answer));
-        self.asker.ask(printed, Reply::to(reply));
-        match told.await {
-            Ok(Some(octets)) => question.answer(&octets, clock::now().wall),
-            Ok(None) | Err(_) => KeyAnswer::Unavailable,
+        match told(&self.asker, printed).await {
+            Some(octets) => question.answer(&octets, clock::now().wall),
+            None => KeyAnswer::Unavailable,
         }
     }
 }
@@ -59,6 +64,34 @@ impl ZnSource {
 impl KeyServer for ZnSource {
     fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, _: Now) -> Asking<'a> {
         Box::pin(self.key(btid, naf))
+    }
+}
+
+/// A realm that is asked for push info.
+#[derive(Clone, Debug)]
+pub struct ZpnSource {
+    /// Its name.
+    pub realm: Arc<str>,
+    /// Who asks there.
+    pub asker: Asker,
+    /// How push info is written down there.
+    pub profile: Arc<dyn Profile>,
+}
+
+impl ZpnSource {
+    /// Asks for a key of an association, and what goes to the UE. The challenge is the server's.
+    pub async fn push_info(&self, asked: &PushRequest) -> PushAnswer {
+        let question = zpn::Question {
+            session: self.asker.session(),
+            realm: Arc::clone(&self.realm),
+            host: None,
+            request: asked.clone(),
+        };
+        let printed = question.print(self.asker.local(), self.asker.end());
+        match told(&self.asker, printed).await {
+            Some(octets) => question.answer(&octets, &*self.profile, clock::now().wall),
+            None => PushAnswer::Unavailable,
+        }
     }
 }
 
@@ -80,14 +113,10 @@ impl ZhSource {
             impi: question.impi().clone(),
             resync: question.resync,
         };
-        let (tell, told) = tokio::sync::oneshot::channel();
         let printed = question.print(self.asker.local(), self.asker.end());
-        // Whoever asked may be gone.
-        let reply = move |answer| drop(tell.send(answer));
-        self.asker.ask(printed, Reply::to(reply));
-        match told.await {
-            Ok(Some(octets)) => question.answer(&octets),
-            Ok(None) | Err(_) => HomeAnswer::Unavailable,
+        match told(&self.asker, printed).await {
+            Some(octets) => question.answer(&octets),
+            None => HomeAnswer::Unavailable,
         }
     }
 }
@@ -97,6 +126,8 @@ impl ZhSource {
 pub enum Asks {
     /// Keys, as a NAF.
     Zn,
+    /// Push info, as a NAF.
+    Zpn,
     /// Vectors, as a bootstrapping server.
     Zh,
 }
@@ -109,7 +140,7 @@ pub struct Desk {
     /// The sessions and subscribers.
     pub bsf: Arc<Bsf>,
     /// What each peer may ask.
-    pub peers: HashMap<Arc<str>, Asks>,
+    pub peers: HashMap<Arc<str>, Vec<Asks>>,
 }
 
 impl Serve for Desk {
@@ -117,14 +148,17 @@ impl Serve for Desk {
         let header = &request.header;
         let asked = match (header.application, header.command) {
             (known::ZN, known::BOOTSTRAPPING_INFO) => Ok(Asks::Zn),
+            // Some dictionaries have it in the application of Zn.
+            (known::ZPN | known::ZN, known::GBAPUSH_INFO) => Ok(Asks::Zpn),
             (known::ZH, known::MULTIMEDIA_AUTH) => Ok(Asks::Zh),
             _ => Err(Fault::plain(known::COMMAND_UNSUPPORTED)),
         };
         let answered = asked.and_then(|asked| match asked {
-            _ if self.peers.get(peer) != Some(&asked) => {
+            _ if !self.peers.get(peer).is_some_and(|may| may.contains(&asked)) => {
                 Err(Fault::plain(known::AUTHORIZATION_REJECTED))
             }
             Asks::Zn => self.key(peer, request, now),
+            Asks::Zpn => self.push_info(peer, request, now),
             Asks::Zh => self.vector(request, now),
         });
         answered.unwrap_or_else(|fault| self.local.refuse(header, Some(request), fault))
@@ -144,6 +178,17 @@ impl Desk {
         Ok(zn::answer(&self.local, message, &request.services, found))
     }
 
+    fn push_info(&self, peer: &str, message: &Message<'_>, now: Now) -> Result<Printed, Fault> {
+        let asked = zpn::request(message, &self.local)?;
+        let found = if asked.host.eq_ignore_ascii_case(peer) {
+            self.bsf.push_info(peer, &asked.request, Rand(clock::random()), now)
+        } else {
+            Err(NoPush::NotAuthorised)
+        };
+        let found = found.as_ref().map_err(|refusal| *refusal);
+        Ok(zpn::answer(&self.local, message, &asked, found, now.wall))
+    }
+
     fn vector(&self, message: &Message<'_>, now: Now) -> Result<Printed, Fault> {
         let zh::VectorRequest { impi, resync } = zh::request(message, &self.local)?;
         let found = self.bsf.home(&impi, resync.as_ref(), clock::random(), now);
@@ -156,7 +201,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::identity::{Impi, Impu};
+    use crate::identity::{Impi, Impu, Ptid};
+    use crate::instant::WallTime;
     use crate::keys::UaId;
     use crate::keys::bootstrap::{BsfConfig, NafGrant, UaGrant};
     use crate::keys::diameter::base::{Verdict, verdict};
@@ -170,7 +216,7 @@ mod tests {
             host: host.into(),
             realm: "example.net".into(),
             product: "sipward".into(),
-            applications: vec![known::ZN, known::ZH],
+            applications: vec![known::ZN, known::ZPN, known::ZH],
             state_id: 1,
         })
     }
@@ -194,9 +240,19 @@ mod tests {
             sees_impi: false,
             sees_identities: true,
         };
+        let push = NafGrant {
+            host: "push.example.net".into(),
+            fqdns: vec!["push.example.net".into()],
+            protocols: vec![UaGrant::Exact(UaId::PUSH_LAYER)],
+            ..grant.clone()
+        };
         let config = BsfConfig::new("bsf.example.net");
-        let bsf = Bsf::new(config, vec![subscriber], vec![grant], [7; 32]).unwrap();
-        let peers = [("naf1.example.net", Asks::Zn), ("bsf9.example.net", Asks::Zh)];
+        let bsf = Bsf::new(config, vec![subscriber], vec![grant, push], [7; 32]).unwrap();
+        let peers = [
+            ("naf1.example.net", vec![Asks::Zn]),
+            ("push.example.net", vec![Asks::Zpn]),
+            ("bsf9.example.net", vec![Asks::Zh]),
+        ];
         let peers = peers.into_iter().map(|(host, asks)| (host.into(), asks)).collect();
         Desk { local: local("bsf.example.net"), bsf: Arc::new(bsf), peers }
     }
@@ -210,6 +266,22 @@ mod tests {
             naf: NafId::new(naf, ua),
             services: vec![],
             form: ServiceForm::Text,
+        };
+        question.print(&local(host), 1)
+    }
+
+    fn push_of(host: &str, naf: &str, ua: UaId, impi: &str) -> Printed {
+        let question = zpn::Question {
+            session: "s;1;1".into(),
+            realm: "example.net".into(),
+            host: None,
+            request: PushRequest {
+                impi: Impi::new(impi).unwrap(),
+                naf: NafId::new(naf, ua),
+                ptid: Ptid::new("p-1").unwrap(),
+                expires: WallTime::from_unix(1_795_480_000),
+                resync: None,
+            },
         };
         question.print(&local(host), 1)
     }
@@ -229,7 +301,8 @@ mod tests {
     fn each_peer_gets_what_its_entry_grants() {
         use Verdict::{Base, Experimental};
         let (desk, own, now) = (desk(), "naf1.example.net", Now::default());
-        let digest = UaId::SIP_DIGEST;
+        let (digest, layer) = (UaId::SIP_DIGEST, UaId::PUSH_LAYER);
+        let (push, ue) = ("push.example.net", "ue1@example.net");
         for (what, peer, request, expected) in [
             ("its own", own, key_of(own, own, digest), Experimental(known::BTID_INVALID)),
             (
@@ -263,7 +336,44 @@ mod tests {
                 vector_of("ue1@example.net"),
                 Base(known::AUTHORIZATION_REJECTED),
             ),
-            ("a vector", "bsf9.example.net", vector_of("ue1@example.net"), Base(known::SUCCESS)),
+            ("push info", push, push_of(push, push, layer, ue), Base(known::SUCCESS)),
+            (
+                "nobody's push info",
+                push,
+                push_of(push, push, layer, "ue2@example.net"),
+                Experimental(known::IDENTITY_UNKNOWN),
+            ),
+            (
+                "push info for another name",
+                push,
+                push_of(push, own, layer, ue),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            (
+                "push info for another protocol",
+                push,
+                push_of(push, push, digest, ue),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            (
+                "push info in another's name",
+                push,
+                push_of(own, push, layer, ue),
+                Experimental(known::NOT_AUTHORIZED),
+            ),
+            (
+                "a NAF of keys for push info, which its grant would cover",
+                own,
+                push_of(own, own, digest, ue),
+                Base(known::AUTHORIZATION_REJECTED),
+            ),
+            (
+                "a NAF of push info for keys",
+                push,
+                key_of(push, push, layer),
+                Base(known::AUTHORIZATION_REJECTED),
+            ),
+            ("a vector", "bsf9.example.net", vector_of(ue), Base(known::SUCCESS)),
             (
                 "nobody's vector",
                 "bsf9.example.net",
@@ -285,7 +395,7 @@ mod tests {
             verdict(&Message::parse(&printed).unwrap())
         };
         let given = (0..12).filter(|_| ask(now) == Ok(Base(known::SUCCESS))).count();
-        assert_eq!(given, 9, "one was given before");
+        assert_eq!(given, 8, "one was given before, and one pushed");
         assert_eq!(ask(now + Duration::from_secs(60)), Ok(Base(known::SUCCESS)));
     }
 }

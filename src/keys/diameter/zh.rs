@@ -140,15 +140,15 @@ pub fn request(message: &Message<'_>, local: &Local) -> Result<VectorRequest, Fa
     if scheme.value != SCHEME.as_bytes() {
         return Err(scheme.wrong(known::INVALID_AVP_VALUE));
     }
-    let resync = match item.one(&known::SIP_AUTHORIZATION)? {
-        Some(avp) => {
-            let wrong = avp.wrong(known::INVALID_AVP_VALUE);
-            let (rand, auts) = avp.value.split_first_chunk::<16>().ok_or(wrong)?;
-            Some((Rand(*rand), Auts(auts.try_into().map_err(|_| wrong)?)))
-        }
-        None => None,
-    };
+    let resync = item.one(&known::SIP_AUTHORIZATION)?.as_ref().map(resync).transpose()?;
     Ok(VectorRequest { impi, resync })
+}
+
+/// The challenge and the AUTS of a SIP-Authorization.
+pub(super) fn resync(avp: &Avp<'_>) -> Result<(Rand, Auts), Fault> {
+    let wrong = avp.wrong(known::INVALID_AVP_VALUE);
+    let (rand, auts) = avp.value.split_first_chunk::<16>().ok_or(wrong)?;
+    Ok((Rand(*rand), Auts(auts.try_into().map_err(|_| wrong)?)))
 }
 
 /// Multimedia-Auth-Answer.

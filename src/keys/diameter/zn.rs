@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::base::{Local, Verdict, application_id, asking, retrace, tell, verdict};
-use super::codec::{Avp, Fault, Message, Printed, Writer};
+use super::codec::{Avp, Avps, Fault, Message, Printed, Writer};
 use super::dictionary as known;
 use super::guss::{self, Listed};
 use crate::identity::{Btid, Impi};
@@ -163,17 +163,10 @@ pub fn request<'a>(message: &Message<'a>, local: &Local) -> Result<KeyRequest<'a
     let host = avps.need(&known::ORIGIN_HOST)?.text()?;
     avps.need(&known::ORIGIN_REALM)?;
     addressed(message, local)?;
-    let mut services = Vec::new();
-    for avp in avps.all(&known::GAA_SERVICE_IDENTIFIER) {
-        if services.len() == SERVICES_MAX {
-            return Err(avp.wrong(known::AVP_OCCURS_TOO_OFTEN));
-        }
-        services.push(service(&avp)?);
-    }
+    let services = services(avps)?;
     let btid = avps.need(&known::TRANSACTION_IDENTIFIER)?;
     let btid = std::str::from_utf8(btid.value).ok().and_then(Btid::new);
-    let naf = avps.need(&known::NAF_ID)?;
-    let naf = naf_id(naf.value).ok_or(naf.wrong(known::INVALID_AVP_VALUE))?;
+    let naf = naf_of(avps)?;
     Ok(KeyRequest { host, btid, naf, services })
 }
 
@@ -193,6 +186,18 @@ pub fn addressed(message: &Message<'_>, local: &Local) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The services of a request, at most [`SERVICES_MAX`].
+pub(super) fn services(avps: Avps<'_>) -> Result<Vec<u32>, Fault> {
+    let mut services = Vec::new();
+    for avp in avps.all(&known::GAA_SERVICE_IDENTIFIER) {
+        if services.len() == SERVICES_MAX {
+            return Err(avp.wrong(known::AVP_OCCURS_TOO_OFTEN));
+        }
+        services.push(service(&avp)?);
+    }
+    Ok(services)
+}
+
 /// A service, in digits or in four octets.
 fn service(avp: &Avp<'_>) -> Result<u32, Fault> {
     let digits = !avp.value.is_empty() && avp.value.iter().all(u8::is_ascii_digit);
@@ -201,12 +206,16 @@ fn service(avp: &Avp<'_>) -> Result<u32, Fault> {
     read.ok_or(avp.wrong(known::INVALID_AVP_VALUE))
 }
 
-/// A NAF-Id: the name, then five octets.
-fn naf_id(octets: &[u8]) -> Option<NafId> {
-    let (name, ua) = octets.split_last_chunk::<5>()?;
-    let name = std::str::from_utf8(name).ok()?;
-    let fits = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic());
-    fits.then(|| NafId::new(name, UaId(*ua)))
+/// The NAF-Id of a request: the name, then five octets.
+pub(super) fn naf_of(avps: Avps<'_>) -> Result<NafId, Fault> {
+    let avp = avps.need(&known::NAF_ID)?;
+    let read = |octets: &[u8]| {
+        let (name, ua) = octets.split_last_chunk::<5>()?;
+        let name = std::str::from_utf8(name).ok()?;
+        let fits = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic());
+        fits.then(|| NafId::new(name, UaId(*ua)))
+    };
+    read(avp.value).ok_or(avp.wrong(known::INVALID_AVP_VALUE))
 }
 
 /// Bootstrapping-Info-Answer.

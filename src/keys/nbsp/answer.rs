@@ -3,7 +3,7 @@
 //! Takes:   one request: method, path, type and body, the names in the certificate of who asks, a random challenge.
 //! Gives:   [`Told`]: the key, push info, or a problem.
 //! Keeps:   nothing.
-//! Refuses: other paths (404), methods (405), types (415); bodies over the bound (413) or not as they should be (400); a
+//! Refuses: requests without a token, where one is demanded (401, 403; [`super::bearer`]); other paths (404), methods (405), types (415); bodies over the bound (413) or not as they should be (400); a
 //!          NAF without a grant for the name and protocol (403), before the B-TID is looked at; B-TIDs that are not known
 //!          or whose time is over, with one word (404); subscribers that are not known or barred, with one word (404); push
 //!          info too often (429), for an AUTS that is not the card's (400), and of a kind that is not made here (501).
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::bearer::Unproved;
 use super::message::{Malformed, Problem, Question, print_key};
 use super::push::{PushQuestion, Unmade};
 use super::{BODY_MAX, INFO_PATH, JSON, PROBLEM_JSON, PUSH_PATH};
@@ -41,17 +42,36 @@ pub struct Told {
     pub content_type: &'static str,
     /// The body; it may hold a key.
     pub body: Zeroizing<Vec<u8>>,
+    /// The value of `WWW-Authenticate`, where a token is lacking.
+    pub challenge: Option<String>,
 }
 
 /// Answers. `hosts` are the names that the certificate of who asks was verified for; `rand` is random, and used once.
 pub fn answer(bsf: &Bsf, hosts: &[Arc<str>], asked: &Asked<'_>, rand: Rand, now: Now) -> Told {
     match secrets_for(bsf, hosts, asked, rand, now) {
-        Ok(body) => Told { status: 200, content_type: JSON, body },
-        Err(problem) => Told {
-            status: problem.status,
-            content_type: PROBLEM_JSON,
-            body: Zeroizing::new(problem.print()),
-        },
+        Ok(body) => Told { status: 200, content_type: JSON, body, challenge: None },
+        Err(problem) => no(&problem),
+    }
+}
+
+/// The answer to a request that lacks a token which is demanded.
+///
+/// Source: RFC 6750 section 3.1. The causes are our own: TS 29.500 has none for it.
+pub fn unproved(lack: Unproved) -> Told {
+    let problem = match lack {
+        Unproved::Missing => problem(401, "TOKEN_MISSING", "a token is demanded"),
+        Unproved::Invalid => problem(401, "TOKEN_INVALID", "the token is not good"),
+        Unproved::Scope(_) => problem(403, "TOKEN_SCOPE", "the token is not good for this"),
+    };
+    Told { challenge: Some(lack.challenge()), ..no(&problem) }
+}
+
+fn no(problem: &Problem) -> Told {
+    Told {
+        status: problem.status,
+        content_type: PROBLEM_JSON,
+        body: Zeroizing::new(problem.print()),
+        challenge: None,
     }
 }
 

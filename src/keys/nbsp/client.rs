@@ -1,8 +1,8 @@
 //! Keys, Nbsp_GBA, client: a NAF that asks bootstrapping servers elsewhere.
 //!
 //! Takes:   a B-TID and a [`NafId`].
-//! Gives:   [`KeyServer`]: the key, a no, or that nobody could say.
-//! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach.
+//! Gives:   [`KeyServer`]: the key, a no, or that nobody could say; the way of asking, which [`super::push_client`] shares.
+//! Keeps:   one HTTP/2 connection to each server, made when it is needed; when each was last out of reach; the token.
 //! Refuses: a server that is not the one its certificate should name, or does not speak HTTP/2; an answer that is none by
 //!          [`super::message`], or longer than [`BODY_MAX`]; one that takes longer than [`Settings::timeout`] with connecting
 //!          and all. In each case the next server is asked; if there is none, the key is [`KeyAnswer::Unavailable`]. A key
@@ -14,16 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_TYPE};
-use hyper::{Request, StatusCode};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::bearer::Bearer;
 use super::message::{Question, parse_key};
 use super::{BODY_MAX, INFO_PATH, JSON, PROBLEM_JSON};
 use crate::identity::Btid;
@@ -66,6 +68,8 @@ pub struct Settings {
 pub struct NbspClient {
     settings: Settings,
     tls: Arc<ClientTls>,
+    /// What is shown beside the certificate, if anything is.
+    token: ArcSwapOption<Bearer>,
     lines: Vec<Line>,
 }
 
@@ -84,7 +88,7 @@ type Connection = SendRequest<Full<Bytes>>;
 enum Silence {
     /// It could not be reached, or not in time.
     Unreachable,
-    /// It said something else than a key or a no.
+    /// It does not speak as it should, or too long.
     Unfit,
 }
 
@@ -92,58 +96,64 @@ impl NbspClient {
     /// `tls` shows our certificate, and was made by [`ClientTls::of_http2`].
     pub fn new(settings: Settings, tls: Arc<ClientTls>) -> Self {
         let lines = settings.servers.iter().map(|_| Line::default()).collect();
-        Self { settings, tls, lines }
+        Self { settings, tls, token: ArcSwapOption::empty(), lines }
     }
 
-    async fn ask_in_turn(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
-        let gsids = self.settings.gsids.clone();
-        let question =
-            Question { btid: btid.clone(), naf: naf.clone(), gba_u_aware: false, gsids }.print();
+    /// Shows that token from now on, or none.
+    pub fn show(&self, token: Option<Bearer>) {
+        self.token.store(token.map(Arc::new));
+    }
+
+    /// Asks one server after the other until one gives an answer that `read` takes, from its status and body.
+    pub(super) async fn ask_in_turn<T>(
+        &self,
+        path: &str,
+        question: Vec<u8>,
+        now: Now,
+        read: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> Option<T> {
         let question = Bytes::from(question);
         let mut order: Vec<(&Server, &Line)> =
             self.settings.servers.iter().zip(&self.lines).collect();
         order.sort_by_key(|(_, line)| line.is_shunned(now));
         for (server, line) in order {
-            let asked = self.ask_one(server, line, &question, now);
-            let answer = tokio::time::timeout(self.settings.timeout, asked).await;
-            match answer.unwrap_or(Err(Silence::Unreachable)) {
-                Ok(answer) => return answer,
-                Err(Silence::Unreachable) => line.shun(now),
-                Err(Silence::Unfit) => {}
+            let asked = self.ask_one(server, line, path, &question);
+            match tokio::time::timeout(self.settings.timeout, asked).await {
+                Ok(Ok((status, body))) => match read(status, &body) {
+                    Some(answer) => return Some(answer),
+                    None => continue,
+                },
+                Ok(Err(Silence::Unfit)) => {}
+                Ok(Err(Silence::Unreachable)) | Err(_) => line.shun(now),
             }
         }
-        KeyAnswer::Unavailable
+        None
     }
 
     async fn ask_one(
         &self,
         server: &Server,
         line: &Line,
+        path: &str,
         question: &Bytes,
-        now: Now,
-    ) -> Result<KeyAnswer, Silence> {
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), Silence> {
         let mut sender = self.connection(server, line).await?;
-        let uri = format!("https://{}:{}{INFO_PATH}", server.host, server.port);
-        let request = Request::post(uri)
+        let uri = format!("https://{}:{}{path}", server.host, server.port);
+        let mut request = Request::post(uri)
             .header(CONTENT_TYPE, JSON)
-            .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"))
-            .body(Full::new(question.clone()))
-            .map_err(|_| Silence::Unfit)?;
+            .header(ACCEPT, format!("{JSON}, {PROBLEM_JSON}"));
+        if let Some(token) = &*self.token.load() {
+            let shown = HeaderValue::from_str(&token.credentials());
+            let mut shown = shown.map_err(|_| Silence::Unfit)?;
+            // It goes into no table of the connection's (RFC 7541 section 7.1.3), and is not printed.
+            shown.set_sensitive(true);
+            request = request.header(AUTHORIZATION, shown);
+        }
+        let request = request.body(Full::new(question.clone())).map_err(|_| Silence::Unfit)?;
         let response = sender.send_request(request).await.map_err(|_| Silence::Unreachable)?;
         let (head, body) = response.into_parts();
-        match head.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(KeyAnswer::Unknown),
-            StatusCode::FORBIDDEN => return Ok(KeyAnswer::Forbidden),
-            _ => return Err(Silence::Unfit),
-        }
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Silence::Unfit)?;
-        let body = Zeroizing::new(Vec::from(body.to_bytes()));
-        let key = parse_key(&body).map_err(|_| Silence::Unfit)?;
-        if key.expires <= now.wall {
-            return Ok(KeyAnswer::Unknown);
-        }
-        Ok(KeyAnswer::Known(Arc::new(key)))
+        Ok((head.status.as_u16(), Zeroizing::new(Vec::from(body.to_bytes()))))
     }
 
     /// The connection that is there, or a new one.
@@ -178,7 +188,21 @@ impl NbspClient {
 
 impl KeyServer for NbspClient {
     fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
-        Box::pin(self.ask_in_turn(btid, naf, now))
+        let gsids = self.settings.gsids.clone();
+        let question = Question { btid: btid.clone(), naf: naf.clone(), gba_u_aware: false, gsids };
+        let read = move |status, body: &[u8]| match status {
+            200 => match parse_key(body).ok()? {
+                key if key.expires <= now.wall => Some(KeyAnswer::Unknown),
+                key => Some(KeyAnswer::Known(Arc::new(key))),
+            },
+            404 => Some(KeyAnswer::Unknown),
+            403 => Some(KeyAnswer::Forbidden),
+            _ => None,
+        };
+        Box::pin(async move {
+            let answer = self.ask_in_turn(INFO_PATH, question.print(), now, read).await;
+            answer.unwrap_or(KeyAnswer::Unavailable)
+        })
     }
 }
 

@@ -90,11 +90,7 @@ impl Question {
 
     /// Writes it.
     pub fn print(&self) -> Vec<u8> {
-        let naf = json!({
-            "nafFqdn": self.naf.fqdn(),
-            "uaSecProtId": print_hex(&self.naf.ua().0).as_str(),
-        });
-        let mut object = json!({ "btId": self.btid.as_str(), "nafId": naf });
+        let mut object = json!({ "btId": self.btid.as_str(), "nafId": print_naf(&self.naf) });
         if self.gba_u_aware {
             put(&mut object, "gbaUAware", Value::Bool(true));
         }
@@ -211,13 +207,19 @@ pub(super) fn naf_of(object: &Map<String, Value>) -> Result<NafId, Malformed> {
     Ok(NafId::new(&fqdn, ua))
 }
 
-/// An object with a key in it, which is overwritten when it is no longer needed.
+pub(super) fn print_naf(naf: &NafId) -> Value {
+    json!({ "nafFqdn": naf.fqdn(), "uaSecProtId": print_hex(&naf.ua().0).as_str() })
+}
+
+/// An object with keys in it, which are overwritten when they are no longer needed.
 pub(super) struct Kept(pub(super) Map<String, Value>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(Value::String(secret)) = self.0.get_mut("meKeyMaterial") {
-            secret.zeroize();
+        for name in ["meKeyMaterial", "uiccKeyMaterial"] {
+            if let Some(Value::String(secret)) = self.0.get_mut(name) {
+                secret.zeroize();
+            }
         }
     }
 }
@@ -277,17 +279,23 @@ fn host(text: &str) -> Option<Arc<str>> {
 }
 
 pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    hex_into(text, &mut octets).then_some(octets)
+}
+
+/// Fills `octets` with what is written in `text`; `false` if that is not as many, or not in hexadecimal digits.
+pub(super) fn hex_into(text: &str, octets: &mut [u8]) -> bool {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
+    if pairs.len() != octets.len() || !rest.is_empty() {
+        return false;
     }
     let digit =
         |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut octets = [0; N];
     for (octet, [high, low]) in octets.iter_mut().zip(pairs) {
-        *octet = digit(*high)? << 4 | digit(*low)?;
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { return false };
+        *octet = high << 4 | low;
     }
-    Some(octets)
+    true
 }
 
 pub(super) fn print_hex(octets: &[u8]) -> Zeroizing<String> {

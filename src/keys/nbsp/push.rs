@@ -1,27 +1,34 @@
-//! Keys, Nbsp_GBA, push: the question for push info and its answer, as JSON; the server's end.
+//! Keys, Nbsp_GBA, push: the question for push info and its answer, as JSON.
 //!
 //! Takes:   octets of a body, at most [`super::BODY_MAX`].
-//! Gives:   [`PushQuestion`]; the octets of an answer.
+//! Gives:   [`PushQuestion`]; [`PushInfo`]; the octets of each.
 //! Keeps:   nothing.
 //! Refuses: as [`super::message`]. What our server cannot make is [`Unmade`], and said so: info for a public identity, for
-//!          another application of the card than the USIM, a key that never leaves the card.
+//!          another application of the card than the USIM, a key that never leaves the card. Of answers: a key without an
+//!          end, of another subscriber, that is over or lasts longer than was asked for; a GPI that the profile cannot read,
+//!          for another application, or for the challenge that the card was out of step with.
 //! Sources: TS 29.309 clauses 5.2.2.3 and 6.1.6 (`PushInfoRequest`, `PushInfoResponse`); TS 33.223.
 //!
-//! `gbaPushInfo` is the GPI in the profile of [`crate::keys::push`], which phones of others do not read.
+//! `gbaPushInfo` is the GPI in the profile of [`crate::keys::push`], which phones of others do not read. For whom the key is
+//! stands in it where the phone alone reads it: one for another server than was asked for ends there, as one of another key.
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::message::{Kept, Malformed, hex, list, may, naf_of, need, object, print_hex, put};
+use super::message::{
+    Kept, Malformed, hex, hex_into, list, may, naf_of, need, object, print_hex, print_naf, put,
+};
 use crate::identity::{Impi, Ptid};
 use crate::instant::WallTime;
-use crate::keys::Rand;
 use crate::keys::calendar::{parse_xml, print_xml};
-use crate::keys::push::{PushInfo, PushRequest};
+use crate::keys::push::{CardApplication, Profile, PushInfo, PushRequest};
 use crate::keys::vector::Auts;
+use crate::keys::{KsNaf, Rand};
 
 /// The only application of the card that info is made for, as NAFs name it.
 const USIM: &str = "USIM";
+/// The only kind of bootstrapping that push info comes of.
+const GBA_TYPE: &str = "3G_GBA";
 
 /// What a NAF asks that wants to speak to a subscriber first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +85,69 @@ impl PushQuestion {
         Ok(Ok(Self { request, names_subscriber }))
     }
 
+    /// Writes it.
+    pub fn print(&self) -> Vec<u8> {
+        let PushRequest { impi, naf, ptid, expires, resync } = &self.request;
+        let mut object = json!({
+            "ueId": impi.as_str(),
+            "ueIdType": "PRIVATE",
+            "uiccAppLabel": USIM,
+            "nafId": print_naf(naf),
+            "ptId": ptid.as_str(),
+            "uiccOrMe": "GBA_ME",
+            "requestedLifeTime": print_xml(*expires),
+        });
+        if self.names_subscriber {
+            put(&mut object, "privateIdRequest", Value::Bool(true));
+        }
+        if let Some((rand, auts)) = resync {
+            put(&mut object, "rand", Value::from(print_hex(&rand.0).as_str()));
+            put(&mut object, "auts", Value::from(print_hex(&auts.0).as_str()));
+        }
+        object.to_string().into_bytes()
+    }
+
+    /// Reads `PushInfoResponse`, which nobody has proved to be an answer to this question.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`], also for what is well formed and no answer to it.
+    pub fn read(
+        &self,
+        octets: &[u8],
+        profile: &dyn Profile,
+        now: WallTime,
+    ) -> Result<PushInfo, Malformed> {
+        let asked = &self.request;
+        let object = Kept(object(octets)?);
+        let secret = |value: &Value| Some(KsNaf::new(*Zeroizing::new(hex(value.as_str()?)?)));
+        let key = need(&object.0, "meKeyMaterial", secret)?;
+        may(&object.0, "uiccKeyMaterial", secret)?;
+        let gpi = need(&object.0, "gbaPushInfo", |value| {
+            let text = value.as_str()?;
+            let mut octets = vec![0; text.len() / 2];
+            hex_into(text, &mut octets).then(|| octets.into_boxed_slice())
+        })?;
+        let head = profile.gpi_head(&gpi).map_err(|_| Malformed::Wrong("gbaPushInfo"))?;
+        let repeats = asked.resync.as_ref().is_some_and(|(rand, _)| *rand == head.rand);
+        if repeats || head.application != CardApplication::Usim {
+            return Err(Malformed::Wrong("gbaPushInfo"));
+        }
+        let time = |value: &Value| parse_xml(value.as_str()?);
+        let fits = |ends: &WallTime| *ends > now && *ends <= asked.expires;
+        let expires = need(&object.0, "keyExpiryTime", |value| time(value).filter(fits))?;
+        may(&object.0, "bootstrappingInfoCreationTime", time)?;
+        let own = |value: &Value| (value.as_str()? == asked.impi.as_str()).then_some(());
+        may(&object.0, "impi", own)?;
+        let kind = |value: &Value| (value.as_str()? == GBA_TYPE).then_some(());
+        may(&object.0, "gbaType", kind)?;
+        may(&object.0, "ussList", |value| list(value, |one| one.as_object().map(drop)))?;
+        may(&object.0, "securityFeaturesResponse", |value| {
+            list(value, |one| one.as_str().map(drop))
+        })?;
+        Ok(PushInfo { rand: head.rand, key, expires, gpi })
+    }
+
     /// Writes `PushInfoResponse`. No settings come with it: a NAF that needs some has to refuse.
     pub fn answer(&self, info: &PushInfo, now: WallTime) -> Zeroizing<Vec<u8>> {
         let secret = print_hex(info.key.expose());
@@ -86,7 +156,7 @@ impl PushQuestion {
             "gbaPushInfo": print_hex(&info.gpi).as_str(),
             "keyExpiryTime": print_xml(info.expires),
             "bootstrappingInfoCreationTime": print_xml(now),
-            "gbaType": "3G_GBA",
+            "gbaType": GBA_TYPE,
         });
         if self.names_subscriber {
             put(&mut object, "impi", Value::from(self.request.impi.as_str()));
@@ -124,6 +194,27 @@ mod tests {
             "uiccOrMe": "GBA_ME",
             "requestedLifeTime": "2027-01-01T00:00:00Z",
         })
+    }
+
+    #[test]
+    fn a_question_is_written() {
+        let request = PushRequest {
+            impi: Impi::new("alice@example.net").unwrap(),
+            naf: NafId::new("push.example.net", UaId::PUSH_LAYER),
+            ptid: Ptid::new("p-1").unwrap(),
+            expires: WallTime::from_unix(1_800_000_000),
+            resync: None,
+        };
+        let asked = PushQuestion { request, names_subscriber: false };
+        let told: Value = serde_json::from_slice(&asked.print()).unwrap();
+        let names = question().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert!(told.as_object().unwrap().keys().eq(&names), "{told}");
+        let resync = Some((Rand([0xcd; 16]), Auts([0xab; 14])));
+        let more = PushRequest { resync, ..asked.request.clone() };
+        let more = PushQuestion { request: more, names_subscriber: true };
+        for asked in [asked, more] {
+            assert_eq!(PushQuestion::parse(&asked.print()), Ok(Ok(asked)));
+        }
     }
 
     fn read(change: impl FnOnce(&mut Value)) -> Result<Result<PushQuestion, Unmade>, Malformed> {

@@ -1,6 +1,6 @@
 //! Keys, push: an association that the server makes and the UE did not ask for (GBA Push).
 //!
-//! 1. The NAF asks the bootstrapping server for push info ([`PushSource`]): one key, and a GPI, from a Ks that is thrown away.
+//! 1. The NAF asks the bootstrapping server for push info ([`PushServer`]): one key, and a GPI, from a Ks that is thrown away.
 //! 2. The GPI goes to the UE, which checks it with its card and derives the same key (`ue`).
 //! 3. Both ends hold an association; messages between them are wrapped (GPL), each under the next number (`gpl`).
 //! 4. The NAF's side is pending until the first wrapping of the UE opens, confirmed until its end (`naf`).
@@ -18,6 +18,7 @@ pub mod p1;
 pub mod ue;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -310,13 +311,33 @@ pub enum PushAnswer {
     Unavailable,
 }
 
-/// Where push info comes from; asked by the shell, never by a stage.
+/// Where push info comes from without waiting; asked by the shell, never by a stage.
 ///
 /// An implementation that errs lets whoever it gives a key to speak to a subscriber as the server of that name; one that
 /// does not count lets a push server move a card's sequence number without end.
 pub trait PushSource: Send + Sync {
     /// A key for that subscriber and that NAF. `rand` is random, and used once.
     fn push_info(&self, asked: &PushRequest, rand: Rand, now: Now) -> PushAnswer;
+}
+
+/// Whom the shell asks for push info, however long it takes; never asked by a stage.
+///
+/// An implementation that errs lets whoever it gives a key to speak to a subscriber as the server of that name; so must it
+/// be sure who answers, and that nobody else can read the answer.
+pub trait PushServer: Send + Sync {
+    /// A key for that subscriber and that NAF; [`PushAnswer::Unavailable`] if nobody could say. `rand` is random, and used
+    /// once: a server elsewhere draws its own.
+    fn ask_push<'a>(&'a self, asked: &'a PushRequest, rand: Rand, now: Now) -> AskingPush<'a>;
+}
+
+/// An answer that is under way.
+pub type AskingPush<'a> = Pin<Box<dyn Future<Output = PushAnswer> + Send + 'a>>;
+
+/// What is made without waiting can be asked for, too.
+impl<T: PushSource> PushServer for T {
+    fn ask_push<'a>(&'a self, asked: &'a PushRequest, rand: Rand, now: Now) -> AskingPush<'a> {
+        Box::pin(std::future::ready(self.push_info(asked, rand, now)))
+    }
 }
 
 #[cfg(test)]
