@@ -35,6 +35,7 @@ use crate::forward::{
 };
 use crate::gate::Gate;
 use crate::identity::{Proof, Realm};
+use crate::instant::WallTime;
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
@@ -136,6 +137,8 @@ pub struct Plan {
     pub association: association::Settings,
     /// What route tokens are sealed under, if they are to outlive the process.
     pub secret: Option<Zeroizing<[u8; 32]>>,
+    /// How long what a replaced secret sealed is taken.
+    pub secret_overlap: Duration,
     /// Stage 6, registration.
     pub reg: Reg,
     /// Stage 6, plain SIP.
@@ -225,6 +228,7 @@ impl Plan {
             nonces: nonce::Settings::default(),
             association: association::Settings::default(),
             secret: None,
+            secret_overlap: Duration::from_secs(86_400),
             reg: Reg::default(),
             sip: Sip::default(),
             cpm: Cpm::default(),
@@ -395,7 +399,6 @@ impl Plan {
             }
             None => nonces,
         };
-        let hidden = Sha256::new().chain_update(b"sipward topology").chain_update(secret);
         let associations = Associations::new(self.association, clock::random(), number());
         let gate = Gate {
             admission: Admission::new(self.admission),
@@ -422,7 +425,7 @@ impl Plan {
             Pushes { keys: Arc::new(keys), naf, lifetime: self.push_lifetime }
         });
         let shared = Shared::new(gate, bindings, tokens, resolved, connections, forward);
-        let shared = shared.hiding_with(hidden.finalize().into()).with_pushes(pushes);
+        let shared = shared.hiding_with(hidden(&secret)).with_pushes(pushes);
         (Arc::new(shared), known)
     }
 
@@ -512,8 +515,15 @@ impl Running {
         self.psk.as_ref().map(|keys| self.edge.desk(Arc::clone(keys)))
     }
 
+    /// Forgets secrets whose overlap is over.
+    pub fn sweep_secrets(&self, wall: WallTime) {
+        self.shared.gate.associations.sweep_secrets(wall);
+        self.shared.topology.sweep(wall);
+    }
+
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
-    /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too.
+    /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too; so do the
+    /// nonces that nodes share, until a restart.
     pub fn replace_policy(&self, plan: &Plan) {
         let (gate, bound) = (&self.shared.gate, self.edge.listeners());
         gate.admission.replace_settings(plan.admission);
@@ -534,10 +544,20 @@ impl Running {
             psk.replace(shared.provisioned.clone());
             self.edge.keys_taken_back();
         }
+        if let Some(secret) = &plan.secret {
+            let until = clock::now().wall + plan.secret_overlap;
+            gate.associations.replace_secret(secret, until);
+            self.shared.topology.replace(&hidden(secret), until);
+        }
         gate.associations.replace_settings(plan.association.clone());
         gate.enablers.replace_policies(plan.policies());
         self.shared.replace_settings(plan.forward(bound));
     }
+}
+
+/// What stands behind the edge is sealed under this.
+fn hidden(secret: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(b"sipward topology").chain_update(secret).finalize().into()
 }
 
 /// Peers whose addresses are written down.

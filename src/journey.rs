@@ -215,7 +215,7 @@ impl Journey {
         if !hides {
             return Some(message);
         }
-        match self.shared.topology.restore(&message, &self.proxy.settings()) {
+        match self.shared.topology.restore(&message, &self.proxy.settings(), now.wall) {
             Ok(restored) => Some(restored.unwrap_or(message)),
             Err(refusal) => {
                 self.refuse(&message, arrival, refusal, now);

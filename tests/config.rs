@@ -601,10 +601,16 @@ fn the_secret_of_a_cluster_is_read_and_what_is_wrong_with_it_is_told() {
     write(&format!("{secret}\n"), 0o600);
     let load = || Config::load(&lab.path("sipward.toml")).expect("good").0;
     let new = load();
-    assert_eq!(diff(&old, &new).restart, ["cluster.secret"]);
+    assert_eq!(diff(&old, &new).live, ["cluster.secret"], "SEC-003");
+    assert_eq!(diff(&new, &old).restart, ["cluster.secret"], "what was drawn at the start is gone");
     assert!(!format!("{new:?}").contains("0011") && new.cluster.secret.is_some());
     write(secret, 0o600);
     assert_eq!(diff(&new, &load()), Default::default(), "a line end is no part of it");
+    write(&secret.replace('0', "1"), 0o600);
+    assert_eq!(diff(&new, &load()).live, ["cluster.secret"], "SEC-003");
+    lab.write("sipward.toml", &format!("{text}\n[cluster]\noverlap = \"3d\"\n"));
+    let (code, _, errors) = lab.run(&["check", "sipward.toml"]);
+    assert!(code == 2 && errors.contains("cluster.overlap = \"3d\""), "{errors}");
 }
 
 #[test]

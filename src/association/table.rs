@@ -39,7 +39,7 @@ use crate::forward::session::Asked;
 use crate::gate::Halt;
 use crate::hashing::{Hashed, Seeded, seeded};
 use crate::identity::Principal;
-use crate::instant::Now;
+use crate::instant::{Now, WallTime};
 use crate::layered::Layered;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
@@ -162,6 +162,16 @@ impl Associations {
     pub fn sealed_with(mut self, secret: [u8; 32]) -> Self {
         self.tokens = RouteTokens::new(secret);
         self
+    }
+
+    /// Seals route tokens under `secret` from now on; those of the one before open until `until`. Whether it is another.
+    pub fn replace_secret(&self, secret: &[u8; 32], until: WallTime) -> bool {
+        self.tokens.replace(secret, until)
+    }
+
+    /// Forgets secrets of route tokens whose overlap is over.
+    pub fn sweep_secrets(&self, wall: WallTime) {
+        self.tokens.sweep(wall);
     }
 
     /// Puts other settings in the place of the present ones; dialogs stay, more of them than now may be too.

@@ -5,10 +5,12 @@
 //!
 //! Takes:   what is known of a dialog when its first request leaves, and when it is answered; random octets to seal it with.
 //! Gives:   text for the user part of a URI; and what it says, to whoever brings it back in the same call.
-//! Keeps:   one secret; each UTC day has a key of its own, derived from it, of which today's and yesterday's are held.
+//! Keeps:   one secret, and those before it until their overlap ends; of each, each UTC day has a key of its own, derived from
+//!          it, of which today's and yesterday's are held.
 //! Refuses: a token of a known key that was altered, cut, or put into another call, or another's dialog of one: rule 10. One of an unknown key is
 //!          as good as none.
-//! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23.
+//! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23;
+//!          SEC_CF 1.1 SEC-003.
 //!
 //! Octets: key id 6 (one for each kind of binding), nonce 24, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
 //! 8, of the core's leg 8, issue time 8), tag 16; base64url without padding.
@@ -22,12 +24,13 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
+use smallvec::SmallVec;
 
 use crate::enabler::Class;
 use crate::enabler::class::{NAMED, OWN_MAX};
 use crate::identity::{Principal, Proof};
 use crate::instant::WallTime;
+use crate::keys::generations::{BEFORE_MAX, Generations};
 use crate::transport::Side;
 
 /// Octets of randomness that one seal needs.
@@ -92,14 +95,19 @@ pub enum Opened {
 }
 
 /// Seals and opens route tokens.
-pub struct RouteTokens {
-    secret: Zeroizing<[u8; 32]>,
-    /// Today's key and yesterday's.
-    days: ArcSwap<[DayKey; 2]>,
+pub struct RouteTokens(ArcSwap<Keys>);
+
+/// The keys of one day and of the day before.
+struct Keys {
+    secrets: Generations,
+    day: u64,
+    /// The first one seals.
+    days: SmallVec<[DayKey; 2 * (1 + BEFORE_MAX)]>,
 }
 
 struct DayKey {
-    day: u64,
+    /// From when on it opens nothing, if its secret was replaced.
+    until: Option<WallTime>,
     /// Its name on what is bound to one end.
     id: [u8; KEY_ID_OCTETS],
     /// Its name on what is bound to both.
@@ -116,14 +124,30 @@ impl std::fmt::Debug for RouteTokens {
 impl RouteTokens {
     /// The same tokens.
     pub(super) fn twin(&self) -> Self {
-        Self::new(*self.secret)
+        Self(ArcSwap::new(self.0.load_full()))
     }
 
     /// Tokens under `secret`, which all nodes of a deployment share.
     pub fn new(secret: [u8; 32]) -> Self {
-        let secret = Zeroizing::new(secret);
-        let days = ArcSwap::from_pointee([day_key(&secret, 1), day_key(&secret, 0)]);
-        Self { secret, days }
+        Self(ArcSwap::from_pointee(Keys::of(Generations::new(secret), 1)))
+    }
+
+    /// Seals under `secret` from now on; what is sealed already opens until `until`, or until its day is over. Whether
+    /// that is another secret than before.
+    pub fn replace(&self, secret: &[u8; 32], until: WallTime) -> bool {
+        let old = self.0.rcu(|keys| {
+            let replaced = keys.secrets.replaced(secret, until);
+            replaced.map_or_else(|| Arc::clone(keys), |all| Arc::new(Keys::of(all, keys.day)))
+        });
+        old.secrets.replaced(secret, until).is_some()
+    }
+
+    /// Forgets secrets whose overlap is over.
+    pub fn sweep(&self, wall: WallTime) {
+        self.0.rcu(|keys| {
+            let swept = keys.secrets.swept(wall);
+            swept.map_or_else(|| Arc::clone(keys), |left| Arc::new(Keys::of(left, keys.day)))
+        });
     }
 
     /// Seals `token` for these ends of the call of `call_id`, `whole` if they are both; `nonce` must be random.
@@ -145,8 +169,8 @@ impl RouteTokens {
         for (slot, octet) in plain.iter_mut().zip(octets) {
             *slot = octet;
         }
-        let days = self.days(token.issued);
-        let [today, _] = &**days;
+        let keys = self.keys(token.issued);
+        let today = keys.days.first()?;
         let id = match ends {
             Ends::Caller(_) => &today.id,
             Ends::Both(..) => &today.whole,
@@ -159,7 +183,7 @@ impl RouteTokens {
     /// Whether a key of ours has the name that the user part of a URI begins with.
     pub fn is_named(&self, user: &[u8], now: WallTime) -> bool {
         let name = name_of(user);
-        self.days(now).iter().any(|key| name == Some(key.id) || name == Some(key.whole))
+        self.keys(now).taken(now).any(|key| name == Some(key.id) || name == Some(key.whole))
     }
 
     /// Opens what stands in the user part of a URI of a request of the call of `call_id`. Of its `tags`, From and To,
@@ -169,8 +193,8 @@ impl RouteTokens {
         let mut octets = [0_u8; KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + 16];
         // The key's name is read first, so that what is cut or altered behind it is known for what it is.
         let Some(name) = name_of(user) else { return Opened::Unknown };
-        let days = self.days(now);
-        let known = days.iter().find(|key| key.id == name || key.whole == name);
+        let keys = self.keys(now);
+        let known = keys.taken(now).find(|key| key.id == name || key.whole == name);
         let Some(key) = known else { return Opened::Unknown };
         if user.len() > octets.len().saturating_mul(2) {
             return Opened::Forged;
@@ -198,16 +222,30 @@ impl RouteTokens {
     }
 
     /// The keys of the day of `wall` and of the day before.
-    fn days(&self, wall: WallTime) -> arc_swap::Guard<Arc<[DayKey; 2]>> {
+    fn keys(&self, wall: WallTime) -> arc_swap::Guard<Arc<Keys>> {
         let day = wall.as_unix() / DAY;
-        let days = self.days.load();
-        if days.first().is_some_and(|today| today.day == day) {
-            return days;
+        let keys = self.0.load();
+        if keys.day == day {
+            return keys;
         }
-        drop(days);
-        let yesterday = day_key(&self.secret, day.saturating_sub(1));
-        self.days.store(Arc::new([day_key(&self.secret, day), yesterday]));
-        self.days.load()
+        drop(keys);
+        self.0.rcu(|keys| Keys::of(keys.secrets.clone(), day));
+        self.0.load()
+    }
+}
+
+impl Keys {
+    /// Those that open something at `now`.
+    fn taken(&self, now: WallTime) -> impl Iterator<Item = &DayKey> {
+        self.days.iter().filter(move |key| key.until.is_none_or(|until| now < until))
+    }
+
+    fn of(secrets: Generations, day: u64) -> Self {
+        let of_days = |(secret, until)| {
+            [day, day.saturating_sub(1)].map(|day| DayKey { until, ..day_key(secret, day) })
+        };
+        let days = secrets.all().flat_map(of_days).collect();
+        Self { secrets, day, days }
     }
 }
 
@@ -251,7 +289,7 @@ fn day_key(secret: &[u8; 32], day: u64) -> DayKey {
     };
     let name = |of| derive(of).first_chunk::<KEY_ID_OCTETS>().copied().unwrap_or_default();
     let (id, whole) = (name(b"name"), name(b"name of dialogs"));
-    DayKey { day, id, whole, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
+    DayKey { until: None, id, whole, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
 }
 
 /// Of a Call-ID and tags, which are compared without case. What is bound to both can not be read as bound to one: its
@@ -405,6 +443,41 @@ mod tests {
             Opened::Unknown,
             "another secret"
         );
+    }
+
+    /// SEC-003: what the secret before sealed opens until the overlap ends, and nothing is sealed under it any more.
+    #[test]
+    fn a_replaced_secret_opens_until_its_overlap_ends() {
+        let tokens = RouteTokens::new([3; 32]);
+        let seal = |at: &RouteTokens| {
+            at.seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS]).expect("sealed")
+        };
+        let open = |at: &RouteTokens, text: &str, wall| {
+            at.open(text.as_bytes(), b"call", [b"Tag", b"b"], wall)
+        };
+        let old = seal(&tokens);
+        let end = later(1);
+        assert!(!tokens.replace(&[3; 32], end), "it is in force");
+        assert!(tokens.replace(&[4; 32], end));
+        let new = seal(&tokens);
+        let (before, after) = (RouteTokens::new([3; 32]), RouteTokens::new([4; 32]));
+        assert_eq!(open(&before, &new, NOON), Opened::Unknown);
+        assert_eq!(open(&after, &new, NOON), Opened::Token(token()));
+        let last = WallTime::from_unix(end.as_unix() - 1);
+        for wall in [NOON, last] {
+            assert_eq!(open(&tokens, &old, wall), Opened::Token(token()));
+            assert_eq!(open(&tokens.twin(), &old, wall), Opened::Token(token()));
+        }
+        // Altered, it is forged as long as its key is known.
+        let altered = [&old[..old.len() - 4], "AAAA"].concat();
+        assert_eq!(open(&tokens, &altered, NOON), Opened::Forged);
+        assert_eq!(open(&tokens, &old, end), Opened::Unknown, "the overlap is over");
+        assert_eq!(open(&tokens, &new, end), Opened::Token(token()));
+        tokens.sweep(last);
+        assert_eq!(open(&tokens, &old, last), Opened::Token(token()));
+        tokens.sweep(end);
+        assert_eq!(open(&tokens, &old, last), Opened::Unknown, "it is forgotten");
+        assert_eq!(open(&tokens, &new, last), Opened::Token(token()));
     }
 
     /// V-104: of two dialogs of one call, whose callers have one tag, what is bound to both ends of one is not of the other.

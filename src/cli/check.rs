@@ -291,6 +291,9 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         for home in &own.homes {
             table.row([home.host.to_string(), "hands keys over".into(), home.domains.join(" ")]);
         }
+        for manager in &own.managers {
+            table.row([manager.to_string(), "fetches documents".into(), "[provision]".into()]);
+        }
         table.print(out)?;
     }
     if let Some(own) = &config.provision {

@@ -1,31 +1,38 @@
-//! `sipward serve`, HTTPS: the door for devices and other networks, running.
+//! `sipward serve`, HTTPS: the door for devices, other networks and device management, running.
 //!
 //! Takes:   the configuration, the edge that runs.
 //! Gives:   [`Node`]: the door, bound.
 //! Keeps:   the listener, until it serves.
 //! Refuses: an address that cannot be bound, a certificate that cannot be used.
-//! Sources: SEC_CF 1.1 B.6.
+//! Sources: SEC_CF 1.1 B.6, B.8.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use crate::assembly::Running;
 use crate::config::Config;
 use crate::http::Bounds;
+use crate::http::documents::Documents;
 use crate::http::door::{self, Door, Rooms};
 use crate::http::verify::Verify;
 use crate::http::visited::Visits;
 use crate::keys::visited::Book;
+use crate::transport::key_desk::KeyDesk;
 use crate::transport::psk_tls::PskServer;
 use crate::transport::tls::{ClientTls, ServerTls};
 
 /// The door.
 pub(super) struct Node {
     listener: TcpListener,
-    door: Door,
+    tls: Arc<ServerTls>,
+    shared: Arc<PskServer>,
+    desk: KeyDesk,
+    visits: Visits,
+    verify: Verify,
 }
 
 impl Node {
@@ -52,9 +59,8 @@ impl Node {
         };
         let shared = Arc::new(PskServer::new(false).map_err(io::Error::other)?);
         let verify = Verify { gate: Arc::clone(&running.shared.gate), desk: desk.clone() };
-        let rooms = Arc::new(Rooms { visits, verify });
-        let door = Door { tls: Arc::new(tls), shared, desk, rooms };
-        Ok(Some(Self { listener: TcpListener::bind(of.listen).await?, door }))
+        let (listener, tls) = (TcpListener::bind(of.listen).await?, Arc::new(tls));
+        Ok(Some(Self { listener, tls, shared, desk, visits, verify }))
     }
 
     /// Where it is.
@@ -62,8 +68,11 @@ impl Node {
         self.listener.local_addr().ok()
     }
 
-    /// Serves.
-    pub(super) async fn serve(self) -> io::Result<()> {
-        door::serve(self.listener, self.door, Bounds::default(), std::future::pending()).await
+    /// Serves, documents as `config` has them.
+    pub(super) async fn serve(self, config: Arc<ArcSwap<Config>>) -> io::Result<()> {
+        let Self { listener, tls, shared, desk, visits, verify } = self;
+        let rooms = Arc::new(Rooms { visits, verify, documents: Documents(config) });
+        let door = Door { tls, shared, desk, rooms };
+        door::serve(listener, door, Bounds::default(), std::future::pending()).await
     }
 }

@@ -228,6 +228,7 @@ pub(super) fn plan(
             groups: config.peers.iter().map(|peer| Arc::clone(&peer.name)).collect(),
         },
         secret: config.cluster.secret.clone(),
+        secret_overlap: config.cluster.overlap,
         reg: Reg { demands: config.enablers.reg, third_party: config.register.third_party },
         sip: config.enablers.sip.clone(),
         cpm: config.enablers.cpm.clone(),

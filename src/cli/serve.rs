@@ -3,8 +3,8 @@
 //! 1. The configuration is read and checked; nothing starts with a problem in it.
 //! 2. Sockets are bound, workers start, the bootstrapping server opens its door.
 //! 3. SIGHUP reads the file again: accounts, subscribers, certificates and policy change at once, or not at all;
-//!    what has to wait for a restart is named. Certificates, their keys, revocation lists and tokens are read again,
-//!    alone, once they changed in their places.
+//!    what has to wait for a restart is named. Certificates, their keys, revocation lists, tokens and the secret of route
+//!    tokens are read again, alone, once they changed in their places. A line of audit says what came of either.
 //! 4. SIGTERM or Ctrl-C: calls and transactions under way are waited for, `edge.drain` at most, then it ends; at a second one,
 //!    at once. SIGXFSZ is a full disk like any other: what wanted to write is told.
 //!
@@ -347,7 +347,7 @@ impl Service {
             tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
         }
         if let Some(https) = self.https.take() {
-            tokio::spawn(https.serve());
+            tokio::spawn(https.serve(self.reloader.shared()));
         }
         if let Some(nbsp) = self.nbsp.take() {
             tokio::spawn(nbsp.serve());
@@ -371,7 +371,9 @@ impl Service {
         loop {
             tokio::select! {
                 // Whoever read our errors may be gone; that ends no call.
-                _ = signals.hangup.recv() => drop(tell(self.reloader.reload(), errors)),
+                _ = signals.hangup.recv() => {
+                    drop(tell("signal", self.reloader.reload(), errors));
+                }
                 _ = signals.term.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = sweep.tick() => {
@@ -383,8 +385,8 @@ impl Service {
                     drop(keeper.tick(running, &config, errors).await);
                 }
                 _ = look.tick() => {
-                    if renewal.is_due(&self.reloader.current().certificate_files) {
-                        drop(tell(self.reloader.renew(), errors));
+                    if renewal.is_due(&self.reloader.current().watched_files) {
+                        drop(tell("file", self.reloader.renew(), errors));
                     }
                 }
             }
@@ -431,6 +433,7 @@ impl Service {
             running.shared.gate.authentication.flows().sweep(now);
             running.shared.bindings.sweep(now);
             running.keys.sweep(now);
+            running.sweep_secrets(now.wall);
             pushed::sweep(&running.shared, now);
         }
         if let Some((bsf, _)) = &self.bsf {
@@ -439,10 +442,18 @@ impl Service {
     }
 }
 
-/// Says what a reload did.
-fn tell(done: Result<Report, Vec<Problem>>, errors: &mut dyn Write) -> io::Result<()> {
+/// Says what a reload did that was asked for `by` a signal, or by files that changed in their places.
+fn tell(
+    by: &'static str,
+    done: Result<Report, Vec<Problem>>,
+    errors: &mut dyn Write,
+) -> io::Result<()> {
+    // A signal does not say who sent it, nor a file who wrote it: this user may, and root.
+    let uid = nix::unistd::geteuid().as_raw();
     match done {
         Ok(report) => {
+            let (what, waits) = (list(&report.changed), list(&report.restart));
+            tracing::info!(target: "audit", uid, by, act = "reload", what, waits, outcome = "done");
             for warning in &report.warnings {
                 writeln!(errors, "{warning}")?;
             }
@@ -452,6 +463,10 @@ fn tell(done: Result<Report, Vec<Problem>>, errors: &mut dyn Write) -> io::Resul
             }
         }
         Err(problems) => {
+            let count = problems.len();
+            tracing::warn!(
+                target: "audit", uid, by, act = "reload", problems = count, outcome = "refused"
+            );
             for problem in problems {
                 writeln!(errors, "{problem}")?;
             }

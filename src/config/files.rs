@@ -40,15 +40,15 @@ pub enum Secrecy {
 #[derive(Clone, Debug)]
 pub struct Folder {
     home: PathBuf,
-    /// Files read by [`Folder::read_pem`].
-    certificates: RefCell<Vec<Stamped>>,
+    /// Files that are read again once they change in their places.
+    watched: RefCell<Vec<Stamped>>,
 }
 
 impl Folder {
     /// The folder of the file `config`.
     pub fn of(config: &Path) -> Self {
         let home = config.parent().map(Path::to_owned).unwrap_or_default();
-        Self { home, certificates: RefCell::default() }
+        Self { home, watched: RefCell::default() }
     }
 
     /// The whole name of `path`.
@@ -63,15 +63,26 @@ impl Folder {
         secrecy: Secrecy,
         notes: &Notes,
     ) -> Option<Zeroizing<Vec<u8>>> {
+        self.read_watched(spot, secrecy, PEM_MAX, notes)
+    }
+
+    /// As [`Folder::read`], of a file that is read again once it changes in its place.
+    pub fn read_watched(
+        &self,
+        spot: &Spot<PathBuf>,
+        secrecy: Secrecy,
+        max: u64,
+        notes: &Notes,
+    ) -> Option<Zeroizing<Vec<u8>>> {
         // Stamped before it is read: what changes meanwhile is seen to differ.
-        self.certificates.borrow_mut().push(Stamped::new(self.resolve(&spot.value)));
-        self.read(spot, secrecy, PEM_MAX, notes)
+        self.watched.borrow_mut().push(Stamped::new(self.resolve(&spot.value)));
+        self.read(spot, secrecy, max, notes)
     }
 
     /// As [`Folder::read_pem`], of a file that may not be there yet: `None` after a warning.
     pub fn read_renewed(&self, spot: &Spot<PathBuf>, notes: &Notes) -> Option<Zeroizing<Vec<u8>>> {
         let path = self.resolve(&spot.value);
-        self.certificates.borrow_mut().push(Stamped::new(path.clone()));
+        self.watched.borrow_mut().push(Stamped::new(path.clone()));
         let why = match read(&path, Secrecy::Open, PEM_MAX) {
             Ok(octets) => return Some(octets),
             Err(Unread::System(why)) => why.to_string(),
@@ -87,9 +98,9 @@ impl Folder {
         None
     }
 
-    /// Certificates, keys, revocation lists and tokens that were read.
-    pub fn into_certificates(self) -> Vec<Stamped> {
-        self.certificates.into_inner()
+    /// Certificates, keys, revocation lists, tokens and the secret of route tokens that were read.
+    pub fn into_watched(self) -> Vec<Stamped> {
+        self.watched.into_inner()
     }
 
     /// The octets of the file that `spot` names; `None` after saying what is wrong.

@@ -1,10 +1,13 @@
-//! Configuration, HTTPS: `[https]`, the door for devices with shared keys and for parts in other networks.
+//! Configuration, HTTPS: `[https]`, the door for devices with shared keys, for parts in other networks, and for device
+//! management.
 //!
 //! Takes:   the table as written, and the certificates it names.
-//! Gives:   [`Https`]: where it is, what is shown there, which parts get keys, and which homes may hand theirs over.
+//! Gives:   [`Https`]: where it is, what is shown there, which parts get keys, which homes may hand theirs over, and who may
+//!          fetch documents.
 //! Keeps:   nothing.
-//! Refuses: names that are none or there twice, a door without listeners that take shared keys.
-//! Sources: SEC_CF 1.1 B.6, B.7.
+//! Refuses: names that are none or there twice, a door without listeners that take shared keys, servers that fetch documents
+//!          where there are none.
+//! Sources: SEC_CF 1.1 B.6, B.7, B.8.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub struct Https {
     pub visited: Vec<Part>,
     /// Homes that hand keys over.
     pub homes: Vec<Home>,
+    /// Names in the certificates of device-management servers, which fetch the documents of `[provision]`.
+    pub managers: Vec<Arc<str>>,
 }
 
 /// Reads `[https]`.
@@ -42,6 +47,7 @@ pub(super) fn read(
     folder: &Folder,
     listeners: &[Listener],
 ) -> Option<Https> {
+    let provides = root.has("provision");
     let mut section = root.table("https");
     if !section.is_present() {
         return None;
@@ -103,6 +109,20 @@ pub(super) fn read(
         let domains = domains.value.iter().map(|domain| domain.to_ascii_lowercase().into());
         homes.push(Home { host, domains: domains.collect() });
     }
+    let managers = section.maybe::<Vec<String>>("managers");
+    if let Some(spot) = &managers {
+        let fix = "[\"dm.example.net\"]";
+        if let Some(bad) = spot.value.iter().find(|name| !is_host(name) || is_address(name)) {
+            let what = format!("holds {bad:?}, which is no domain name");
+            notes.problem(&spot.place, &what, "their certificates carry them", fix);
+        }
+        if !provides {
+            let why = "there are no documents to fetch";
+            notes.problem(&spot.place, "stands without [provision]", why, "");
+        }
+    }
+    let managers = managers.map(|spot| spot.value).unwrap_or_default();
+    let managers = managers.iter().take(MAX).map(|name| name.to_ascii_lowercase().into()).collect();
     section.finish();
     if !listeners.iter().any(|listener| listener.psk.is_some()) {
         let why = "devices prove themselves there with a shared key, and no listener takes any";
@@ -111,7 +131,14 @@ pub(super) fn read(
     let (certificate, trust) = (certificate?, anchors?);
     let asks = ClientCertificate::Required;
     let tls = Arc::new(ServerSpec { certificates: vec![certificate], asks, trust });
-    Some(Https { listen: listen?.value, tls, fingerprint: sum.fingerprint(), visited, homes })
+    Some(Https {
+        listen: listen?.value,
+        tls,
+        fingerprint: sum.fingerprint(),
+        visited,
+        homes,
+        managers,
+    })
 }
 
 /// A name that is dialled, lower case.

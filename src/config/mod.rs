@@ -136,8 +136,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What weakens all that.
     pub danger: Danger,
-    /// Certificates, their keys and revocation lists, as they were when they were read.
-    pub certificate_files: Vec<Stamped>,
+    /// Certificates, their keys, revocation lists and the secret of tokens, as they were when they were read.
+    pub watched_files: Vec<Stamped>,
 }
 
 /// The edge as a whole.
@@ -335,7 +335,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
         admin,
         telemetry,
         danger,
-        certificate_files: folder.into_certificates(),
+        watched_files: folder.into_watched(),
     })
 }
 

@@ -80,8 +80,8 @@ impl Reloader {
         self.put(take)
     }
 
-    /// As [`Reloader::reload`], but certificates, keys, revocation lists and tokens alone: whoever renews them did not ask
-    /// for anything else in the file.
+    /// As [`Reloader::reload`], but certificates, keys, revocation lists, tokens and the secret of route tokens alone: whoever
+    /// renews them did not ask for anything else in the file.
     ///
     /// # Errors
     ///
@@ -90,6 +90,7 @@ impl Reloader {
         self.put(|old, new| {
             let (mut found, mut merged) = (Difference::default(), old.clone());
             found.certificates(&mut merged, new);
+            found.secret(&mut merged, new);
             (found, merged)
         })
     }
@@ -248,7 +249,7 @@ const KEYS: &[Key] = keys! {
     live "register.challenge" register.with_401;
     live "register.third_party" register.third_party;
     live "path.strict" register.path_strict;
-    waits "cluster.secret" cluster;
+    live "cluster.overlap" cluster.overlap;
     waits "state.file" state => file;
     waits "state.key" state => key;
     live "association.mode" association.observe;
@@ -338,7 +339,7 @@ impl Difference {
 
     /// Certificates, their keys, whom to trust and what is taken back; tokens.
     fn certificates(&mut self, merged: &mut Config, new: &Config) {
-        merged.certificate_files.clone_from(&new.certificate_files);
+        merged.watched_files.clone_from(&new.watched_files);
         merged.ue_certificates = new.ue_certificates;
         let mut renewed = false;
         for (listener, newer) in merged.listeners.iter_mut().zip(&new.listeners) {
@@ -378,9 +379,21 @@ impl Difference {
         self.live(tokens, "tokens");
     }
 
+    /// What tokens are sealed under. Without one they are sealed under what was drawn at the start: that waits.
+    fn secret(&mut self, merged: &mut Config, new: &Config) {
+        let shown = |config: &Config| format!("{:?}", config.cluster);
+        let differs = shown(merged) != shown(new);
+        let goes = new.cluster.secret.is_none();
+        self.restart(differs && goes, "cluster.secret");
+        if self.live(differs && !goes, "cluster.secret") {
+            merged.cluster.secret.clone_from(&new.cluster.secret);
+        }
+    }
+
     /// What stands in other files.
     fn files(&mut self, merged: &mut Config, new: &Config) {
         self.certificates(merged, new);
+        self.secret(merged, new);
         let (proofs, newer) = (&mut merged.authentication, &new.authentication);
         if self.live(proofs.fingerprint != newer.fingerprint, "accounts") {
             proofs.fingerprint = newer.fingerprint;

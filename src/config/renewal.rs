@@ -1,4 +1,5 @@
-//! Configuration, renewal: whether certificates, keys, revocation lists or tokens changed in their places.
+//! Configuration, renewal: whether certificates, keys, revocation lists, tokens or the secret of route tokens changed in
+//! their places.
 //!
 //! A certificate and its key are two files, replaced one after the other: they are read once they stand still
 //! between two looks.

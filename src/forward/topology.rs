@@ -6,13 +6,18 @@
 //!
 //! Takes:   messages that leave to a UE, and messages as they come from one.
 //! Gives:   the same with such values, and without them: for the same message the same octets each time.
-//! Keeps:   one secret. It has no day: a target must be readable as long as its dialog lasts.
+//! Keeps:   one secret, and those before it until their overlap ends. It has no day: a target must be readable as long as its
+//!          dialog lasts, or until its owner tells it anew.
 //! Refuses: a token that was altered, or is of another call, another message or another place; from a UE, one outside a
 //!          dialog. More than 4 KiB in one place are not sent.
-//! Sources: RFC 3261 sections 12.1 and 16.6 items 4 and 8; RFC 5393 section 4.2.4; `dialog-association` section 14; V-137.
+//! Sources: RFC 3261 sections 12.1 and 16.6 items 4 and 8; RFC 5393 section 4.2.4; `dialog-association` section 14; V-137;
+//!          SEC_CF 1.1 SEC-003.
 //!
 //! What is not hidden: Path, Service-Route, targets of redirections, and whatever else the core writes.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -21,9 +26,10 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use smallvec::SmallVec;
-use zeroize::Zeroizing;
 
 use super::{Listener, Settings};
+use crate::instant::WallTime;
+use crate::keys::generations::{BEFORE_MAX, Generations};
 use crate::refusal::Refusal;
 use crate::transport::ListenerId;
 use crate::wire::uri::Scheme;
@@ -46,9 +52,25 @@ enum Kind {
 }
 
 /// Hides and restores.
-pub struct Topology {
-    secret: Zeroizing<[u8; 32]>,
+pub struct Topology(ArcSwap<Ring>);
+
+/// Its secrets, and what each seals and opens with.
+struct Ring {
+    secrets: Generations,
+    /// Those before: each with the time from which on it opens nothing.
+    before: SmallVec<[(XChaCha20Poly1305, WallTime); BEFORE_MAX]>,
     cipher: XChaCha20Poly1305,
+}
+
+impl Ring {
+    fn of(secrets: Generations) -> Self {
+        let cipher = |secret: &[u8; 32]| {
+            XChaCha20Poly1305::new(&mac(secret, b"sipward topology key", &[]).into())
+        };
+        let before =
+            secrets.all().filter_map(|(secret, until)| Some((cipher(secret), until?))).collect();
+        Self { before, cipher: cipher(secrets.current()), secrets }
+    }
 }
 
 impl std::fmt::Debug for Topology {
@@ -60,13 +82,28 @@ impl std::fmt::Debug for Topology {
 impl Topology {
     /// Tokens under `secret`; whoever shares it reads them.
     pub fn new(secret: [u8; 32]) -> Self {
-        let cipher = XChaCha20Poly1305::new(&mac(&secret, b"sipward topology key", &[]).into());
-        Self { secret: Zeroizing::new(secret), cipher }
+        Self(ArcSwap::from_pointee(Ring::of(Generations::new(secret))))
+    }
+
+    /// Seals under `secret` from now on; what is sealed already is read until `until`.
+    pub fn replace(&self, secret: &[u8; 32], until: WallTime) {
+        self.0.rcu(|ring| {
+            let replaced = ring.secrets.replaced(secret, until);
+            replaced.map_or_else(|| Arc::clone(ring), |all| Arc::new(Ring::of(all)))
+        });
+    }
+
+    /// Forgets secrets whose overlap is over.
+    pub fn sweep(&self, wall: WallTime) {
+        self.0.rcu(|ring| {
+            let swept = ring.secrets.swept(wall);
+            swept.map_or_else(|| Arc::clone(ring), |left| Arc::new(Ring::of(left)))
+        });
     }
 
     /// The same tokens.
     pub(super) fn twin(&self) -> Self {
-        Self::new(*self.secret)
+        Self(ArcSwap::new(self.0.load_full()))
     }
 
     /// A message as a UE may see it that is reached by way of `listener`; `None` if it cannot be hidden.
@@ -92,24 +129,26 @@ impl Topology {
         &self,
         message: &Message,
         settings: &Settings,
+        wall: WallTime,
     ) -> Result<Option<Message>, Refusal> {
         let mut edits = Edits::new();
         let mut found = false;
         if message.is_request() {
             if let Some(token) = message.uri().and_then(|uri| token_of(&uri, settings)) {
-                let target = self.open(token, Kind::Contact, message)?;
+                let target = self.open(token, Kind::Contact, message, wall)?;
                 edits.replace(message.request_uri_span(), |text| {
                     text.put(&target);
                 });
                 found = true;
             }
-            found |= self.restore_routes(message, Name::Route, &mut edits, settings)?;
+            found |= self.restore_routes(message, Name::Route, &mut edits, (settings, wall))?;
             if found && message.to_tag().is_empty() {
                 return Err(Refusal::TokenForged);
             }
         } else {
-            found |= self.restore_routes(message, Name::RecordRoute, &mut edits, settings)?;
-            found |= self.restore_vias(message, &mut edits, settings)?;
+            found |=
+                self.restore_routes(message, Name::RecordRoute, &mut edits, (settings, wall))?;
+            found |= self.restore_vias(message, &mut edits, (settings, wall))?;
         }
         if !found {
             return Ok(None);
@@ -123,13 +162,13 @@ impl Topology {
         message: &Message,
         name: Name,
         edits: &mut Edits,
-        settings: &Settings,
+        (settings, wall): (&Settings, WallTime),
     ) -> Result<bool, Refusal> {
         let mut found = false;
         for value in message.values(name) {
             let Some(route) = Address::parse(value) else { continue };
             let Some(token) = token_of(&route.uri(), settings) else { continue };
-            let routes = self.open(token, Kind::Routes, message)?;
+            let routes = self.open(token, Kind::Routes, message, wall)?;
             edits.replace(message.span_of(value), |text| {
                 text.put(&routes);
             });
@@ -142,7 +181,7 @@ impl Topology {
         &self,
         message: &Message,
         edits: &mut Edits,
-        settings: &Settings,
+        (settings, wall): (&Settings, WallTime),
     ) -> Result<bool, Refusal> {
         // The first one is ours, and of this pass.
         let Some(value) = message.values(Name::Via).nth(1) else { return Ok(false) };
@@ -153,7 +192,7 @@ impl Topology {
             .any(|listener| via.host().eq_ignore_ascii_case(listener.name.as_bytes()));
         let token = via.branch().strip_prefix(COOKIE).and_then(|rest| rest.strip_prefix(MARK));
         let Some(token) = token.filter(|_| own) else { return Ok(false) };
-        let vias = self.open(token, Kind::Vias, message)?;
+        let vias = self.open(token, Kind::Vias, message, wall)?;
         edits.replace(message.span_of(value), |text| {
             text.put(&vias);
         });
@@ -167,20 +206,34 @@ impl Topology {
             return None;
         }
         let place = place(kind, message);
-        let nonce = mac(&self.secret, &place, plain);
+        let ring = self.0.load();
+        let nonce = mac(ring.secrets.current(), &place, plain);
         let nonce: [u8; NONCE_OCTETS] = *nonce.first_chunk()?;
         let payload = Payload { msg: plain, aad: &place };
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
+        let sealed = ring.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
         Some(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
     }
 
-    fn open(&self, token: &[u8], kind: Kind, message: &Message) -> Result<Vec<u8>, Refusal> {
+    fn open(
+        &self,
+        token: &[u8],
+        kind: Kind,
+        message: &Message,
+        wall: WallTime,
+    ) -> Result<Vec<u8>, Refusal> {
         let forged = || Refusal::TokenForged;
         let octets = URL_SAFE_NO_PAD.decode(token).map_err(|_| forged())?;
         let (nonce, sealed) = octets.split_first_chunk::<NONCE_OCTETS>().ok_or_else(forged)?;
         let place = place(kind, message);
-        let payload = Payload { msg: sealed, aad: &place };
-        self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| forged())
+        let ring = self.0.load();
+        let taken = ring.before.iter().filter(|(_, until)| wall < *until).map(|(own, _)| own);
+        std::iter::once(&ring.cipher)
+            .chain(taken)
+            .find_map(|cipher| {
+                let payload = Payload { msg: sealed, aad: &place };
+                cipher.decrypt(&XNonce::from(*nonce), payload).ok()
+            })
+            .ok_or_else(forged)
     }
 }
 

@@ -1,11 +1,11 @@
 //! HTTP, the door for devices and for other networks: HTTPS where a device proves itself with its shared key, and another
-//! network's part with a certificate.
+//! network's part, or a device-management server, with a certificate.
 //!
 //! Takes:   HTTP/1.1 over TLS, with a shared key or a certificate.
 //! Gives:   what [`Rooms`] answer to [`Who`] asks.
 //! Keeps:   connections, within the bounds of [`super::Bounds`].
 //! Refuses: whoever shows neither; a connection ends when its key or certificate is no longer good.
-//! Sources: SEC_CF 1.1 B.6, B.7; TS 33.222 clauses 5.3 and 5.4.
+//! Sources: SEC_CF 1.1 B.6, B.7, B.8; TS 33.222 clauses 5.3 and 5.4.
 
 use std::future::Future;
 use std::io;
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::ask::{BODY_MAX, JSON};
+use super::documents::Documents;
 use super::verify::Verify;
 use super::visited::Visits;
 use super::{Answer, Bounds};
@@ -50,7 +51,7 @@ pub struct Door {
 pub enum Who {
     /// A device, by its shared key.
     Device(PskProof),
-    /// A part of another network, by the names in its certificate.
+    /// A part of another network or a device-management server, by the names in its certificate.
     Peer(Vec<Arc<str>>),
 }
 
@@ -61,6 +62,8 @@ pub struct Rooms {
     pub visits: Visits,
     /// What was pushed.
     pub verify: Verify,
+    /// What clients are told to trust.
+    pub documents: Documents,
 }
 
 /// Serves on `listener` until `shutdown` ends.
@@ -120,6 +123,9 @@ pub(super) type Told = (u16, Option<Value>);
 async fn respond(request: Request<Incoming>, who: Arc<Who>, rooms: Arc<Rooms>) -> Answer {
     let (head, body) = request.into_parts();
     let (method, path) = (head.method.as_str(), head.uri.path());
+    if let Some((status, kind, text)) = rooms.documents.answer(method, path, &who) {
+        return response(status, kind, text);
+    }
     let body = Limited::new(body, BODY_MAX).collect().await.ok();
     let told = match body.map(|body| body.to_bytes()) {
         None => (413, None),
@@ -128,7 +134,8 @@ async fn respond(request: Request<Incoming>, who: Arc<Who>, rooms: Arc<Rooms>) -
             rooms.answer(method, path, &asked, &who).await
         }
     };
-    response(told)
+    let (status, told) = told;
+    response(status, JSON, told.map(|told| told.to_string()).unwrap_or_default())
 }
 
 impl Rooms {
@@ -140,13 +147,12 @@ impl Rooms {
     }
 }
 
-fn response((status, told): Told) -> Answer {
-    let body = told.map(|told| told.to_string()).unwrap_or_default();
+fn response(status: u16, kind: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

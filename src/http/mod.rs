@@ -11,6 +11,8 @@
 pub mod admin;
 pub mod ask;
 #[cfg(feature = "openssl")]
+pub mod documents;
+#[cfg(feature = "openssl")]
 pub mod door;
 pub mod nbsp;
 pub mod ub;

@@ -12,6 +12,7 @@ pub mod calendar;
 pub mod derivation;
 #[cfg(feature = "diameter")]
 pub mod diameter;
+pub mod generations;
 pub mod milenage;
 pub mod naf;
 #[cfg(feature = "http")]

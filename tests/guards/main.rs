@@ -10,8 +10,9 @@ use std::process::Command;
 
 use code::Code;
 use promises::{
-    PROOFS, SHELL, SPAWNS, UNSAFE, dangling_documents, headerless, impure, is_pure, is_shell,
-    machine_paths, marks, overlong, sleeps, starts_tasks, unearned, unfixtured, unsafe_lines,
+    PROOFS, REQUIREMENTS, SHELL, SPAWNS, UNSAFE, dangling_documents, headerless, impure, is_pure,
+    is_shell, machine_paths, marks, overlong, sleeps, starts_tasks, unearned, unfixtured, unproved,
+    unsafe_lines,
 };
 use tree::{File, all_files, rust_files, source_files};
 
@@ -167,6 +168,14 @@ fn every_proof_is_a_test_of_its_name() {
     let missing = PROOFS.iter().filter(|name| !is_test(name)).map(|name| (*name).to_owned());
     none("proofs without a test", missing.collect());
     assert_eq!(proofs.text.matches("#[test]").count(), PROOFS.len(), "and no others");
+}
+
+#[test]
+fn every_requirement_has_its_proof_run() {
+    let files = rust_files();
+    let proofs = files.iter().filter(|file| file.path.starts_with("tests/proofs/"));
+    let proofs: Vec<&str> = proofs.map(|file| file.text.as_str()).collect();
+    none("requirements without a proof run", unproved(REQUIREMENTS, &proofs));
 }
 
 #[test]

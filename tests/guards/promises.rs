@@ -310,6 +310,23 @@ pub(crate) const PROOFS: &[&str] = &[
     "table_full",
 ];
 
+/// Requirements and use cases of SEC_CF about secrets, pushes, keys and provisioning. Each has its proof run: a test whose name
+/// begins so, in `tests/proofs`.
+pub(crate) const REQUIREMENTS: &[&str] = &[
+    "sec_001", "sec_002", "sec_003", "sec_004", "auth_007", "inte_002", "inte_003", "conf_002",
+    "conf_003", "kem_001", "adm_001", "adm_002", "b_1", "b_6", "b_7", "b_8", "b_9",
+];
+
+/// Those of `required` that no test in `proofs` begins with.
+pub(crate) fn unproved(required: &[&str], proofs: &[&str]) -> Vec<String> {
+    let names = proofs.iter().flat_map(|text| text.split("#[test]\nfn ").skip(1));
+    let names: Vec<&str> = names.filter_map(|rest| rest.split('(').next()).collect();
+    let is_proved = |one: &&&str| {
+        names.iter().any(|name| name.strip_prefix(**one).is_some_and(|rest| rest.starts_with('_')))
+    };
+    required.iter().filter(|one| !is_proved(one)).map(|one| (*one).to_owned()).collect()
+}
+
 /// The rules of stage 5.
 const RULES: std::ops::RangeInclusive<u8> = 1..=32;
 
@@ -535,6 +552,13 @@ mod tests {
             "rule 4 has no neighbour",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_requirement_without_proof_is_found() {
+        let text = "#[test]\nfn b_1_a() {}\nfn sec_001_a() {}\n#[test]\nfn b_60() {}";
+        let required = ["b_1", "b_6", "sec_001"];
+        assert_eq!(unproved(&required, &[text]), ["b_6", "sec_001"]);
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! ADM-002, algorithms are changed securely in servers and clients: versions of that choice, and who takes the better one
-//! away on the way.
+//! away on the way. Whoever speaks the better one notices nothing, while the weaker is given up beside him.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Instant;
 
-use crate::programs::{ask, metric, sipward};
+use crate::programs::{PATIENCE, ask, metric, sipward};
 use crate::pushes::World;
 
 const OWN: &str = r#"
 [authentication]
 accounts = "accounts.toml"
+[enabler.reg]
+rate = "6000/min"
 "#;
 
 /// A wire for clients, one after the other, on which each answer is altered so.
@@ -44,6 +50,10 @@ fn altering(edge: SocketAddr, how: fn(&str) -> String) -> SocketAddr {
 
 /// Who knows no agreement has used SHA-256, and the agreement has MD5 alone: it is another user's.
 fn registers(world: &World, edge: SocketAddr, more: &[&str]) -> (bool, String) {
+    registers_with(world.file("password"), edge, more)
+}
+
+fn registers_with(password: PathBuf, edge: SocketAddr, more: &[&str]) -> (bool, String) {
     let user = if more == ["--sec-agree"] { "bob" } else { "alice" };
     let mut command = sipward();
     command
@@ -58,7 +68,7 @@ fn registers(world: &World, edge: SocketAddr, more: &[&str]) -> (bool, String) {
         .args(["--edge", &edge.to_string()])
         .args(more)
         .arg("--password-file")
-        .arg(world.file("password"));
+        .arg(password);
     ask(&mut command)
 }
 
@@ -128,7 +138,31 @@ identities = [\"sip:{name}@example.net\"]
     assert_eq!(world.refused("AgreementMismatch"), 3);
 
     // The weaker one is given up: the better clients notice nothing, the others are asked for the better one alone.
+    let (ends, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let (password, edge) = (world.file("password"), world.rogues.address);
+    let (until, count) = (Arc::clone(&ends), Arc::clone(&done));
+    let load = thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            let said = registers_with(password.clone(), edge, &["--no-md5"]);
+            if said != (true, "200 OK".to_owned()) {
+                return Some(said);
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    let go_on = || {
+        let (before, deadline) = (done.load(Ordering::Relaxed), Instant::now() + PATIENCE);
+        while !load.is_finished() && done.load(Ordering::Relaxed) < before + 5 {
+            assert!(Instant::now() < deadline, "no more registrations");
+            thread::yield_now();
+        }
+    };
+    go_on();
     assert!(reloads(&mut world, 3, "\"SHA-256\"").starts_with("reloaded: "));
+    go_on();
+    ends.store(true, Ordering::Relaxed);
+    assert_eq!(load.join().unwrap(), None, "a client that speaks SHA-256 noticed it");
     assert_eq!(registers(&world, world.wire.address, &[]), good);
     let before = world.wire.tap.seen().len();
     assert_eq!(registers(&world, world.wire.address, &["--no-md5"]), good);

@@ -1,11 +1,20 @@
 //! B.8, provisioning of security parameters: the operator's signed lists of servers, realms, initiators, authorities and
-//! algorithms reach the client by device management, and the client applies them at each use.
+//! algorithms reach the client by device management, which fetches them from the edge, certificates at both ends; and the
+//! client applies them at each use.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use hyper::Method;
+use sipward::http::ask::ask as ask_over;
+use sipward::http::documents::PATH;
+use sipward::transport::tls;
+use tokio::net::TcpStream;
+
+use crate::home::wait;
 use crate::programs::{Program, ask, sipward};
-use crate::pushes::{ALICE, World};
+use crate::pushes::{ALICE, EDGE, World};
+use crate::wires::Connections;
 
 const ACCOUNTS: &str = r#"
 [authentication]
@@ -14,11 +23,42 @@ accounts = "accounts.toml"
 version = 1
 key = "provision.key"
 anchors = ["ca.pem"]
+[https]
+listen = "127.0.0.1:0"
+tls = { certificate = "edge.pem", key = "edge.key", ca = "ca.pem" }
+managers = ["dm.example.net"]
 "#;
 
-/// The documents of the configuration with some words changed, in a folder; what the command said.
-fn written(world: &World, to: &str, changes: &[(&str, &str)]) -> (bool, String) {
-    let mut text = fs::read_to_string(world.file("sipward.toml")).unwrap();
+/// Asks the edge for a document as the server that has that certificate: the status and what was told.
+fn asks(
+    world: &World,
+    door: &Connections,
+    who: &str,
+    method: Method,
+    name: &str,
+) -> (u16, Vec<u8>) {
+    let read = |ending: &str| fs::read(world.file(who).with_extension(ending)).unwrap();
+    let shown = tls::Certificate::from_pem(&read("pem"), &read("key")).unwrap();
+    let config = tls::client_config(world.authority.trust(), Some(&shown)).unwrap();
+    wait(async {
+        let tcp = TcpStream::connect(door.address).await.unwrap();
+        let (stream, _) = tls::connect(config, EDGE, tcp).await.unwrap();
+        let path = format!("{PATH}{name}");
+        let (status, body) = ask_over(stream, method, (EDGE, &path), Vec::new()).await.unwrap();
+        (status, body.to_vec())
+    })
+}
+
+/// Device management fetches a document: the file that it has it in then.
+fn fetches(world: &World, door: &Connections, name: &str) -> PathBuf {
+    let (status, document) = asks(world, door, "dm", Method::GET, name);
+    assert_eq!(status, 200, "{name}");
+    world.folder.write(name, document)
+}
+
+/// The documents of a configuration with some words changed, in a folder; what the command said.
+fn written(world: &World, first: &str, to: &str, changes: &[(&str, &str)]) -> (bool, String) {
+    let mut text = first.to_owned();
     for (from, to) in changes {
         assert!(text.contains(from), "{from}");
         text = text.replacen(from, to, 1);
@@ -64,7 +104,7 @@ fn make_key(world: &Path, name: &str) {
 /// V-146: what a server pushes that is not listed is not taken, and the phone says so in one line.
 #[test]
 fn b_8_provisioning_of_security_parameters() {
-    let world = World::start("b-8", ACCOUNTS, |folder| {
+    let mut world = World::start("b-8", ACCOUNTS, |folder| {
         make_key(&folder.path(""), "provision");
         folder.write("password", "correct horse");
         folder.write(
@@ -73,6 +113,8 @@ fn b_8_provisioning_of_security_parameters() {
         );
     });
     world.folder.write("mail", "two new mails");
+    let door = Connections::to(world.https.expect("a door"));
+    let config = fs::read_to_string(world.file("sipward.toml")).unwrap();
     let accepted = |enabler: &str, version: u64| {
         let told = format!("\"enabler\":\"{enabler}\",\"new\":true,\"version\":{version}");
         (true, format!("{{\"alarm\":null,{told}}}"))
@@ -83,10 +125,18 @@ fn b_8_provisioning_of_security_parameters() {
     assert!(!good && said.contains("lists"), "{said}");
     assert!(world.wire.tap.seen().is_empty());
 
-    // The first documents: that of push as a tree, that of sip as TOML.
-    assert!(written(&world, "dm", &[]).0);
-    assert_eq!(session(&world, &world.file("dm/push.xml")), accepted("push", 1));
-    assert_eq!(session(&world, &world.file("dm/sip.toml")), accepted("sip", 1));
+    // Device management fetches the first documents, that of push as a tree, that of sip as TOML; nobody else does.
+    for (who, method, name, expected) in [
+        ("other", Method::GET, "push.xml", 403),
+        ("dm", Method::PUT, "push.xml", 405),
+        ("dm", Method::GET, "pull.xml", 404),
+        ("dm", Method::GET, "push.json", 404),
+    ] {
+        assert_eq!(asks(&world, &door, who, method, name), (expected, Vec::new()), "{who}: {name}");
+    }
+    assert_eq!(session(&world, &fetches(&world, &door, "push.xml")), accepted("push", 1));
+    assert_eq!(session(&world, &fetches(&world, &door, "sip.toml")), accepted("sip", 1));
+    assert!(!door.tap.has("mail.example.net"), "it went over no wire in the clear");
     assert_eq!(registers(&world, "lists"), (true, "200 OK".into()));
     world.registrar.path();
 
@@ -100,24 +150,38 @@ fn b_8_provisioning_of_security_parameters() {
     assert_eq!(world.push("mail", &path), (true, "200 OK".into()));
     phone.until("\"push\":\"shown\"");
 
-    // The list changes; after the session the phone follows, although the edge it is on still lets that server push.
+    // The list changes on the edge; the phone follows after the next session, and not before.
     let other =
         [("version = 1", "version = 2"), ("\"mms.ua\" = [\"mail\"]", "\"mms.ua\" = [\"other\"]")];
-    assert!(written(&world, "dm", &other).0);
-    assert_eq!(session(&world, &world.file("dm/push.toml")), accepted("push", 2));
+    let changed = other.iter().fold(config.clone(), |text, (from, to)| text.replacen(from, to, 1));
+    world.folder.write("sipward.toml", changed);
+    world.edge.signal("HUP");
+    let said = world.edge.until("reloaded: ");
+    assert!(said.contains("provision") && said.contains("enabler.push"), "{said}");
     assert_eq!(world.push("mail", &path), (false, "403 Forbidden".into()));
-    let said = phone.until("\"push\":");
-    assert!(said.contains("discarded") && said.contains("ServerUnknown"), "{said}");
+    assert_eq!(world.refused("PushServerUnknown"), 1, "by the edge");
+    let discarded = |world: &World, phone: &mut Program, name: &str| {
+        assert_eq!(world.push(name, &path), (false, "403 Forbidden".into()));
+        let said = phone.until("\"push\":");
+        assert!(said.contains("discarded") && said.contains("ServerUnknown"), "{said}");
+    };
+    discarded(&world, &mut phone, "other");
+    assert_eq!(session(&world, &fetches(&world, &door, "push.toml")), accepted("push", 2));
+    let shown = |world: &World, phone: &mut Program| {
+        assert_eq!(world.push("other", &path), (true, "200 OK".into()));
+        phone.until("\"push\":\"shown\"");
+    };
+    shown(&world, &mut phone);
 
     // A document whose signature is broken, one of another signer, and an older one: the list in force stays.
-    let good = fs::read_to_string(world.file("dm/push.toml")).unwrap();
+    let good = fs::read_to_string(world.file("push.toml")).unwrap();
     let broken =
         good.replace("version = 2", "version = 3").replace("other.example.net", "mail.example.net");
     let broken = world.folder.write("broken.toml", broken);
     make_key(&world.file(""), "stranger");
     let stranger = [("version = 1", "version = 9"), ("\"provision.key\"", "\"stranger.key\"")];
-    assert!(written(&world, "strangers", &stranger).0);
-    assert!(written(&world, "older", &[]).0);
+    assert!(written(&world, &config, "strangers", &stranger).0);
+    assert!(written(&world, &config, "older", &[]).0);
     for (document, why) in [
         (broken, "the signature is not that of the signer"),
         (world.file("strangers/push.xml"), "the signature is not that of the signer"),
@@ -126,9 +190,9 @@ fn b_8_provisioning_of_security_parameters() {
         let (good, said) = session(&world, &document);
         assert!(!good && said.contains(why), "{document:?}: {said}");
     }
-    assert_eq!(world.push("mail", &path), (false, "403 Forbidden".into()));
-    phone.until("ServerUnknown");
-    let (good, said) = written(&world, "dm", &[]);
+    shown(&world, &mut phone);
+    assert!(written(&world, &config, "own", &other).0);
+    let (good, said) = written(&world, &config, "own", &[]);
     assert!(
         !good && said.contains("older"),
         "the operator's own folder keeps the later one: {said}"
@@ -137,7 +201,7 @@ fn b_8_provisioning_of_security_parameters() {
     // A challenge whose realm is not listed is not answered; a server that is not listed is not even dialled.
     let realm =
         [("domains = [\"example.net\"]", "domains = [\"example.net\"]\nrealm = \"example.org\"")];
-    assert!(written(&world, "realm", &[realm[0], ("version = 1", "version = 2")]).0);
+    assert!(written(&world, &config, "realm", &[realm[0], ("version = 1", "version = 2")]).0);
     assert_eq!(session(&world, &world.file("realm/sip.xml")), accepted("sip", 2));
     let before = world.wire.tap.seen().len();
     let (good, said) = registers(&world, "lists");

@@ -28,4 +28,5 @@ mod sec_002;
 #[cfg(feature = "openssl")]
 mod sec_003;
 mod sec_004;
+mod secure;
 mod wires;

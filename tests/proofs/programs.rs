@@ -203,7 +203,7 @@ pub(crate) fn written(name: &str, octets: &[u8]) -> Vec<(String, Vec<u8>)> {
     ]
 }
 
-/// The core's registrar, on UDP: it grants all, and says by which Path.
+/// The core's registrar, on UDP: it grants all, and says by which Path; who calls it is answered.
 pub(crate) struct Registrar {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
@@ -223,18 +223,10 @@ impl Registrar {
             while let Ok((length, from)) = socket.recv_from(&mut octets) {
                 let text = String::from_utf8(octets[..length].to_vec()).unwrap();
                 heard.lock().unwrap().push(text.clone());
-                let line = |name| text.split("\r\n").find(|line| line.starts_with(name));
-                let copied: String = ["Via:", "From:", "Call-ID:", "CSeq:"]
-                    .iter()
-                    .flat_map(|name| text.split("\r\n").filter(move |line| line.starts_with(name)))
-                    .map(|line| format!("{line}\r\n"))
-                    .collect();
-                let (to, contact) = (line("To:").unwrap(), line("Contact:").unwrap_or("X: y"));
-                let answer = format!(
-                    "SIP/2.0 200 OK\r\n{copied}{to};tag=r\r\n{contact};expires=600\r\nContent-Length: 0\r\n\r\n"
-                );
+                let Some(answer) = granted(&text, address) else { continue };
                 socket.send_to(answer.as_bytes(), from).unwrap();
-                if let Some(path) = line("Path: ") {
+                let path = text.split("\r\n").find(|line| line.starts_with("Path: "));
+                if let Some(path) = path {
                     let _ = tell.send(path["Path: ".len()..].trim_matches(['<', '>']).to_owned());
                 }
             }
@@ -252,3 +244,27 @@ impl Registrar {
         self.paths.recv_timeout(PATIENCE).expect("a REGISTER")
     }
 }
+
+/// The answer of a server at that address that grants all; none to an ACK.
+pub(crate) fn granted(text: &str, address: SocketAddr) -> Option<String> {
+    if text.starts_with("ACK ") {
+        return None;
+    }
+    let line = |name| text.split("\r\n").find(|line| line.starts_with(name));
+    let own = format!("Contact: <sip:core@{address}>");
+    let forms = text.starts_with("INVITE ") || text.starts_with("SUBSCRIBE ");
+    let copied: String = ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"]
+        .iter()
+        .flat_map(|name| text.split("\r\n").filter(move |line| line.starts_with(name)))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let contact = forms.then_some(own.as_str()).or(line("Contact:")).unwrap_or("X: y");
+    let to = line("To:").unwrap();
+    let tag = if to.contains(";tag=") { "" } else { ";tag=r" };
+    Some(format!(
+        "SIP/2.0 200 OK\r\n{copied}{to}{tag}\r\n{contact};expires=600\r\n{EXPIRES}Content-Length: 0\r\n\r\n"
+    ))
+}
+
+/// What a subscription is granted, and everything else does not mind.
+const EXPIRES: &str = "Expires: 600\r\n";

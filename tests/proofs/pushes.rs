@@ -178,6 +178,7 @@ pub(crate) struct World {
     /// A door of the edge where clients agree with it on what protects them.
     pub(crate) agree: SocketAddr,
     pub(crate) folder: Folder,
+    pub(crate) authority: Authority,
     pub(crate) wire: Datagrams,
     pub(crate) rogues: Datagrams,
     pub(crate) secure: Connections,
@@ -257,7 +258,7 @@ impl World {
     ) -> Self {
         let (authority, folder) = (Authority::new(), Folder::new(name));
         let registrar = Registrar::start();
-        for name in ["edge", "mail", "other"] {
+        for name in ["edge", "mail", "other", "dm"] {
             folder.certify(&authority, name, &format!("{name}.example.net"));
         }
         folder.write("ca.pem", authority.pem());
@@ -292,6 +293,7 @@ impl World {
             naf: naf.to_owned(),
             core: Connections::to(core_tls),
             folder,
+            authority,
             registrar,
         };
         for name in ["alice", "rogue"] {

@@ -1,42 +1,67 @@
-//! SEC-003: who is entitled to can change secrets safely. While phones register without a pause, the certificate of the edge, a
-//! key that was carried to it, and the key that its store is sealed under are replaced: no registration fails, new handshakes
-//! are made with what is new alone, and what cannot be used changes nothing. Who lacks the key of the store changes nothing.
+//! SEC-003: who is entitled to can change secrets safely. While phones call without a pause, the certificate of the edge, a
+//! key that was carried to it, the key of dialog tokens, and the key that its store is sealed under are replaced: no call
+//! fails, new handshakes are made with what is new alone, tokens of the key before work until its overlap ends, and what
+//! cannot be used changes nothing. Who lacks the key of the store changes nothing. The log says who changed what, and holds
+//! no secret.
 //!
-//! The key of dialog tokens waits for a restart, which `sipward serve` says when it is asked to reload, and is not part of
-//! this run.
+//! A process that knows a dialog needs no token of it. So the tokens are shown to another edge of the same deployment, which
+//! knows nothing but the key.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Instant;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use sipward::client::answer::Credential;
 use sipward::client::ue::{Ue, UeSettings};
 use sipward::transport::{Transport, tls};
 use tokio::net::TcpStream;
 
-use crate::home::{ALICE, EDGE, Home, PASSWORD, wait};
-use crate::programs::{PATIENCE, ask};
+use crate::home::{ALICE, EDGE, Home, PASSWORD, serve, wait};
+use crate::programs::{PATIENCE, Program, ask};
 
 const NAME: &str = "psk;alice@edge.example.net";
+/// Keys of dialog tokens, one after the other.
+const TOKENS: [&str; 3] = [
+    "2f8ad1c5b09e7364a1f0c2d4e6b8091a",
+    "7c41e09d3ba85f62c7d9e1f3a5b70c28",
+    "b5d80f17a29c4e63d8eaf2041638597b",
+];
+/// What phones that call without a pause need, and a log that can be read again and again.
+const MORE: &str = r#"
+[enabler.sip]
+rate = "60000/min"
+dialog_rate = "1000/s"
+[association]
+max_per_caller = 10000
+[cluster]
+secret = "token.key"
+overlap = "24h"
+"#;
 
-fn settings(home: &Home) -> UeSettings {
-    let carol = Credential::Account {
+fn carol() -> Credential {
+    Credential::Account {
         username: "carol".into(),
         password: PASSWORD.to_owned().into(),
         realm: None,
-    };
+    }
+}
+
+/// Of carol's phone, on TLS.
+fn secure(home: &Home) -> UeSettings {
     UeSettings {
         edge: home.secure.address,
         transport: Transport::Tls,
         tls: Some(tls::client_config(home.authority.trust(), None).unwrap()),
-        ..home.settings("sip:carol@example.net", carol)
+        ..home.settings("sip:carol@example.net", carol())
     }
 }
 
-/// Registers again and again, over one connection or over a new one each time; what failed, and how often it did not.
-async fn register(
+/// Calls and hangs up, again and again, over one connection or over a new one each time; what failed, if anything.
+async fn call(
     settings: UeSettings,
     anew: bool,
     ends: &AtomicBool,
@@ -47,13 +72,57 @@ async fn register(
         if anew {
             ue = Ue::connect(settings.clone()).await.map_err(|why| why.to_string())?;
         }
-        let answer = ue.register(600).await.map_err(|why| why.to_string())?;
-        if answer.status() != Some(200) {
-            return Err(format!("{:?}", answer.status()));
+        let call = ue.call("sip:core@example.net").await.map_err(|why| why.to_string())?;
+        let status = call.answer.status();
+        if status != Some(200) {
+            return Err(format!("INVITE: {status:?}"));
+        }
+        let ended = ue.hang_up(&call.call_id).await.map_err(|why| format!("BYE: {why}"))?;
+        if ended.status() != Some(200) {
+            return Err(format!("BYE: {:?}", ended.status()));
         }
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Phones that call.
+struct Load {
+    phones: Vec<JoinHandle<Result<(), String>>>,
+    ends: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    began: Instant,
+}
+
+impl Load {
+    fn start(home: &Home) -> Self {
+        let (ends, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let phones = [false, false, false, false, false, true].into_iter().map(|anew| {
+            let settings = secure(home);
+            let (ends, done) = (Arc::clone(&ends), Arc::clone(&done));
+            thread::spawn(move || wait(call(settings, anew, &ends, &done)))
+        });
+        Self { phones: phones.collect(), ends, done, began: Instant::now() }
+    }
+
+    /// Until there were more calls.
+    fn go_on(&self) {
+        let before = self.done.load(Ordering::Relaxed);
+        until("more calls", || {
+            self.phones.iter().any(|phone| phone.is_finished())
+                || self.done.load(Ordering::Relaxed) > before + 30
+        });
+    }
+
+    /// Each of them succeeded.
+    fn end(self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let done = self.done.load(Ordering::Relaxed);
+        let time = self.began.elapsed();
+        for phone in self.phones {
+            assert_eq!(phone.join().unwrap(), Ok(()), "after {done} calls in {time:?}");
+        }
+    }
 }
 
 /// The certificate that a new handshake shows.
@@ -75,23 +144,74 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Another edge of the same deployment.
+struct Beside {
+    edge: Program,
+    /// Where devices are, and the core.
+    ue: SocketAddr,
+    core: SocketAddr,
+}
+
+impl Beside {
+    fn start(home: &Home) -> Self {
+        let config = fs::read_to_string(home.folder.path("edge.toml")).unwrap();
+        home.folder.write("beside.toml", config.replace("edge.redb", "beside.redb"));
+        let mut edge = Program::start_logged(&mut serve(&home.folder, "beside"));
+        let [ue, _, core] = ["ue", "ue-tls", "core"].map(|name| edge.address(name));
+        Self { edge, ue, core }
+    }
+
+    /// Carol hangs up here what she began at the other edge: what she is told.
+    fn hangs_up(&self, home: &Home, call: &Began) -> Option<u16> {
+        let settings =
+            UeSettings { edge: self.ue, ..home.settings("sip:carol@example.net", carol()) };
+        wait(async {
+            let ue = Ue::connect(settings).await.unwrap();
+            let mut bye = ue.draft("BYE", &call.bye.uri).await.unwrap();
+            bye.routes.clone_from(&call.bye.routes);
+            for (route, own) in bye.routes.iter_mut().zip([self.ue, self.core]) {
+                let (before, rest) = route.rsplit_once(':').expect("a port");
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                *route = format!("{before}:{}{rest}", own.port());
+            }
+            (bye.call_id, bye.cseq) = (call.bye.call_id.clone(), call.bye.cseq);
+            (bye.from_tag, bye.to_tag) = (call.bye.from_tag.clone(), call.bye.to_tag.clone());
+            bye.to.clone_from(&call.bye.to);
+            ue.send(bye).await.unwrap().status()
+        })
+    }
+}
+
+/// A call that was begun at the first edge, and how it would be hung up.
+struct Began {
+    bye: sipward::client::draft::Draft,
+}
+
+impl Began {
+    fn at(home: &Home) -> Self {
+        wait(async {
+            let settings = home.settings("sip:carol@example.net", carol());
+            let ue = Ue::connect(settings).await.unwrap();
+            let call = ue.call("sip:core@example.net").await.unwrap();
+            assert_eq!(call.answer.status(), Some(200));
+            Self { bye: ue.inside(&call.call_id, "BYE").await.unwrap() }
+        })
+    }
+}
+
 #[test]
 fn sec_003_secrets_are_changed_safely() {
     let home = Home::new("sec-003");
     let read = |name: &str| fs::read_to_string(home.folder.path(name)).unwrap();
-    let (ends, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let phones = [false, false, true].map(|anew| {
-        let (settings, ends, done) = (settings(&home), Arc::clone(&ends), Arc::clone(&done));
-        thread::spawn(move || wait(register(settings, anew, &ends, &done)))
-    });
-    let go_on = || {
-        let before = done.load(Ordering::Relaxed);
-        until("more registrations", || {
-            phones.iter().any(|phone| phone.is_finished())
-                || done.load(Ordering::Relaxed) > before + 30
-        });
-    };
-    go_on();
+    let times = |log: &str, what: &str| read(log).matches(what).count();
+    home.folder.write("token.key", TOKENS[0]);
+    let config = read("edge.toml").replace("\"trace\"", "\"info\"") + MORE;
+    home.folder.write("edge.toml", &config);
+    home.edge.signal("HUP");
+    until("the key of tokens", || times("edge.log", "reloaded: ") == 1);
+    let beside = Beside::start(&home);
+    let load = Load::start(&home);
+    load.go_on();
 
     // The certificate.
     let old = shown(&home);
@@ -99,7 +219,7 @@ fn sec_003_secrets_are_changed_safely() {
     home.edge.signal("HUP");
     until("another certificate", || shown(&home) != old);
     let new = shown(&home);
-    go_on();
+    load.go_on();
     // A key that does not fit it: the old pair stays.
     let key = read("edge.key");
     home.folder.certify(&home.authority, "other", EDGE);
@@ -108,7 +228,7 @@ fn sec_003_secrets_are_changed_safely() {
     until("a refusal", || read("edge.log").contains("not reloaded"));
     assert_eq!(shown(&home), new);
     home.folder.write("edge.key", key);
-    go_on();
+    load.go_on();
 
     // A key that was carried here: another takes its place under the same name.
     let phone = |file: &str| ask(&mut home.phone(&["--psk-identity", NAME, "--psk-file", file])).0;
@@ -120,11 +240,12 @@ fn sec_003_secrets_are_changed_safely() {
     said.push(issue("second.key").1);
     until("the second key", || phone("second.key"));
     assert!(!phone("first.key"));
-    go_on();
+    load.go_on();
+
+    tokens(&home, &beside, &load);
 
     // The key of the store: who has neither changes nothing.
     home.folder.write("stranger.state", "00".repeat(32));
-    let config = read("edge.toml");
     home.folder.write("edge.toml", config.replace("edge.state", "stranger.state"));
     let (good, refused) = home.command(&["key", "revoke", NAME]);
     assert!(!good && refused.contains("does not open it"), "{refused}");
@@ -138,19 +259,84 @@ fn sec_003_secrets_are_changed_safely() {
     home.folder.write("edge.toml", &config);
     assert!(!home.command(&["key", "list"]).0, "the one before opens it no more");
     assert!(phone("second.key"), "who serves has it open");
-    go_on();
+    load.go_on();
+    load.end();
 
-    ends.store(true, Ordering::Relaxed);
-    for phone in phones {
-        assert_eq!(phone.join().unwrap(), Ok(()), "{} registrations", done.load(Ordering::Relaxed));
-    }
     assert!(
         said[0].contains(NAME) && said[1].contains(NAME),
         "what was changed is named: {said:?}"
     );
-    said.extend([refused, rotated, list, read("edge.log")]);
+    said.extend([refused, rotated, list, read("edge.log"), read("beside.log")]);
     for file in ["first.key", "second.key", "edge.state", "new.state"] {
         let secret = read(file);
         assert!(said.iter().all(|text| !text.contains(secret.trim())), "{file}");
     }
+    for secret in TOKENS {
+        assert!(said.iter().all(|text| !text.contains(secret)), "a key of tokens");
+    }
+}
+
+/// The key of dialog tokens, of both edges.
+fn tokens(home: &Home, beside: &Beside, load: &Load) {
+    let read = |name: &str| fs::read_to_string(home.folder.path(name)).unwrap();
+    let logs = ["edge.log", "beside.log"];
+    let uid = nix::unistd::geteuid();
+    let audited = |by: &str, outcome: &str, what: &str| {
+        let [uid, by, outcome] =
+            [format!("uid={uid}"), format!("by=\"{by}\""), format!("outcome=\"{outcome}\"")];
+        logs.map(|log| {
+            let log = read(log);
+            let lines = log.lines().filter(|line| line.contains("act=\"reload\""));
+            lines
+                .filter(|line| {
+                    [&uid, &by, &outcome].iter().all(|part| line.contains(*part))
+                        && line.contains(what)
+                })
+                .count()
+        })
+    };
+    let hang_up = |call: &Began| beside.hangs_up(home, call);
+    let [one, two, three] = [(); 3].map(|()| Began::at(home));
+    assert_eq!(hang_up(&one), Some(200), "an edge that shares the key finds the call again");
+
+    // What is no key, and one that others may read, are refused: the one in force stays.
+    for (octets, mode, why) in
+        [(&TOKENS[1][..31], 0o600, "is too short"), (TOKENS[1], 0o644, "can be read by others")]
+    {
+        let path = home.folder.write("token.key", octets);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let before = audited("signal", "refused", "");
+        for edge in [&home.edge, &beside.edge] {
+            edge.signal("HUP");
+        }
+        until("a refusal", || {
+            audited("signal", "refused", "").iter().zip(before).all(|(now, before)| *now > before)
+        });
+        until(why, || logs.iter().all(|log| read(log).contains(why)));
+    }
+    assert_eq!(hang_up(&two), Some(200), "the old key stays");
+    load.go_on();
+
+    // Another one, which both see in its place by themselves: tokens of the one before work.
+    home.folder.write("token.key", TOKENS[1]);
+    until("another key of tokens", || audited("file", "done", "cluster.secret") == [1, 1]);
+    load.go_on();
+    let [four, five] = [(); 2].map(|()| Began::at(home));
+    assert_eq!(hang_up(&three), Some(200), "sealed under the key before");
+    assert_eq!(hang_up(&four), Some(200), "sealed under the new one");
+
+    // A third, and the second is taken for two seconds more.
+    for name in ["edge.toml", "beside.toml"] {
+        home.folder.write(name, read(name).replace("overlap = \"24h\"", "overlap = \"2s\""));
+    }
+    home.folder.write("token.key", TOKENS[2]);
+    for edge in [&home.edge, &beside.edge] {
+        edge.signal("HUP");
+    }
+    until("a third key of tokens", || audited("signal", "done", "cluster.secret") == [2, 1]);
+    let over = Instant::now() + Duration::from_secs(3);
+    until("the end of the overlap", || Instant::now() > over);
+    assert_eq!(hang_up(&five), Some(481), "its overlap is over");
+    assert_eq!(hang_up(&Began::at(home)), Some(200), "sealed under the third");
+    load.go_on();
 }

@@ -1,10 +1,14 @@
 //! SEC-004: for a push, an association is set up from the server to the client. Where there is no secure flow, the edge pushes
-//! what a key is made of first; the association is confirmed by what comes back, and serves from then on. Whichever octet of
-//! that information is altered, the phone makes no key of it (INTE-002).
+//! what a key is made of first: the association is pending, confirmed by what comes back, and serves until it expires.
+//! Whichever octet of that information is altered, the phone makes no key of it (INTE-002).
 
-use crate::programs::{Program, metric};
-use crate::pushes::{World, body};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use crate::programs::{PATIENCE, Program, ask, metric};
+use crate::pushes::{ALICE, World, body};
+
+const GPI: &str = "application/vnd.3gpp.gba.gpi";
 const MARKER: &str = "MARKER-4c1d: your parcel is at the door";
 
 /// The same request with a branch that nobody used.
@@ -17,7 +21,7 @@ fn anew(datagram: &[u8], number: usize) -> Vec<u8> {
 
 #[test]
 fn sec_004_an_association_is_pushed() {
-    let world = World::start("sec-004", "", |_| {});
+    let world = World::start("sec-004", "[enabler.push]\nlifetime = \"60s\"\n", |_| {});
     world.folder.write("mail", MARKER);
     let row = |state: &str| {
         metric(world.page, &format!("sipward_push_associations{{state=\"{state}\"}}"))
@@ -26,13 +30,19 @@ fn sec_004_an_association_is_pushed() {
     phone.until("\"status\":200");
     let path = world.registrar.path();
     assert_eq!((row("pending"), row("confirmed")), (0, 0));
-    assert_eq!(world.push("mail", &path), (true, "200 OK".into()));
+    let held = world.wire.hold(GPI);
+    let mut command = world.pushing(ALICE, "mail", &path);
+    let push = thread::spawn(move || ask(&mut command));
+    held.recv_timeout(PATIENCE).expect("a key");
+    assert_eq!((row("pending"), row("confirmed")), (1, 0), "nothing came back yet");
+    world.wire.release();
+    assert_eq!(push.join().unwrap(), (true, "200 OK".into()));
     assert!(phone.until("\"push\":").contains("\"push\":\"key\""));
     assert!(phone.until("\"push\":").contains(MARKER));
     assert_eq!((row("pending"), row("confirmed")), (0, 1), "confirmed by what came back");
     assert!(!world.wire.tap.has(MARKER));
 
-    let gpi = world.wire.tap.down_with("application/vnd.3gpp.gba.gpi");
+    let gpi = world.wire.tap.down_with(GPI);
     let length = body(&gpi).len();
     assert!(length > 64, "{length}");
     for at in 0..length {
@@ -46,5 +56,18 @@ fn sec_004_an_association_is_pushed() {
     // None of it stood in the way of the next one.
     assert_eq!(world.push("mail", &path), (true, "200 OK".into()));
     assert!(phone.until("\"push\":").contains(MARKER));
-    assert_eq!(metric(world.page, "sipward_push_total{event=\"made\"}"), 1);
+    let made = || metric(world.page, "sipward_push_total{event=\"made\"}");
+    assert_eq!(made(), 1);
+
+    // Its time is over: the next push needs another.
+    let deadline = Instant::now() + PATIENCE + Duration::from_secs(60);
+    while row("expired") == 0 {
+        assert!(Instant::now() < deadline, "it never expires");
+        thread::yield_now();
+    }
+    assert_eq!(row("confirmed"), 0);
+    assert_eq!(world.push("mail", &path), (true, "200 OK".into()));
+    assert!(phone.until("\"push\":").contains("\"push\":\"key\""));
+    assert!(phone.until("\"push\":").contains(MARKER));
+    assert_eq!((made(), row("confirmed")), (2, 1));
 }
