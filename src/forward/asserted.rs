@@ -341,11 +341,8 @@ impl Asserted<'_> {
         match field.name {
             Name::Authorization | Name::ProxyAuthorization => {
                 let row = field.value().of(message.octets());
-                auth::is_bearer(row)
-                    || match self.own_rows {
-                        Some(own) => own.contains(&field.value()),
-                        None => self.is_own_row(row),
-                    }
+                let own = self.own_rows.map(|own| own.contains(&field.value()));
+                auth::is_bearer(row) || own.unwrap_or_else(|| self.is_own_row(row))
             }
             Name::SecurityClient | Name::SecurityVerify | Name::SecurityServer => self.sec_agree,
             _ => false,
