@@ -3,8 +3,8 @@
 //! The octets are sent to a laboratory edge in virtual time. A few words in them stand for what only the run can
 //! know: `@ue1`, `@ue2` and `@ue1-next` in place of credentials (`@ue1 nc=1 password=wrong nonce=foreign realm=...
 //! hash=MD5` vary them; `nonce=new` is one of now), `@vias` in place of the Via values of the request that the core saw
-//! last (`@vias-ue` of the one that alice saw), `@path` in place of the Path it saw last, `@route` in place of the Route that a UE takes from the Record-Route it saw last (`-altered` and
-//! `-swapped` vary it), `@asked` and `@answered` in place of what stands under that name in the request that the core
+//! last (`@vias-ue` of the one that alice saw), `@path` in place of the Path it saw last, `@recorded` in place of its Record-Route, `@route` in place of the Route that a UE takes from the
+//! Record-Route seen last (`-altered` and `-swapped` vary it), `@asked` and `@answered` in place of what stands under that name in the request that the core
 //! and the response that a UE saw last, `@asked-from` for the From of that request,
 //! `@length` in place of the length of the body. `Security-Verify: @agreed ue1` mirrors the list of
 //! an agreement and is followed by the credentials that protect it (`list=...` and `ver=...` vary them, a space in the
@@ -318,10 +318,7 @@ impl Run {
                 let text = message.text();
                 let path = text.lines().find_map(|line| line.strip_prefix("Path: "));
                 self.path = path.map(str::to_owned).or(self.path.take());
-                let recorded: Vec<&str> =
-                    text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect();
-                let reversed = recorded.iter().rev().copied().collect::<Vec<_>>().join(", ");
-                self.route = Some(reversed).filter(|route| !route.is_empty()).or(self.route.take());
+                self.route = route_of(&text).or(self.route.take());
                 self.last_core = Some(message.clone());
             }
             let to_ue = |sent: &&Sent| sent.to.to_string() == "192.0.2.10:5060";
@@ -329,6 +326,7 @@ impl Run {
             self.last_ue = request.cloned().or(self.last_ue.take());
             let answer = sent.iter().rfind(|sent| to_ue(sent) && !sent.message.is_request());
             self.answered = answer.cloned().or(self.answered.take());
+            self.route = answer.and_then(|sent| route_of(&sent.text())).or(self.route.take());
         }
         sent
     }
@@ -355,6 +353,10 @@ impl Run {
                 let at = path.find('@').expect("a host") - 4;
                 let flipped = if path[at..].starts_with('A') { "B" } else { "A" };
                 return vec![format!("{name}: {}{flipped}{}", &path[..at], &path[at + 1..])];
+            }
+            "recorded" => {
+                let text = self.last_core.as_ref().expect("a request").text();
+                return recorded(&text).iter().map(|value| format!("{name}: {value}")).collect();
             }
             "asked" => return vec![line_of(self.last_core.as_ref(), name, name)],
             "asked-from" => return vec![line_of(self.last_core.as_ref(), "From", name)],
@@ -508,6 +510,16 @@ fn prints(name: &str, account: Account, octets: &[u8], lab: &Lab) -> Result<(), 
 }
 
 /// The field `of` of a message, under another name.
+fn recorded(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("Record-Route: ")).collect()
+}
+
+/// The Route that a caller takes from the Record-Route of a message, if it has any.
+fn route_of(text: &str) -> Option<String> {
+    let reversed = recorded(text).into_iter().rev().collect::<Vec<_>>().join(", ");
+    Some(reversed).filter(|route| !route.is_empty())
+}
+
 fn line_of(sent: Option<&Sent>, of: &str, name: &str) -> String {
     let text = sent.expect("it was seen").text();
     let value = text.lines().find_map(|line| line.strip_prefix(&format!("{of}: ")));
