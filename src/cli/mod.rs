@@ -80,6 +80,9 @@ mod https;
 mod https {
     use std::io;
     use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
 
     use crate::assembly::Running;
     use crate::config::Config;
@@ -95,7 +98,7 @@ mod https {
             match *self {}
         }
 
-        pub(super) async fn serve(self) -> io::Result<()> {
+        pub(super) async fn serve(self, _: Arc<ArcSwap<Config>>) -> io::Result<()> {
             match self {}
         }
     }
