@@ -1,9 +1,9 @@
-//! A token opens as what was sealed in it, for the call and the end that it was made for, and no octets but those of our
+//! A token opens as what was sealed in it, for the call and the ends that it was made for, and no octets but those of our
 //! own tokens open at all.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sipward::association::token::{NONCE_OCTETS, Opened};
+use sipward::association::token::{Ends, NONCE_OCTETS, Opened};
 use sipward::association::{RouteToken, RouteTokens};
 use sipward::enabler::Class;
 use sipward::forward::Tokens;
@@ -31,19 +31,25 @@ fuzz_target!(|octets: &[u8]| {
         invite: number(5) % 3 == 0,
         caller: Side::Ue,
         issued: NOW,
+        whole: number(6) % 3 == 0,
     };
-    let call = rest.get(6..).unwrap_or_default();
-    let text = routes.seal(&token, call, b"alice", head).expect("it is sealed");
+    let call = rest.get(7..).unwrap_or_default();
+    let ends = if token.whole { Ends::Both(b"alice", b"bob") } else { Ends::Caller(b"alice") };
+    let text = routes.seal(&token, call, ends, head).expect("it is sealed");
     // From and To of a request that comes from the side which the token faces.
-    let of = |alice: &'static [u8]| match token.facing {
-        Side::Ue => [alice, b"bob"],
-        Side::Core => [b"bob", alice],
+    let of = |alice: &'static [u8], bob: &'static [u8]| match token.facing {
+        Side::Ue => [alice, bob],
+        Side::Core => [bob, alice],
     };
-    let tags = of(b"alice");
+    let tags = of(b"alice", b"bob");
     assert_eq!(routes.open(text.as_bytes(), call, tags, NOW), Opened::Token(token));
     let longer = [call, b"x"].concat();
     assert_eq!(routes.open(text.as_bytes(), &longer, tags, NOW), Opened::Forged, "another call");
-    assert_eq!(routes.open(text.as_bytes(), call, of(b"rogue"), NOW), Opened::Forged, "another's");
+    let other = of(b"rogue", b"bob");
+    assert_eq!(routes.open(text.as_bytes(), call, other, NOW), Opened::Forged, "another's");
+    let other = routes.open(text.as_bytes(), call, of(b"alice", b"carol"), NOW);
+    let expected = if token.whole { Opened::Forged } else { Opened::Token(token) };
+    assert_eq!(other, expected, "of another dialog of that call");
     let mut altered = text.into_bytes();
     let at = usize::from(head[0]) % altered.len();
     altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
