@@ -119,7 +119,7 @@ fn the_table_row_by_row() {
         ("Authorization: Digest realm=\"example.net\"", false, false),
         ("Proxy-Authorization: Digest username=\"u\", realm=\"example.net\"", false, false),
         ("Authorization: Digest realm=\"other.example\"", true, true),
-        ("Proxy-Authorization: Bearer abc", true, true),
+        ("Proxy-Authorization: Bearer abc", false, false),
         ("Alert-Info: <http://x.example/>", false, true),
         ("Call-Info: <http://x.example/>;answer-after=0", false, true),
         ("Answer-Mode: Auto", false, true),
@@ -141,7 +141,8 @@ fn the_table_row_by_row() {
                 assert_eq!(left, expected, "{kind} {passage:?}: {row}");
             }
         }
-        let private = row.starts_with("P-Preferred") || row.contains("realm=\"example.net\"");
+        let private = row.starts_with("P-Preferred")
+            || ["realm=\"example.net\"", "Bearer"].iter().any(|own| row.contains(own));
         let expected = if private { "" } else { row.as_str() };
         assert_eq!(kept(&request(&row), OURS, &settings), expected, "between peers: {row}");
     }
@@ -573,7 +574,8 @@ fn access_network_info() {
     }
 }
 
-/// Credentials of our realms are consumed in either direction; others pass octet for octet (RFC 3261 section 22.3).
+/// Credentials of our realms are consumed in either direction, and bearer tokens, which name none (V-97); others pass octet for
+/// octet (RFC 3261 section 22.3).
 #[test]
 fn credentials_of_our_realms() {
     for (row, own) in [
@@ -584,7 +586,7 @@ fn credentials_of_our_realms() {
         ("Digest realm=\"other\", nonce=\"a,b\",  opaque=\"\"", false),
         ("Digest nonce=\"realm=example.net\", realm=\"other\"", false),
         ("Basic realm=\"example.net\"", false),
-        ("Bearer example.net", false),
+        ("Bearer example.net", true),
         // Two in one row, which RFC 3261 section 7.3.1 forbids, and rows that do not parse
         ("Digest realm=\"other\", Digest realm=\"example.net\"", true),
         ("Digest realm=\"other\", realm=\"example.net\"", true),
