@@ -27,7 +27,7 @@ pub mod assembly;
     )
 )]
 pub mod association;
-#[cfg(feature = "edge")]
+#[cfg(feature = "http")]
 pub mod audit;
 #[cfg_attr(
     not(test),
@@ -45,7 +45,7 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "edge")]
 pub mod clock;
-#[cfg(feature = "edge")]
+#[cfg(feature = "http")]
 pub mod config;
 #[cfg(feature = "http")]
 pub mod demo;

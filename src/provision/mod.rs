@@ -8,7 +8,7 @@
 //!          without a higher version of that choice.
 //! Sources: SEC_CF 1.1 B.8, ADM-002; OMA DM tree and description serialization (`tree`).
 
-#[cfg(feature = "edge")]
+#[cfg(feature = "http")]
 pub mod file;
 pub mod tree;
 
