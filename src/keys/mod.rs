@@ -119,9 +119,10 @@ impl UaId {
 }
 
 impl NafId {
-    /// `fqdn` is folded to lower case and loses a trailing dot, as both sides must (TS 33.220 annex B.3).
+    /// `fqdn` is folded to lower case and loses what dots it ends in, as both sides must (TS 33.220 annex B.3): what was
+    /// folded once does not change again.
     pub fn new(fqdn: &str, ua: UaId) -> Self {
-        let fqdn = fqdn.strip_suffix('.').unwrap_or(fqdn).to_ascii_lowercase();
+        let fqdn = fqdn.trim_end_matches('.').to_ascii_lowercase();
         Self { fqdn: fqdn.into(), ua }
     }
 
@@ -253,4 +254,20 @@ pub trait VectorSource: Send + Sync {
         rand: Rand,
         now: Now,
     ) -> VectorAnswer;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_folded_stays_as_it_is() {
+        for name in ["naf.example.net", "NAF.Example.net.", "naf.example.net.."] {
+            let once = NafId::new(name, UaId::SIP_DIGEST);
+            assert_eq!(once.fqdn(), "naf.example.net", "{name}");
+            assert_eq!(NafId::new(once.fqdn(), once.ua()), once);
+            assert_eq!(NafId::from_octets(&once.octets()), Some(once));
+        }
+        assert_eq!(NafId::from_octets(b"naf.\x03\0\0\0\x03"), None, "as nobody writes it");
+    }
 }
