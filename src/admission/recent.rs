@@ -100,9 +100,6 @@ impl<K: Eq + Hash + Clone, V: Default> Recent<K, V> {
     where
         V: Clone,
     {
-        if !self.used.load(Ordering::Relaxed) {
-            return (None, Instant::START);
-        }
         let hash = self.hasher.hash_one(key);
         let shard = self.locked(hash);
         let (age, period) = (now.since(shard.since), self.period());
@@ -169,6 +166,11 @@ impl<K: Eq + Hash + Clone, V: Default> Recent<K, V> {
             let entry = table.find_entry(hash, |slot| slot.key == *key).ok()?;
             Some(entry.remove().0.value)
         })
+    }
+
+    /// Whether nothing was ever put in.
+    pub fn is_unused(&self) -> bool {
+        !self.used.load(Ordering::Relaxed)
     }
 
     /// How many entries there are.

@@ -465,7 +465,7 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
-        if self.unproved.knows(self.pair(&seal, row), seal.age(now), now) {
+        if self.unproved.knows(|| self.pair(&seal, row), seal.age(now), now) {
             return Err(Refusal::NonceStale.into());
         }
         let request = self.number(message);

@@ -60,8 +60,11 @@ impl Unproved {
     }
 
     /// Whether that pair was shown, or may have been: its nonce is `age` old, and what was known then was dropped.
-    pub(super) fn knows(&self, pair: u64, age: Duration, now: Now) -> bool {
-        let (found, floor) = self.shown.peek(&pair, now.mono);
+    pub(super) fn knows(&self, pair: impl FnOnce() -> u64, age: Duration, now: Now) -> bool {
+        if self.shown.is_unused() {
+            return false;
+        }
+        let (found, floor) = self.shown.peek(&pair(), now.mono);
         let floor = Duration::from_micros(floor.as_micros());
         let issued = Duration::from_micros(now.mono.as_micros()).saturating_sub(age);
         found.is_some() || !floor.is_zero() && issued <= floor.saturating_add(SECOND)
