@@ -4,7 +4,7 @@
 //! Gives:   what [`answer::answer`] says.
 //! Keeps:   connections, within the bounds of [`super::Bounds`]; [`STREAMS`] requests at once on each.
 //! Refuses: whoever shows no certificate, or one that nobody trusted vouches for; whoever has no good token; who does not speak HTTP/2; a body over
-//!          [`BODY_MAX`], without reading on. A connection ends when its certificate is no longer good.
+//!          [`BODY_MAX`], and past [`READ_MAX`] without reading on. A connection ends when its certificate is no longer good.
 //! Sources: TS 29.309 clause 6.1; TS 29.500 clause 5.2.1; RFC 9113 sections 3.2 and 9.2; SEC_CF 1.1 SEC-002.
 
 use std::convert::Infallible;
@@ -39,6 +39,10 @@ use crate::transport::vouched::Vouched;
 
 /// Most requests at once on one connection.
 pub const STREAMS: u32 = 128;
+
+/// How much of a body is read, whatever is answered: a request that is refused before all of it came is reset after its
+/// answer (RFC 9113 section 8.1), and curl, among others, takes that for an error and loses the answer.
+const READ_MAX: usize = 2 * BODY_MAX;
 
 /// Who answers, and what it demands.
 #[derive(Clone, Debug)]
@@ -98,14 +102,14 @@ async fn converse(stream: TcpStream, door: Door, bounds: Bounds, mut stopped: wa
 
 async fn respond(request: Request<Incoming>, door: &Door, hosts: &[Arc<str>]) -> Answer {
     let (head, body) = request.into_parts();
+    let body = Limited::new(body, READ_MAX).collect().await.ok();
     if let Some(tokens) = &*door.tokens.load() {
         let shown = head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        // Before the body is read.
+        // Before the body is looked at.
         if let Err(lack) = tokens.admit(shown, hosts, head.uri.path(), clock::now().wall) {
             return response(answer::unproved(lack));
         }
     }
-    let body = Limited::new(body, BODY_MAX).collect().await.ok();
     let body = body.map(|body| body.to_bytes());
     let asked = Asked {
         method: head.method.as_str(),
