@@ -13,7 +13,8 @@ use super::lab::{self, Anchor, BOTH, Certificate, Folder, ONE, Plan, Transport, 
 use super::population::{self, Credentials};
 use super::{BSF_NAME, DOMAIN, EDGE_NAME};
 
-const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
+/// The program that was built with this bench.
+pub(crate) const SIPWARD: &str = env!("CARGO_BIN_EXE_sipward");
 
 /// Where the edge finds keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,9 @@ pub(crate) enum Keys {
 
 /// How the edge is set up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
+pub(crate) struct Setup<'a> {
+    /// What is started.
+    pub(crate) program: &'a Path,
     pub(crate) keys: Keys,
     pub(crate) algorithm: Algorithm,
     /// Answers to unverified sources stay limited as they are by default.
@@ -40,7 +43,7 @@ pub(crate) struct Setup {
 /// Starts it; credentials of all bootstrapped subscribers, or of `ues` accounts spread over all.
 pub(crate) fn start(
     plan: &Plan,
-    setup: Setup,
+    setup: Setup<'_>,
     ues: usize,
     certificate: &Certificate,
     folder: &Folder,
@@ -61,7 +64,7 @@ pub(crate) fn start(
         write(&folder.join("psk.toml"), &population::keys(ues))?;
     }
     write(&file, &configuration(plan, setup, certificate))?;
-    let mut command = Command::new(SIPWARD);
+    let mut command = Command::new(setup.program);
     command.arg("serve").arg("-c").arg(&file);
     let cores = if setup.workers == 1 { ONE } else { BOTH };
     let anchor = Anchor::start("sipward", command, plan, &folder, cores, Duration::from_secs(180))?;
@@ -75,8 +78,8 @@ pub(crate) fn start(
     Ok((anchor, credentials))
 }
 
-fn configuration(plan: &Plan, setup: Setup, certificate: &Certificate) -> String {
-    let Setup { keys, algorithm, wary, workers, bridges } = setup;
+fn configuration(plan: &Plan, setup: Setup<'_>, certificate: &Certificate) -> String {
+    let Setup { program: _, keys, algorithm, wary, workers, bridges } = setup;
     let mode = if bridges { "b2bua" } else { "proxy" };
     let (secure, psk) = match plan.transport {
         Transport::PskTls => ("\"tls\"", ", psk = true"),

@@ -14,7 +14,8 @@
 //! * `sipward-b2bua`, if asked for, the same back to back with the backend, in place of a proxy;
 //! * `sipward-2`, if asked for, the same with two workers on both cores. The generator has to live on one of them, so
 //!   that *txn/s* says little of what two cores could do; *figure* beside that of `sipward` says what workers cost each
-//!   other.
+//!   other;
+//! * `before`, if asked for, the program of another commit (`--before PATH`), so that two commits meet in one run.
 //!
 //! With shared keys (`psk-tls`, `dtls`) there is no Digest: each UE has a key of its own, the flow proves who it is, and
 //! one suite, AES-128-GCM, is under all. Kamailio has neither.

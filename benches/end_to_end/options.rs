@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// Where sipward finds keys: its bootstrapping server, or a file of accounts
     #[arg(long, value_enum, default_value = "bootstrapped")]
     pub(crate) credentials: Source,
+    /// `sipward` of another commit, for the anchor `before`; it has to understand the same configuration
+    #[arg(long, value_name = "PATH")]
+    pub(crate) before: Option<PathBuf>,
     /// Write settings and rows as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -125,6 +128,8 @@ pub(crate) enum Who {
     /// This with two workers, which share both cores with the generator
     #[value(name = "sipward-2")]
     Pair,
+    /// This as it was before: the program that `--before` names
+    Before,
 }
 
 impl Who {
@@ -135,6 +140,7 @@ impl Who {
             Self::Sipward => "sipward",
             Self::Bridge => "sipward-b2bua",
             Self::Pair => "sipward-2",
+            Self::Before => "before",
         }
     }
 }

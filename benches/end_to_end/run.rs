@@ -1,5 +1,6 @@
 //! What runs, in which order: each workload over each transport, all anchors of it side by side.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::edge::{self, Keys, Setup};
@@ -167,7 +168,14 @@ impl Bench {
             self.say(&format!("scale: sipward with {count} accounts"));
             let bay = self.folder.certificate(KeyKind::Ecdsa).and_then(|certificate| {
                 let (keys, algorithm) = (Keys::Accounts(count), self.options.digest);
-                let setup = Setup { keys, algorithm, wary: false, workers: 1, bridges: false };
+                let setup = Setup {
+                    program: Path::new(edge::SIPWARD),
+                    keys,
+                    algorithm,
+                    wary: false,
+                    workers: 1,
+                    bridges: false,
+                };
                 let ues = self.options.ues();
                 let started = edge::start(&plan, setup, ues, &certificate, &self.folder)?;
                 self.loaded(Who::Sipward, Errand::Message, plan, started)
@@ -284,14 +292,19 @@ impl Bench {
             Who::Kamailio => {
                 kamailio::start(plan, self.options.digest, ues, certificate, &self.folder)
             }
-            Who::Sipward | Who::Bridge | Who::Pair => {
+            Who::Sipward | Who::Bridge | Who::Pair | Who::Before => {
+                let program = match (who, &self.options.before) {
+                    (Who::Before, Some(program)) => program.as_path(),
+                    (Who::Before, None) => return Err("--before names no program".into()),
+                    _ => Path::new(edge::SIPWARD),
+                };
                 let keys = match self.options.credentials {
                     Source::Bootstrapped => Keys::Bootstrapped(ues),
                     Source::Accounts => Keys::Accounts(ues),
                 };
                 let workers = if who == Who::Pair { 2 } else { 1 };
                 let (algorithm, bridges) = (self.options.digest, who == Who::Bridge);
-                let setup = Setup { keys, algorithm, wary, workers, bridges };
+                let setup = Setup { program, keys, algorithm, wary, workers, bridges };
                 edge::start(plan, setup, ues, certificate, &self.folder)
             }
         }

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client::Kind;
 use super::lab::{Anchor, Certificate, Folder, ONE, Plan, pause};
-use super::{IDENTITY, KEY};
+use super::{IDENTITY, KEY, instructions};
 
 /// The first argument of a process that is to be the floor.
 pub(crate) const ROLE: &str = "be-the-floor";
@@ -36,16 +35,17 @@ pub(crate) const FORGETS: Duration = Duration::from_millis(150);
 /// Streams that stand, and when the last one came.
 type Standing<T> = Arc<Mutex<(Vec<T>, Instant)>>;
 
-/// Starts the floor of `plan`.
+/// Starts the floor of `plan`; its instructions are counted to a file, if one is given.
 pub(crate) fn start(
     kind: Kind,
     plan: &Plan,
     certificate: &Certificate,
     folder: &Folder,
+    count: Option<&Path>,
 ) -> Result<Anchor, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let folder = folder.inner("floor").map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
+    let mut command = instructions::counted(&program, count);
     command.arg(ROLE).arg(kind.as_str()).arg(plan.door().to_string());
     command.arg(&certificate.chain).arg(&certificate.key);
     Anchor::start("floor", command, plan, &folder, ONE, Duration::from_secs(10))
@@ -64,14 +64,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 async fn accept(kind: Kind, door: SocketAddrV4, certificate: &Certificate) -> Result<(), String> {
+    let socket = if kind.is_dtls() { Some(UdpSocket::bind(door).await) } else { None };
     // Over TCP it shows that it is up, whatever it speaks.
     let listener = TcpListener::bind(door).await.map_err(|error| error.to_string())?;
     if kind == Kind::Tls13 {
         return rustls(&listener, certificate).await;
     }
     let context = context(kind, certificate).map_err(|error| error.to_string())?;
-    if kind.is_dtls() {
-        return datagrams(&context, door).await.map_err(|error| error.to_string());
+    if let Some(socket) = socket {
+        let socket = socket.map_err(|error| error.to_string())?;
+        return datagrams(&context, socket).await.map_err(|error| error.to_string());
     }
     let standing = standing();
     loop {
@@ -201,9 +203,9 @@ impl Write for Wire {
 
 async fn datagrams(
     context: &SslContext,
-    door: SocketAddrV4,
+    socket: UdpSocket,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let socket = Arc::new(UdpSocket::bind(door).await?);
+    let socket = Arc::new(socket);
     let mut peers: HashMap<SocketAddr, (SslStream<Wire>, bool)> = HashMap::new();
     let mut room = [0; 8192];
     loop {

@@ -2,18 +2,23 @@
 //!
 //!     cargo bench --bench secure
 //!     cargo bench --bench secure -- --before PATH        # the program of another commit beside this one
+//!     cargo bench --bench secure -- --instructions       # counted by callgrind, in place of time
 //!     cargo bench --bench secure -- --quick              # does it all work? some seconds, figures worth little
 //!
 //! On the second core are some clients, which shake hands again and again, each time from another address. On the first
 //! are, in turns A B B A, a bare loop that accepts, shakes hands and does nothing else (`floor`: rustls for certificates
-//! over TLS, OpenSSL for all else, cookies over DTLS included; on one thread of tokio, as a worker of the edge is), and `sipward serve` with certificates, keys and both
-//! transports on one port.
+//! over TLS, OpenSSL for all else, cookies over DTLS included; on one thread of tokio, as a worker of the edge is), and
+//! `sipward serve` with certificates, keys and both transports on one port. Beside kinds that rustls does not speak,
+//! the loop of rustls takes its turn too, with handshakes of TLS 1.3 (`rustls`).
 //!
 //! * *us*: processor time of the whole process for one handshake, from the first octet until the flow stands, kernel
 //!   included, lower quartile of the slices; the good-byes come between slices and are not counted. *a second*: how
-//!   many of them one core does. *ratio*: processor time over the floor's.
+//!   many of them one core does. *ratio*: processor time over the floor's; *least*, *most*: of single rounds.
+//!   *rustls*: processor time over that of the loop of rustls, whatever this kind is.
 //! * *octets*: what one more flow holds that has had an OPTIONS answered and says nothing, between two counts of them:
 //!   proportional set size of the process. The kernel's sockets are not in it.
+//! * *instructions*: with `--instructions`, those of one handshake, user space alone, as callgrind counts them between two
+//!   counts of handshakes by one client at a time.
 //!
 //! Microseconds hold for one machine and hour; take ratios. The floor keeps no list of who may connect, looks up no
 //! key, and bounds nothing.
@@ -28,6 +33,7 @@
 
 mod client;
 mod floor;
+mod instructions;
 #[path = "../end_to_end/lab.rs"]
 #[allow(dead_code, reason = "shared with the other bench")]
 mod lab;
@@ -39,7 +45,7 @@ mod measure;
 mod net;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -79,6 +85,9 @@ struct Options {
     /// `sipward` of another commit, measured beside this one
     #[arg(long)]
     before: Option<PathBuf>,
+    /// Count instructions in place of time and memory
+    #[arg(long)]
+    instructions: bool,
     /// Few of everything
     #[arg(long)]
     quick: bool,
@@ -112,12 +121,15 @@ fn bench(mut options: Options) -> Result<(), String> {
     let certificate = folder.certificate(KeyKind::Ecdsa)?;
     let mut programs = vec![("sipward", PathBuf::from(env!("CARGO_BIN_EXE_sipward")))];
     programs.extend(options.before.iter().map(|path| ("before", path.clone())));
-    println!(
-        "{:34}{:10}{:>9}{:>10}{:>8}{:>8}{:>8}",
-        "handshake", "who", "us", "a second", "ratio", "least", "most"
-    );
     let named = |kind: &Kind| kind.as_str().to_lowercase().contains(&options.only);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(named).collect();
+    if options.instructions {
+        return instructions::bench(&kinds, options.handshakes, &programs, &certificate, &folder);
+    }
+    println!(
+        "{:34}{:10}{:>9}{:>10}{:>8}{:>8}{:>8}{:>8}",
+        "handshake", "who", "us", "a second", "ratio", "least", "most", "rustls"
+    );
     for kind in kinds.iter().copied().filter(|_| options.handshakes > 0) {
         handshakes(kind, &options, &programs, &certificate, &folder)?;
     }
@@ -125,7 +137,7 @@ fn bench(mut options: Options) -> Result<(), String> {
     for kind in kinds.into_iter().filter(|_| options.flows > 0) {
         for (who, program) in &programs {
             let plan = Plan::new(Transport::Tls);
-            let anchor = edge(program, &plan, &certificate, &folder)?;
+            let anchor = edge(program, &plan, &certificate, &folder, None)?;
             let octets = held(kind, &anchor, &plan, options.flows)?;
             println!("{:34}{who:10}{octets:9.0}", kind.as_str());
         }
@@ -142,15 +154,18 @@ fn handshakes(
     folder: &Folder,
 ) -> Result<(), String> {
     let mut bays = Vec::new();
-    let plan = Plan::new(Transport::Tls);
-    bays.push((
-        "floor",
-        floor::start(kind, &plan, certificate, folder)?,
-        lanes(kind, &plan, options)?,
-    ));
+    let floors: &[_] = match kind {
+        Kind::Tls13 => &[("floor", kind)],
+        _ => &[("floor", kind), ("rustls", Kind::Tls13)],
+    };
+    for (who, kind) in floors {
+        let plan = Plan::new(Transport::Tls);
+        let floor = floor::start(*kind, &plan, certificate, folder, None)?;
+        bays.push((*who, floor, lanes(*kind, &plan, options)?));
+    }
     for (who, program) in programs {
         let plan = Plan::new(Transport::Tls);
-        let anchor = edge(program, &plan, certificate, folder)?;
+        let anchor = edge(program, &plan, certificate, folder, None)?;
         bays.push((who, anchor, lanes(kind, &plan, options)?));
     }
     let mut costs = vec![Vec::new(); bays.len()];
@@ -177,18 +192,19 @@ fn handshakes(
             }
         }
     }
-    let floor = costs[0].clone();
+    let (floor, rustls) = (costs[0].clone(), costs[floors.len() - 1].clone());
     for ((who, ..), costs) in bays.iter().zip(&costs) {
         let figure = |costs: &[f64]| lower_quartile(costs).unwrap_or(f64::NAN);
         let pairs = || costs.iter().zip(&floor).map(|(own, floor)| own / floor);
         println!(
-            "{:34}{who:10}{:9.1}{:10.0}{:8.2}{:8.2}{:8.2}",
+            "{:34}{who:10}{:9.1}{:10.0}{:8.2}{:8.2}{:8.2}{:8.2}",
             kind.as_str(),
             figure(costs),
             1e6 / figure(costs),
             figure(costs) / figure(&floor),
             pairs().fold(f64::INFINITY, f64::min),
             pairs().fold(0.0, f64::max),
+            figure(costs) / figure(&rustls),
         );
     }
     Ok(())
@@ -229,12 +245,14 @@ fn held(kind: Kind, anchor: &Anchor, plan: &Plan, flows: usize) -> Result<f64, S
     Ok((memory[1] - memory[0]) / (flows - flows / 4) as f64)
 }
 
-/// Starts an edge with certificate and key, and TLS and DTLS on one port.
+/// Starts an edge with certificate and key, and TLS and DTLS on one port; its instructions are counted to a file, if one is
+/// given.
 fn edge(
     program: &Path,
     plan: &Plan,
     certificate: &Certificate,
     folder: &Folder,
+    count: Option<&Path>,
 ) -> Result<Anchor, String> {
     let folder = folder.inner("sipward").map_err(|error| error.to_string())?;
     let (ip, door) = (plan.ip, plan.door());
@@ -258,7 +276,7 @@ fn edge(
     for (path, text) in [(folder.join("psk.toml"), keys), (file.clone(), text)] {
         write_secret(&path, &text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let mut command = Command::new(program);
+    let mut command = instructions::counted(program, count);
     command.arg("serve").arg("-c").arg(&file);
     Anchor::start("sipward", command, plan, &folder, ONE, Duration::from_secs(60))
 }

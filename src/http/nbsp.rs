@@ -4,7 +4,7 @@
 //! Gives:   what [`answer::answer`] says.
 //! Keeps:   connections, within the bounds of [`super::Bounds`]; [`STREAMS`] requests at once on each.
 //! Refuses: whoever shows no certificate, or one that nobody trusted vouches for; whoever has no good token; who does not speak HTTP/2; a body over
-//!          [`BODY_MAX`], and past [`READ_MAX`] without reading on. A connection ends when its certificate is no longer good.
+//!          [`BODY_MAX`], and past twice that without reading on. A connection ends when its certificate is no longer good.
 //! Sources: TS 29.309 clause 6.1; TS 29.500 clause 5.2.1; RFC 9113 sections 3.2 and 9.2; SEC_CF 1.1 SEC-002.
 
 use std::convert::Infallible;

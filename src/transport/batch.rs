@@ -70,12 +70,15 @@ pub(super) struct Outbox {
     waiting: VecDeque<(SocketAddr, Bytes)>,
     octets: usize,
     headers: MultiHeaders<SockaddrStorage>,
+    /// Where those of the last call went: kept for its room, since it is eight kilooctets.
+    to: Vec<Option<SockaddrStorage>>,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
         let headers = MultiHeaders::preallocate(BATCH, None);
-        Self { waiting: VecDeque::with_capacity(BATCH), octets: 0, headers }
+        let (waiting, to) = (VecDeque::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        Self { waiting, octets: 0, headers, to }
     }
 
     /// Queues a datagram; `false` if there is no room.
@@ -112,14 +115,14 @@ impl Outbox {
 
     /// One call; how many datagrams the system took. An error is that of the first one.
     fn send(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        let Self { waiting, headers, .. } = self;
+        let Self { waiting, headers, to, .. } = self;
         let batch = waiting.iter().take(BATCH);
         let slices: SmallVec<[[IoSlice<'_>; 1]; BATCH]> =
             batch.clone().map(|(_, octets)| [IoSlice::new(octets)]).collect();
-        let to: SmallVec<[Option<SockaddrStorage>; BATCH]> =
-            batch.map(|(to, _)| Some(SockaddrStorage::from(*to))).collect();
+        to.clear();
+        to.extend(batch.map(|(to, _)| Some(SockaddrStorage::from(*to))));
         let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &to, [], flags);
+        let sent = sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &*to, [], flags);
         sent.map(Iterator::count).map_err(io::Error::from)
     }
 

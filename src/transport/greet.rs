@@ -81,8 +81,9 @@ where
     let ahead = ahead.freeze();
     let wanted = hello.filter(|hello| hello.choose(shared.suites()) != Choice::Certificate);
     let Some(hello) = wanted else {
-        let (stream, greeted) =
-            tls::accept(tls, Held::open(ahead, io)).await.map_err(Ungreeted::Certificate)?;
+        // On the heap: it needs kilooctets, which a handshake with a shared key would carry around.
+        let accepted = Box::pin(tls::accept(tls, Held::open(ahead, io))).await;
+        let (stream, greeted) = accepted.map_err(Ungreeted::Certificate)?;
         return Ok(Greeting::Certificate(Box::new(stream), greeted));
     };
     let (stream, proof) =

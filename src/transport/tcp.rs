@@ -140,7 +140,7 @@ async fn shake_hands(
 ) {
     if let Some(ws) = &bound.spec.ws {
         let tcp = Held::open(ahead.freeze(), tcp);
-        return open_websocket(tcp, place, ws, bound, shop).await;
+        return Box::pin(open_websocket(tcp, place, ws, bound, shop)).await;
     }
     let Some(tls) = &bound.spec.tls else { return };
     #[cfg(feature = "openssl")]

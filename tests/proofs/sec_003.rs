@@ -122,6 +122,7 @@ impl Load {
         for phone in self.phones {
             assert_eq!(phone.join().unwrap(), Ok(()), "after {done} calls in {time:?}");
         }
+        println!("{done} calls, {:.0} a second", done as f64 / time.as_secs_f64());
     }
 }
 
