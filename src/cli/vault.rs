@@ -37,7 +37,8 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that another server serves from it.
     pub(super) fn to_serve(state: &State) -> io::Result<Self> {
-        let store = Self::open(state, |path, key| Embedded::open_whole(path, key, true))?;
+        let store =
+            Self::open(state, |path, key| Embedded::open_whole(path, key, true, state.cache))?;
         let serving = store.serve().map_err(|fault| in_words(&state.file, &fault))?;
         Ok(Self { store: Arc::new(store), _serving: Some(serving) })
     }
@@ -58,7 +59,7 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that it is not what was written.
     pub(super) fn check(state: &State) -> io::Result<()> {
-        Self::open(state, |path, key| Embedded::open_whole(path, key, false)).map(drop)
+        Self::open(state, |path, key| Embedded::open_whole(path, key, false, state.cache)).map(drop)
     }
 
     fn open(

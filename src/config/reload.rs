@@ -252,6 +252,7 @@ const KEYS: &[Key] = keys! {
     live "cluster.overlap" cluster.overlap;
     waits "state.file" state => file;
     waits "state.key" state => key;
+    waits "state.cache" state => cache;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;

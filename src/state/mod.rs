@@ -241,6 +241,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// A [`Fault`] if that cannot be said for sure.
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Value>, Fault>;
 
+    /// As [`Self::read`], from two tables; where one transaction can be read by itself, as one left them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    fn read_both(&self, tables: [Table; 2], key: &[u8]) -> Result<[Option<Value>; 2], Fault> {
+        let [one, other] = tables;
+        Ok([self.read(one, key)?, self.read(other, key)?])
+    }
+
     /// Up to `most` records in the order of their keys, those after `after`; fewer than `most` if there are no more.
     ///
     /// # Errors

@@ -34,7 +34,8 @@ fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
         k = "00".repeat(16)
     );
     let row = Row::new("row", Zeroizing::new(row)).unwrap();
-    store.write(&row.changes(&number_of(0, 0))).unwrap();
+    let number = number_of(row.seq, 0);
+    store.write(&row.changes(&number).collect::<Vec<_>>()).unwrap();
     drop(store);
     let rounds = std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let (mut last, mut seq) = (0_u64, 0_u64);
