@@ -207,6 +207,7 @@ const KEYS: &[Key] = keys! {
     waits "authentication.schemes" authentication.gba;
     waits "authentication.schemes" authentication.digest;
     waits "authentication.schemes" authentication.aka;
+    waits "authentication.accounts_in_state" authentication.accounts_in_state;
     live "authentication.nonce_lifetime" authentication.nonce_lifetime;
     live "authentication.nonce_scope" authentication.nonce_per_dialog;
     waits "authentication.max_windows" authentication.max_windows;
