@@ -521,6 +521,22 @@ impl Running {
         self.shared.topology.sweep(wall);
     }
 
+    /// Puts other accounts in the place of the present ones, and gives those back. Who has none any more is known on no
+    /// flow, and his dialogs end.
+    pub fn replace_accounts(&self, accounts: &Arc<Accounts>) -> Arc<Accounts> {
+        let gate = &self.shared.gate;
+        let before = gate.authentication.replace_accounts(Arc::clone(accounts));
+        gate.authentication
+            .flows()
+            .take_back(|caller| caller.principal.proof == Proof::Account && !accounts.has(caller));
+        let gone = |origin: &Origin, _| {
+            let owner = &origin.owner;
+            owner.proof == Proof::Account && !accounts.has_principal(owner)
+        };
+        gate.associations.revoke(gone, clock::now());
+        before
+    }
+
     /// Puts the policy of another plan in the place of the present one. Listeners, peers, workers, sources of keys
     /// and the sizes of tables stay as they were planned first, and everything that the stages hold stays too; so do the
     /// nonces that nodes share, until a restart.
@@ -530,15 +546,7 @@ impl Running {
         gate.authentication.nonces().replace_settings(plan.nonces, clock::now());
         gate.authentication.replace_settings(plan.authentication(bound));
         if let Some((_, accounts)) = &plan.accounts {
-            gate.authentication.replace_accounts(Arc::clone(accounts));
-            gate.authentication.flows().take_back(|caller| {
-                caller.principal.proof == Proof::Account && !accounts.has(caller)
-            });
-            let gone = |origin: &Origin, _| {
-                let owner = &origin.owner;
-                owner.proof == Proof::Account && !accounts.has_principal(owner)
-            };
-            gate.associations.revoke(gone, clock::now());
+            self.replace_accounts(accounts);
         }
         if let (Some(psk), Some(shared)) = (&self.psk, &plan.psk) {
             psk.replace(shared.provisioned.clone());

@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "http", unix))]
 
+#[path = "serve/accounts.rs"]
+mod accounts;
 #[path = "serve/admin.rs"]
 mod admin;
 #[path = "serve/agreement.rs"]

@@ -30,6 +30,8 @@ mod journeys;
 mod meter;
 mod report;
 mod scene;
+#[cfg(feature = "edge")]
+mod store;
 mod text;
 mod wire;
 
@@ -73,6 +75,8 @@ fn benches() -> Vec<&'static Bench> {
         wire::BENCHES,
         authentication::BENCHES,
         forward::BENCHES,
+        #[cfg(feature = "edge")]
+        store::BENCHES,
     ]
     .into_iter()
     .flatten()
@@ -129,7 +133,12 @@ fn run() -> Result<(), String> {
     let chosen =
         |name: &str| wishes.filter.as_ref().is_none_or(|part| name.contains(part.as_str()));
     let benches = benches().into_iter().filter(|bench| chosen(bench.name));
-    let held = held::HELD.iter().filter(|held| chosen(held.name));
+    let held = [
+        held::HELD,
+        #[cfg(feature = "edge")]
+        store::HELD,
+    ];
+    let held = held.into_iter().flatten().filter(|held| chosen(held.name));
     if wishes.list {
         benches.for_each(|bench| report::question(bench.name, bench.about));
         held.for_each(|held| report::question(held.name, held.about));

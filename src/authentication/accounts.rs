@@ -61,6 +61,12 @@ pub enum AccountUnfit {
     Full,
 }
 
+/// Whether A1 with this username can mean one thing alone, and a header can carry it.
+pub fn is_username(text: &str) -> bool {
+    let clean = |c: char| !c.is_control() && !matches!(c, ':' | '"' | '\\');
+    !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(clean)
+}
+
 impl Account {
     /// The caller that this user is.
     fn caller(&self, ready: &Ready, realm: &str, username: &str) -> Arc<Caller> {
@@ -101,8 +107,7 @@ impl Accounts {
         username: &str,
         account: Account,
     ) -> Result<(), AccountUnfit> {
-        let clean = |c: char| !c.is_control() && !matches!(c, ':' | '"' | '\\');
-        if username.is_empty() || username.len() > NAME_MAX || !username.chars().all(clean) {
+        if !is_username(username) {
             return Err(AccountUnfit::Username);
         }
         if self.count >= ACCOUNTS_MAX {
@@ -116,6 +121,40 @@ impl Accounts {
         users.insert(username.into(), Entry { account, ready: Ready::default() });
         self.count = self.count.saturating_add(1);
         Ok(())
+    }
+
+    /// Puts those of `others` beside these. Who stands in both is let in by neither, so that whoever may write to one of
+    /// two places takes nobody's name in the other. Realm and username of each that was left out, and why.
+    pub fn join(&mut self, others: &Self) -> Vec<(Box<str>, Box<str>, AccountUnfit)> {
+        let mut left_out = Vec::new();
+        for (realm, users) in &others.realms {
+            for (username, entry) in users {
+                if let Err(why) = self.add(realm, username, entry.account.clone()) {
+                    left_out.push((realm.clone(), username.clone(), why));
+                }
+            }
+        }
+        let twice = left_out.iter().filter(|(.., why)| *why == AccountUnfit::Twice);
+        for (realm, username, _) in twice {
+            self.remove(realm, username);
+        }
+        left_out
+    }
+
+    fn remove(&mut self, realm: &str, username: &str) {
+        let removed = self.realms.get_mut(realm).and_then(|users| users.remove(username));
+        self.count = self.count.saturating_sub(usize::from(removed.is_some()));
+    }
+
+    /// How many of these there are not among `others`.
+    pub fn beyond(&self, others: &Self) -> usize {
+        let mut beyond = 0_usize;
+        for (realm, users) in &self.realms {
+            let known = others.realms.get(realm);
+            let new = users.keys().filter(|name| known.is_none_or(|it| !it.contains_key(*name)));
+            beyond = beyond.saturating_add(new.count());
+        }
+        beyond
     }
 
     /// The caller a user is, and his HA1 for `hash`; `None` if there is no such user, he is disabled, or no HA1 of
@@ -187,6 +226,11 @@ impl Accounts {
         found.map(|entry| &entry.account).filter(|it| !it.disabled).map(|it| it.identities.clone())
     }
 
+    /// Whether there is such an account, disabled or not.
+    pub fn knows(&self, realm: &str, username: &str) -> bool {
+        self.realms.get(realm).is_some_and(|users| users.contains_key(username))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
@@ -242,6 +286,24 @@ mod tests {
         disabled.disabled = true;
         assert_eq!(accounts.add("r", "d", disabled), Ok(()));
         assert!(accounts.user("r", "d", Hash::Md5).is_none(), "disabled");
+    }
+
+    /// Two places of which one may be written to by another: neither of them takes a name of the other's.
+    #[test]
+    fn who_stands_in_two_places_is_let_in_by_neither() {
+        let with = |names: &[&str]| {
+            let mut accounts = Accounts::default();
+            for name in names {
+                let secret = Secret::Password(Zeroizing::new("x".into()));
+                accounts.add("r", name, account(secret)).expect("fits");
+            }
+            accounts
+        };
+        let (mut one, other) = (with(&["alice", "bob"]), with(&["bob", "carol"]));
+        assert_eq!(one.join(&other), [("r".into(), "bob".into(), AccountUnfit::Twice)]);
+        let there = |name: &str| one.identities("r", name).is_some();
+        assert!(there("alice") && there("carol") && !there("bob"));
+        assert_eq!((one.len(), one.beyond(&other), other.beyond(&one)), (2, 1, 1));
     }
 
     #[test]

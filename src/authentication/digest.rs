@@ -110,6 +110,12 @@ impl Ha1 {
         hex.digits.get_mut(..digits.len())?.copy_from_slice(digits);
         (digits.len() == length && clean).then_some(Self(hex))
     }
+
+    /// Its stored form. Whoever has it can be the user.
+    pub fn expose(&self) -> &str {
+        let digits = self.0.digits.get(..usize::from(self.0.length)).unwrap_or_default();
+        std::str::from_utf8(digits).unwrap_or_default()
+    }
 }
 
 impl Drop for Ha1 {

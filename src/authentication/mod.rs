@@ -201,10 +201,11 @@ impl Authentication {
         Self { settings, accounts, keys, nonces, aka, flows, best, unproved, aside: false, decoy }
     }
 
-    /// Puts other accounts in the place of the present ones. Who has used a better algorithm stays held to it.
-    pub fn replace_accounts(&self, accounts: Arc<Accounts>) {
+    /// Puts other accounts in the place of the present ones, and gives those back. Who has used a better algorithm stays
+    /// held to it.
+    pub fn replace_accounts(&self, accounts: Arc<Accounts>) -> Arc<Accounts> {
         accounts.hold_as(&self.accounts.load());
-        self.accounts.store(accounts);
+        self.accounts.swap(accounts)
     }
 
     /// Puts other settings in the place of the present ones; flows, nonces and challenges stay. How many flows are

@@ -369,7 +369,13 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
     }
     if config.authentication.digest {
         let count = config.authentication.accounts.len();
-        let accounts = if count == 1 { "1 account".into() } else { format!("{count} accounts") };
+        let in_file = if count == 1 { "1 account".into() } else { format!("{count} accounts") };
+        let proofs = &config.authentication;
+        let accounts = match (&proofs.accounts_file, proofs.accounts_in_state) {
+            (None, true) => "accounts in the store,".to_owned(),
+            (Some(_), true) => format!("{in_file} and those in the store,"),
+            (_, false) => in_file,
+        };
         schemes
             .push(("digest", format!("{accounts} in realm {}, {algorithms}", config.edge.realm)));
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::ue::carried::{self, device};
-use super::vault::{Vault, in_words};
+use super::vault::{Part, Vault, in_words};
 use super::{GOOD, NO, Table, USAGE};
 use crate::clock;
 use crate::config::Config;
@@ -212,7 +212,7 @@ fn write(vault: &Vault, keys: &ProvisionedKeys, row: &str) -> Result<(), Stop> {
         .keys()
         .map(|identity| Change::Put(Records::Keys, identity.as_bytes(), row.as_bytes()))
         .collect();
-    Ok(vault.change_keys(&changes)?)
+    Ok(vault.change(Part::Keys, &changes)?)
 }
 
 fn import(vault: &Vault, from: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
@@ -236,7 +236,7 @@ fn import(vault: &Vault, from: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
             .iter()
             .map(|(identity, row)| Change::Put(Records::Keys, identity.as_bytes(), row.as_bytes()))
             .collect();
-        vault.change_keys(&changes)?;
+        vault.change(Part::Keys, &changes)?;
     }
     writeln!(out, "{} keys taken over from {}", keys.len(), from.display())?;
     Ok(GOOD)
@@ -298,7 +298,7 @@ fn revoke(vault: &Vault, identity: &str, out: &mut dyn Write) -> Result<u8, Stop
         writeln!(out, "{identity} is not in the store")?;
         return Ok(NO);
     }
-    vault.change_keys(&[Change::Remove(Records::Keys, identity.as_bytes())])?;
+    vault.change(Part::Keys, &[Change::Remove(Records::Keys, identity.as_bytes())])?;
     writeln!(out, "{identity} is taken back")?;
     Ok(GOOD)
 }

@@ -6,6 +6,7 @@
 //! Refuses: what `clap` does not know. A reader that went away ends a command quietly: nobody is left to be told.
 //! Sources: none.
 
+pub mod account;
 pub mod admin;
 mod auc;
 pub mod audit;
@@ -108,6 +109,7 @@ mod keeping;
 pub mod key;
 mod nbsp;
 mod plan;
+mod progress;
 pub mod provision;
 mod pushed;
 pub mod serve;
@@ -156,6 +158,8 @@ enum Command {
     Provision(provision::Args),
     /// Keep the list of those who may bootstrap
     Subscriber(subscriber::Args),
+    /// Accounts in the store: users who prove themselves with a password
+    Account(account::Args),
     /// Keys that are carried to both ends by hand, and the one that the store is sealed under
     Key(key::Args),
     /// How the running edge stands
@@ -190,6 +194,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console<
         Command::Ue(args) => ue::run(args, out, errors),
         Command::Provision(args) => provision::run(args, out, errors),
         Command::Subscriber(args) => subscriber::run(args, out, errors),
+        Command::Account(args) => account::run(args, out, errors),
         Command::Key(args) => key::run(args, out, errors),
         Command::Status(edge) => admin::status(edge, out, errors),
         Command::Sa(args) => admin::associations(args, out, errors),

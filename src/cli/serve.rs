@@ -30,7 +30,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::auc::Books;
 use super::diameter::{Node, Tls};
-use super::keeping::{self, Keeper};
+use super::keeping::{self, Keeper, Marks};
 use super::plan::{Sources, plan};
 use super::vault::Vault;
 use super::{GOOD, NO, USAGE, auc, endings, https, nbsp, pushed};
@@ -184,6 +184,8 @@ pub struct Service {
     admin: Option<admin::Door>,
     /// The store, open as long as we serve.
     vault: Option<Arc<Vault>>,
+    /// What was changed last in it before it was read.
+    marks: Marks,
     /// Where the page of metrics is, once it is.
     page: Option<SocketAddr>,
     well: Arc<AtomicBool>,
@@ -224,6 +226,7 @@ impl Service {
         log: Option<LogHandle>,
     ) -> io::Result<Self> {
         let vault = config.state.as_ref().map(Vault::to_serve).transpose()?.map(Arc::new);
+        let marks = Marks::of(vault.as_deref())?;
         let bsf = auc::start(&config, vault.as_deref())?;
         let node = Node::start(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf))).await?;
         let door = match &config.bsf {
@@ -245,7 +248,7 @@ impl Service {
             groups = peer_groups(&config);
             let own = bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf));
             let mut plan = plan(&config, own, sources.clone())?;
-            keeping::add_keys(&mut plan, vault.as_deref())?;
+            keeping::add_stored(&mut plan, vault.as_deref(), &config)?;
             plan.resolved = Some(Arc::new(Groups(groups.clone())));
             tls = plan.listeners.iter().map(|listener| listener.tls.clone()).collect();
             dtls = plan.listeners.iter().map(|listener| listener.dtls.clone()).collect();
@@ -280,6 +283,7 @@ impl Service {
             metrics: None,
             admin,
             vault,
+            marks,
             page: None,
             well: Arc::new(AtomicBool::new(true)),
             reloader,
@@ -366,7 +370,7 @@ impl Service {
         }
         let (mut sweep, mut keep) = (tokio::time::interval(SWEEP), tokio::time::interval(KEEP));
         let mut reminder = endings::Reminder::default();
-        let mut keeper = Keeper::new(self.bsf.clone(), self.vault.clone());
+        let mut keeper = Keeper::new(self.bsf.clone(), self.vault.clone(), self.marks);
         let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
         loop {
             tokio::select! {
@@ -488,7 +492,8 @@ impl Live {
         let plan = self.running.as_ref().map(|_| plan(new, bsf, self.sources.clone())).transpose();
         let mut plan = plan.map_err(|why| why.to_string())?;
         if let Some(plan) = &mut plan {
-            keeping::add_keys(plan, self.vault.as_deref()).map_err(|why| why.to_string())?;
+            let added = keeping::add_stored(plan, self.vault.as_deref(), new);
+            added.map_err(|why| why.to_string())?;
         }
         if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
             books.replace(bsf, path)?;

@@ -10,7 +10,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::authentication::Accounts;
 use crate::clock;
+use crate::config::Config;
+use crate::config::accounts::{Home, stored};
+use crate::config::problem::Notes;
 use crate::config::psk::provisioned;
 use crate::config::state::State;
 use crate::keys::psk::ProvisionedKeys;
@@ -18,10 +22,27 @@ use crate::state::embedded::{Embedded, Serving};
 use crate::state::seal::KeyKey;
 use crate::state::{Change, Fault, Store, Table};
 
-/// Keys that are read at a time.
+/// Records that are read at a time.
 const PAGE: usize = 1024;
-/// What says that keys changed.
-const MARK: &[u8] = b"keys";
+
+/// What a server holds in memory and reads again once a command changed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Keys that were carried to both ends by hand.
+    Keys,
+    /// Accounts.
+    Accounts,
+}
+
+impl Part {
+    /// What says that it changed.
+    fn mark(self) -> &'static [u8] {
+        match self {
+            Self::Keys => b"keys",
+            Self::Accounts => b"accounts",
+        }
+    }
+}
 
 /// An open store.
 #[derive(Debug)]
@@ -37,7 +58,8 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that another server serves from it.
     pub(super) fn to_serve(state: &State) -> io::Result<Self> {
-        let store = Self::open(state, |path, key| Embedded::open_whole(path, key, true))?;
+        let store =
+            Self::open(state, |path, key| Embedded::open_whole(path, key, true, state.cache))?;
         let serving = store.serve().map_err(|fault| in_words(&state.file, &fault))?;
         Ok(Self { store: Arc::new(store), _serving: Some(serving) })
     }
@@ -58,7 +80,7 @@ impl Vault {
     ///
     /// Why it cannot be opened, or that it is not what was written.
     pub(super) fn check(state: &State) -> io::Result<()> {
-        Self::open(state, |path, key| Embedded::open_whole(path, key, false)).map(drop)
+        Self::open(state, |path, key| Embedded::open_whole(path, key, false, state.cache)).map(drop)
     }
 
     fn open(
@@ -95,27 +117,60 @@ impl Vault {
         }
     }
 
-    /// The last change of those keys.
+    /// The accounts, those left out that cannot be; for each of those, why.
+    ///
+    /// # Errors
+    ///
+    /// A store that does not answer, a record that is not what was written.
+    pub(super) fn accounts(&self, config: &Config) -> io::Result<(Accounts, Vec<String>)> {
+        let fault = |fault| in_words(self.store.path(), &fault);
+        let own = config.enablers.own_names();
+        let home = Home::of(config, &own);
+        let (mut accounts, mut wrong) = (Accounts::default(), Vec::new());
+        let mut after = Box::default();
+        loop {
+            let page = self.store.walk(Table::Accounts, &after, PAGE).map_err(fault)?;
+            for (key, value) in &page {
+                let notes = Notes::new("the store");
+                match stored::read(key, value, home, &notes) {
+                    Some(named) => {
+                        let added = accounts.add(&named.realm, &named.username, named.account);
+                        added.map_err(|_| fault(Fault::spoilt(Table::Accounts, key)))?;
+                    }
+                    None if notes.has_problems() => {
+                        wrong.extend(notes.into_parts().0.iter().map(ToString::to_string));
+                    }
+                    None => return Err(fault(Fault::spoilt(Table::Accounts, key))),
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok((accounts, wrong)),
+            }
+        }
+    }
+
+    /// The last change of that part.
     ///
     /// # Errors
     ///
     /// A store that does not answer.
-    pub(super) fn last_change(&self) -> io::Result<Option<Changed>> {
+    pub(super) fn last_change(&self, of: Part) -> io::Result<Option<Changed>> {
         let mark = self
             .store
-            .read(Table::Node, MARK)
+            .read(Table::Node, of.mark())
             .map_err(|fault| in_words(self.store.path(), &fault))?;
         Ok(mark.and_then(|octets| octets.as_slice().try_into().ok()).map(Changed))
     }
 
-    /// Changes those keys, and says so to whoever serves from the store.
+    /// Changes that part, and says so to whoever serves from the store.
     ///
     /// # Errors
     ///
     /// A store that does not answer.
-    pub(super) fn change_keys(&self, changes: &[Change<'_>]) -> io::Result<()> {
+    pub(super) fn change(&self, of: Part, changes: &[Change<'_>]) -> io::Result<()> {
         let Changed(mark) = Changed::now();
-        let all = [changes, &[Change::Put(Table::Node, MARK, &mark)]].concat();
+        let all = [changes, &[Change::Put(Table::Node, of.mark(), &mark)]].concat();
         self.store.write(&all).map_err(|fault| in_words(self.store.path(), &fault))
     }
 
@@ -130,7 +185,7 @@ impl Vault {
     }
 }
 
-/// A change of carried keys, told from any other, and who made it.
+/// A change of what a server holds, told from any other, and who made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Changed([u8; 16]);
 

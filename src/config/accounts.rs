@@ -1,6 +1,6 @@
-//! Configuration, accounts: the file of users with a password or with HA1, as TOML or as CSV.
+//! Configuration, accounts: the file of users with a password or with HA1, and those in the store.
 //!
-//! Takes:   the octets of the file; a name that ends in `.csv` is read as CSV, any other as TOML.
+//! Takes:   the octets of the file, whose ending says how it is written (`forms`); what stands in the store (`stored`).
 //! Gives:   [`Accounts`], and what is wrong with which line.
 //! Keeps:   nothing.
 //! Refuses: usernames with a colon, accounts twice, HA1 of the wrong length, users with both or neither, classes that are none;
@@ -16,20 +16,22 @@
 //! disabled = false
 //! classes = ["cpm", "locsip"]         # what it may use beyond plain SIP; all that ask for no right, if left out
 //! ```
-//!
-//! A CSV file begins with a line that names its columns, among `username`, `realm`, `password`, `md5`, `sha-256`,
-//! `sha-512-256`, `identities` and `classes` (several with a space between) and `disabled`.
+
+mod forms;
+pub mod stored;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::field;
+pub(super) use forms::Secretive;
+pub(crate) use forms::cells;
+
+use super::Config;
 use super::problem::Notes;
-use super::raw::{self, Document, Lines, Section};
 use crate::authentication::Accounts;
-use crate::authentication::accounts::{ACCOUNTS_MAX, Account, AccountUnfit, Secret};
+use crate::authentication::accounts::{Account, AccountUnfit, Secret, is_username};
 use crate::authentication::digest::{Ha1, Hash};
 use crate::enabler::{Class, ClassSet};
 use crate::identity::{Impu, Realm};
@@ -40,9 +42,6 @@ use crate::wire::uri::Scheme;
 pub const IDENTITIES_MAX: usize = 10;
 /// Longest line of a CSV file, in octets.
 pub const LINE_MAX: usize = 16 * 1024;
-
-const HASHES: [(&str, Hash); 3] =
-    [("MD5", Hash::Md5), ("SHA-256", Hash::Sha256), ("SHA-512-256", Hash::Sha512_256)];
 
 /// For accounts that leave it out.
 #[derive(Clone, Copy, Debug)]
@@ -55,23 +54,74 @@ pub struct Home<'a> {
     pub own: &'a [Box<str>],
 }
 
+impl<'a> Home<'a> {
+    /// As the configuration has it; `own` are the names of its classes.
+    pub fn of(config: &'a Config, own: &'a [Box<str>]) -> Self {
+        let domain = config.edge.domains.first().map_or("invalid", |domain| &**domain);
+        Self { realm: &config.edge.realm, domain, own }
+    }
+}
+
+/// One account as it was read: whole, and the user who has it.
+#[derive(Debug)]
+pub struct Named {
+    /// The line where it stands, from 1; 0 in a store.
+    pub line: usize,
+    /// The realm.
+    pub realm: String,
+    /// The username.
+    pub username: String,
+    /// The account.
+    pub account: Account,
+    /// The names of the classes that it is held to, if it is.
+    pub classes: Option<Vec<String>>,
+}
+
 /// Reads the accounts in `octets`, which stood in the file `name`.
 pub fn read(name: &Path, octets: &[u8], home: Home<'_>) -> (Accounts, Notes) {
     let notes = Notes::new(&name.display().to_string());
     let mut accounts = Accounts::default();
-    let Ok(text) = std::str::from_utf8(octets) else {
-        notes.say(0, "is not UTF-8 text".into(), "", "");
-        return (accounts, notes);
-    };
-    let is_csv = name.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let mut take = |row: Row<'_>| row.add(&mut accounts, home, &notes);
-    if is_csv {
-        csv(text, &notes, &mut take)
-    } else {
-        toml(text, &notes, &mut take)
-    };
+    each(name, octets, home, &notes, &mut |named| add(&mut accounts, named, &notes));
     (accounts, notes)
 }
+
+/// Gives each account in `octets` to `take`, those left out that cannot be: `notes` says why.
+pub fn each(
+    name: &Path,
+    octets: &[u8],
+    home: Home<'_>,
+    notes: &Notes,
+    take: &mut dyn FnMut(Named),
+) {
+    let Ok(text) = std::str::from_utf8(octets) else {
+        return notes.say(0, "is not UTF-8 text".into(), "", "");
+    };
+    let ending = name.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    forms::each(ending.as_deref().unwrap_or_default(), text, notes, &mut |row| {
+        row.judge(home, notes).into_iter().for_each(&mut *take);
+    });
+}
+
+/// Adds an account, or says why not.
+fn add(accounts: &mut Accounts, named: Named, notes: &Notes) {
+    let Named { line, realm, username, account, .. } = named;
+    let (what, why) = match accounts.add(&realm, &username, account) {
+        Ok(()) => return,
+        Err(AccountUnfit::Username) => NO_USERNAME,
+        Err(AccountUnfit::Twice) => ("is there twice", "one name in one realm is one user"),
+        Err(AccountUnfit::Full) => ("is one too many", "a million is the most"),
+    };
+    notes.say(line, format!("{} {what}", who(&username)), why, "");
+}
+
+fn who(username: &str) -> String {
+    format!("account {:?}", username.chars().take(64).collect::<String>())
+}
+
+const NO_USERNAME: (&str, &str) = (
+    "has a username that is none",
+    "one colon, quote or control character in it would make A1 mean two things (RFC 7616 section 3.4.2)",
+);
 
 /// One account as written.
 #[derive(Default)]
@@ -87,11 +137,10 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Adds the account, or says why not.
-    fn add(self, accounts: &mut Accounts, home: Home<'_>, notes: &Notes) {
+    /// The account, or nothing after saying why not.
+    fn judge(self, home: Home<'_>, notes: &Notes) -> Option<Named> {
         let Row { line, username, realm, .. } = self;
-        let shown: String = username.chars().take(64).collect();
-        let who = format!("account {shown:?}");
+        let who = who(username);
         let realm = match realm {
             Some(text) => Realm::new(text).map(|realm| realm.as_str().to_owned()),
             None => Some(home.realm.as_str().to_owned()),
@@ -103,27 +152,21 @@ impl Row<'_> {
         });
         let Some(realm) = realm else {
             let why = "it goes out in quotes, so it has no quote, backslash or control character";
-            notes.say(
-                line,
-                format!("{who} has a realm that is none"),
-                why,
-                "realm = \"example.net\"",
-            );
-            return;
+            let (what, fix) =
+                (format!("{who} has a realm that is none"), "realm = \"example.net\"");
+            notes.say(line, what, why, fix);
+            return None;
         };
-        let (Some(secret), Some(identities)) = (secret, identities.flatten()) else { return };
-        let Ok(classes) = self.classes(&who, home, notes) else { return };
-        let account = Account { secret, identities, disabled: self.disabled, classes };
-        let (what, why) = match accounts.add(&realm, username, account) {
-            Ok(()) => return,
-            Err(AccountUnfit::Username) => (
-                "has a username that is none",
-                "one colon, quote or control character in it would make A1 mean two things (RFC 7616 section 3.4.2)",
-            ),
-            Err(AccountUnfit::Twice) => ("is there twice", "one name in one realm is one user"),
-            Err(AccountUnfit::Full) => ("is one too many", "a million is the most"),
-        };
-        notes.say(line, format!("{who} {what}"), why, "");
+        let (secret, identities) = (secret?, identities.flatten()?);
+        let set = self.classes(&who, home, notes).ok()?;
+        if !is_username(username) {
+            let (what, why) = NO_USERNAME;
+            notes.say(line, format!("{who} {what}"), why, "");
+            return None;
+        }
+        let account = Account { secret, identities, disabled: self.disabled, classes: set };
+        let (username, classes) = (username.to_owned(), self.classes);
+        Some(Named { line, realm, username, account, classes })
     }
 
     fn secret(&self, who: &str, notes: &Notes) -> Option<Secret> {
@@ -213,202 +256,6 @@ impl Row<'_> {
                 notes.say(self.line, what, "identities are SIP URIs with a user, or tel URIs", fix);
                 None
             }
-        }
-    }
-}
-
-fn toml(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
-    let Some(table) = raw::parse(text, notes) else { return };
-    let document = Document { text, lines: Lines::new(text), notes, secret: true };
-    let mut root = Section::root(&document, table.get_ref());
-    for mut section in root.tables("account") {
-        let line = section.place().line;
-        let username =
-            section.need::<String>("username", "the name that the caller gives", "\"alice\"");
-        let realm = section.maybe::<String>("realm").map(|spot| spot.value);
-        let password = section.maybe::<Secretive>("password").map(|spot| spot.value.0);
-        let unread = section.has("password") && password.is_none();
-        let mut table = section.table("ha1");
-        let stored = HASHES.into_iter().filter_map(|(name, hash)| {
-            table.maybe::<Secretive>(name).map(|spot| (hash, spot.value.0))
-        });
-        let ha1 = stored.collect();
-        table.finish();
-        let identities = section.maybe::<Vec<String>>("identities").map(|spot| spot.value);
-        let identities = identities.unwrap_or_default();
-        let disabled = section.or("disabled", false);
-        let classes = section.maybe::<Vec<String>>("classes").map(|spot| spot.value);
-        section.finish();
-        let Some(username) = username.filter(|_| !unread) else { continue };
-        let (username, realm) = (username.value.as_str(), realm.as_deref());
-        take(Row { line, username, realm, password, ha1, identities, disabled, classes });
-    }
-    root.finish();
-}
-
-/// Text that is zeroed on drop and stands in no problem.
-pub(super) struct Secretive(Zeroizing<String>);
-
-impl Secretive {
-    /// The text.
-    pub(super) fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl field::Field for Secretive {
-    const WHY: &'static str = "a text stands in quotes";
-    const EXAMPLE: &'static str = "\"..\"";
-
-    fn read(value: &toml::de::DeValue<'_>) -> Result<Self, field::Wrong> {
-        match value.as_str() {
-            Some(text) => Ok(Self(Zeroizing::new(text.to_owned()))),
-            None => Err(field::Wrong {
-                what: "is not a text in quotes".into(),
-                why: Self::WHY,
-                value: Self::EXAMPLE.into(),
-            }),
-        }
-    }
-}
-
-fn csv(text: &str, notes: &Notes, take: &mut dyn FnMut(Row<'_>)) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let Some((_, head)) = lines.next() else { return };
-    let Some(columns) = columns(head, notes) else { return };
-    for (number, line) in lines.take(ACCOUNTS_MAX + 1) {
-        let line_number = number + 1;
-        if line.len() > LINE_MAX {
-            notes.say(line_number, "the line is too long".into(), "16 KiB is the most", "");
-            continue;
-        }
-        let Some(cells) = cells(line) else {
-            let why = "a quote that begins a field ends it too; inside, it stands twice (RFC 4180)";
-            notes.say(line_number, "the line has a quote that does not fit".into(), why, "");
-            continue;
-        };
-        if cells.len() != columns.len() {
-            let what = format!("the line has {} fields, not {}", cells.len(), columns.len());
-            notes.say(line_number, what, "as many as the first line names", "");
-            continue;
-        }
-        let mut row = Row { line: line_number, ..Row::default() };
-        let mut fits = true;
-        for (column, cell) in columns.iter().zip(&cells).filter(|(_, cell)| !cell.is_empty()) {
-            match column {
-                Column::Username => row.username = cell,
-                Column::Realm => row.realm = Some(cell),
-                Column::Password => row.password = Some(cell.clone()),
-                Column::Ha1(hash) => row.ha1.push((*hash, cell.clone())),
-                Column::Identities => {
-                    row.identities = cell.split_ascii_whitespace().map(str::to_owned).collect();
-                }
-                Column::Classes => {
-                    row.classes = Some(cell.split_ascii_whitespace().map(str::to_owned).collect());
-                }
-                Column::Disabled => match cell.to_ascii_lowercase().as_str() {
-                    "true" | "yes" | "1" => row.disabled = true,
-                    "false" | "no" | "0" => {}
-                    _ => {
-                        fits = false;
-                        let what = "disabled is neither true nor false".to_owned();
-                        notes.say(line_number, what, "a user is or is not", "");
-                    }
-                },
-            }
-        }
-        if fits {
-            take(row);
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Column {
-    Username,
-    Realm,
-    Password,
-    Ha1(Hash),
-    Identities,
-    Disabled,
-    Classes,
-}
-
-fn columns(head: &str, notes: &Notes) -> Option<Vec<Column>> {
-    let mut columns = Vec::new();
-    for name in head.split(',').map(|name| name.trim().trim_matches('"').to_ascii_lowercase()) {
-        let column = match name.as_str() {
-            "username" => Column::Username,
-            "realm" => Column::Realm,
-            "password" => Column::Password,
-            "md5" => Column::Ha1(Hash::Md5),
-            "sha-256" => Column::Ha1(Hash::Sha256),
-            "sha-512-256" => Column::Ha1(Hash::Sha512_256),
-            "identities" => Column::Identities,
-            "disabled" => Column::Disabled,
-            "classes" => Column::Classes,
-            _ => {
-                let shown: String = name.chars().take(64).collect();
-                let why = "columns are: username, realm, password, md5, sha-256, sha-512-256, identities, disabled, classes";
-                notes.say(
-                    1,
-                    format!("{shown:?} is not a column"),
-                    why,
-                    "username,password,identities",
-                );
-                return None;
-            }
-        };
-        if columns.contains(&column) {
-            notes.say(1, format!("column {name:?} is there twice"), "", "");
-            return None;
-        }
-        columns.push(column);
-    }
-    if !columns.contains(&Column::Username) {
-        let what = "the column username is missing".to_owned();
-        notes.say(1, what, "the first line names the columns", "username,password,identities");
-        return None;
-    }
-    Some(columns)
-}
-
-/// The fields of a line; `None` if quotes do not fit.
-pub(crate) fn cells(line: &str) -> Option<Vec<Zeroizing<String>>> {
-    let mut cells = Vec::new();
-    let mut rest = line;
-    loop {
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let (cell, more) =
-                rest.split_once(',').map_or((rest, None), |(cell, more)| (cell, Some(more)));
-            cells.push(Zeroizing::new(cell.trim().to_owned()));
-            match more {
-                Some(more) => rest = more,
-                None => return Some(cells),
-            }
-            continue;
-        };
-        let mut cell = Zeroizing::new(String::with_capacity(quoted.len()));
-        let mut tail = quoted;
-        loop {
-            let (text, more) = tail.split_once('"')?;
-            cell.push_str(text);
-            match more.strip_prefix('"') {
-                Some(more) => {
-                    cell.push('"');
-                    tail = more;
-                }
-                None => {
-                    tail = more;
-                    break;
-                }
-            }
-        }
-        cells.push(cell);
-        match tail.strip_prefix(',') {
-            Some(more) => rest = more,
-            None => return tail.is_empty().then_some(cells),
         }
     }
 }

@@ -259,7 +259,12 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let own = enablers.own_names();
     let home = accounts::Home { realm: &realm, domain, own: &own };
     let required = naf.as_ref().is_some_and(|naf| naf.required);
-    let needs = proof::Needs { naf: root.has("naf"), required, aka: root.has("aka") };
+    let needs = proof::Needs {
+        naf: root.has("naf"),
+        required,
+        aka: root.has("aka"),
+        state: root.has("state"),
+    };
     let aka = aka::read(&mut root, &folder, &realm);
     let has_naf = root.has("naf");
     let stored = root.has("state") && !diameter.as_ref().is_some_and(Diameter::has_home);

@@ -107,12 +107,19 @@ pub struct Notes {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Warning>>,
     more: RefCell<usize>,
+    most: usize,
 }
 
 impl Notes {
     /// No findings yet about `file`.
     pub fn new(file: &str) -> Self {
+        Self::with_room(file, PROBLEMS_MAX)
+    }
+
+    /// The same, of which `most` problems are kept in place of [`PROBLEMS_MAX`].
+    pub fn with_room(file: &str, most: usize) -> Self {
         Self {
+            most,
             file: file.into(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
@@ -147,7 +154,7 @@ impl Notes {
         fix: impl Into<String>,
     ) {
         let mut problems = self.problems.borrow_mut();
-        if problems.len() >= PROBLEMS_MAX {
+        if problems.len() >= self.most {
             *self.more.borrow_mut() += 1;
             return;
         }
@@ -179,9 +186,14 @@ impl Notes {
         !self.problems.borrow().is_empty()
     }
 
+    /// How many problems there are, kept or not.
+    pub fn count(&self) -> usize {
+        self.problems.borrow().len().saturating_add(*self.more.borrow())
+    }
+
     /// Everything found, in the order of lines; those of this file before those of others.
     pub fn into_parts(self) -> (Vec<Problem>, Vec<Warning>) {
-        let Self { file, problems, warnings, more } = self;
+        let Self { file, problems, warnings, more, .. } = self;
         let (mut problems, mut warnings) = (problems.into_inner(), warnings.into_inner());
         let order =
             |problem: &Problem| (problem.file != file, Arc::clone(&problem.file), problem.line);

@@ -40,6 +40,8 @@ pub struct Authentication {
     pub accounts_file: Option<PathBuf>,
     /// Of that file.
     pub fingerprint: Fingerprint,
+    /// Whether there are accounts in the store too.
+    pub accounts_in_state: bool,
     /// How long a nonce is good.
     pub nonce_lifetime: Duration,
     /// Whether a nonce is good for one Call-ID alone.
@@ -325,6 +327,8 @@ pub(super) struct Needs {
     pub(super) required: bool,
     /// Whether `[aka]` was written.
     pub(super) aka: bool,
+    /// Whether `[state]` was written.
+    pub(super) state: bool,
 }
 
 /// Reads `[authentication]`; the schemes are checked against what there is for them.
@@ -336,7 +340,7 @@ pub(super) fn authentication(
 ) -> Authentication {
     let mut section = root.table("authentication");
     let notes = section.notes();
-    let Needs { naf, required, aka: cards } = needs;
+    let Needs { naf, required, aka: cards, state } = needs;
     let mut sum = Sum::new();
     let accounts_spot = section.maybe::<PathBuf>("accounts");
     let accounts = accounts_spot.as_ref().and_then(|spot| {
@@ -347,8 +351,15 @@ pub(super) fn authentication(
         notes.adopt(found);
         Some(accounts)
     });
+    let place = section.place_of("accounts_in_state");
+    let accounts_in_state = section.or("accounts_in_state", false);
+    if accounts_in_state && !state {
+        let why = "accounts would stand in the sealed file that [state] names";
+        notes.problem(&place, "stands without [state]", why, "false");
+    }
+    let has_accounts = accounts_spot.is_some() || accounts_in_state;
     let written = section.maybe::<Vec<String>>("schemes");
-    let given = [("gba", naf), ("digest", accounts_spot.is_some()), ("aka", cards)];
+    let given = [("gba", naf), ("digest", has_accounts), ("aka", cards)];
     let chosen = |scheme: &str| match &written {
         // Who is required to bootstrap is offered nothing else (V-101).
         None if required && scheme != "gba" => false,
@@ -373,7 +384,7 @@ pub(super) fn authentication(
             ),
             (aka && required, "aka", "naf.required = false", "everybody is required to bootstrap"),
             (
-                digest && accounts_spot.is_none(),
+                digest && !has_accounts,
                 "digest",
                 "authentication.accounts",
                 "accounts are what is asked for",
@@ -396,6 +407,7 @@ pub(super) fn authentication(
         accounts: Arc::new(accounts.unwrap_or_default()),
         fingerprint: sum.fingerprint(),
         accounts_file: accounts_spot.map(|spot| folder.resolve(&spot.value)),
+        accounts_in_state,
         nonce_lifetime,
         nonce_per_dialog,
         max_windows,

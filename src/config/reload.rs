@@ -207,6 +207,7 @@ const KEYS: &[Key] = keys! {
     waits "authentication.schemes" authentication.gba;
     waits "authentication.schemes" authentication.digest;
     waits "authentication.schemes" authentication.aka;
+    waits "authentication.accounts_in_state" authentication.accounts_in_state;
     live "authentication.nonce_lifetime" authentication.nonce_lifetime;
     live "authentication.nonce_scope" authentication.nonce_per_dialog;
     waits "authentication.max_windows" authentication.max_windows;
@@ -252,6 +253,7 @@ const KEYS: &[Key] = keys! {
     live "cluster.overlap" cluster.overlap;
     waits "state.file" state => file;
     waits "state.key" state => key;
+    waits "state.cache" state => cache;
     live "association.mode" association.observe;
     live "association.enforce" association.enforce;
     live "association.max" association.max;

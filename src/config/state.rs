@@ -9,8 +9,10 @@
 
 use std::path::PathBuf;
 
+use super::field::Octets;
 use super::files::Folder;
 use super::raw::{Section, Spot};
+use crate::state::embedded::CACHE;
 use crate::state::seal::{KeyPlace, KeyUnread};
 
 /// Where state is kept.
@@ -20,7 +22,13 @@ pub struct State {
     pub file: PathBuf,
     /// The key to it.
     pub key: KeyPlace,
+    /// Octets of the file that a server holds in memory at most.
+    pub cache: usize,
 }
+
+/// Bounds of that.
+const CACHE_MIN: usize = 1024 * 1024;
+const CACHE_MAX: usize = 2 * 1024 * 1024 * 1024;
 
 /// Reads `[state]`.
 pub(super) fn read(root: &mut Section<'_>, folder: &Folder) -> Option<State> {
@@ -40,6 +48,8 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder) -> Option<State> {
     let of_credential = section
         .maybe::<String>("key_credential")
         .map(|Spot { value, place }| (KeyPlace::Credential(value), place));
+    let Octets(cache) =
+        section.within("cache", Octets(CACHE), Octets(CACHE_MIN)..=Octets(CACHE_MAX));
     section.finish();
     let mut keys = [of_file, of_environment, of_credential].into_iter().flatten();
     let (Some((key, place)), None) = (keys.next(), keys.next()) else {
@@ -63,7 +73,7 @@ pub(super) fn read(root: &mut Section<'_>, folder: &Folder) -> Option<State> {
             _ => notes.warn(&place, "is not there now", why, ""),
         }
     }
-    Some(State { file: file?, key })
+    Some(State { file: file?, key, cache })
 }
 
 fn section_place(root: &mut Section<'_>) -> usize {

@@ -11,8 +11,10 @@
 //!
 //! Takes:   a path, and a [`KeyKey`].
 //! Gives:   [`Embedded`], a [`Store`]; by [`Embedded::rotate`] another key-encryption key in one transaction.
-//! Keeps:   the file, and of it at most [`CACHE`] octets in memory. Several processes may have it open, and one at a
-//!          time writes, so that a command changes what a server reads; [`Embedded::serve`] is for one alone.
+//! Keeps:   the file, and of its pages as many octets in memory as it is told: they come in as they are read, and a server
+//!          that had every page checked has them from the start. What another process writes empties that. Several
+//!          processes may have it open, and one at a time writes, so that a command changes what a server reads;
+//!          [`Embedded::serve`] is for one alone.
 //! Refuses: a file that others may read, a key that does not open it, a record that was altered or moved. A file put
 //!          back as it was yesterday is not told from today's: that takes a counter which no file can be. Another file in the place of the one that was opened.
 //! Sources: SEC_CF 1.1 SEC-001; V-148.
@@ -38,14 +40,19 @@ use crate::clock;
 use crate::instant::WallTime;
 use crate::keys::subscribers::file::others_may_read;
 
-/// Octets of the file that are held in memory at most.
-pub const CACHE: usize = 64 * 1024 * 1024;
+/// Octets of the file that are held in memory at most, where nothing else is said: a million subscribers, and what their
+/// sequence numbers take.
+pub const CACHE: usize = 512 * 1024 * 1024;
+/// The same for who changes a few records and goes.
+const CACHE_OF_COMMANDS: usize = 64 * 1024 * 1024;
 
 /// A store in one file.
 pub struct Embedded {
     /// Nothing between a failure of the disk and the next call.
     file: RwLock<Option<Database>>,
     path: PathBuf,
+    /// Octets of it in memory at most.
+    cache: usize,
     /// Which file of this machine it is.
     place: Place,
     seal: Seal,
@@ -78,28 +85,34 @@ pub struct Serving {
 }
 
 impl Embedded {
-    /// Opens the store at `path`; with `make`, a new one if there is none.
+    /// Opens the store at `path` for a command; with `make`, a new one if there is none.
     ///
     /// # Errors
     ///
     /// A [`Fault`], by the reason.
     pub fn open(path: &Path, key: &KeyKey, make: bool) -> Result<Self, Fault> {
-        guarded(|| Self::open_with(path, key, make, false))
+        let opening = Opening { make, check: false, cache: CACHE_OF_COMMANDS };
+        guarded(|| Self::open_with(path, key, opening))
     }
 
-    /// The same, once every page of the file was found to be what was written. That reads all of it.
+    /// The same, once every page of the file was found to be what was written. That reads all of it; of what was read, at
+    /// most `cache` octets stay in memory.
     ///
     /// # Errors
     ///
     /// As [`Embedded::open`]; [`Fault::Broken`] for an octet that changed, wherever it stands.
-    pub fn open_whole(path: &Path, key: &KeyKey, make: bool) -> Result<Self, Fault> {
-        guarded(|| Self::open_with(path, key, make, true))
+    pub fn open_whole(path: &Path, key: &KeyKey, make: bool, cache: usize) -> Result<Self, Fault> {
+        guarded(|| Self::open_with(path, key, Opening { make, check: true, cache }))
     }
 
-    fn open_with(path: &Path, key: &KeyKey, make: bool, check: bool) -> Result<Self, Fault> {
-        let (file, place) = database(path, make, check)?;
+    fn open_with(path: &Path, key: &KeyKey, opening: Opening) -> Result<Self, Fault> {
+        let (file, place) = database(path, opening)?;
         let seal = Seal::new(data_key(&file, key)?);
-        Ok(Self { file: RwLock::new(Some(file)), path: path.to_owned(), place, seal })
+        if opening.check {
+            read_once(&file)?;
+        }
+        let (file, cache) = (RwLock::new(Some(file)), opening.cache);
+        Ok(Self { file, path: path.to_owned(), cache, place, seal })
     }
 
     /// Does `work` with the file. After a failure of the disk it is opened anew first; another failure closes it.
@@ -126,12 +139,35 @@ impl Embedded {
         if open.is_some() {
             return Ok(());
         }
-        let (file, place) = database(&self.path, false, false)?;
+        let opening = Opening { make: false, check: false, cache: self.cache };
+        let (file, place) = database(&self.path, opening)?;
         if place != self.place {
             return Err(Fault::Broken("another file is in its place".into()));
         }
         *open = Some(file);
         Ok(())
+    }
+
+    /// What stands under that key in each of the tables, as one transaction left it.
+    fn read_each<const N: usize>(
+        &self,
+        tables: [Table; N],
+        key: &[u8],
+    ) -> Result<[Option<Value>; N], Fault> {
+        self.on(|file| {
+            let reading = file.begin_read()?;
+            let mut found = [const { None }; N];
+            for (found, table) in found.iter_mut().zip(tables) {
+                let records = match reading.open_table(of(table)) {
+                    Err(TableError::TableDoesNotExist(_)) => continue,
+                    records => records?,
+                };
+                if let Some(sealed) = records.get(key)? {
+                    *found = Some(self.seal.open(table, key, sealed.value())?);
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Where it is.
@@ -220,15 +256,12 @@ impl std::fmt::Debug for Embedded {
 
 impl Store for Embedded {
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Value>, Fault> {
-        self.on(|file| {
-            let reading = file.begin_read()?;
-            let records = match reading.open_table(of(table)) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                records => records?,
-            };
-            let Some(sealed) = records.get(key)? else { return Ok(None) };
-            self.seal.open(table, key, sealed.value()).map(Some)
-        })
+        let [value] = self.read_each([table], key)?;
+        Ok(value)
+    }
+
+    fn read_both(&self, tables: [Table; 2], key: &[u8]) -> Result<[Option<Value>; 2], Fault> {
+        self.read_each(tables, key)
     }
 
     fn walk(&self, table: Table, after: &[u8], most: usize) -> Result<Vec<Record>, Fault> {
@@ -360,8 +393,20 @@ fn until(window: &[u8]) -> WallTime {
     WallTime::from_unix(seconds)
 }
 
+/// How a file is opened.
+#[derive(Clone, Copy)]
+struct Opening {
+    /// Whether one is made if there is none.
+    make: bool,
+    /// Whether every page is checked first.
+    check: bool,
+    /// Octets of it in memory at most.
+    cache: usize,
+}
+
 /// Opens the file, and says which it is.
-fn database(path: &Path, make: bool, check: bool) -> Result<(Database, Place), Fault> {
+fn database(path: &Path, opening: Opening) -> Result<(Database, Place), Fault> {
+    let Opening { make, check, cache } = opening;
     let shown_path = path.display();
     let fails = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidData => Fault::Broken("it is no store".into()),
@@ -383,13 +428,29 @@ fn database(path: &Path, make: bool, check: bool) -> Result<(Database, Place), F
         return Err(Fault::Broken("it is empty".into()));
     }
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    builder.set_cache_size(cache).set_concurrency_mode(ConcurrencyMode::MultiWriter);
     builder.set_check_integrity_on_open(check);
     let file = builder.create(path).map_err(|error| match error {
         DatabaseError::Storage(StorageError::Io(error)) => fails(error),
         error => error.into(),
     })?;
     Ok((file, place_of(&facts)))
+}
+
+/// Reads the tables that are asked one record at a time, so that their pages are in memory before the first look-up, as
+/// far as there is room. Nothing is opened: that a page holds them is all that counts here.
+fn read_once(file: &Database) -> Result<(), Fault> {
+    let reading = file.begin_read()?;
+    for table in [Table::Subscribers, Table::Sequences] {
+        let records = match reading.open_table(of(table)) {
+            Err(TableError::TableDoesNotExist(_)) => continue,
+            records => records?,
+        };
+        for record in records.range::<&[u8]>(..)? {
+            record?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

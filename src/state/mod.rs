@@ -47,17 +47,20 @@ pub enum Table {
     Revocations = 5,
     /// What one process tells the next.
     Node = 6,
+    /// Accounts: users who prove themselves with a password, by realm and username.
+    Accounts = 7,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Subscribers,
         Self::Sequences,
         Self::Sessions,
         Self::Keys,
         Self::Revocations,
         Self::Node,
+        Self::Accounts,
     ];
 
     /// As it is named in faults and on disk.
@@ -69,6 +72,7 @@ impl Table {
             Self::Keys => "keys",
             Self::Revocations => "revocations",
             Self::Node => "node",
+            Self::Accounts => "accounts",
         }
     }
 
@@ -82,12 +86,13 @@ impl Table {
             Self::Keys => 100_000,
             Self::Revocations => 250_000,
             Self::Node => 16,
+            Self::Accounts => 1_000_000,
         }
     }
 
     /// Whether its values are secrets: those go into no store that does not seal them itself.
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::Subscribers | Self::Sessions | Self::Keys)
+        matches!(self, Self::Subscribers | Self::Sessions | Self::Keys | Self::Accounts)
     }
 }
 
@@ -240,6 +245,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// A [`Fault`] if that cannot be said for sure.
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Value>, Fault>;
+
+    /// As [`Self::read`], from two tables; where one transaction can be read by itself, as one left them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    fn read_both(&self, tables: [Table; 2], key: &[u8]) -> Result<[Option<Value>; 2], Fault> {
+        let [one, other] = tables;
+        Ok([self.read(one, key)?, self.read(other, key)?])
+    }
 
     /// Up to `most` records in the order of their keys, those after `after`; fewer than `most` if there are no more.
     ///

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use sipward::config::accounts::stored;
 use sipward::identity::Impi;
 use sipward::keys::subscribers::Roll as _;
 use sipward::keys::subscribers::stored::{Row, Stored, number_of};
@@ -34,7 +35,8 @@ fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
         k = "00".repeat(16)
     );
     let row = Row::new("row", Zeroizing::new(row)).unwrap();
-    store.write(&row.changes(&number_of(0, 0))).unwrap();
+    let number = number_of(row.seq, 0);
+    store.write(&row.changes(&number).collect::<Vec<_>>()).unwrap();
     drop(store);
     let rounds = std::env::var("CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let (mut last, mut seq) = (0_u64, 0_u64);
@@ -73,11 +75,20 @@ fn nothing_acknowledged_is_lost_however_often_the_writer_is_killed() {
             let key = format!("session {number}");
             let value = store.read(Table::Sessions, key.as_bytes()).unwrap().expect("acknowledged");
             assert_eq!(**value, number.to_be_bytes(), "round {round}");
+            // Every third account is removed again by the next write.
+            let account = store.read(Table::Accounts, &account(number)).unwrap();
+            let is_removed = number.is_multiple_of(3) && number < kept;
+            assert_eq!(account.is_none(), is_removed, "round {round}: account {number} of {kept}");
         }
         last = kept;
     }
     let (count, faults) = open(&folder.file()).examine().unwrap();
     assert!(faults.is_empty() && count > last, "{count} records, {faults:?}");
+}
+
+/// The key of an account.
+fn account(number: u64) -> Vec<u8> {
+    stored::key("example.net", &format!("user{number}")).unwrap()
 }
 
 /// The writer: numbers rise from what is there; each has a record of its own and one that all of them raise, written
@@ -93,10 +104,15 @@ fn write_until_killed(path: &Path) {
     let (mut vouched, mut out) = (found.vouched, std::io::stdout());
     for number in last + 1.. {
         let (key, value) = (format!("session {number}"), number.to_be_bytes());
-        let changes = [
+        let (own, before) = (account(number), account(number - 1));
+        let mut changes = vec![
             Change::Put(Table::Sessions, key.as_bytes(), &value),
+            Change::Put(Table::Accounts, &own, b"identity tel:+1\n"),
             Change::Raise(Table::Node, b"last", &value),
         ];
+        if (number - 1).is_multiple_of(3) {
+            changes.push(Change::Remove(Table::Accounts, &before));
+        }
         store.write(&changes).unwrap();
         // As if a stretch had been used up by each write.
         let used = sqn.advance().unwrap().seq();

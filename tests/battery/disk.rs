@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use sipward::state::embedded::Embedded;
+use sipward::state::embedded::{CACHE, Embedded};
 use sipward::state::seal::{KeyPlace, KeyUnread};
 use sipward::state::{Change, Fault, Store, Table};
 
@@ -127,7 +127,7 @@ fn an_octet_changed_anywhere_is_found_and_named() {
         let examined = opened.and_then(|store| Ok((all(&store), store.examine()?)));
         // As a server does it.
         put(&octets);
-        let served = Embedded::open_whole(&altered, &key("k"), false);
+        let served = Embedded::open_whole(&altered, &key("k"), false, CACHE);
         let served = served.and_then(|store| Ok((all(&store)?, store.examine()?)));
         match (examined, served) {
             (Ok((_, (_, faults))), Err(_)) if !faults.is_empty() => {

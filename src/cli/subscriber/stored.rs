@@ -12,14 +12,14 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toml_edit::DocumentMut;
 use zeroize::Zeroizing;
 
 use super::{Add, Command, GOOD, Import, NO, Secrets, Shown, Stop, bar, new_row, rows};
+use crate::cli::progress::progress;
 use crate::cli::vault::{Vault, in_words};
 use crate::config::Config;
 use crate::identity::Impi;
@@ -305,16 +305,4 @@ fn tell_secrets(add: &Add, drawn: bool, secrets: &Secrets, out: &mut dyn Write) 
         writeln!(out, "its key was drawn and stands in the store alone")?;
     }
     Ok(())
-}
-
-/// A bar for whoever looks on; nothing where nobody does.
-fn progress(what: &'static str, octets: u64) -> ProgressBar {
-    let looked_at = io::stderr().is_terminal();
-    let target =
-        if looked_at { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(octets), target);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left") {
-        bar.set_style(style);
-    }
-    bar.with_message(what)
 }

@@ -131,7 +131,7 @@ mod tests {
         let mut row = Row::new("row", Zeroizing::new(text)).expect("good");
         row.seq = seq;
         let number = number_of(row.seq, last_start(store).expect("there"));
-        store.write(&row.changes(&number)).expect("room");
+        store.write(&row.changes(&number).collect::<Vec<_>>()).expect("room");
     }
 
     fn next(known: &mut Known, number: usize) -> u64 {

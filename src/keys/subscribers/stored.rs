@@ -4,7 +4,8 @@
 //! Gives:   [`Stored`], a [`Roll`].
 //! Keeps:   nothing in memory but the number of this start. A subscriber is its row of the list, as text; its sequence
 //!          number stands apart, in eight octets, and outlives the row: the SEQ up to which it may have been used,
-//!          less a stretch for each start.
+//!          less a stretch for each start. It is written down once it is higher than that of a new one at the first
+//!          start, so that a million new ones are a look-up in one large tree, not in two.
 //! Refuses: a row that a list would refuse; a number that is lower than the one that stands there.
 //! Sources: TS 33.102 annexes C.1.1.1 and C.2.1.
 //!
@@ -61,13 +62,14 @@ impl Row {
     }
 
     /// What writes it; `number` is [`number_of`] this row. A number only rises, so that adding a card again turns
-    /// nothing back.
-    pub fn changes<'a>(&'a self, number: &'a [u8; 8]) -> [Change<'a>; 2] {
+    /// nothing back. One that is no higher than that of a new subscriber at the first start is not written: where none
+    /// stands, that one counts.
+    pub fn changes<'a>(&'a self, number: &'a [u8; 8]) -> impl Iterator<Item = Change<'a>> {
         let key = self.impi.as_str().as_bytes();
-        [
-            Change::Put(Table::Subscribers, key, self.text.as_bytes()),
-            Change::Raise(Table::Sequences, key, number),
-        ]
+        let row = Change::Put(Table::Subscribers, key, self.text.as_bytes());
+        let says_more = *number > number_of(0, 0);
+        let number = says_more.then_some(Change::Raise(Table::Sequences, key, number));
+        [Some(row), number].into_iter().flatten()
     }
 }
 
@@ -133,27 +135,19 @@ impl Stored {
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
-
-    /// From where the challenges of a subscriber may go on.
-    fn seq(&self, impi: &Impi) -> Result<u64, Fault> {
-        let key = impi.as_str().as_bytes();
-        let Some(octets) = self.store.read(Table::Sequences, key)? else {
-            return Ok(seq_of(number_of(0, 0), self.start));
-        };
-        let octets: Option<[u8; 8]> = octets.as_slice().try_into().ok();
-        let number = octets.ok_or_else(|| Fault::spoilt(Table::Sequences, key))?;
-        Ok(seq_of(number, self.start))
-    }
 }
 
 impl Roll for Stored {
     fn find(&self, impi: &Impi) -> Result<Option<Enrolled>, Fault> {
         let key = impi.as_str().as_bytes();
-        let Some(row) = self.store.read(Table::Subscribers, key)? else { return Ok(None) };
+        let [row, number] = self.store.read_both([Table::Subscribers, Table::Sequences], key)?;
+        let Some(row) = row else { return Ok(None) };
         let text = std::str::from_utf8(&row).ok();
         let one = text.and_then(|text| one_of("store", text).ok()).filter(|one| one.impi == *impi);
         let mut subscriber = one.ok_or_else(|| Fault::spoilt(Table::Subscribers, key))?;
-        let seq = self.seq(impi)?;
+        let number = number.map(|octets| octets.as_slice().try_into());
+        let number = number.transpose().map_err(|_| Fault::spoilt(Table::Sequences, key))?;
+        let seq = seq_of(number.unwrap_or_else(|| number_of(0, 0)), self.start);
         subscriber.sqn = SqnGenerator::new(Sqn::new(seq, 0));
         Ok(Some(Enrolled { subscriber, vouched: seq.saturating_add(SQN_STRIDE) }))
     }
