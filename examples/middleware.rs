@@ -60,6 +60,7 @@ fn gate(now: Now) -> Gate {
     let settings = authentication::Settings {
         offer: Offer {
             realms: vec!["example.net".into()],
+            of_passwords: None,
             algorithms: vec![Hash::Sha256],
             of_listener: HashMap::new(),
             register_with_401: false,

@@ -275,6 +275,7 @@ impl Plan {
         authentication::Settings {
             offer: Offer {
                 realms,
+                of_passwords: naf.as_ref().and_then(|naf| naf.digest_realm().map(str::to_owned)),
                 algorithms: self.algorithms.clone(),
                 of_listener: self.algorithms_of.clone(),
                 register_with_401: self.register_with_401,

@@ -95,6 +95,7 @@ fn bootstrapped(key: [u8; 32]) -> KeyAnswer {
         expires: WallTime::from_unix(now.as_unix() + 60),
         uss: Arc::from([]),
         created: now,
+        kind: Default::default(),
         ready: Default::default(),
     }))
 }

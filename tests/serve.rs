@@ -22,6 +22,8 @@ mod outbound;
 #[allow(dead_code, reason = "it serves other tests too")]
 #[path = "dtls/papers.rs"]
 mod papers;
+#[path = "serve/passwords.rs"]
+mod passwords;
 #[path = "serve/renewal.rs"]
 mod renewal;
 #[path = "serve/shortage.rs"]
@@ -67,6 +69,8 @@ struct Edge {
     page: SocketAddr,
     /// Where devices bootstrap.
     ub: Option<SocketAddr>,
+    /// Where they do under TLS.
+    ub_tls: Option<SocketAddr>,
 }
 
 impl Edge {
@@ -108,14 +112,17 @@ impl Edge {
         let ue = ue.strip_prefix("listening: ue on ").expect(&ue).parse().unwrap();
         let tls = said.next().expect("a line").unwrap();
         let tls = tls.strip_prefix("listening: ue-tls on ").map(|at| at.parse().unwrap());
-        let mut ub = None;
+        let (mut ub, mut ub_tls) = (None, None);
         let page = said.map(Result::unwrap).find_map(|line| {
             if let Some(at) = line.strip_prefix("listening: bootstrapping server on ") {
                 ub = Some(at.parse().unwrap());
             }
+            if let Some(at) = line.strip_prefix("listening: bootstrapping server under TLS on ") {
+                ub_tls = Some(at.parse().unwrap());
+            }
             line.strip_prefix("listening: page of metrics on ").map(|at| at.parse().unwrap())
         });
-        Self { child, errors, folder, ue, tls, page: page.expect("a page"), ub }
+        Self { child, errors, folder, ue, tls, page: page.expect("a page"), ub, ub_tls }
     }
 
     /// Reads what it says on the standard error up to a line that holds `mark`.
@@ -327,7 +334,7 @@ fn a_card_registers_with_and_without_a_bootstrapping_server() {
         let subscriber = file::load(&list).unwrap().remove(0);
         // Used elsewhere before: the network has to be told where its sequence numbers stand.
         let window = SqnWindow::default().with_seen([500; 32]);
-        let card = Arc::new(Mutex::new(Usim::new(subscriber.algorithms, window)));
+        let card = Arc::new(Mutex::new(Usim::new(subscriber.algorithms.unwrap(), window)));
         for time in ["out of step", "in step"] {
             let answer = register_with(&card, &subscriber.impi, edge.ue);
             assert_eq!(answer, Ok(200), "alone: {alone}, {time}");

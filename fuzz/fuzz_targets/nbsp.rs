@@ -8,7 +8,7 @@ use sipward::keys::nbsp::message::{LIST_MAX, Problem, Question, parse_key, print
 /// Bodies that inputs begin from: a question, a key, and a no.
 const SEEDS: [&str; 3] = [
     r#"{"btId":"cmFuZA==@bsf.example.net","nafId":{"nafFqdn":"naf.example.net","uaSecProtId":"0300000003"},"gbaUAware":true,"gsIds":[0,7]}"#,
-    r#"{"meKeyMaterial":"abababababababababababababababababababababababababababababababab","keyExpiryTime":"2027-01-15T08:00:00Z","bootstrappingInfoCreationTime":"2026-01-15T08:00:00Z","impi":"alice@example.net","ussList":[{"uss":{"gsId":7,"gsType":0,"ueIds":[{"ueId":"sip:alice@example.net"}],"flags":[{"flag":1}]}}]}"#,
+    r#"{"meKeyMaterial":"abababababababababababababababababababababababababababababababab","keyExpiryTime":"2027-01-15T08:00:00Z","bootstrappingInfoCreationTime":"2026-01-15T08:00:00Z","gbaType":"GBA_DIGEST","impi":"alice@example.net","ussList":[{"uss":{"gsId":7,"gsType":0,"ueIds":[{"ueId":"sip:alice@example.net"}],"flags":[{"flag":1}]}}]}"#,
     r#"{"status":404,"cause":"CONTEXT_NOT_FOUND","detail":"no such B-TID","invalidParams":[{"param":"btId"}]}"#,
 ];
 

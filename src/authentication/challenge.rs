@@ -10,9 +10,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::digest::Hash;
+use super::gba;
 use super::nonce::Nonces;
 use crate::enabler::{Class, ClassSet};
 use crate::instant::Now;
+use crate::keys::bootstrap::has_digest_token;
 use crate::transport::{Arrival, ListenerId};
 use crate::wire::{Credentials, Message, Method, Name, Text};
 
@@ -21,6 +23,8 @@ use crate::wire::{Credentials, Message, Method, Name, Text};
 pub struct Offer {
     /// Realms, the preferred one first.
     pub realms: Vec<String>,
+    /// The realm of keys of passwords: offered before the others to who says that he has such keys, to nobody else.
+    pub of_passwords: Option<String>,
     /// Algorithms, the preferred one first.
     pub algorithms: Vec<Hash>,
     /// Listeners with algorithms of their own.
@@ -120,7 +124,7 @@ impl Row {
     }
 
     fn bootstraps(&self) -> bool {
-        self.value.contains(super::gba::PREFIX)
+        [gba::PREFIX, gba::DIGEST_PREFIX].iter().any(|prefix| self.value.contains(prefix))
     }
 }
 
@@ -131,9 +135,11 @@ fn credentials(message: &Message) -> impl Iterator<Item = Credentials<'_>> {
     values.filter_map(|value| Credentials::parse(value).ok().flatten())
 }
 
-/// Whether a User-Agent has a product token of bootstrapping: `3gpp-gba`, `3gpp-gba-uicc` and others of that name.
+/// Whether a User-Agent has a product token of bootstrapping: `3gpp-gba`, `3gpp-gba-uicc` and others of that name, or
+/// that of passwords.
 fn says_bootstrapping(agent: &[u8]) -> bool {
     agent.split(u8::is_ascii_whitespace).any(|token| token.starts_with(b"3gpp-gba"))
+        || has_digest_token(agent)
 }
 
 /// What most challenges leave to the UE.
@@ -143,6 +149,12 @@ impl Offer {
     /// The algorithms of a listener.
     pub fn algorithms(&self, listener: ListenerId) -> &[Hash] {
         self.of_listener.get(&listener).unwrap_or(&self.algorithms)
+    }
+
+    /// The realms for who sent `message`.
+    fn realms_for(&self, message: &Message) -> impl Iterator<Item = &String> {
+        let says = || message.fields_named(Name::UserAgent).any(has_digest_token);
+        self.of_passwords.iter().filter(move |_| says()).chain(&self.realms)
     }
 
     /// The code a request is challenged with.
@@ -168,7 +180,7 @@ impl Offer {
             let value = [&parts.concat(), "\", algorithm=MD5, qop=\"auth-int\""].concat();
             Row { value, rank: 0 }
         };
-        let rows = self.realms.iter().map(row).collect();
+        let rows = self.realms_for(message).map(row).collect();
         Challenge { status: self.status(message, listener, class), rows }
     }
 
@@ -183,7 +195,7 @@ impl Offer {
     ) -> Challenge {
         let algorithms = self.algorithms(arrival.flow.listener);
         let mut rows = Vec::with_capacity(self.realms.len().saturating_mul(algorithms.len()));
-        for realm in &self.realms {
+        for realm in self.realms_for(message) {
             let nonce = nonces.issue(message.call_id(), now);
             for (rank, hash) in algorithms.iter().enumerate() {
                 let parts = [

@@ -12,7 +12,7 @@ use std::fmt;
 use md5::Md5;
 use sha2::{Sha256, Sha512_256};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::wire::octets::hex_digits;
 
@@ -83,6 +83,18 @@ impl std::ops::Deref for Hex {
     }
 }
 
+impl Hex {
+    /// The octets of the hash.
+    fn octets(&self) -> Zeroizing<Vec<u8>> {
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => digit.wrapping_sub(b'0'),
+            _ => digit.wrapping_sub(b'a').wrapping_add(10),
+        };
+        let pairs = self.as_chunks::<2>().0.iter();
+        Zeroizing::new(pairs.map(|[high, low]| value(*high) << 4 | value(*low)).collect())
+    }
+}
+
 fn hex(octets: &[u8]) -> Hex {
     let mut hex = Hex { digits: [0; 64], length: 0 };
     for (pair, octet) in hex.digits.as_chunks_mut::<2>().0.iter_mut().zip(octets) {
@@ -115,6 +127,11 @@ impl Ha1 {
     pub fn expose(&self) -> &str {
         let digits = self.0.digits.get(..usize::from(self.0.length)).unwrap_or_default();
         std::str::from_utf8(digits).unwrap_or_default()
+    }
+
+    /// The octets of the hash: 16 of MD5, 32 of the others.
+    pub fn octets(&self) -> Zeroizing<Vec<u8>> {
+        self.0.octets()
     }
 }
 
@@ -203,6 +220,11 @@ impl Response {
     /// The hex digits.
     pub fn as_hex(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The octets of the hash: 16 of MD5, 32 of the others.
+    pub fn octets(&self) -> Zeroizing<Vec<u8>> {
+        self.0.octets()
     }
 
     /// Whether `claimed` is this response, in constant time; upper-case digits are not.

@@ -3,8 +3,8 @@
 //! Takes:   a row of credentials, and what its response was computed over.
 //! Gives:   the caller and HA1, if the response is right.
 //! Keeps:   nothing.
-//! Refuses: keys that the key server keeps from us; names that are not known look like wrong responses, and cost as
-//!          much.
+//! Refuses: keys that the key server keeps from us; a key of another kind than its realm is for, as if unknown; names that
+//!          are not known look like wrong responses, and cost as much.
 //! Sources: RFC 7616 section 3.4; TS 33.220 annexes B.3 and H (a key for each protocol); TS 29.109 (5402).
 
 use std::sync::Arc;
@@ -68,14 +68,17 @@ impl Authentication {
         let Some(btid) = naf.btid(username) else {
             return Ok(self.right_one(None, row, inputs));
         };
+        let of = naf.realm_of(realm);
         let mut forbidden = false;
         for id in naf.naf_ids(family) {
             let known = match self.keys.naf_key(&btid, id, now) {
-                KeyAnswer::Known(key) if key.expires > now.wall => {
+                KeyAnswer::Known(key)
+                    if key.expires > now.wall && of.is_some_and(|(kind, _)| kind == key.kind) =>
+                {
                     let hash = inputs.hash;
                     let make = || Ha1::new(hash, username, realm, key.password().as_bytes());
                     // Another spelling of the realm is another HA1.
-                    let usual = realm == naf.realm().as_bytes();
+                    let usual = of.is_some_and(|(_, own)| realm == own.as_bytes());
                     let ha1 = if usual { key.ready.ha1(hash, make) } else { make() };
                     Some((key.ready.caller(|| bootstrapped(&btid, &key)), ha1))
                 }

@@ -131,6 +131,7 @@ fn settings(config: &Config) -> BsfConfig {
             key_lifetime: of.key_lifetime,
             tmpi: of.tmpi,
             source_rate: of.source_rate,
+            digest: of.digest.clone(),
             max_sessions: of.max_sessions,
             home: config.diameter.as_ref().is_some_and(Diameter::has_home),
             accept_auth: config.danger.bsf_accepts_auth,

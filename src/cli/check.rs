@@ -131,7 +131,12 @@ fn of_config(config: &Config) -> Value {
             .collect::<serde_json::Map<_, _>>(),
         "enabler_mode": if config.enablers.observe { "observe" } else { "enforce" },
         "schemes": schemes(config).into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
-        "bsf": config.bsf.as_ref().map(|bsf| json!({"name": &*bsf.name, "listen": bsf.listen.to_string()})),
+        "bsf": config.bsf.as_ref().map(|bsf| json!({
+            "name": &*bsf.name,
+            "listen": bsf.listen.to_string(),
+            "listen_tls": bsf.listen_tls.map(|at| at.to_string()),
+            "gba_digest": bsf.digest.as_ref().map(|of| of.realm.as_str()),
+        })),
         "diameter": config.diameter.as_ref().map(|own| json!({
             "identity": &*own.identity,
             "realm": &*own.realm,
@@ -233,7 +238,14 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     if let Some(bsf) = &config.bsf {
         let stored =
             if config.subscribers_are_stored() { ", subscribers in the store" } else { "" };
-        writeln!(out, "bsf      {} on http://{}{}{stored}", bsf.name, bsf.listen, bsf.path)?;
+        let tls = bsf.listen_tls.map(|at| format!(" and https://{at}{}", bsf.path));
+        let tls = tls.unwrap_or_default();
+        writeln!(out, "bsf      {} on http://{}{}{tls}{stored}", bsf.name, bsf.listen, bsf.path)?;
+        if let Some(of) = &bsf.digest {
+            let algorithms = of.algorithms.iter().map(|hash| hash.as_str()).collect::<Vec<_>>();
+            let (realm, algorithms) = (of.realm.as_str(), algorithms.join(", "));
+            writeln!(out, "         passwords of {realm} over TLS (GBA_Digest), {algorithms}")?;
+        }
     }
     if let Some(state) = &config.state {
         let key = match &state.key {
@@ -365,7 +377,9 @@ fn schemes(config: &Config) -> Vec<(&'static str, String)> {
     let mut schemes = Vec::new();
     if let Some(naf) = config.naf.as_ref().filter(|_| config.authentication.gba) {
         let ids: Vec<String> = naf.ua_ids.iter().map(|id| hex(&id.0)).collect();
-        schemes.push(("gba", format!("{} (Ua {}), {algorithms}", naf.fqdn, ids.join(", "))));
+        let keys = if naf.gba_digest { ", keys of cards and of passwords" } else { "" };
+        let about = format!("{} (Ua {}), {algorithms}{keys}", naf.fqdn, ids.join(", "));
+        schemes.push(("gba", about));
     }
     if config.authentication.digest {
         let count = config.authentication.accounts.len();

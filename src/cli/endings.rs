@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(86_400);
 /// A certificate of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
-    /// The listener that shows it; `peers` if we show it to those we dial.
+    /// The listener that shows it; `peers` if we show it to those we dial, `bsf` on Ub.
     pub(super) shown_by: Arc<str>,
     /// Its place among those of the listener, the first at 0.
     pub(super) at: usize,
@@ -43,8 +43,12 @@ pub(super) fn of(config: &Config) -> Vec<Ending> {
     });
     let dialling = config.dialling.iter().filter_map(|dialling| dialling.shows.as_deref());
     let of_peers = dialling.map(|certificate| (Arc::from("peers"), 0, certificate));
+    let ub = config.bsf.iter().filter_map(|bsf| bsf.tls.as_ref());
+    let of_ub = ub.flat_map(|tls| tls.spec.certificates.iter().enumerate());
+    let of_ub = of_ub.map(|(at, certificate)| (Arc::from("bsf"), at, certificate));
     of_listeners
         .chain(of_peers)
+        .chain(of_ub)
         .filter_map(|(shown_by, at, certificate)| {
             let not_after = certificate.names().ok()?.not_after;
             Some(Ending { shown_by, at, not_after })

@@ -114,6 +114,7 @@ pub mod provision;
 mod pushed;
 pub mod serve;
 pub mod subscriber;
+mod ub;
 pub mod ue;
 mod vault;
 

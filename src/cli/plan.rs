@@ -19,7 +19,7 @@ use crate::enabler::reg::Reg;
 use crate::enabler::{Entitlement, Family};
 use crate::forward::asserted;
 use crate::keys::bootstrap::{Bsf, LocalNaf};
-use crate::keys::naf::Shortened;
+use crate::keys::naf::{OfCards, Shortened};
 use crate::keys::push::PushServer;
 use crate::keys::servers::PushServers;
 use crate::keys::{KeyServer, NafId, UaId, VectorSource};
@@ -145,6 +145,9 @@ pub(super) fn plan(
         (Some(naf), Some(source)) if config.authentication.gba => {
             let ua = naf.ua_ids.first().copied().unwrap_or(UaId::SIP_DIGEST);
             let names = bsf_names.iter().map(|name| Arc::from(name.as_str()));
+            let takes_passwords = naf.gba_digest;
+            let source: Arc<dyn KeyServer> =
+                if takes_passwords { source } else { Arc::new(OfCards(source)) };
             let source = match naf.association_lifetime {
                 Some(lifetime) => Arc::new(Shortened { source, lifetime }),
                 None => source,
@@ -153,6 +156,9 @@ pub(super) fn plan(
                 .with_ids(Family::Locsip, &config.enablers.locsip_ids);
             if let Some(ids) = &config.enablers.cpm_ids {
                 naf = naf.with_ids(Family::Cpm, ids);
+            }
+            if takes_passwords {
+                naf = naf.with_passwords();
             }
             Some((naf, source))
         }

@@ -25,22 +25,24 @@ use std::time::Duration;
 
 use clap::Args as Clap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::auc::Books;
 use super::diameter::{Node, Tls};
 use super::keeping::{self, Keeper, Marks};
 use super::plan::{Sources, plan};
+use super::ub::Doors;
 use super::vault::Vault;
 use super::{GOOD, NO, USAGE, auc, endings, https, nbsp, pushed};
 use crate::assembly::Running;
+use crate::clock;
 use crate::config::reload::{Reloader, Report};
 use crate::config::renewal::Renewal;
 use crate::config::{self, Config, Problem};
 use crate::edge::Watch;
 use crate::forward::Resolved;
 use crate::http::admin;
+use crate::http::ub::Desk;
 use crate::instant::Now;
 use crate::keys::KeyServer;
 use crate::keys::bootstrap::Bsf;
@@ -52,7 +54,6 @@ use crate::transport::resolve::{Conditions, Member};
 use crate::transport::tls::{ClientTls, ServerTls};
 use crate::transport::ws::{Rules, WsServer};
 use crate::transport::{GroupId, Side, Target, Transport};
-use crate::{clock, http};
 
 /// Arguments.
 #[derive(Clone, Debug, Clap)]
@@ -172,7 +173,7 @@ pub struct Service {
     running: Option<Arc<Running>>,
     /// The bootstrapping server; where there is none, the same for the realm of cards alone, without a door.
     bsf: Option<(Arc<Bsf>, Books)>,
-    door: Option<TcpListener>,
+    doors: Option<Doors>,
     /// Key servers and homes of others.
     node: Option<Node>,
     /// Those that are asked over HTTP/2, and the door for NAFs that ask ours so.
@@ -207,6 +208,7 @@ struct Live {
     vault: Option<Arc<Vault>>,
     node: Tls,
     nbsp: Option<nbsp::Shown>,
+    ub: Option<Arc<ServerTls>>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
     ws: Vec<Option<Arc<WsServer>>>,
@@ -229,10 +231,7 @@ impl Service {
         let marks = Marks::of(vault.as_deref())?;
         let bsf = auc::start(&config, vault.as_deref())?;
         let node = Node::start(&config, bsf.as_ref().map(|(bsf, _)| Arc::clone(bsf))).await?;
-        let door = match &config.bsf {
-            Some(bsf) => Some(TcpListener::bind(bsf.listen).await?),
-            None => None,
-        };
+        let doors = Doors::start(&config).await?;
         let nbsp = nbsp::Node::start(&config, bsf.as_ref().map(|(bsf, _)| bsf)).await?;
         let own = auc::keys(&config, bsf.as_ref().map(|(bsf, _)| bsf));
         let others = node.iter().flat_map(Node::keys).chain(nbsp.iter().flat_map(nbsp::Node::keys));
@@ -265,6 +264,7 @@ impl Service {
             vault: vault.clone(),
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
             nbsp: nbsp.as_ref().map(nbsp::Node::shown),
+            ub: doors.as_ref().and_then(Doors::shown),
             tls,
             dtls,
             ws,
@@ -275,7 +275,7 @@ impl Service {
         Ok(Self {
             running,
             bsf,
-            door,
+            doors,
             node,
             nbsp,
             https,
@@ -321,8 +321,8 @@ impl Service {
         for (listener, address) in config.listeners.iter().zip(self.addresses()) {
             writeln!(out, "listening: {} on {address}", listener.name)?;
         }
-        if let Some(door) = &self.door {
-            writeln!(out, "listening: bootstrapping server on {}", door.local_addr()?)?;
+        for (name, address) in self.doors.iter().flat_map(Doors::addresses) {
+            writeln!(out, "listening: {name} on {address}")?;
         }
         if let Some(address) = self.node.as_ref().and_then(Node::address) {
             writeln!(out, "listening: Diameter on {address}")?;
@@ -345,10 +345,9 @@ impl Service {
     ///
     /// What writing or waiting for signals gave.
     pub async fn serve(mut self, mut signals: Signals, errors: &mut dyn Write) -> io::Result<u8> {
-        if let (Some((bsf, _)), Some(door)) = (&self.bsf, self.door.take()) {
-            let bsf = Arc::clone(bsf);
-            let (home, bounds) = (self.node.as_ref().and_then(Node::home), http::Bounds::default());
-            tokio::spawn(http::ub::serve(door, bsf, home, bounds, |_| {}, std::future::pending()));
+        if let (Some((bsf, _)), Some(doors)) = (&self.bsf, self.doors.take()) {
+            let home = self.node.as_ref().and_then(Node::home);
+            tokio::spawn(doors.serve(Desk { bsf: Arc::clone(bsf), home }));
         }
         if let Some(https) = self.https.take() {
             tokio::spawn(https.serve(self.reloader.shared()));
@@ -501,6 +500,10 @@ impl Live {
         self.node.replace(new).map_err(|why| why.to_string())?;
         if let Some(nbsp) = &self.nbsp {
             nbsp.replace(new).map_err(|why| why.to_string())?;
+        }
+        let ub = new.bsf.as_ref().and_then(|bsf| bsf.tls.as_ref());
+        if let (Some(serving), Some(tls)) = (&self.ub, ub) {
+            serving.replace(&tls.spec).map_err(|why| why.to_string())?;
         }
         for (serving, listener) in self.tls.iter().zip(&new.listeners) {
             if let (Some(serving), Some(tls)) = (serving, &listener.tls) {

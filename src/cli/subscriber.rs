@@ -33,6 +33,9 @@ const NO: u8 = 1;
 /// Exit code: usage or configuration.
 const USAGE: u8 = 2;
 
+/// The key of a password.
+const PASSWORD: &str = "digest_password";
+
 const HEADING: &str =
     "# Subscribers of the bootstrapping server. Whoever reads this file can be any of them.\n\n";
 
@@ -108,7 +111,8 @@ pub struct Add {
     /// A public identity, the default one first.
     #[arg(long = "impu")]
     pub impus: Vec<String>,
-    /// A file with the lines `k = "..."` and `opc = "..."` (or op, top, topc), all hex; `-` is the standard input.
+    /// A file with the lines `k = "..."` and `opc = "..."` (or op, top, topc), all hex, with `digest_password = "..."` for
+    /// who bootstraps by password, or both; `-` is the standard input.
     #[arg(long)]
     pub secrets: Option<PathBuf>,
     /// The functions on the card.
@@ -249,6 +253,8 @@ struct Shown<'a> {
     impus: Vec<&'a str>,
     key_lifetime_seconds: Option<u64>,
     card: &'static str,
+    /// Whether it may bootstrap by password.
+    password: bool,
     barred: bool,
     seq: u64,
 }
@@ -258,14 +264,17 @@ impl<'a> Shown<'a> {
         Self {
             impi: subscriber.impi.as_str(),
             algorithm: match subscriber.algorithms {
-                Algorithms::Milenage(_) => "milenage",
-                Algorithms::Tuak(_) => "tuak",
+                Some(Algorithms::Milenage(_)) => "milenage",
+                Some(Algorithms::Tuak(_)) => "tuak",
+                None => "none",
             },
+            password: subscriber.digest.is_some(),
             impus: subscriber.impus.iter().map(crate::identity::Impu::as_str).collect(),
             key_lifetime_seconds: subscriber.key_lifetime.map(|length| length.as_secs()),
-            card: match subscriber.card {
-                Card::Gba => "gba",
-                Card::GbaU => "gba-u",
+            card: match (&subscriber.algorithms, subscriber.card) {
+                (None, _) => "none",
+                (Some(_), Card::Gba) => "gba",
+                (Some(_), Card::GbaU) => "gba-u",
             },
             barred: subscriber.barred,
             seq: subscriber.sqn.last().seq(),
@@ -515,7 +524,13 @@ fn secrets(source: &Path) -> Result<Secrets, Stop> {
             continue;
         }
         let (key, digits) = line.split_once('=').unwrap_or((line, ""));
-        let digits = digits.trim().trim_matches('"');
+        let digits = digits.trim();
+        if key.trim() == PASSWORD && !digits.is_empty() {
+            let text = digits.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            found.push((PASSWORD, Zeroizing::new(text.unwrap_or(digits).to_owned())));
+            continue;
+        }
+        let digits = digits.trim_matches('"');
         let known =
             ["k", "op", "opc", "top", "topc"].into_iter().find(|known| *known == key.trim());
         match known.filter(|_| parse_hex(digits).is_some_and(|octets| !octets.is_empty())) {
@@ -524,7 +539,8 @@ fn secrets(source: &Path) -> Result<Secrets, Stop> {
                 file: name.clone(),
                 line: number,
                 what: "is not a secret in hex".to_owned(),
-                why: "a line is k, op, opc, top or topc, an equals sign and hex digits".to_owned(),
+                why: "a line is k, op, opc, top or topc, an equals sign and hex digits; or digest_password \
+                      and the password".to_owned(),
                 fix: "k = \"0123456789abcdef0123456789abcdef\"".to_owned(),
             }),
         }
@@ -629,6 +645,29 @@ mod tests {
             let mode = std::fs::metadata(desk.list()).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    /// A password beside a card or without one: shown as being there, never what it is.
+    #[test]
+    fn who_has_a_password_needs_no_card() {
+        let desk = Desk::new("cli-password");
+        let one = desk.file("one", "digest_password = \"of \\one\"\n");
+        let both = desk.file("both", &format!("{SECRETS}digest_password=of both\n"));
+        assert_eq!(desk.run(&["add", "ue1@example.net", "--secrets", &one]).0, GOOD);
+        assert_eq!(desk.run(&["add", "ue2@example.net", "--secrets", &both]).0, GOOD);
+        let list = desk.text();
+        assert!(list.contains("of both") && !list.contains("\"of \\one\""), "{list}");
+        let (_, json, _) = desk.run(&["list", "--json"]);
+        assert!(!json.contains("of one") && !json.contains("of both"), "{json}");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        for (at, algorithm, card) in [(0, "none", "none"), (1, "milenage", "gba")] {
+            assert_eq!(json[at]["algorithm"], algorithm);
+            assert_eq!(json[at]["card"], card);
+            assert_eq!(json[at]["password"], true);
+        }
+        let (_, table, _) = desk.run(&["list"]);
+        let line = table.lines().nth(1).unwrap();
+        assert_eq!(line.trim_end(), "ue1@example.net  none       none  open");
     }
 
     #[test]

@@ -7,39 +7,35 @@
 //! Sources: SEC_CF 1.1 HLF-003, AUTH-002, AUTH-006.
 
 pub(super) mod carried;
+mod keys;
 mod lists;
 mod pushes;
 mod stay;
 mod visit;
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args as Clap, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zeroize::Zeroizing;
 
 use self::lists::{ImportArgs, ListArgs, Told};
 use self::pushes::PushArgs;
 use self::stay::FlowArgs;
-use super::{GOOD, NO, USAGE};
+use super::{GOOD, NO};
 use crate::authentication::digest::Hash;
 use crate::client::agreement::Protection;
 use crate::client::answer::Credential;
-use crate::client::bootstrap::{Bootstrapped, UbPlan};
-use crate::client::bootstrap_http;
-use crate::client::store::{Entry, Lock, Store};
+use crate::client::bootstrap::Bootstrapped;
+use crate::client::store::{Lock, Store};
 use crate::client::ue::{Ue, UeSettings};
 use crate::clock;
 use crate::identity::Impi;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
-use crate::keys::sqn::SqnWindow;
-use crate::keys::subscribers::{disk, file};
-use crate::keys::usim::Usim;
-use crate::keys::{NafId, UaId};
+use crate::keys::{GbaType, NafId, UaId};
 use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
@@ -58,7 +54,7 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Make keys with a bootstrapping server, for one subscriber or for many
-    Bootstrap(Bootstrap),
+    Bootstrap(keys::Bootstrap),
     /// Take in a signed document that tells this client what to trust, or a key that was carried here
     Import(ImportArgs),
     /// Ask home for a key with which to prove oneself to a part in another network
@@ -129,34 +125,6 @@ enum Command {
         /// To whom
         uri: String,
     },
-}
-
-#[derive(Clone, Debug, Clap)]
-struct Bootstrap {
-    /// Address of the bootstrapping server
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    bsf: SocketAddr,
-    /// Its name
-    #[arg(long, value_name = "FQDN", default_value = "bsf.example.net")]
-    bsf_name: String,
-    /// The name of the edge that the keys are for
-    #[arg(long, value_name = "FQDN", default_value = "edge.example.net")]
-    naf: String,
-    /// The subscriber list that the cards are taken from
-    #[arg(long, value_name = "FILE", default_value = "subscribers.toml")]
-    subscribers: PathBuf,
-    /// Bootstrap the first N subscribers of the list
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    count: usize,
-    /// Bootstrap this subscriber alone
-    #[arg(long, conflicts_with = "count")]
-    impi: Option<String>,
-    /// Write credentials for SIPp: user;B-TID;Ks_NAF;domain
-    #[arg(long, value_name = "FILE")]
-    sipp_csv: Option<PathBuf>,
-    /// Keep the keys in this sealed file
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -240,7 +208,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
     runtime.block_on(async {
         let done = match &args.command {
             Command::Bootstrap(bootstrap) => {
-                return make_keys(bootstrap, args.json, out, errors).await;
+                return keys::make(bootstrap, args.json, out, errors).await;
             }
             Command::Import(import) if import.device.is_some() => {
                 return carried::import(import, args.json, out, errors);
@@ -392,8 +360,7 @@ fn settings_of(who: &Who, enabler: &'static str) -> Result<UeSettings, Fault> {
         credentials.push(Credential::Gba { keys, ua: UaId::SIP_DIGEST });
     }
     if let (Some(username), Some(file)) = (&who.account, &who.password_file) {
-        let password = Zeroizing::new(std::fs::read_to_string(file)?);
-        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned());
+        let password = password_in(file)?;
         credentials.push(Credential::Account { username: username.clone(), password, realm: None });
     }
     let trust = match &who.ca {
@@ -442,6 +409,12 @@ fn settings_of(who: &Who, enabler: &'static str) -> Result<UeSettings, Fault> {
     })
 }
 
+/// The password in a file, whose last line may have an end.
+fn password_in(file: &Path) -> io::Result<Zeroizing<String>> {
+    let text = Zeroizing::new(std::fs::read_to_string(file)?);
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
 /// The one suite that our end of DTLS has for shared keys: PSK-AES128-GCM-SHA256.
 const DTLS_SUITE: u16 = 0x00A8;
 
@@ -466,6 +439,9 @@ fn shared_key(
     }
     let keys =
         bootstrapped.ok_or("a shared key needs --keys, or --psk-identity with --psk-file")?;
+    if keys.kind() != GbaType::Aka {
+        return Err("a key that was made with a password is for digest alone".into());
+    }
     let key = keys.naf_key(&NafId::new(&who.name, of.ua(Scheme::ThreeGpp)))?;
     let key = PskKey::new(key.expose()).ok_or("the key has no octets")?;
     Ok(PskClient { identity: PskName::identity_of(&keys.btid), key, of })
@@ -482,89 +458,4 @@ fn suite(name: &str) -> Result<u16, Fault> {
 #[cfg(not(feature = "openssl"))]
 fn suite(_: &str) -> Result<u16, Fault> {
     Err("this program was built without the feature openssl".into())
-}
-
-/// Bootstraps one subscriber, or many with a bar that shows how far it is.
-async fn make_keys(
-    args: &Bootstrap,
-    json: bool,
-    out: &mut (dyn Write + Send),
-    errors: &mut dyn Write,
-) -> io::Result<u8> {
-    let mut subscribers = match file::load(&args.subscribers) {
-        Ok(subscribers) => subscribers,
-        Err(problems) => {
-            for problem in problems {
-                writeln!(errors, "{problem}")?;
-            }
-            return Ok(USAGE);
-        }
-    };
-    match &args.impi {
-        Some(impi) => subscribers.retain(|subscriber| subscriber.impi.as_str() == impi),
-        None => subscribers.truncate(args.count),
-    }
-    let wanted = if args.impi.is_some() { 1 } else { args.count };
-    if subscribers.len() < wanted {
-        writeln!(
-            errors,
-            "{} has {} of {wanted} subscribers",
-            args.subscribers.display(),
-            subscribers.len()
-        )?;
-        return Ok(USAGE);
-    }
-    let bar = bar(wanted as u64);
-    let mut csv = Zeroizing::new(String::from("SEQUENTIAL\n"));
-    let naf = NafId::new(&args.naf, UaId::SIP_DIGEST);
-    let open = |file: &PathBuf| Store::open(file, &Lock::beside(file)).map_err(io::Error::other);
-    let mut store = args.keys.as_ref().map(open).transpose()?;
-    for subscriber in subscribers {
-        let plan = UbPlan::new(subscriber.impi.clone(), &args.bsf_name);
-        let known = store.as_ref().and_then(|store| store.get(&subscriber.impi));
-        let window = known.map_or_else(SqnWindow::default, |entry| entry.window.clone());
-        let mut card = Usim::new(subscriber.algorithms, window).with_card(subscriber.card);
-        let keys = match bootstrap_http::bootstrap(&plan, args.bsf, &mut card, None).await {
-            Ok(keys) => keys,
-            Err(why) => {
-                bar.abandon();
-                writeln!(errors, "{}: {why}", subscriber.impi)?;
-                return Ok(NO);
-            }
-        };
-        let identity = subscriber.impus.first().map_or("", |impu| impu.as_str());
-        let address = identity.split_once(':').map_or("", |(_, rest)| rest);
-        let (user, domain) = address.split_once('@').unwrap_or((address, ""));
-        let password = keys.naf_password(&naf).map_err(io::Error::other)?;
-        csv.push_str(&format!("{user};{};{};{domain}\n", keys.btid, *password));
-        if let Some(store) = &mut store {
-            let entry = Entry { keys: keys.clone(), window: card.window().clone() };
-            store.put([entry]).map_err(io::Error::other)?;
-        }
-        if json {
-            let told = serde_json::json!({
-                "impi": keys.impi.as_str(), "btid": keys.btid.as_str(), "expires": keys.expires.as_unix(),
-            });
-            writeln!(out, "{told}")?;
-        } else if wanted == 1 {
-            writeln!(out, "{} has {}", keys.impi, keys.btid)?;
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    if let Some(file) = &args.sipp_csv {
-        disk::replace(file, csv.as_bytes())?;
-    }
-    if wanted > 1 && !json {
-        writeln!(out, "{wanted} subscribers have keys")?;
-    }
-    Ok(GOOD)
-}
-
-fn bar(length: u64) -> ProgressBar {
-    let visible = length > 1 && io::stderr().is_terminal();
-    let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("bootstrapping {bar:40} {pos}/{len}");
-    let bar = ProgressBar::with_draw_target(Some(length), target);
-    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
 }

@@ -21,7 +21,7 @@ use super::agreement::{Agreement, Protection};
 use super::bootstrap::Bootstrapped;
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce, print_auts};
 use crate::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
-use crate::authentication::gba::PREFIX;
+use crate::authentication::gba::prefix_of;
 use crate::identity::Impi;
 use crate::keys::usim::{CardAnswer, Usim};
 use crate::keys::{NafId, UaId};
@@ -369,9 +369,10 @@ impl Answerer {
     fn choose(&self, offered: &str) -> Result<(String, String, Zeroizing<String>), Unanswerable> {
         let mut foreign = None;
         for part in offered.split(';') {
-            let Some(fqdn) = part.strip_prefix(PREFIX) else { continue };
             for credential in &self.credentials {
                 let Credential::Gba { keys, ua } = credential else { continue };
+                // A realm is for keys of one kind.
+                let Some(fqdn) = part.strip_prefix(prefix_of(keys.kind())) else { continue };
                 if !fqdn.eq_ignore_ascii_case(&self.host) {
                     foreign = Some(Unanswerable::ForeignHost(fqdn.to_owned()));
                     continue;

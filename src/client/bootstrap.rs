@@ -1,4 +1,5 @@
-//! The UE, bootstrap: the run on Ub, whichever HTTP client carries it.
+//! The UE, bootstrap: the run on Ub with a card, whichever HTTP client carries it; `bootstrap_digest` has that with a
+//! password.
 //!
 //! Takes:   a [`Usim`], whom to ask, and each answer of the server with fresh randomness and the time.
 //! Gives:   [`UbGet`], the next request; at the end [`Bootstrapped`], from which NAF keys are derived.
@@ -24,14 +25,16 @@ use zeroize::Zeroizing;
 
 use super::info::Info;
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce, AkaVersion, print_auts};
-use crate::authentication::digest::{Ha1, Inputs, Qop, Response};
+use crate::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
 use crate::identity::{Btid, Impi};
 use crate::instant::{Now, WallTime};
 use crate::keys::bootstrap::{TMPI_TOKEN, has_tmpi_token};
-use crate::keys::derivation::{DeriveError, derive_ks_int_naf, derive_ks_naf, derive_tmpi};
+use crate::keys::derivation::{
+    DeriveError, derive_ks_digest_naf, derive_ks_int_naf, derive_ks_naf, derive_tmpi,
+};
 use crate::keys::usim::{CardAnswer, Usim};
 use crate::keys::vector::{SessionKey, ks};
-use crate::keys::{Ks, KsNaf, NafId, Rand};
+use crate::keys::{GbaType, Ks, KsNaf, NafId, Rand};
 use crate::wire::Challenge;
 use crate::wire::auth::pairs;
 
@@ -150,6 +153,15 @@ impl fmt::Display for UbFailure {
 
 impl std::error::Error for UbFailure {}
 
+/// What a run was made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A card, on this challenge.
+    Card(Rand),
+    /// A password, on this nonce.
+    Password(Arc<str>),
+}
+
 /// A run that ended well.
 #[derive(Clone)]
 pub struct Bootstrapped {
@@ -159,8 +171,8 @@ pub struct Bootstrapped {
     pub btid: Btid,
     /// The key.
     pub ks: Ks,
-    /// The challenge of the run.
-    pub rand: Rand,
+    /// What it was made with.
+    pub origin: Origin,
     /// When the run was.
     pub created: WallTime,
     /// When the key ends, by this UE's clock.
@@ -170,22 +182,36 @@ pub struct Bootstrapped {
 }
 
 impl Bootstrapped {
+    /// The kind of its key.
+    pub fn kind(&self) -> GbaType {
+        match self.origin {
+            Origin::Card(_) => GbaType::Aka,
+            Origin::Password(_) => GbaType::Digest,
+        }
+    }
+
     /// Ks_NAF.
     ///
     /// # Errors
     ///
     /// As [`derive_ks_naf`].
     pub fn naf_key(&self, naf: &NafId) -> Result<KsNaf, DeriveError> {
-        derive_ks_naf(&self.ks, &self.rand, &self.impi, naf)
+        match &self.origin {
+            Origin::Card(rand) => derive_ks_naf(&self.ks, rand, &self.impi, naf),
+            Origin::Password(nonce) => {
+                derive_ks_digest_naf(&self.ks, nonce.as_bytes(), &self.impi, naf)
+            }
+        }
     }
 
     /// Ks_int_NAF, for a card that does GBA_U.
     ///
     /// # Errors
     ///
-    /// As [`derive_ks_int_naf`].
+    /// As [`derive_ks_int_naf`]; [`DeriveError::NoCard`] of a run with a password.
     pub fn naf_key_internal(&self, naf: &NafId) -> Result<KsNaf, DeriveError> {
-        derive_ks_int_naf(&self.ks, &self.rand, &self.impi, naf)
+        let Origin::Card(rand) = &self.origin else { return Err(DeriveError::NoCard) };
+        derive_ks_int_naf(&self.ks, rand, &self.impi, naf)
     }
 
     /// The digest password at a NAF: base64 of Ks_NAF.
@@ -225,25 +251,20 @@ enum Phase {
     Over,
 }
 
-/// What the response was made of: the 200 is proved with the same.
+/// What the response was made of.
 #[derive(Debug)]
 struct Answered {
     rand: Rand,
     ck: SessionKey,
     ik: SessionKey,
-    ha1: Ha1,
-    algorithm: AkaAlgorithm,
-    nonce: Vec<u8>,
-    cnonce: String,
+    proof: Proof,
 }
 
 /// A challenge that can be answered.
 struct Offer {
     algorithm: AkaAlgorithm,
-    realm: String,
-    nonce_text: Vec<u8>,
     nonce: AkaNonce,
-    opaque: Option<String>,
+    asked: Asked,
 }
 
 impl<'a> Bootstrap<'a> {
@@ -295,12 +316,11 @@ impl<'a> Bootstrap<'a> {
             Ok(answer) => answer,
             Err(_) => return self.without_tmpi(UbFailure::NetworkNotOurs),
         };
-        let cnonce = cnonce.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
         match answer {
             CardAnswer::OutOfStep(auts) if !self.resynchronised => {
                 self.resynchronised = true;
                 self.phase = Phase::Asked;
-                let (_, credentials) = self.credentials(&offer, &cnonce, b"");
+                let (_, credentials) = self.credentials(offer, cnonce, b"");
                 let auts = print_auts(&auts);
                 Ok(UbNext::Get(self.get(format!("{credentials},auts=\"{auts}\""))))
             }
@@ -312,16 +332,9 @@ impl<'a> Bootstrap<'a> {
                     .algorithm
                     .password(answers.res.expose(), &answers.ck, &answers.ik)
                     .ok_or(UbFailure::NoUsableChallenge)?;
-                let (ha1, credentials) = self.credentials(&offer, &cnonce, &password);
-                self.phase = Phase::Answered(Box::new(Answered {
-                    rand: offer.nonce.rand,
-                    ck: answers.ck,
-                    ik: answers.ik,
-                    ha1,
-                    algorithm: offer.algorithm,
-                    nonce: offer.nonce_text,
-                    cnonce,
-                }));
+                let (rand, ck, ik) = (offer.nonce.rand, answers.ck, answers.ik);
+                let (proof, credentials) = self.credentials(offer, cnonce, &password);
+                self.phase = Phase::Answered(Box::new(Answered { rand, ck, ik, proof }));
                 Ok(UbNext::Get(self.get(credentials)))
             }
         }
@@ -345,53 +358,19 @@ impl<'a> Bootstrap<'a> {
     fn read(&self, row: &[u8]) -> Option<Offer> {
         let challenge = Challenge::parse(row).ok().flatten()?;
         let algorithm = AkaAlgorithm::of(challenge.param("algorithm")?)?;
-        let text = |name| {
-            let value = std::str::from_utf8(challenge.param(name)?).ok()?;
-            let printable = |c: char| !c.is_control() && c != '"' && c != '\\';
-            value.chars().all(printable).then(|| value.to_owned())
-        };
-        let realm = text("realm")?;
-        let covers_body = challenge
-            .param("qop")?
-            .split(|octet| *octet == b',')
-            .any(|qop| qop.trim_ascii().eq_ignore_ascii_case(b"auth-int"));
-        let realm_right = self.plan.realm.as_deref().is_none_or(|own| own == realm);
-        if !self.plan.algorithms.contains(&algorithm) || !covers_body || !realm_right {
-            return None;
-        }
-        let nonce_text = challenge.param("nonce")?.to_vec();
-        let nonce = AkaNonce::parse(&nonce_text)?;
-        Some(Offer { algorithm, realm, nonce_text, nonce, opaque: text("opaque") })
+        let asked = Asked::read(&challenge, self.plan.realm.as_deref())?;
+        let nonce = AkaNonce::parse(asked.nonce.as_bytes())?;
+        let taken = self.plan.algorithms.contains(&algorithm);
+        taken.then_some(Offer { algorithm, nonce, asked })
     }
 
-    /// HA1 and the value of `Authorization`.
-    fn credentials(&self, offer: &Offer, cnonce: &str, password: &[u8]) -> (Ha1, String) {
-        let AkaAlgorithm { hash, session, .. } = offer.algorithm;
-        let (username, uri) = (self.username(), &self.plan.path);
-        let ha1 = Ha1::new(hash, username.as_str().as_bytes(), offer.realm.as_bytes(), password);
-        let inputs = Inputs {
-            hash,
-            session,
-            method: b"GET",
-            uri: uri.as_bytes(),
-            nonce: &offer.nonce_text,
-            cnonce: cnonce.as_bytes(),
-            nc: NC,
-            qop: Qop::AuthInt(b""),
-        };
-        let response = Response::compute(&ha1, &inputs);
-        let response = String::from_utf8_lossy(response.as_hex());
-        let nonce = String::from_utf8_lossy(&offer.nonce_text);
-        let mut text = format!(
-            "Digest username=\"{username}\",realm=\"{}\",nonce=\"{nonce}\",uri=\"{uri}\",\
-             qop=auth-int,nc=00000001,cnonce=\"{cnonce}\",response=\"{response}\"",
-            offer.realm
-        );
-        if let Some(opaque) = &offer.opaque {
-            text.push_str(&format!(",opaque=\"{opaque}\""));
-        }
-        text.push_str(&format!(",algorithm={}", offer.algorithm));
-        (ha1, text)
+    /// What the server is to prove, and the value of `Authorization`.
+    fn credentials(&self, offer: Offer, cnonce: [u8; 16], password: &[u8]) -> (Proof, String) {
+        let Offer { algorithm, asked, .. } = offer;
+        let hash = (algorithm.hash, algorithm.session);
+        let proof = asked.prove(self.username(), hash, cnonce, password);
+        let credentials = proof.credentials(&self.plan.path, algorithm.as_str());
+        (proof, credentials)
     }
 
     /// Step 3.
@@ -401,15 +380,7 @@ impl<'a> Bootstrap<'a> {
         reply: &UbReply<'_>,
         now: Now,
     ) -> Result<UbNext, UbFailure> {
-        self.prove(&answered, reply).ok_or(UbFailure::ServerUnproved)?;
-        let info = Info::parse(reply.body).ok_or(UbFailure::BodyMalformed)?;
-        let expires = match info.current {
-            Some(current) => now.wall + info.lifetime.since(current),
-            None => info.lifetime,
-        };
-        if expires <= now.wall {
-            return Err(UbFailure::KeyOver);
-        }
+        let (info, expires) = answered.proof.conclude(&self.plan.path, reply, now)?;
         let ks = ks(&answered.ck, &answered.ik);
         let (impi, rand) = (self.plan.impi.clone(), answered.rand);
         let tmpi = reply
@@ -418,37 +389,9 @@ impl<'a> Bootstrap<'a> {
             .then(|| derive_tmpi(&ks, &rand, &impi, info.btid.bsf()).ok())
             .flatten();
         let created = now.wall;
-        let done = Bootstrapped { impi, btid: info.btid, ks, rand, created, expires, tmpi };
+        let origin = Origin::Card(rand);
+        let done = Bootstrapped { impi, btid: info.btid, ks, origin, created, expires, tmpi };
         Ok(UbNext::Done(Box::new(done)))
-    }
-
-    /// Whether `rspauth` covers the body with the key that the card made.
-    fn prove(&self, answered: &Answered, reply: &UbReply<'_>) -> Option<()> {
-        let params = pairs(reply.authentication_info?).ok()?;
-        let param = |name: &str| {
-            let mut params = params.iter();
-            let found = params.find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
-            found.map(|(_, value)| value.as_ref())
-        };
-        let same = |name, own: &[u8]| param(name).is_none_or(|value| value == own);
-        if !same("cnonce", answered.cnonce.as_bytes()) || !same("nc", NC) {
-            return None;
-        }
-        if !param("qop").is_none_or(|qop| qop.eq_ignore_ascii_case(b"auth-int")) {
-            return None;
-        }
-        let AkaAlgorithm { hash, session, .. } = answered.algorithm;
-        let inputs = Inputs {
-            hash,
-            session,
-            method: b"",
-            uri: self.plan.path.as_bytes(),
-            nonce: &answered.nonce,
-            cnonce: answered.cnonce.as_bytes(),
-            nc: NC,
-            qop: Qop::AuthInt(reply.body),
-        };
-        Response::compute(&answered.ha1, &inputs).verify(param("rspauth")?).then_some(())
     }
 
     fn username(&self) -> &Impi {
@@ -465,5 +408,132 @@ impl<'a> Bootstrap<'a> {
     }
 }
 
-/// A challenge of a card is answered once, so the count is always the first.
+/// What a challenge asks for, whether of a card or of a password.
+pub(super) struct Asked {
+    pub(super) realm: String,
+    /// The nonce as it stands between its quotes.
+    pub(super) nonce: String,
+    opaque: Option<String>,
+}
+
+impl Asked {
+    /// Reads it; `None` if the response is not to cover the body, or the realm is another than `own`.
+    pub(super) fn read(challenge: &Challenge<'_>, own: Option<&str>) -> Option<Self> {
+        let text = |name| {
+            let value = std::str::from_utf8(challenge.param(name)?).ok()?;
+            let printable = |c: char| !c.is_control() && c != '"' && c != '\\';
+            value.chars().all(printable).then(|| value.to_owned())
+        };
+        let covers_body = challenge
+            .param("qop")?
+            .split(|octet| *octet == b',')
+            .any(|qop| qop.trim_ascii().eq_ignore_ascii_case(b"auth-int"));
+        let (realm, nonce) = (text("realm")?, text("nonce")?);
+        let right = own.is_none_or(|own| own == realm) && covers_body;
+        right.then(|| Self { realm, nonce, opaque: text("opaque") })
+    }
+
+    /// Answers it.
+    pub(super) fn prove(
+        self,
+        username: &Impi,
+        (hash, session): (Hash, bool),
+        cnonce: [u8; 16],
+        password: &[u8],
+    ) -> Proof {
+        let ha1 = Ha1::new(hash, username.as_str().as_bytes(), self.realm.as_bytes(), password);
+        let cnonce = cnonce.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
+        Proof { username: username.clone(), ha1, hash, session, cnonce, asked: self }
+    }
+}
+
+/// What a response is made of: the 200 is proved with the same.
+pub(super) struct Proof {
+    username: Impi,
+    ha1: Ha1,
+    hash: Hash,
+    session: bool,
+    cnonce: String,
+    pub(super) asked: Asked,
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(..)")
+    }
+}
+
+impl Proof {
+    /// The response to a request, or with an empty method the one that the server owes.
+    pub(super) fn response(&self, method: &str, path: &str, body: &[u8]) -> Response {
+        let inputs = Inputs {
+            hash: self.hash,
+            session: self.session,
+            method: method.as_bytes(),
+            uri: path.as_bytes(),
+            nonce: self.asked.nonce.as_bytes(),
+            cnonce: self.cnonce.as_bytes(),
+            nc: NC,
+            qop: Qop::AuthInt(body),
+        };
+        Response::compute(&self.ha1, &inputs)
+    }
+
+    /// The value of `Authorization`.
+    pub(super) fn credentials(&self, path: &str, algorithm: &str) -> String {
+        let response = self.response("GET", path, b"");
+        let response = String::from_utf8_lossy(response.as_hex());
+        let (Asked { realm, nonce, opaque }, cnonce) = (&self.asked, &self.cnonce);
+        let mut text = format!(
+            "Digest username=\"{}\",realm=\"{realm}\",nonce=\"{nonce}\",uri=\"{path}\",\
+             qop=auth-int,nc=00000001,cnonce=\"{cnonce}\",response=\"{response}\"",
+            self.username
+        );
+        if let Some(opaque) = opaque {
+            text.push_str(&format!(",opaque=\"{opaque}\""));
+        }
+        text.push_str(&format!(",algorithm={algorithm}"));
+        text
+    }
+
+    /// What a 200 says, and when its key ends by our clock.
+    ///
+    /// # Errors
+    ///
+    /// [`UbFailure`], if it is not proved, says nothing, or is over.
+    pub(super) fn conclude(
+        &self,
+        path: &str,
+        reply: &UbReply<'_>,
+        now: Now,
+    ) -> Result<(Info, WallTime), UbFailure> {
+        self.holds(path, reply).ok_or(UbFailure::ServerUnproved)?;
+        let info = Info::parse(reply.body).ok_or(UbFailure::BodyMalformed)?;
+        let expires = match info.current {
+            Some(current) => now.wall + info.lifetime.since(current),
+            None => info.lifetime,
+        };
+        if expires <= now.wall { Err(UbFailure::KeyOver) } else { Ok((info, expires)) }
+    }
+
+    /// Whether `rspauth` covers the body with the key that both have.
+    fn holds(&self, path: &str, reply: &UbReply<'_>) -> Option<()> {
+        let params = pairs(reply.authentication_info?).ok()?;
+        let param = |name: &str| {
+            let mut params = params.iter();
+            let found = params.find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
+            found.map(|(_, value)| value.as_ref())
+        };
+        let same = |name, own: &[u8]| param(name).is_none_or(|value| value == own);
+        if !same("cnonce", self.cnonce.as_bytes()) || !same("nc", NC) {
+            return None;
+        }
+        if !param("qop").is_none_or(|qop| qop.eq_ignore_ascii_case(b"auth-int")) {
+            return None;
+        }
+        self.response("", path, reply.body).verify(param("rspauth")?).then_some(())
+    }
+}
+
+/// A challenge is answered once, so the count is always the first.
 const NC: &[u8] = b"00000001";

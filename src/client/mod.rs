@@ -11,6 +11,7 @@ pub mod agent;
 pub mod agreement;
 pub mod answer;
 pub mod bootstrap;
+pub mod bootstrap_digest;
 #[cfg(feature = "http")]
 pub mod bootstrap_http;
 pub mod draft;

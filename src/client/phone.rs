@@ -26,6 +26,7 @@ use super::ue::{Command, Trace, UeError, UeSettings};
 use super::ws::{self, Heard, Line as WsLine};
 use crate::clock;
 use crate::instant::Instant;
+use crate::keys::GbaType;
 use crate::keys::psk::PskClient;
 use crate::transport::demux::{self, Kind};
 use crate::transport::{Flow, ListenerId, Transport};
@@ -59,8 +60,17 @@ impl Phone {
         } else {
             format!(";transport={}", transport.uri_token())
         };
-        let bootstrapped = settings.credentials.iter().any(|c| matches!(c, Credential::Gba { .. }));
-        let token = if bootstrapped { " 3gpp-gba" } else { "" };
+        let of = |kind| {
+            let has =
+                |c: &Credential| matches!(c, Credential::Gba { keys, .. } if keys.kind() == kind);
+            settings.credentials.iter().any(has)
+        };
+        let token = match (of(GbaType::Aka), of(GbaType::Digest)) {
+            (false, false) => "",
+            (true, false) => " 3gpp-gba",
+            (false, true) => " 3gpp-gba-digest",
+            (true, true) => " 3gpp-gba 3gpp-gba-digest",
+        };
         let host = if transport.is_websocket() { ws::nowhere() } else { local.to_string() };
         let voice = Voice {
             identity: settings.identity.clone(),

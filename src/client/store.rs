@@ -24,7 +24,8 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
-use super::bootstrap::Bootstrapped;
+use super::bootstrap::{Bootstrapped, Origin};
+use super::bootstrap_digest::NONCE_MAX;
 use crate::clock;
 use crate::identity::{Btid, Impi};
 use crate::instant::WallTime;
@@ -329,7 +330,10 @@ fn print(entries: &BTreeMap<Impi, Entry>) -> Zeroizing<Vec<u8>> {
         }
         let rest = format!(
             "{}\t{created}\t{expires}\t{tmpi}\t{}\n",
-            BASE64.encode(keys.rand.0),
+            match &keys.origin {
+                Origin::Card(rand) => BASE64.encode(rand.0),
+                Origin::Password(nonce) => format!("{PASSWORD}{}", BASE64.encode(nonce.as_bytes())),
+            },
             seen.join(",")
         );
         text.extend_from_slice(rest.as_bytes());
@@ -337,8 +341,8 @@ fn print(entries: &BTreeMap<Impi, Entry>) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// Three names of 1024 octets, keys, and the sequence numbers.
-const LINE_MAX: usize = 3 * crate::identity::NAME_MAX + 256 + 21 * PLACES;
+/// Three names of 1024 octets, keys, the longest nonce, and the sequence numbers.
+const LINE_MAX: usize = 3 * crate::identity::NAME_MAX + 256 + 2 * NONCE_MAX + 21 * PLACES;
 
 fn parse(text: &[u8]) -> Option<BTreeMap<Impi, Entry>> {
     let text = std::str::from_utf8(text).ok()?;
@@ -352,7 +356,7 @@ fn parse(text: &[u8]) -> Option<BTreeMap<Impi, Entry>> {
             impi: Impi::new(impi)?,
             btid: Btid::new(btid)?,
             ks: Ks::new(octets(ks)?),
-            rand: Rand(octets(rand)?),
+            origin: origin(rand)?,
             created: WallTime::from_unix(created.parse().ok()?),
             expires: WallTime::from_unix(expires.parse().ok()?),
             tmpi: Impi::new(tmpi),
@@ -362,6 +366,17 @@ fn parse(text: &[u8]) -> Option<BTreeMap<Impi, Entry>> {
         Some((keys.impi.clone(), Entry { keys, window }))
     });
     entries.collect()
+}
+
+/// What precedes the nonce of a run with a password; base64 has no blank.
+const PASSWORD: &str = "password ";
+
+fn origin(text: &str) -> Option<Origin> {
+    let Some(nonce) = text.strip_prefix(PASSWORD) else {
+        return octets(text).map(|octets| Origin::Card(Rand(octets)));
+    };
+    let nonce = String::from_utf8(BASE64.decode(nonce).ok()?).ok()?;
+    Some(Origin::Password(nonce.into()))
 }
 
 fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -35,6 +35,7 @@ pub mod reload;
 pub mod renewal;
 pub mod state;
 mod tokens;
+pub mod ub;
 pub mod users;
 pub mod ws;
 
@@ -307,6 +308,7 @@ fn read(mut root: Section<'_>, path: &Path) -> Option<Config> {
     let forward = policy::forward(&mut root, digest.uri_strict, &listeners);
     let bridging = b2bua::read(&mut root, &listeners, &own);
     pages(&mut root, &telemetry, bsf.as_ref(), &listeners);
+    unused_passwords(&mut root, naf.as_ref(), bsf.as_ref());
     root.finish();
     Some(Config {
         file: path.to_owned(),
@@ -469,6 +471,16 @@ fn agreements(root: &mut Section<'_>, listeners: &[Listener], realms: bool, dige
     }
 }
 
+/// Says so if keys of passwords are made here and not taken here.
+fn unused_passwords(root: &mut Section<'_>, naf: Option<&Naf>, bsf: Option<&Bsf>) {
+    let made = bsf.is_some_and(|bsf| bsf.digest.is_some());
+    if made && naf.is_some_and(|naf| !naf.gba_digest) {
+        let (notes, place) = (root.notes(), root.table("naf").place());
+        let why = "[bsf] makes them, and this edge refuses whoever shows one";
+        notes.warn(&place, "takes no keys of passwords", why, "gba_digest = true");
+    }
+}
+
 /// Ports of pages are nobody else's.
 fn pages(root: &mut Section<'_>, telemetry: &Telemetry, bsf: Option<&Bsf>, listeners: &[Listener]) {
     let notes = root.notes();
@@ -477,12 +489,18 @@ fn pages(root: &mut Section<'_>, telemetry: &Telemetry, bsf: Option<&Bsf>, liste
         .filter(|listener| listener.transports.iter().any(|t| t.is_reliable()))
         .map(|listener| (listener.address, format!("listener {:?}", listener.name)));
     let mut taken: Vec<(SocketAddr, String)> = streams.collect();
-    let pages =
-        [("bsf", "listen", bsf.map(|bsf| bsf.listen)), ("telemetry", "metrics", telemetry.metrics)];
+    let pages = [
+        ("bsf", "listen", bsf.map(|bsf| bsf.listen)),
+        ("bsf.tls", "listen", bsf.and_then(|bsf| bsf.listen_tls)),
+        ("telemetry", "metrics", telemetry.metrics),
+    ];
     for (table, key, address) in pages {
         let Some(address) = address else { continue };
         if let Some((_, owner)) = taken.iter().find(|(other, _)| listen::overlap(address, *other)) {
-            let place = root.table(table).place_of(key);
+            let place = match table {
+                "bsf.tls" => root.table("bsf").table("tls").place_of(key),
+                plain => root.table(plain).place_of(key),
+            };
             let what = format!("{table}.{key} = \"{address}\" is taken by {owner}");
             notes.say(place.line, what, "one port cannot have two owners", "");
         }

@@ -18,11 +18,13 @@ use super::files::{Fingerprint, Folder, Secrecy, Sum, TABLE_MAX};
 use super::listen::{algorithms, is_address, is_host};
 use super::problem::Notes;
 use super::raw::{Section, Spot};
+use super::ub::{self, UbTls};
 use crate::admission::Rate;
 use crate::authentication::Accounts;
 use crate::authentication::digest::Hash;
 use crate::identity::Realm;
 use crate::keys::UaId;
+use crate::keys::bootstrap::DigestConfig;
 use crate::keys::subscribers::file;
 
 /// Which proofs are taken, and how.
@@ -74,17 +76,25 @@ pub struct Naf {
     pub association_lifetime: Option<Duration>,
     /// Whether everybody is offered this realm alone.
     pub required: bool,
+    /// Whether keys that were made with a password are taken (GBA_Digest), not those of cards alone.
+    pub gba_digest: bool,
 }
 
 /// The bootstrapping server of this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Bsf {
     /// Its name: in B-TIDs, and the realm of its challenges unless another is given.
     pub name: Arc<str>,
     /// The realm, where it is not the name.
     pub realm: Option<Realm>,
-    /// Where Ub is served.
+    /// Where Ub is served in the clear.
     pub listen: SocketAddr,
+    /// Where it is served under TLS, if it is.
+    pub listen_tls: Option<SocketAddr>,
+    /// What is shown there.
+    pub tls: Option<UbTls>,
+    /// How subscribers with passwords bootstrap, if they may.
+    pub digest: Option<DigestConfig>,
     /// The path that UEs ask for.
     pub path: Arc<str>,
     /// The list of subscribers; none if they stand in the store, or are a home's, who is asked over Zh.
@@ -161,8 +171,9 @@ pub(super) fn naf(root: &mut Section<'_>) -> Option<Naf> {
         spot.value
     });
     let required = section.or("required", false);
+    let gba_digest = section.or("gba_digest", false);
     section.finish();
-    Some(Naf { fqdn: fqdn?.into(), ua_ids, association_lifetime, required })
+    Some(Naf { fqdn: fqdn?.into(), ua_ids, association_lifetime, required, gba_digest })
 }
 
 /// Reads `[bsf]`; with a `home`, subscribers are its own.
@@ -190,7 +201,8 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
                 let why = "NAFs find the server by it (TS 33.220 clause 4.5.2)";
                 notes.problem(&spot.place, "is no domain name", why, "\"bsf.example.net\"");
             }
-            fits.then(|| spot.value.to_ascii_lowercase())
+            let Spot { value, place } = spot;
+            fits.then(|| Spot { value: value.to_ascii_lowercase(), place })
         });
     let realm = section.maybe::<String>("realm").and_then(|spot| {
         let realm = Realm::new(&spot.value);
@@ -200,6 +212,8 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
         realm
     });
     let listen = section.or("listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let (listen_tls, tls) = ub::tls(&mut section, name.as_ref(), folder).unzip();
+    let digest = ub::digest(&mut section, home);
     let path = section.maybe::<String>("path").map_or("/".to_owned(), |spot| {
         let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"/-._~".contains(&octet);
         if !spot.value.starts_with('/') || !spot.value.bytes().all(fits) {
@@ -228,9 +242,12 @@ pub(super) fn bsf(root: &mut Section<'_>, folder: &Folder, home: bool) -> Option
         None => (None, Sum::new().fingerprint()),
     };
     Some(Bsf {
-        name: name?.into(),
+        name: name?.value.into(),
         realm,
         listen,
+        listen_tls,
+        tls,
+        digest,
         path: path.into(),
         subscribers,
         fingerprint,

@@ -221,9 +221,12 @@ const KEYS: &[Key] = keys! {
     waits "enabler.locsip.ua_ids" enablers.locsip_ids;
     waits "naf.association_lifetime" naf => association_lifetime;
     waits "naf.required" naf => required;
+    waits "naf.gba_digest" naf => gba_digest;
     waits "bsf.name" bsf => name;
     waits "bsf.realm" bsf => realm;
     waits "bsf.listen" bsf => listen;
+    waits "bsf.tls.listen" bsf => listen_tls;
+    waits "bsf.gba_digest" bsf => digest;
     waits "bsf.path" bsf => path;
     waits "bsf.subscribers" bsf => subscribers;
     waits "bsf.key_lifetime" bsf => key_lifetime;
@@ -364,6 +367,14 @@ impl Difference {
             && tls.fingerprint != other.fingerprint
         {
             diameter.tls.clone_from(&newer.tls);
+            renewed = true;
+        }
+        if let (Some(bsf), Some(newer)) = (&mut merged.bsf, &new.bsf)
+            && let (Some(tls), Some(other)) = (&bsf.tls, &newer.tls)
+            && bsf.name == newer.name
+            && tls.fingerprint != other.fingerprint
+        {
+            bsf.tls.clone_from(&newer.tls);
             renewed = true;
         }
         if let (Some(nbsp), Some(newer)) = (&mut merged.nbsp, &new.nbsp)

@@ -69,7 +69,8 @@ pub(super) fn algorithms() -> Algorithms {
 pub(super) fn bsf() -> Result<Bsf, Trouble> {
     let subscriber = |user: &str, number: &str| Subscriber {
         impi: Impi::new(&impi(user)).unwrap_or_else(|| unreachable!("a name of ours")),
-        algorithms: algorithms(),
+        algorithms: Some(algorithms()),
+        digest: None,
         amf: Amf::default(),
         sqn: SqnGenerator::new(Sqn::new(0, 0)),
         impus: [format!("sip:{user}@{DOMAIN}"), format!("tel:{number}")]

@@ -70,8 +70,7 @@ impl Demo {
         tokio::spawn(async move {
             http::ub::serve(
                 door,
-                serving,
-                None,
+                http::ub::Desk { bsf: serving, home: None },
                 http::Bounds::default(),
                 |_| {},
                 std::future::pending(),

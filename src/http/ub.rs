@@ -1,11 +1,13 @@
 //! HTTP, Ub: the bootstrapping server's door.
 //!
-//! Takes:   GETs over plain HTTP/1.1, as TS 24.109 has it: Digest-AKA proves both ends, and nothing secret travels.
+//! Takes:   GETs over plain HTTP/1.1, as TS 24.109 has it: Digest-AKA proves both ends, and nothing secret travels; and over
+//!          TLS, where alone passwords prove anybody, bound to the connection.
 //! Gives:   what [`Bsf::step`] says, once the home was asked if it says so; `UbOutcome` to whoever counts.
 //! Keeps:   connections, within the bounds of [`super::Bounds`].
-//! Refuses: a body, by the machine's word; it is not read.
-//! Sources: TS 24.109 clause 4; RFC 9112.
+//! Refuses: a body, by the machine's word; it is not read. A handshake that takes longer than a head may.
+//! Sources: TS 24.109 clause 4 and annex I.2; RFC 9112; RFC 5705.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,36 +19,106 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::{Answer, Bounds};
 use crate::clock;
+use crate::keys::TlsExport;
 use crate::keys::bootstrap::{
     Bsf, Fresh, HomeAnswer, HomeQuestion, UbAnswer, UbOutcome, UbRequest, UbStep,
 };
+use crate::transport::export;
+use crate::transport::tls::{self, ServerTls};
 
 /// How the home of subscribers is asked (Zh).
 pub type AskHome =
     dyn Fn(HomeQuestion) -> Pin<Box<dyn Future<Output = HomeAnswer> + Send>> + Send + Sync;
 
-/// Serves Ub on `listener` until `shutdown` ends; `home` has the subscribers, if they are another's. `count` is told
-/// how each request ended.
+/// What is behind either door.
+#[derive(Clone)]
+pub struct Desk {
+    /// The server.
+    pub bsf: Arc<Bsf>,
+    /// Who has the subscribers, if they are another's.
+    pub home: Option<Arc<AskHome>>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("bsf", &self.bsf).finish_non_exhaustive()
+    }
+}
+
+/// Serves Ub on `listener`, in the clear, until `shutdown` ends. `count` is told how each request ended.
 ///
 /// # Errors
 ///
 /// As [`super::serve`].
 pub async fn serve(
     listener: TcpListener,
-    bsf: Arc<Bsf>,
-    home: Option<Arc<AskHome>>,
+    desk: Desk,
     bounds: Bounds,
     count: impl Fn(UbOutcome) + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let handler = move |request: Request<Incoming>, source: SocketAddr| {
+        desk.answer(request, source, None, count.clone())
+    };
+    super::serve(listener, bounds, handler, shutdown).await
+}
+
+/// The same over TLS; `tls` was made by [`ServerTls::of_bootstrapping`].
+///
+/// # Errors
+///
+/// As [`super::serve`].
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    desk: Desk,
+    bounds: Bounds,
+    count: impl Fn(UbOutcome) + Clone + Send + Sync + 'static,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let talk = move |stream, source, stopped| {
+        converse(stream, source, (Arc::clone(&tls), desk.clone(), count.clone()), bounds, stopped)
+    };
+    super::accept(listener, bounds, talk, shutdown).await
+}
+
+/// One connection under TLS, until it ends, its time is over, or the listener ends.
+async fn converse<C>(
+    stream: TcpStream,
+    source: SocketAddr,
+    (tls, desk, count): (Arc<ServerTls>, Desk, C),
+    bounds: Bounds,
+    stopped: watch::Receiver<()>,
+) where
+    C: Fn(UbOutcome) + Clone + Send + Sync + 'static,
+{
+    let handshake = tokio::time::timeout(bounds.head_time, tls::accept(&tls, stream));
+    let Ok(Ok((stream, _))) = handshake.await else { return };
+    let of = desk.bsf.config().digest.as_ref();
+    let exported = of.and_then(|of| export::of(stream.get_ref().1, &of.exporter));
+    let handler = |request: Request<Incoming>, source: SocketAddr| {
+        desk.answer(request, source, exported.as_ref(), count.clone())
+    };
+    super::converse(stream, source, bounds, handler, stopped).await;
+}
+
+impl Desk {
+    /// Answers one request; the machine's part of it before this returns.
+    fn answer<C: Fn(UbOutcome) + Send + 'static>(
+        &self,
+        request: Request<Incoming>,
+        source: SocketAddr,
+        exported: Option<&TlsExport>,
+        count: C,
+    ) -> impl Future<Output = Answer> + Send + use<C> {
         let fresh = Fresh { rand: clock::random(), opaque: clock::random() };
-        let step = step(&bsf, &request, source, &fresh);
-        let (bsf, home, count) = (Arc::clone(&bsf), home.clone(), count.clone());
+        let step = step(&self.bsf, &request, source, exported, &fresh);
+        let Self { bsf, home } = self.clone();
         async move {
             let answer = match step {
                 UbStep::Answer(answer) => answer,
@@ -61,11 +133,16 @@ pub async fn serve(
             count(answer.outcome);
             response(answer)
         }
-    };
-    super::serve(listener, bounds, handler, shutdown).await
+    }
 }
 
-fn step(bsf: &Bsf, request: &Request<Incoming>, source: SocketAddr, fresh: &Fresh) -> UbStep {
+fn step(
+    bsf: &Bsf,
+    request: &Request<Incoming>,
+    source: SocketAddr,
+    exported: Option<&TlsExport>,
+    fresh: &Fresh,
+) -> UbStep {
     let headers = request.headers();
     let authorization: Vec<&[u8]> =
         headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
@@ -77,6 +154,7 @@ fn step(bsf: &Bsf, request: &Request<Incoming>, source: SocketAddr, fresh: &Fres
         user_agent: headers.get(USER_AGENT).map(HeaderValue::as_bytes),
         has_body: !request.body().is_end_stream(),
         source: source.ip(),
+        exported,
     };
     bsf.step(&request, fresh, clock::now())
 }
@@ -123,7 +201,8 @@ mod tests {
     fn bsf() -> Arc<Bsf> {
         let subscriber = Subscriber {
             impi: Impi::new("ue1@example.net").unwrap(),
-            algorithms: algorithms(),
+            algorithms: Some(algorithms()),
+            digest: None,
             amf: [0x80, 0],
             sqn: SqnGenerator::new(Sqn::default()),
             impus: Arc::from([Impu::new("sip:ue1@example.net").unwrap()]),
@@ -159,8 +238,7 @@ mod tests {
         let (server, counted) = (bsf.clone(), seen.clone());
         let task = tokio::spawn(serve(
             listener,
-            server,
-            None,
+            Desk { bsf: server, home: None },
             bounds,
             move |outcome| counted.lock().unwrap().push(outcome),
             async {

@@ -4,8 +4,11 @@
 //! Gives:   [`KsNaf`], a TMPI, a B-TID and the way back from a B-TID to its challenge.
 //! Keeps:   nothing.
 //! Refuses: a parameter over 65 535 octets, the most that its length field can state.
-//! Sources: TS 33.220 annex B.2 (KDF), B.3 (NAF keys), B.4 (TMPI), clause 4.5.2 (B-TID); RFC 4648 section 4;
-//!          RFC 5869.
+//! Sources: TS 33.220 annex B.2 (KDF), B.3 (NAF keys), B.4 (TMPI), B.5 (GBA_Digest), clause 4.5.2 (B-TID); RFC 4648
+//!          section 4; RFC 5869.
+//!
+//! Of GBA_Digest annex B.5 alone was read. Annex B.6, the NAF key, and clause M.6 were not: that its label is
+//! "gba-digest", that the nonce stands where RAND does, and in which form, is taken from what others tell.
 
 use std::fmt;
 
@@ -15,7 +18,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Ks, KsNaf, NafId, Rand, UaId};
+use super::{GbaType, Ks, KsNaf, NafId, Rand, TlsExport, UaId};
 use crate::identity::{Btid, Impi};
 
 /// What follows the `@` of every TMPI.
@@ -31,6 +34,8 @@ pub enum DeriveError {
     ParamTooLong,
     /// The key has a length that HMAC cannot take; no length is such.
     KeyUnfit,
+    /// The key was made with a password: there is no card that would have its other half.
+    NoCard,
     /// The octets made no name: a server name with a quote or a control character in it.
     NameUnfit,
 }
@@ -40,6 +45,7 @@ impl fmt::Display for DeriveError {
         f.write_str(match self {
             Self::ParamTooLong => "a parameter of the key derivation is over 65535 octets",
             Self::KeyUnfit => "the key cannot be used with HMAC",
+            Self::NoCard => "the key was made with a password, not with a card",
             Self::NameUnfit => "the server name cannot stand in a B-TID",
         })
     }
@@ -93,7 +99,7 @@ pub fn kdf(key: &[u8], fc: u8, params: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, 
 ///
 /// Source: TS 33.220 annex B.3 (FC = 0x01, P0 = "gba-me").
 pub fn derive_ks_naf(ks: &Ks, rand: &Rand, impi: &Impi, naf: &NafId) -> Result<KsNaf, DeriveError> {
-    naf_key(b"gba-me", ks, rand, impi, &naf.octets())
+    naf_key(b"gba-me", ks, &rand.0, impi, &naf.octets())
 }
 
 /// Derives `Ks_int_NAF` (GBA_U), the key that stays in the UICC.
@@ -109,7 +115,88 @@ pub fn derive_ks_int_naf(
     impi: &Impi,
     naf: &NafId,
 ) -> Result<KsNaf, DeriveError> {
-    naf_key(b"gba-u", ks, rand, impi, &naf.octets())
+    naf_key(b"gba-u", ks, &rand.0, impi, &naf.octets())
+}
+
+/// Derives `Ks_NAF` of a run by password (GBA_Digest).
+///
+/// `nonce` is the nonce of the run as it stood between its quotes, and stands where the challenge of a card does.
+///
+/// # Errors
+///
+/// [`DeriveError::ParamTooLong`] if `nonce` or `naf` passes 65 535 octets.
+///
+/// Source: TS 33.220 annex B.6, unread (P0 = "gba-digest", P1 = nonce); see the head of this file.
+pub fn derive_ks_digest_naf(
+    ks: &Ks,
+    nonce: &[u8],
+    impi: &Impi,
+    naf: &NafId,
+) -> Result<KsNaf, DeriveError> {
+    naf_key(b"gba-digest", ks, nonce, impi, &naf.octets())
+}
+
+/// The key of one NAF, of a run of either kind at our own server: the nonce of a run by password is [`digest_nonce`].
+///
+/// # Errors
+///
+/// As [`derive_ks_naf`].
+pub fn derive_naf_key(
+    kind: GbaType,
+    ks: &Ks,
+    rand: &Rand,
+    impi: &Impi,
+    naf: &NafId,
+) -> Result<KsNaf, DeriveError> {
+    match kind {
+        GbaType::Aka => derive_ks_naf(ks, rand, impi, naf),
+        GbaType::Digest => derive_ks_digest_naf(ks, digest_nonce(rand).as_bytes(), impi, naf),
+    }
+}
+
+/// The nonce that our own server gives for a run by password: base64 of 16 octets, so that B-TIDs of both kinds of
+/// run have one form.
+pub fn digest_nonce(rand: &Rand) -> String {
+    BASE64.encode(rand.0)
+}
+
+/// The octets of such a nonce; `None` if it is written in any other way than [`digest_nonce`] does.
+pub fn digest_nonce_rand(nonce: &[u8]) -> Option<Rand> {
+    let rand = Rand(BASE64.decode(nonce).ok()?.try_into().ok()?);
+    (digest_nonce(&rand).as_bytes() == nonce).then_some(rand)
+}
+
+/// `passwd`, which takes the place of the password in the response of a run by password: 32 octets, bound to one TLS
+/// connection.
+///
+/// `ha1` is H(A1) of the subscriber, in octets: 16 of MD5, 32 of SHA-256. How `passwd` enters A1 of the response is in
+/// none of the clauses that were read; here it does as octets, as RES of a card does (RFC 3310 section 3.3).
+///
+/// # Errors
+///
+/// [`DeriveError::KeyUnfit`] never: HMAC takes every length.
+///
+/// Source: TS 33.220 annex B.5 (FC = 0x01, P0 = "GBA_Digest_RESP", P1 = TLS_MK_Extr).
+pub fn derive_digest_password(
+    ha1: &[u8],
+    exported: &TlsExport,
+) -> Result<Zeroizing<[u8; 32]>, DeriveError> {
+    kdf(ha1, FC_GBA, &[b"GBA_Digest_RESP", exported.expose()])
+}
+
+/// `Ks` of a run by password. `response` is the digest response of that run, in octets.
+///
+/// # Errors
+///
+/// [`DeriveError::KeyUnfit`] never: HMAC takes every length.
+///
+/// Source: TS 33.220 annex B.5 (FC = 0x01, P0 = "GBA_Digest_Ks", P1 = TLS_MK_Extr, P2 = RESP).
+pub fn derive_digest_ks(
+    ha1: &[u8],
+    exported: &TlsExport,
+    response: &[u8],
+) -> Result<Ks, DeriveError> {
+    kdf(ha1, FC_GBA, &[b"GBA_Digest_Ks", exported.expose(), response]).map(|ks| Ks::new(*ks))
 }
 
 /// Derives the temporary private identity that a UE may use in its next run.
@@ -123,7 +210,7 @@ pub fn derive_ks_int_naf(
 /// Source: TS 33.220 annex B.4.
 pub fn derive_tmpi(ks: &Ks, rand: &Rand, impi: &Impi, bsf: &str) -> Result<Impi, DeriveError> {
     let bsf_id = [bsf.as_bytes(), &UaId::TMPI.0].concat();
-    let key = naf_key(b"gba-me", ks, rand, impi, &bsf_id)?;
+    let key = naf_key(b"gba-me", ks, &rand.0, impi, &bsf_id)?;
     let head = key.expose().first_chunk::<24>().ok_or(DeriveError::KeyUnfit)?;
     let name = format!("{}@{TMPI_DOMAIN}", BASE64.encode(head));
     Impi::new(&name).ok_or(DeriveError::NameUnfit)
@@ -183,11 +270,11 @@ pub fn btid_rand(btid: &Btid) -> Option<Rand> {
 fn naf_key(
     label: &[u8],
     ks: &Ks,
-    rand: &Rand,
+    challenge: &[u8],
     impi: &Impi,
     naf_id: &[u8],
 ) -> Result<KsNaf, DeriveError> {
-    let params = [label, &rand.0, impi.as_str().as_bytes(), naf_id];
+    let params = [label, challenge, impi.as_str().as_bytes(), naf_id];
     kdf(ks.expose(), FC_GBA, &params).map(|key| KsNaf::new(*key))
 }
 

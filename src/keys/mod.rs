@@ -73,6 +73,21 @@ secret! {
     /// The key shared by one UE and one NAF for one protocol.
     KsNaf, 32
 }
+secret! {
+    /// What a TLS connection exports for bootstrapping by password: `TLS_MK_Extr`. Both ends of one connection have it,
+    /// and nobody else.
+    TlsExport, 48
+}
+
+/// What a key was bootstrapped with. It decides how NAF keys come of it, and what a NAF may make of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GbaType {
+    /// A card, with AKA.
+    #[default]
+    Aka,
+    /// A password of SIP Digest, over TLS (GBA_Digest).
+    Digest,
+}
 
 /// The random challenge of one bootstrapping run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +179,8 @@ pub struct NafKey {
     pub expires: WallTime,
     /// When the bootstrapping run was.
     pub created: WallTime,
+    /// What it was made with.
+    pub kind: GbaType,
     /// What stage 4 checks credentials with.
     pub ready: Ready,
 }

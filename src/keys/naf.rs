@@ -15,7 +15,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
-use super::{Asking, KeyAnswer, KeyServer, KeySource, NafId, NafKey};
+use super::{Asking, GbaType, KeyAnswer, KeyServer, KeySource, NafId, NafKey};
 use crate::authentication::principal_of;
 use crate::hashing::{Seeded, seeded};
 use crate::identity::{Btid, Principal};
@@ -274,6 +274,29 @@ impl Shortened {
     }
 }
 
+/// Takes of another source what was made with cards alone: a key of a password is none that this NAF may have.
+///
+/// Source: `naf.gba_digest`; TS 33.220 clause 4.5.3 leaves to a NAF which keys it takes.
+#[derive(Clone)]
+pub struct OfCards(pub Arc<dyn KeyServer>);
+
+impl fmt::Debug for OfCards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfCards(..)")
+    }
+}
+
+impl KeyServer for OfCards {
+    fn ask<'a>(&'a self, btid: &'a Btid, naf: &'a NafId, now: Now) -> Asking<'a> {
+        Box::pin(async move {
+            match self.0.ask(btid, naf, now).await {
+                KeyAnswer::Known(key) if key.kind != GbaType::Aka => KeyAnswer::Forbidden,
+                answer => answer,
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +323,7 @@ mod tests {
             expires: WallTime::from_unix(expires),
             uss: Arc::from([]),
             created: WallTime::from_unix(0),
+            kind: GbaType::Aka,
             ready: Default::default(),
         }))
     }
@@ -315,6 +339,28 @@ mod tests {
             KeyAnswer::Forbidden => "forbidden",
             KeyAnswer::Ask => "ask",
             KeyAnswer::Unavailable => "unavailable",
+        }
+    }
+
+    #[test]
+    fn a_key_of_a_password_is_kept_out() {
+        struct Source(GbaType);
+        impl KeySource for Source {
+            fn naf_key(&self, _: &Btid, _: &NafId, _: Now) -> KeyAnswer {
+                let KeyAnswer::Known(key) = key(1000) else { return KeyAnswer::Unknown };
+                KeyAnswer::Known(Arc::new(NafKey { kind: self.0, ..NafKey::clone(&key) }))
+            }
+        }
+        for (kind, known) in [(GbaType::Aka, true), (GbaType::Digest, false)] {
+            let server = OfCards(Arc::new(Source(kind)));
+            let (btid, naf) = (name("x"), naf(UaId::SIP_DIGEST));
+            let mut asking = server.ask(&btid, &naf, at(1));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let std::task::Poll::Ready(answer) = asking.as_mut().poll(&mut context) else {
+                panic!("it is here");
+            };
+            assert_eq!(matches!(answer, KeyAnswer::Known(_)), known, "{kind:?}");
+            assert_eq!(matches!(answer, KeyAnswer::Forbidden), !known, "{kind:?}");
         }
     }
 

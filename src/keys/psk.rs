@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::visited::Guests;
-use super::{KeyAnswer, KeySource, NafId, UaId};
+use super::{GbaType, KeyAnswer, KeySource, NafId, UaId};
 use crate::authentication::{Caller, Renewal, bootstrapped};
 use crate::gate::Lookup;
 use crate::identity::{Btid, Impu, Principal, Proof};
@@ -322,6 +322,8 @@ impl PskKeys {
         let Some(keys) = &self.settings.keys else { return Ok(None) };
         let naf = NafId::new(&self.settings.server_name, of.ua(self.settings.scheme));
         match keys.naf_key(&btid, &naf, now) {
+            // What a password made proves nobody in a handshake: its realm is of Digest alone.
+            KeyAnswer::Known(key) if key.kind != GbaType::Aka => Ok(None),
             KeyAnswer::Known(key) if key.expires > now.wall => Ok(PskKey::new(key.key.expose())
                 .map(|psk| Psk {
                     key: psk,

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::authentication::digest::Hash;
-use crate::authentication::gba::PREFIX;
+use crate::authentication::gba::{DIGEST_PREFIX, PREFIX};
 
 /// Most entries of one list.
 pub const LIST_MAX: usize = 256;
@@ -199,7 +199,7 @@ impl Document {
 
     /// Whether a challenge of that realm is answered: a bootstrapping one is that of its server.
     pub fn trusts_realm(&self, realm: &str) -> bool {
-        match realm.strip_prefix(PREFIX) {
+        match realm.strip_prefix(PREFIX).or(realm.strip_prefix(DIGEST_PREFIX)) {
             Some(server) => self.trusts_server(server),
             None => self.realms.iter().any(|own| own == realm),
         }
@@ -316,6 +316,8 @@ pub(crate) mod tests {
             ("3GPP-bootstrapping@edge.example.net", true),
             ("3GPP-bootstrapping@EDGE.example.net", true),
             ("3GPP-bootstrapping@edge.example.org", false),
+            ("3GPP-bootstrapping-digest@edge.example.net", true),
+            ("3GPP-bootstrapping-digest@edge.example.org", false),
             ("example.net", true),
             ("Example.net", false),
             ("edge.example.net", false),

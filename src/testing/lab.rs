@@ -145,6 +145,7 @@ impl Default for LabSettings {
             authentication: authentication::Settings {
                 offer: Offer {
                     realms: vec![GBA_REALM.into(), "example.net".into()],
+                    of_passwords: None,
                     algorithms: vec![Hash::Sha256, Hash::Md5],
                     of_listener: HashMap::new(),
                     register_with_401: false,
@@ -557,6 +558,7 @@ pub fn lab_key(password: &str, impi: &str, identities: &[&str], expires: Now) ->
         expires: expires.wall,
         uss: Arc::from([]),
         created: WallTime::from_unix(expires.wall.as_unix().saturating_sub(3600)),
+        kind: Default::default(),
         ready: Default::default(),
     }
 }

@@ -16,6 +16,8 @@ pub mod demux;
 pub mod doors;
 pub mod dtls;
 #[cfg(feature = "edge")]
+pub mod export;
+#[cfg(feature = "edge")]
 pub mod flows;
 #[cfg(feature = "openssl")]
 pub(crate) mod greet;

@@ -44,7 +44,7 @@ const VERSIONS: &[&rustls::SupportedProtocolVersion] =
 /// The name of SIP in the ALPN registry: whoever offers only other names speaks another protocol.
 const ALPN: &[u8] = b"sip/2";
 /// The name of what carries the opening handshake of WebSocket (RFC 6455 section 4.1, item 5).
-const ALPN_HTTP: &[u8] = b"http/1.1";
+pub(super) const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// The name of HTTP/2 (RFC 9113 section 3.2).
 const ALPN_HTTP2: &[u8] = b"h2";
@@ -195,6 +195,8 @@ pub struct ServerSpec {
 /// The TLS of a listener: replaceable while it serves.
 pub struct ServerTls {
     alpn: &'static [u8],
+    /// Whether TLS 1.2 takes an extended master secret.
+    bound: bool,
     config: ArcSwap<ServerConfig>,
     pub(super) standing: Standing,
 }
@@ -227,6 +229,16 @@ impl ServerTls {
         Self::with_alpn(spec, ALPN_HTTP2)
     }
 
+    /// The same for bootstrapping (Ub), where a key may be bound to the connection: without an extended master secret, a
+    /// handshake of TLS 1.2 fails (RFC 7627 section 1).
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerTls::new`].
+    pub fn of_bootstrapping(spec: &ServerSpec) -> Result<Self, TlsProblem> {
+        Self::made(spec, ALPN_HTTP, true)
+    }
+
     /// The same for Diameter, which has no name in that registry.
     ///
     /// # Errors
@@ -237,8 +249,12 @@ impl ServerTls {
     }
 
     fn with_alpn(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Self, TlsProblem> {
-        let config = ArcSwap::from(server_config(spec, alpn)?);
-        Ok(Self { alpn, config, standing: Standing::of_clients(spec.trust.clone()) })
+        Self::made(spec, alpn, false)
+    }
+
+    fn made(spec: &ServerSpec, alpn: &'static [u8], bound: bool) -> Result<Self, TlsProblem> {
+        let config = ArcSwap::from(server_config(spec, alpn, bound)?);
+        Ok(Self { alpn, bound, config, standing: Standing::of_clients(spec.trust.clone()) })
     }
 
     /// Replaces it for handshakes that begin from now on. Established connections stay as they are, but for those
@@ -248,7 +264,7 @@ impl ServerTls {
     ///
     /// As [`ServerTls::new`]; the old one stays in force.
     pub fn replace(&self, spec: &ServerSpec) -> Result<(), TlsProblem> {
-        self.config.store(server_config(spec, self.alpn)?);
+        self.config.store(server_config(spec, self.alpn, self.bound)?);
         self.standing.replace(spec.trust.clone());
         Ok(())
     }
@@ -260,7 +276,11 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerConfig>, TlsProblem> {
+fn server_config(
+    spec: &ServerSpec,
+    alpn: &'static [u8],
+    bound: bool,
+) -> Result<Arc<ServerConfig>, TlsProblem> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     if spec.certificates.is_empty() {
         return Err(TlsProblem::new("a TLS listener needs a certificate"));
@@ -283,6 +303,7 @@ fn server_config(spec: &ServerSpec, alpn: &'static [u8]) -> Result<Arc<ServerCon
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsProblem::new)?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
+    config.require_ems = bound;
     config.alpn_protocols = (!alpn.is_empty()).then(|| alpn.to_vec()).into_iter().collect();
     Ok(Arc::new(config))
 }

@@ -33,6 +33,8 @@ mod sip_edge_via;
 mod threats_wire;
 mod torture;
 mod torture_edge;
+#[cfg(feature = "http")]
+mod ts24109_digest;
 #[cfg(feature = "diameter")]
 mod ts29109;
 #[cfg(feature = "diameter")]
@@ -44,6 +46,7 @@ mod ts29309_push;
 #[cfg(feature = "http")]
 mod ts29309_token;
 mod ts33220;
+mod ts33220_digest;
 mod ts33220_ub;
 mod ts33223;
 mod ts35206;

@@ -86,7 +86,8 @@ fn section_3_4_vectors_for_sip() {
         || Algorithms::Milenage(Milenage::with_opc(&fixed(&flow, "k"), &fixed(&flow, "opc")));
     let subscriber = |barred| Subscriber {
         impi: impi.clone(),
-        algorithms: functions(),
+        algorithms: Some(functions()),
+        digest: None,
         amf: [0x80, 0],
         sqn: SqnGenerator::new(Sqn::default()),
         impus: Arc::from([Impu::new("sip:user1@home1.net").expect("a URI")]),

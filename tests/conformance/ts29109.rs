@@ -18,7 +18,7 @@ use sipward::keys::milenage::Milenage;
 use sipward::keys::sqn::Sqn;
 use sipward::keys::subscribers::{Card, Guss};
 use sipward::keys::vector::{Algorithms, Auts, Vector};
-use sipward::keys::{KeyAnswer, KsNaf, NafId, NafKey, Rand, UaId};
+use sipward::keys::{GbaType, KeyAnswer, KsNaf, NafId, NafKey, Rand, UaId};
 
 use crate::vectors::{file, fixed, octets, rows, text};
 
@@ -58,6 +58,7 @@ fn key() -> NafKey {
         uss: Arc::from([]),
         expires: WallTime::from_unix(1_795_515_198),
         created: WallTime::from_unix(1_795_428_798),
+        kind: Default::default(),
         ready: Default::default(),
     }
 }
@@ -108,6 +109,38 @@ fn clause_5_2_what_a_naf_learns() {
     assert_eq!(read.created, before, "a run in the future is one of now");
     let answer = question().answer(&vector("bia_invalid_btid_5403"), NOW);
     assert!(matches!(answer, KeyAnswer::Unknown));
+}
+
+/// GBA-Type: a key says with what it was made, and one that says nothing, or something that is not known, is no other.
+#[test]
+fn clause_6_3_a_key_says_what_it_was_made_with() {
+    let (bir, bsf) = (vector("bir"), local("bsf.home1.net"));
+    let request = Message::parse(&bir).expect("a message");
+    for (kind, number) in [(GbaType::Aka, 0), (GbaType::Digest, 2)] {
+        let printed = zn::answer(&bsf, &request, &[], Ok(&NafKey { kind, ..key() }));
+        let answer = Message::parse(&printed).expect("a message");
+        let told = answer.avps().one(&known::GBA_TYPE).expect("once").expect("there");
+        assert_eq!(told.number(), Ok(number));
+        let KeyAnswer::Known(read) = question().answer(&printed, NOW) else { panic!("{kind:?}") };
+        assert_eq!(read.kind, kind);
+        let mut without = Writer::new(answer.header);
+        let mut other = Writer::new(answer.header);
+        for avp in answer.avps() {
+            let definition = known::find(avp.code, avp.vendor).expect("known");
+            if *definition == known::GBA_TYPE {
+                other.number(definition, 3);
+            } else {
+                other.put(definition, avp.value);
+                without.put(definition, avp.value);
+            }
+        }
+        let KeyAnswer::Known(read) = question().answer(&without.finish(), NOW) else {
+            panic!("{kind:?}")
+        };
+        assert_eq!(read.kind, GbaType::Aka);
+        let unknown = question().answer(&other.finish(), NOW);
+        assert!(matches!(unknown, KeyAnswer::Unavailable));
+    }
 }
 
 /// An answer of the vectors with another verdict.
@@ -388,7 +421,8 @@ mod ub {
         fn new(card: Card, seen: u64) -> Self {
             let subscriber = Subscriber {
                 impi: asked(None).impi,
-                algorithms: algorithms(),
+                algorithms: Some(algorithms()),
+                digest: None,
                 amf: [0x80, 0],
                 sqn: SqnGenerator::new(Sqn::default()),
                 impus: Arc::from([Impu::new("sip:user1@home1.net").expect("a URI")]),
@@ -434,6 +468,7 @@ mod ub {
                 user_agent: None,
                 has_body: false,
                 source: SOURCE,
+                exported: None,
             };
             let answer = match self.bsf.step(&request, &fresh, self.now) {
                 UbStep::Answer(answer) => answer,

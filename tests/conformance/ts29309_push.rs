@@ -100,7 +100,7 @@ fn phone(seen: u64) -> (Associations, Usim) {
         nafs: vec![NafId::new(NAF, UaId::PUSH_LAYER)],
     };
     let window = SqnWindow::default().with_seen([seen; PLACES]);
-    let card = Usim::new(subscriber(Sqn::default()).algorithms, window);
+    let card = Usim::new(subscriber(Sqn::default()).algorithms.unwrap(), window);
     (Associations::new(subscription, Arc::new(P1)), card)
 }
 

@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sipward::authentication::digest::Hash;
+use sipward::authentication::digest::{Ha1, Hash};
 use sipward::identity::{Btid, Impi};
 use sipward::keys::derivation::{
-    FC_GBA, btid, btid_rand, derive_ks_int_naf, derive_ks_naf, derive_tmpi, is_tmpi, kdf, kdf_input,
+    FC_GBA, btid, btid_rand, derive_digest_ks, derive_digest_password, derive_ks_int_naf,
+    derive_ks_naf, derive_tmpi, is_tmpi, kdf, kdf_input,
 };
 use sipward::keys::psk::{PskName, PskUse, Scheme};
-use sipward::keys::{Ks, NafId, Rand, UaId};
+use sipward::keys::{Ks, NafId, Rand, TlsExport, UaId};
 
 use crate::vectors::{count, file, fixed, octets, rows, text};
 
@@ -78,6 +79,16 @@ fn annex_b_5_gba_digest() {
         assert_eq!(kdf_input(FC_GBA, &ks), Ok(octets(&row, "input_ks")));
         assert_eq!(kdf(&ha1, FC_GBA, &password).expect("short")[..], octets(&row, "response_key"));
         assert_eq!(kdf(&ha1, FC_GBA, &ks).expect("short")[..], octets(&row, "ks"));
+
+        let exported = TlsExport::new(tls_key.clone().try_into().expect("48 octets"));
+        let own = Ha1::from_hex(hash, text(&row, "ha1").as_bytes()).expect("digits");
+        assert_eq!(*own.octets(), ha1);
+        let [username, realm, secret] = parts.map(str::as_bytes);
+        assert_eq!(*Ha1::new(hash, username, realm, secret).octets(), ha1);
+        let made = derive_digest_password(&ha1, &exported).expect("short");
+        assert_eq!(made[..], octets(&row, "response_key"));
+        let made = derive_digest_ks(&ha1, &exported, &resp).expect("short");
+        assert_eq!(made.expose()[..], octets(&row, "ks"));
     }
 }
 

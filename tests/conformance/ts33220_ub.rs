@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sipward::authentication::aka::AkaAlgorithm;
 use sipward::authentication::digest::{Ha1, Hash, Inputs, Qop, Response};
 use sipward::client::bootstrap::{
-    Bootstrap, Bootstrapped, UbFailure, UbGet, UbNext, UbPlan, UbReply,
+    Bootstrap, Bootstrapped, Origin, UbFailure, UbGet, UbNext, UbPlan, UbReply,
 };
 use sipward::identity::{Btid, Impi, Impu, Realm};
 use sipward::instant::{Instant, Now, WallTime};
@@ -49,7 +49,8 @@ fn milenage(flow: &Table) -> Algorithms {
 pub(crate) fn subscriber(last: Sqn) -> Subscriber {
     Subscriber {
         impi: Impi::new(IMPI).expect("a name"),
-        algorithms: milenage(&file("gba_flow")),
+        algorithms: Some(milenage(&file("gba_flow"))),
+        digest: None,
         amf: [0x80, 0],
         sqn: SqnGenerator::new(last),
         impus: Arc::from([Impu::new("sip:user1@home1.net").expect("a URI")]),
@@ -112,6 +113,7 @@ impl World {
             user_agent: Some(get.user_agent.as_bytes()),
             has_body: false,
             source,
+            exported: None,
         };
         let fresh = Fresh { rand: [self.drawn; 16], opaque: [self.drawn; 16] };
         let answer = self.bsf.answer(&request, &fresh, self.now);
@@ -226,6 +228,7 @@ fn clause_4_5_2_whole_run() {
             user_agent: Some(get.user_agent.as_bytes()),
             has_body: false,
             source: SOURCE,
+            exported: None,
         };
         world.bsf.answer(&request, &fresh("rand"), world.now)
     };
@@ -259,7 +262,7 @@ fn clause_4_5_2_whole_run() {
     let UbNext::Done(done) = next else { panic!("the run is over") };
     assert_eq!(done.btid.as_str(), text(&flow, "btid"));
     assert_eq!(done.ks.expose()[..], octets(&flow, "ks"));
-    assert_eq!(done.rand, Rand(fixed(&flow, "rand")));
+    assert_eq!(done.origin, Origin::Card(Rand(fixed(&flow, "rand"))));
     assert_eq!(done.expires, world.now.wall + Duration::from_secs(3600));
     assert_eq!(
         done.tmpi.as_ref().map(Impi::as_str),
@@ -768,8 +771,15 @@ fn malformed_requests() {
         ("username with a quote", "GET", "/", &[br#"Digest username="a\"b""#], false, 400),
         ("open quotes", "GET", "/", &[br#"Digest username="a"#], false, 400),
     ] {
-        let request =
-            UbRequest { method, target, authorization, user_agent: None, has_body, source: SOURCE };
+        let request = UbRequest {
+            method,
+            target,
+            authorization,
+            user_agent: None,
+            has_body,
+            source: SOURCE,
+            exported: None,
+        };
         let fresh = Fresh { rand: [1; 16], opaque: [1; 16] };
         let answer = world.bsf.answer(&request, &fresh, world.now);
         assert_eq!((answer.status, answer.outcome), (status, UbOutcome::Malformed), "{what}");

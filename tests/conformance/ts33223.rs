@@ -316,7 +316,8 @@ fn server(barred: bool) -> Bsf {
     let own = Milenage::with_op(&fixed(&row, "k"), &fixed(&row, "op"));
     let subscriber = Subscriber {
         impi: impi(),
-        algorithms: Algorithms::Milenage(own),
+        algorithms: Some(Algorithms::Milenage(own)),
+        digest: None,
         amf: [0x80, 0],
         sqn: SqnGenerator::new(Sqn::default()),
         impus: Arc::from([]),

@@ -245,6 +245,7 @@ fn all() -> Vec<(&'static str, Printed)> {
         uss: Arc::from([]),
         expires: WallTime::from_unix(1_795_515_198),
         created: WallTime::from_unix(1_795_471_998),
+        kind: Default::default(),
         ready: Default::default(),
     };
     let bia = zn::answer(&bsf, &request, &[0, 5], Ok(&key));

@@ -365,7 +365,7 @@ fn secret(folder: &Folder, name: &str, text: &str) -> PathBuf {
 /// Alice's card, which has seen the numbers before `seen`.
 fn card(seen: u64) -> Usim {
     let subscriber = file::parse("card", SUBSCRIBERS).unwrap().remove(0);
-    Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; PLACES]))
+    Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default().with_seen([seen; PLACES]))
 }
 
 fn info_question(btid: &str) -> Value {

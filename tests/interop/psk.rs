@@ -86,7 +86,7 @@ impl Edge {
         let list = self.folder.path().join("lab/cards.toml");
         let subscriber = file::load(&list).expect("a list").remove(0);
         let seen = SqnWindow::default();
-        let mut card = Usim::new(subscriber.algorithms, seen).with_card(subscriber.card);
+        let mut card = Usim::new(subscriber.algorithms.unwrap(), seen).with_card(subscriber.card);
         let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let run = bootstrap(&plan, self.bsf, &mut card, None);

@@ -45,7 +45,8 @@ fn algorithms() -> Algorithms {
 fn server() -> LocalNaf {
     let subscriber = Subscriber {
         impi: impi(),
-        algorithms: algorithms(),
+        algorithms: Some(algorithms()),
+        digest: None,
         amf: [0x80, 0],
         sqn: SqnGenerator::new(Sqn::default()),
         impus: Arc::from([]),

@@ -170,7 +170,7 @@ impl Home {
     pub(crate) fn bootstrap(&self, seen: u64) -> Arc<Bootstrapped> {
         let subscriber = file::parse("card", &list()).unwrap().remove(0);
         let window = SqnWindow::default().with_seen([seen; 32]);
-        let mut card = Usim::new(subscriber.algorithms, window);
+        let mut card = Usim::new(subscriber.algorithms.unwrap(), window);
         let plan = UbPlan::new(Impi::new(IMPI).unwrap(), "bsf.example.net");
         let done = wait(bootstrap_http::bootstrap(&plan, self.ub.address, &mut card, None));
         Arc::new(done.unwrap_or_else(|why| panic!("{why}")))

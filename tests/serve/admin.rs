@@ -53,7 +53,7 @@ fn status_and_associations_of_a_running_edge() {
     assert!(none.starts_with("ID ") && none.lines().count() == 1, "{none}");
 
     let subscriber = file::load(&edge.folder.join("subscribers.toml")).unwrap().remove(0);
-    let card = Usim::new(subscriber.algorithms, SqnWindow::default());
+    let card = Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default());
     let settings = ue_with(&Arc::new(Mutex::new(card)), &subscriber.impi, edge.ue);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

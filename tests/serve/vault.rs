@@ -49,7 +49,8 @@ fn subscribers_stand_in_a_store_that_outlives_a_crash() {
     let list = edge.folder.join("subscribers.toml");
     let subscriber = file::load(&list).unwrap().remove(0);
     let impi = subscriber.impi.clone();
-    let card = Arc::new(Mutex::new(Usim::new(subscriber.algorithms, SqnWindow::default())));
+    let card =
+        Arc::new(Mutex::new(Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default())));
     let stranger = register_with(&card, &impi, edge.ue).unwrap_err();
     assert!(stranger.contains("the card does not take the challenge"), "{stranger}");
 
@@ -138,7 +139,8 @@ fn a_key_is_issued_used_and_taken_back_while_the_edge_serves() {
 /// Bootstraps at the edge's own server, with a card that saw numbers up to `seen`.
 fn bootstrapped(edge: &Edge, seen: u64) -> Arc<Bootstrapped> {
     let subscriber = file::load(&edge.folder.join("subscribers.toml")).unwrap().remove(0);
-    let mut card = Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; 32]));
+    let mut card =
+        Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default().with_seen([seen; 32]));
     let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let at = edge.ub.expect("a bootstrapping server");

@@ -4,7 +4,7 @@
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use sipward::client::bootstrap::{Bootstrapped, UbPlan};
+use sipward::client::bootstrap::{Bootstrapped, Origin, UbPlan};
 use sipward::client::bootstrap_http;
 use sipward::identity::{Btid, Impu};
 use sipward::instant::{Now, WallTime};
@@ -148,7 +148,8 @@ pub(super) fn bootstrapped(
     seen: u64,
 ) -> Result<Arc<Bootstrapped>, String> {
     let subscriber = file::load(list).unwrap().remove(0);
-    let mut card = Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; 32]));
+    let mut card =
+        Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default().with_seen([seen; 32]));
     let plan = UbPlan::new(subscriber.impi, "bsf.example.net");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let done = runtime.block_on(bootstrap_http::bootstrap(&plan, ub, &mut card, None));
@@ -225,6 +226,7 @@ const FORBIDDEN: u8 = 9;
 const OTHER_NAF: u8 = 10;
 const SECOND_GENERATION: u8 = 11;
 const NO_DIAMETER: u8 = 12;
+const OF_A_PASSWORD: u8 = 13;
 
 impl Serve for Liar {
     fn answer(&self, _: &str, message: &Message<'_>, now: Now) -> Printed {
@@ -251,6 +253,7 @@ impl Serve for Liar {
             uss: Arc::from([]),
             expires,
             created: now.wall,
+            kind: Default::default(),
             ready: Default::default(),
         };
         let found = match does {
@@ -272,6 +275,7 @@ impl Serve for Liar {
                 writer.finish()
             }
             SECOND_GENERATION => edited(&dictionary::GBA_TYPE, Some(&[0, 0, 0, 1])),
+            OF_A_PASSWORD => edited(&dictionary::GBA_TYPE, Some(&[0, 0, 0, 2])),
             NO_DIAMETER => b"HTTP/1.1 200 OK\r\n\r\n".to_vec().into(),
             _ => honest,
         }
@@ -336,7 +340,7 @@ fn key(number: u8) -> Arc<Bootstrapped> {
         impi: Impi::new(IMPI).unwrap(),
         btid: Btid::new(&format!("{name}@bsf.example.net")).unwrap(),
         ks: Ks::new([number; 32]),
-        rand: Rand(rand),
+        origin: Origin::Card(Rand(rand)),
         created: now,
         expires: now + Duration::from_secs(3600),
         tmpi: None,
@@ -389,6 +393,7 @@ fn a_server_that_lies_opens_no_door() {
         (10, "5402", FORBIDDEN, Ok(403)),
         (11, "another NAF", OTHER_NAF, Ok(503)),
         (12, "2G", SECOND_GENERATION, Ok(503)),
+        (15, "a password's, where cards are asked for", OF_A_PASSWORD, Ok(403)),
         (13, "no Diameter", NO_DIAMETER, Ok(503)),
         (14, "honest again", HONEST, Ok(200)),
     ] {

@@ -110,7 +110,8 @@ ua_ids = ["0100000005"]
             application: CardApplication::Usim,
             nafs: vec![naf.clone()],
         };
-        let card = Usim::new(subscriber.algorithms, SqnWindow::default().with_seen([seen; 32]));
+        let card =
+            Usim::new(subscriber.algorithms.unwrap(), SqnWindow::default().with_seen([seen; 32]));
         (Associations::new(subscription, Arc::new(P1)), card)
     }
 }

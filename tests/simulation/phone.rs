@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sipward::authentication::digest::Hash;
 use sipward::client::agent::Agent;
 use sipward::client::answer::{Answerer, Credential};
-use sipward::client::bootstrap::Bootstrapped;
+use sipward::client::bootstrap::{Bootstrapped, Origin};
 use sipward::client::draft::{Draft, Voice};
 use sipward::identity::{Impi, Impu};
 use sipward::instant::{Now, WallTime};
@@ -34,7 +34,7 @@ pub(crate) fn bootstrap(name: &str, chance: &mut Chance, now: Now) -> (Arc<Boots
         impi: impi.clone(),
         btid: btid(&rand, "bsf.example.net").expect("a name"),
         ks: Ks::new(chance.octets()),
-        rand,
+        origin: Origin::Card(rand),
         created: now.wall,
         expires,
         tmpi: None,
@@ -47,6 +47,7 @@ pub(crate) fn bootstrap(name: &str, chance: &mut Chance, now: Now) -> (Arc<Boots
         uss: Arc::from([]),
         expires,
         created: now.wall,
+        kind: Default::default(),
         ready: Default::default(),
     };
     (Arc::new(keys), key)

@@ -137,7 +137,7 @@ pub(crate) async fn key(world: &World, number: usize) -> Result<Arc<Bootstrapped
 }
 
 fn card(number: usize) -> Usim {
-    Usim::new(subscriber(number).algorithms, SqnWindow::default())
+    Usim::new(subscriber(number).algorithms.expect("a card"), SqnWindow::default())
 }
 
 fn subscriber(number: usize) -> Subscriber {

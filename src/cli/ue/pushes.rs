@@ -81,7 +81,8 @@ impl CardArgs {
         subscribers.retain(|subscriber| subscriber.impi == impi);
         let none = || format!("{impi} is not in {}", list.display());
         let subscriber = subscribers.pop().ok_or_else(none)?;
-        let card = Usim::new(subscriber.algorithms, entry.window).with_card(subscriber.card);
+        let functions = subscriber.algorithms.ok_or("this subscriber has no card")?;
+        let card = Usim::new(functions, entry.window).with_card(subscriber.card);
         let subscription = Subscription {
             impi: impi.clone(),
             bsf: self.bsf_name.to_ascii_lowercase().into(),

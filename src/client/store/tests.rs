@@ -31,7 +31,10 @@ fn entry(impi: &str, octet: u8) -> Entry {
         impi: Impi::new(impi).expect("a name"),
         btid: Btid::new("I1U8vpY3/J0hiuZNrke/NQ==@bsf.home1.net").expect("a name"),
         ks: Ks::new([octet; 32]),
-        rand: Rand([octet; 16]),
+        origin: match octet {
+            1 => Origin::Card(Rand([octet; 16])),
+            _ => Origin::Password("a nonce".into()),
+        },
         created: WallTime::from_unix(1_800_000_000),
         expires: WallTime::from_unix(1_800_003_600),
         tmpi: Impi::new("x@tmpi.bsf.3gppnetwork.org"),
@@ -60,7 +63,9 @@ fn what_was_put_is_there_after_a_restart() {
         let found = store.get(&impi).expect("it was put");
         let expected = entry("b@home1.net", 2);
         assert_eq!(found.keys.ks.expose(), expected.keys.ks.expose());
-        assert_eq!(found.keys.rand, expected.keys.rand);
+        assert_eq!(found.keys.origin, expected.keys.origin);
+        let card = store.get(&Impi::new("a@home1.net").expect("a name")).expect("it was put");
+        assert_eq!(card.keys.origin, Origin::Card(Rand([1; 16])));
         assert_eq!(
             (&found.keys.btid, &found.keys.tmpi),
             (&expected.keys.btid, &expected.keys.tmpi)

@@ -20,7 +20,7 @@ use crate::keys::{AkaVector, Rand, VectorAnswer, VectorSource};
 /// Why there is no vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoVector {
-    /// Nobody's name, or a barred one: the peer is not to learn which.
+    /// Nobody's name, a barred one, or one without a card: the peer is not to learn which.
     Unknown,
     /// Too often; after this time again.
     Paced(Duration),
@@ -46,7 +46,7 @@ impl Bsf {
         let mut state = self.state();
         let record = state.subscribers.get(impi).map_err(|_| NoVector::Unavailable)?;
         let record = record.ok_or(NoVector::Unknown)?;
-        if record.subscriber.barred {
+        if record.subscriber.barred || record.subscriber.algorithms.is_none() {
             return Err(NoVector::Unknown);
         }
         record.moves.take(now.mono).map_err(NoVector::Paced)?;
@@ -55,7 +55,8 @@ impl Bsf {
         let Some(Record { subscriber, .. }) = state.subscribers.records.get(impi) else {
             return Err(NoVector::Unknown);
         };
-        let vector = subscriber.algorithms.vector(Rand(rand), sqn, subscriber.amf);
+        let algorithms = subscriber.algorithms.as_ref().ok_or(NoVector::Unknown)?;
+        let vector = algorithms.vector(Rand(rand), sqn, subscriber.amf);
         Ok((vector, subscriber.impus.clone()))
     }
 
@@ -98,12 +99,13 @@ impl Bsf {
         let mut state = self.state();
         let Ok(Some(record)) = state.subscribers.get(impi) else { return false };
         let subscriber = &mut record.subscriber;
-        match subscriber.algorithms.open_auts(rand, auts) {
-            Ok(card) => {
+        let algorithms = subscriber.algorithms.as_ref();
+        match algorithms.map(|algorithms| algorithms.open_auts(rand, auts)) {
+            Some(Ok(card)) => {
                 subscriber.sqn.resync(card);
                 true
             }
-            Err(_) => false,
+            Some(Err(_)) | None => false,
         }
     }
 }

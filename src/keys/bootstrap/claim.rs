@@ -8,15 +8,34 @@
 //! Sources: RFC 7616 section 3.4; RFC 3310 section 3.4 (`auts`).
 
 use crate::authentication::aka::{AkaAlgorithm, AkaNonce, parse_auts};
+use crate::authentication::digest::Hash;
 use crate::keys::vector::Auts;
 use crate::wire::Credentials;
 
+/// An algorithm that was offered.
+#[derive(Clone, Copy)]
+pub(super) enum Named {
+    /// To a card.
+    Aka(AkaAlgorithm),
+    /// To a password.
+    Digest(Hash),
+}
+
+impl Named {
+    /// The hash, and whether it is the `-sess` form.
+    pub(super) fn hash(self) -> (Hash, bool) {
+        match self {
+            Self::Aka(AkaAlgorithm { hash, session, .. }) => (hash, session),
+            Self::Digest(hash) => (hash, false),
+        }
+    }
+}
+
 /// What an answer to a challenge says.
 pub(super) struct Claim<'a> {
-    pub(super) algorithm: AkaAlgorithm,
+    pub(super) algorithm: Named,
     pub(super) realm: &'a [u8],
     pub(super) nonce_text: &'a [u8],
-    pub(super) nonce: Option<AkaNonce>,
     pub(super) uri: &'a [u8],
     pub(super) qop: &'a [u8],
     pub(super) nc: &'a [u8],
@@ -32,7 +51,7 @@ impl<'a> Claim<'a> {
     pub(super) fn read(
         credentials: &'a Credentials<'_>,
         target: &str,
-        algorithm: AkaAlgorithm,
+        algorithm: Named,
     ) -> Option<Self> {
         let nonce_text = credentials.or_empty("nonce");
         let uri = credentials.param("uri")?;
@@ -47,7 +66,6 @@ impl<'a> Claim<'a> {
         Some(Self {
             algorithm,
             realm: credentials.or_empty("realm"),
-            nonce: AkaNonce::parse(nonce_text),
             nonce_text,
             uri,
             qop: credentials.or_empty("qop"),
@@ -57,6 +75,11 @@ impl<'a> Claim<'a> {
             opaque: credentials.param("opaque"),
             auts: credentials.param("auts").map(parse_auts),
         })
+    }
+
+    /// The nonce, if it is one of a card's challenge.
+    pub(super) fn aka_nonce(&self) -> Option<AkaNonce> {
+        AkaNonce::parse(self.nonce_text)
     }
 }
 

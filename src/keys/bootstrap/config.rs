@@ -3,17 +3,41 @@
 //! Takes:   [`BsfConfig`].
 //! Gives:   the realm of the challenges, once the whole makes sense.
 //! Keeps:   nothing.
-//! Refuses: what could not stand in a header or a B-TID, AKAv1 beside AKAv2, keys of less than a minute.
-//! Sources: TS 24.109 annex A; RFC 4169 section 4.1; RFC 8760 section 2.4.
+//! Refuses: what could not stand in a header or a B-TID, AKAv1 beside AKAv2, keys of less than a minute; for passwords no
+//!          hash, one twice, or one that a home does not keep H(A1) of.
+//! Sources: TS 24.109 annexes A and I; RFC 4169 section 4.1; RFC 5705 section 4; RFC 8760 section 2.4.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::rate::Rate;
 use crate::authentication::aka::{AkaAlgorithm, AkaVersion};
+use crate::authentication::digest::Hash;
 use crate::identity::Realm;
 use crate::keys::push::Profile;
 use crate::keys::push::p1::P1;
+
+/// The label under which TLS exports what a run by password is bound to, unless the operator names another. The registry
+/// of exporter labels has `TLS_MK_Extr` as well; which of the two UEs use was not to be read.
+pub const EXPORTER_LABEL: &str = "EXPORTER_GBA_Digest";
+
+/// Runs by password: GBA_Digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestConfig {
+    /// The realm of the challenges, and of H(A1): the home network's domain.
+    pub realm: Realm,
+    /// What is offered, the preferred one first: SHA-256, MD5 or both.
+    pub algorithms: Vec<Hash>,
+    /// The label under which the TLS connection exports 48 octets, without a context.
+    pub exporter: Arc<str>,
+}
+
+impl DigestConfig {
+    /// For that realm: SHA-256, [`EXPORTER_LABEL`].
+    pub fn new(realm: Realm) -> Self {
+        Self { realm, algorithms: vec![Hash::Sha256], exporter: EXPORTER_LABEL.into() }
+    }
+}
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -46,6 +70,8 @@ pub struct BsfConfig {
     pub max_challenges: usize,
     /// Most sessions.
     pub max_sessions: usize,
+    /// Runs by password; none are offered if it is not there, and none ever without TLS.
+    pub digest: Option<DigestConfig>,
     /// How push info is written down.
     pub push: Arc<dyn Profile>,
 }
@@ -69,6 +95,7 @@ impl BsfConfig {
             home: false,
             max_challenges: 16_384,
             max_sessions: 400_000,
+            digest: None,
             push: Arc::new(P1),
         }
     }
@@ -87,6 +114,8 @@ pub enum BsfUnfit {
     Algorithms,
     /// A key would live less than a minute.
     KeyLifetime,
+    /// For passwords: no hash, one twice, or another than MD5 and SHA-256; or no label.
+    Digest,
 }
 
 /// The realm of the challenges.
@@ -106,10 +135,7 @@ pub(super) fn check(config: &BsfConfig) -> Result<Arc<str>, BsfUnfit> {
         return Err(BsfUnfit::Product);
     }
     let algorithms = &config.algorithms;
-    let twice = algorithms
-        .iter()
-        .enumerate()
-        .any(|(at, algorithm)| algorithms.iter().take(at).any(|before| before == algorithm));
+    let twice = has_twice(algorithms);
     let of = |version| algorithms.iter().any(|algorithm| algorithm.version == version);
     if algorithms.is_empty() || twice || (of(AkaVersion::V1) && of(AkaVersion::V2)) {
         return Err(BsfUnfit::Algorithms);
@@ -117,5 +143,16 @@ pub(super) fn check(config: &BsfConfig) -> Result<Arc<str>, BsfUnfit> {
     if config.key_lifetime < Duration::from_secs(60) {
         return Err(BsfUnfit::KeyLifetime);
     }
+    if let Some(DigestConfig { algorithms, exporter, .. }) = &config.digest {
+        let kept = |hash: &Hash| matches!(hash, Hash::Md5 | Hash::Sha256);
+        let good = !algorithms.is_empty() && algorithms.iter().all(kept) && !has_twice(algorithms);
+        if !good || exporter.is_empty() {
+            return Err(BsfUnfit::Digest);
+        }
+    }
     Ok(config.realm.as_ref().unwrap_or(&own).as_str().into())
+}
+
+fn has_twice<T: PartialEq>(list: &[T]) -> bool {
+    list.iter().enumerate().any(|(at, one)| list.iter().take(at).any(|before| before == one))
 }

@@ -88,7 +88,7 @@ impl Bsf {
             }
             HomeAnswer::Unavailable => None,
         };
-        self.signed(answer.unwrap_or_else(unable))
+        self.signed(answer.unwrap_or_else(unable), self.config.tmpi)
     }
 
     fn challenge_of(
@@ -102,7 +102,7 @@ impl Bsf {
         let Home { vector, guss } = home;
         let mut state = self.state();
         state.challenges.purge(now.mono);
-        if state.challenges.open.contains_key(&vector.rand) {
+        if state.challenges.has(&vector.rand) {
             return None;
         }
         let autn = match guss.card {
@@ -111,8 +111,8 @@ impl Bsf {
         };
         let (nonce, opaque) = (AkaNonce::new(vector.rand, autn), hex(&fresh.opaque));
         let answer = self.print_challenge(&nonce.print(), &opaque, outcome);
-        let (impi, guss) = (asker.impi, Some(guss));
-        state.challenges.add(Pending { impi, nonce, opaque, vector, guss, born: now.mono });
+        let (impi, guss, rand) = (asker.impi, Some(guss), vector.rand);
+        state.challenges.add(rand, Pending { impi, nonce, opaque, vector, guss }, now.mono);
         Some(answer)
     }
 

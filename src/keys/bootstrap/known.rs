@@ -100,8 +100,8 @@ impl Known {
 impl Record {
     /// From a list: nothing is vouched for yet.
     pub(super) fn new(subscriber: Subscriber) -> Self {
-        let (moves, pushes) = (Moves::default(), Moves::default());
-        Self { subscriber, moves, vouched: 0, pushes, pushed: None }
+        let [moves, pushes, digests] = [(); 3].map(|()| Moves::default());
+        Self { subscriber, moves, vouched: 0, pushes, pushed: None, digests }
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -4,18 +4,21 @@
 //! Gives:   [`UbAnswer`], headers and body ready for any HTTP server; [`UbOutcome`] for the counters.
 //! Keeps:   nothing.
 //! Refuses: nothing; the machine judged before.
-//! Sources: TS 24.109 annexes A.3 and C.1; RFC 3310 sections 3.1 and 3.5; RFC 7616 sections 3.3 and 3.5.
+//! Sources: TS 24.109 annexes A.3, C.1 and I.2; RFC 3310 sections 3.1 and 3.5; RFC 7616 sections 3.3 and 3.5.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::authentication::aka::AkaAlgorithm;
 use crate::identity::Btid;
 use crate::instant::WallTime;
+use crate::keys::TlsExport;
 use crate::keys::calendar::{print_http, print_xml};
 
 /// The product token by which either side says that it knows temporary identities.
 pub const TMPI_TOKEN: &str = "3gpp-gba-tmpi";
+/// The product tokens by which a UE asks for a run by password: TS 24.109 annex I.2 has the first, products the second.
+pub const DIGEST_TOKENS: [&str; 2] = ["GBA_Digest", "3gpp-gba-digest"];
 /// The type of the answer's body.
 pub const BODY_TYPE: &str = "application/vnd.3gpp.bsf+xml";
 
@@ -34,6 +37,8 @@ pub struct UbRequest<'a> {
     pub has_body: bool,
     /// Who sent it.
     pub source: IpAddr,
+    /// What the TLS connection exports for runs by password; `None` in the clear, and where they are switched off.
+    pub exported: Option<&'a TlsExport>,
 }
 
 /// How one request ended, for counters and logs: the peer is told less.
@@ -116,6 +121,11 @@ impl UbAnswer {
         answer
     }
 
+    /// The answer to a barred subscriber, once it has proved itself.
+    pub(super) fn barred() -> Self {
+        Self::plain(403, UbOutcome::Barred, "this subscription is barred")
+    }
+
     /// An answer that asks for patience.
     pub(super) fn later(outcome: UbOutcome, wait: Duration) -> Self {
         let seconds = wait.as_secs().saturating_add(1);
@@ -126,7 +136,12 @@ impl UbAnswer {
 }
 
 /// The value of `WWW-Authenticate`.
-pub(super) fn challenge(realm: &str, nonce: &str, algorithm: AkaAlgorithm, opaque: &str) -> String {
+pub(super) fn challenge(
+    realm: &str,
+    nonce: &str,
+    algorithm: impl fmt::Display,
+    opaque: &str,
+) -> String {
     format!(
         "Digest realm=\"{realm}\",nonce=\"{nonce}\",algorithm={algorithm},qop=\"auth-int\",\
          opaque=\"{opaque}\""
@@ -162,9 +177,18 @@ pub(super) fn expires(at: WallTime) -> String {
 
 /// Whether a product list holds the token of temporary identities.
 pub fn has_tmpi_token(products: &[u8]) -> bool {
+    has_token(products, TMPI_TOKEN)
+}
+
+/// Whether a product list asks for a run by password.
+pub fn has_digest_token(products: &[u8]) -> bool {
+    DIGEST_TOKENS.iter().any(|token| has_token(products, token))
+}
+
+fn has_token(products: &[u8], token: &str) -> bool {
     products
         .split(|octet| matches!(octet, b' ' | b'\t'))
-        .any(|product| product.eq_ignore_ascii_case(TMPI_TOKEN.as_bytes()))
+        .any(|product| product.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 fn escaped(text: &str) -> String {

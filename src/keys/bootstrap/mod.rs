@@ -4,17 +4,19 @@
 //! Gives:   [`UbAnswer`]; [`NafKey`] or [`NafRefusal`].
 //! Keeps:   subscribers with their sequence numbers; at most `max_challenges` unanswered challenges, one minute
 //!          each; at most `max_sessions` sessions, four for each private identity; the tables of `pace`.
+//!          Passwords have challenges of their own, as many and as long.
 //! Refuses: a challenge answered twice or late, a response with another `qop`, `nc`, realm or name than offered, an
 //!          AUTS that is not the card's. Nobody learns which names are subscribers: strangers are challenged too,
-//!          with a key that nobody has, at the same pace. A barred subscriber is told so once it has proved itself.
+//!          with a key that nobody has, at the same pace. A password is asked for over TLS alone, where it is switched on. A barred subscriber is told so once it has proved itself.
 //! Sources: TS 33.220 clauses 4.4 and 4.5; TS 24.109 clause 4 and annexes A and C; RFC 3310; threats V-139, V-140.
 //!
-//! `run` tells a request's way in numbered steps.
+//! `run` tells a request's way in numbered steps; `digest` that of one that asks for its password.
 
 mod auc;
 mod challenges;
 mod claim;
 mod config;
+mod digest;
 mod grant;
 mod home;
 mod known;
@@ -32,22 +34,25 @@ use zeroize::Zeroizing;
 
 pub use auc::NoVector;
 pub use challenges::CHALLENGE_LIFETIME;
-pub use config::{BsfConfig, BsfUnfit};
+pub use config::{BsfConfig, BsfUnfit, DigestConfig, EXPORTER_LABEL};
 pub use grant::{LocalNaf, NafGrant, NafRefusal, UaGrant};
 pub use home::{Home, HomeAnswer, HomeQuestion, UbStep};
-pub use message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
+pub use message::{
+    BODY_TYPE, DIGEST_TOKENS, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_digest_token,
+    has_tmpi_token,
+};
 pub use push::{NoPush, PUSHES_PER_MINUTE};
 pub use sessions::PER_IMPI;
 
-use self::challenges::Challenges;
+use self::challenges::{Challenges, Pending, PendingDigest};
 use self::known::Known;
 use self::pace::{Bounded, Moves};
 use self::sessions::Sessions;
-use super::derivation::derive_ks_naf;
+use super::derivation::derive_naf_key;
 use super::milenage::Milenage;
 use super::subscribers::{Roll, Subscriber};
 use super::vector::Algorithms;
-use super::{NafId, NafKey, Rand};
+use super::{GbaType, NafId, NafKey, Rand};
 use crate::admission::rate::Bucket;
 use crate::identity::{Btid, Impi};
 use crate::instant::Now;
@@ -77,9 +82,13 @@ pub struct Bsf {
 
 struct State {
     subscribers: Known,
-    challenges: Challenges,
+    challenges: Challenges<Pending>,
+    /// Those of passwords.
+    digests: Challenges<PendingDigest>,
     sessions: Sessions,
     strangers: Bounded<Arc<str>, Moves>,
+    /// Who was asked for a password and has none.
+    digest_strangers: Bounded<Arc<str>, Moves>,
     sources: Bounded<IpAddr, Bucket>,
 }
 
@@ -91,6 +100,8 @@ struct Record {
     /// Those of the moves that were pushed, and the challenge pushed last.
     pushes: Moves,
     pushed: Option<Rand>,
+    /// Challenges of its password: they move no number.
+    digests: Moves,
 }
 
 impl Bsf {
@@ -139,8 +150,10 @@ impl Bsf {
         let state = State {
             subscribers,
             challenges: Challenges::new(config.max_challenges),
+            digests: Challenges::new(config.max_challenges),
             sessions: Sessions::new(config.max_sessions),
             strangers: Bounded::new(),
+            digest_strangers: Bounded::new(),
             sources: Bounded::new(),
         };
         Ok(Self {
@@ -177,17 +190,19 @@ impl Bsf {
                 record.moves = known.moves;
                 record.vouched = known.vouched;
                 record.pushes = known.pushes;
+                record.digests = known.digests;
             }
             state.subscribers.records.insert(impi, record);
         }
-        let State { subscribers, sessions, challenges, .. } = &mut *state;
+        let State { subscribers, sessions, challenges, digests, .. } = &mut *state;
         let subscribers = &subscribers.records;
         // Of another's subscribers, the home knows who they are.
         let others = self.config.home;
         let stays =
             |impi: &Impi| subscribers.get(impi).map_or(others, |record| !record.subscriber.barred);
         sessions.retain(stays);
-        challenges.open.retain(|_, pending| others || subscribers.contains_key(&pending.impi));
+        challenges.retain(|impi| others || subscribers.contains_key(impi));
+        digests.retain(|impi| subscribers.contains_key(impi));
     }
 
     /// Whether sequence numbers should be written down soon: some are near the end of what was vouched for.
@@ -240,11 +255,18 @@ impl Bsf {
         let record = subscribers.get(&session.impi).map_err(|_| NafRefusal::Unavailable)?;
         let (impus, uss) = match (record, &session.guss) {
             (Some(own), _) if own.subscriber.barred => return Err(NafRefusal::UnknownBtid),
+            // Whose password was taken away has no key of it.
+            (Some(Record { subscriber, .. }), _)
+                if session.kind == GbaType::Digest && subscriber.digest.is_none() =>
+            {
+                return Err(NafRefusal::UnknownBtid);
+            }
             (Some(own), _) => (&own.subscriber.impus, &own.subscriber.uss),
             (None, Some(guss)) => (&guss.impus, &guss.uss),
             (None, None) => return Err(NafRefusal::UnknownBtid),
         };
-        let key = derive_ks_naf(&session.ks, &session.rand, &session.impi, naf)
+        let kind = session.kind;
+        let key = derive_naf_key(kind, &session.ks, &session.rand, &session.impi, naf)
             .map_err(|_| NafRefusal::UnknownBtid)?;
         let none = || Arc::from(Vec::new());
         Ok(NafKey {
@@ -254,6 +276,7 @@ impl Bsf {
             expires: session.expires,
             uss: Arc::clone(uss),
             created: session.created,
+            kind,
             ready: Default::default(),
         })
     }
@@ -319,6 +342,7 @@ impl Bsf {
         let mut state = self.state();
         state.sessions.purge(now);
         state.challenges.purge(now.mono);
+        state.digests.purge(now.mono);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -32,7 +32,7 @@ pub const PUSHES_PER_MINUTE: usize = 3;
 pub enum NoPush {
     /// This NAF may not have it.
     NotAuthorised,
-    /// Nobody's name, or a barred one.
+    /// Nobody's name, a barred one, or one without a card.
     Unknown,
     /// Not the card's, or not for the challenge that was pushed last.
     AutsWrong,
@@ -64,7 +64,7 @@ impl Bsf {
         let mut state = self.state();
         let record = state.subscribers.get(&asked.impi).map_err(|_| NoPush::Unavailable)?;
         let record = record.ok_or(NoPush::Unknown)?;
-        if record.subscriber.barred {
+        if record.subscriber.barred || record.subscriber.algorithms.is_none() {
             return Err(NoPush::Unknown);
         }
         match &asked.resync {
@@ -76,7 +76,8 @@ impl Bsf {
         let sqn = sqn.ok_or(NoPush::Spent)?;
         let record = state.subscribers.records.get_mut(&asked.impi).ok_or(NoPush::Unknown)?;
         let subscriber = &record.subscriber;
-        let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
+        let algorithms = subscriber.algorithms.as_ref().ok_or(NoPush::Unknown)?;
+        let vector = algorithms.vector(rand, sqn, subscriber.amf);
         let (on_card, autn) = match subscriber.card {
             Card::Gba => (false, vector.autn),
             Card::GbaU => (true, vector.autn.masked(&vector.ik)),
@@ -105,7 +106,8 @@ impl Record {
         if self.pushed.take().as_ref() != Some(challenge) {
             return Err(NoPush::AutsWrong);
         }
-        let card = self.subscriber.algorithms.open_auts(challenge, auts);
+        let algorithms = self.subscriber.algorithms.as_ref().ok_or(NoPush::AutsWrong)?;
+        let card = algorithms.open_auts(challenge, auts);
         self.subscriber.sqn.resync(card.map_err(|_| NoPush::AutsWrong)?);
         Ok(())
     }

@@ -13,12 +13,14 @@
 //! 3. A nonce and `auts`: the response with an empty password, then MAC-S; the number follows the card; step 2.
 //! 4. A nonce: the challenge is taken out, whatever comes of it; the response is compared in constant time.
 //! 5. Right: a session begins, and `Authentication-Info` proves us to the UE. Wrong: step 2.
+//!
+//! Who asks for a run by password goes the way of `digest` after step 1, where that is to be had.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::challenges::Pending;
-use super::claim::{Claim, path};
+use super::claim::{Claim, Named, path};
 use super::home::{HomeAnswer, HomeQuestion, UbStep};
 use super::message::{BODY_TYPE, TMPI_TOKEN, UbAnswer, UbOutcome, UbRequest, has_tmpi_token};
 use super::pace::counted;
@@ -28,10 +30,10 @@ use crate::authentication::aka::{AkaAlgorithm, AkaNonce};
 use crate::authentication::digest::{Ha1, Inputs, Qop, Response};
 use crate::identity::Impi;
 use crate::instant::Now;
-use crate::keys::Rand;
 use crate::keys::derivation::{btid, derive_tmpi, is_tmpi};
-use crate::keys::subscribers::Card;
+use crate::keys::subscribers::{Card, Guss};
 use crate::keys::vector::{Auts, Vector};
+use crate::keys::{GbaType, Ks, Rand};
 use crate::wire::Credentials;
 
 /// Who asks: the name as sent, and whom it stands for.
@@ -39,6 +41,17 @@ use crate::wire::Credentials;
 pub(super) struct Asker {
     pub(super) username: Arc<str>,
     pub(super) impi: Impi,
+}
+
+/// What a run made, until its session begins.
+pub(super) struct Made {
+    pub(super) kind: GbaType,
+    pub(super) rand: Rand,
+    pub(super) ks: Ks,
+    pub(super) tmpi: Option<Impi>,
+    pub(super) guss: Option<Arc<Guss>>,
+    /// How long the key lives, if not as long as the server says for all.
+    pub(super) key_lifetime: Option<Duration>,
 }
 
 /// The answer, or what the home is to be asked first.
@@ -56,16 +69,19 @@ impl Bsf {
     /// Answers one request, or says what the home is to be asked first.
     pub fn step(&self, request: &UbRequest<'_>, fresh: &Fresh, now: Now) -> UbStep {
         match self.judge(request, fresh, now) {
-            Ok(answer) => UbStep::Answer(self.signed(answer)),
+            Ok(answer) => {
+                // No temporary name comes of a password.
+                let tmpi = self.config.tmpi && self.by_password(request).is_none();
+                UbStep::Answer(self.signed(answer, tmpi))
+            }
             Err(question) => UbStep::Ask(*question),
         }
     }
 
     /// Adds what every answer has.
-    pub(super) fn signed(&self, mut answer: UbAnswer) -> UbAnswer {
+    pub(super) fn signed(&self, mut answer: UbAnswer, tmpi: bool) -> UbAnswer {
         let product = &self.config.product;
-        let server =
-            if self.config.tmpi { format!("{product} {TMPI_TOKEN}") } else { product.to_string() };
+        let server = if tmpi { format!("{product} {TMPI_TOKEN}") } else { product.to_string() };
         answer.headers.insert(0, ("Server", server));
         answer.headers.push(("Cache-Control", "no-store".to_owned()));
         answer
@@ -104,6 +120,10 @@ impl Bsf {
         let Some(username) = username.and_then(Impi::new) else {
             return malformed(400, "the username is not a private identity");
         };
+        if let Some(of) = self.by_password(request) {
+            let asked = (&username, &credentials, request.target);
+            return Ok(self.answer_digest(&mut state, of, asked, fresh, now));
+        }
         let asker = match state.asker(&username, now) {
             Some(asker) => asker,
             None => return Ok(self.unknown_tmpi(fresh)),
@@ -119,7 +139,7 @@ impl Bsf {
         let Some(algorithm) = algorithm.filter(offered) else {
             return malformed(400, "the algorithm was not offered");
         };
-        let Some(answer) = Claim::read(&credentials, request.target, algorithm) else {
+        let Some(answer) = Claim::read(&credentials, request.target, Named::Aka(algorithm)) else {
             return malformed(400, "the Authorization is not an answer to our challenge");
         };
         let supports_tmpi = request.user_agent.is_some_and(has_tmpi_token);
@@ -136,7 +156,9 @@ impl Bsf {
         fresh: &Fresh,
         now: Now,
     ) -> Judged {
-        let pending = claim.nonce.as_ref().and_then(|nonce| state.challenges.take(nonce, now.mono));
+        let nonce = claim.aka_nonce();
+        let open = nonce.as_ref().and_then(|it| state.challenges.take(&it.rand, now.mono));
+        let pending = open.filter(|open| nonce.as_ref() == Some(&open.nonce));
         let right = pending.filter(|pending| {
             pending.impi == asker.impi
                 && claim.realm == self.realm.as_bytes()
@@ -204,7 +226,7 @@ impl Bsf {
     ) -> Option<UbOutcome> {
         let (response, _) = self.responses(asker, claim, b"", None);
         let record = state.subscribers.get(&asker.impi).ok().flatten()?;
-        let algorithms = &record.subscriber.algorithms;
+        let algorithms = record.subscriber.algorithms.as_ref()?;
         if !response.verify(claim.response) {
             return None;
         }
@@ -223,8 +245,9 @@ impl Bsf {
         supports_tmpi: bool,
         now: Now,
     ) -> Option<UbAnswer> {
+        let Named::Aka(algorithm) = claim.algorithm else { return None };
         let Vector { rand, xres, ck, ik, .. } = &pending.vector;
-        let password = claim.algorithm.password(xres.expose(), ck, ik)?;
+        let password = algorithm.password(xres.expose(), ck, ik)?;
         let (response, _) = self.responses(asker, claim, &password, None);
         if !response.verify(claim.response) {
             return None;
@@ -240,17 +263,31 @@ impl Bsf {
             },
         };
         if barred {
-            return Some(UbAnswer::plain(403, UbOutcome::Barred, "this subscription is barred"));
+            return Some(UbAnswer::barred());
         }
-        let lifetime = key_lifetime.unwrap_or(self.config.key_lifetime);
         let (ks, name) = (pending.vector.ks(), &self.config.name);
-        let id = btid(rand, name).ok()?;
         let tmpi = (supports_tmpi && self.config.tmpi)
             .then(|| derive_tmpi(&ks, rand, &asker.impi, name).ok())
             .flatten();
-        let end = now + lifetime;
+        let (kind, rand, guss) = (GbaType::Aka, *rand, pending.guss);
+        let made = Made { kind, rand, ks, tmpi, guss, key_lifetime };
+        self.begin(state, asker, claim, &password, made, now)
+    }
+
+    /// Step 5, for whom the response was right by `password`.
+    pub(super) fn begin(
+        &self,
+        state: &mut State,
+        asker: &Asker,
+        claim: &Claim<'_>,
+        password: &[u8],
+        made: Made,
+        now: Now,
+    ) -> Option<UbAnswer> {
+        let id = btid(&made.rand, &self.config.name).ok()?;
+        let end = now + made.key_lifetime.unwrap_or(self.config.key_lifetime);
         let body = message::body(&id, end.wall, self.config.tell_time.then_some(now.wall));
-        let (_, rspauth) = self.responses(asker, claim, &password, Some(&body));
+        let (_, rspauth) = self.responses(asker, claim, password, Some(&body));
         let text = |octets| String::from_utf8_lossy(octets).into_owned();
         let headers = vec![
             ("Content-Type", BODY_TYPE.to_owned()),
@@ -267,29 +304,29 @@ impl Bsf {
         ];
         let session = Session {
             impi: asker.impi.clone(),
-            rand: *rand,
-            ks,
+            kind: made.kind,
+            rand: made.rand,
+            ks: made.ks,
             created: now.wall,
             expires: end.wall,
             ends: end.mono,
-            tmpi,
-            guss: pending.guss,
+            tmpi: made.tmpi,
+            guss: made.guss,
         };
         state.sessions.add(id, session, now);
         Some(UbAnswer { status: 200, headers, body, outcome: UbOutcome::Bootstrapped })
     }
 
-    /// The response that `claim` has to carry, and the `rspauth` over `body`.
-    fn responses(
+    /// The response that `claim` has to carry, and the `rspauth` over `body`. Its realm has been held to ours.
+    pub(super) fn responses(
         &self,
         asker: &Asker,
         claim: &Claim<'_>,
         password: &[u8],
         body: Option<&[u8]>,
     ) -> (Response, Option<Response>) {
-        let AkaAlgorithm { hash, session, .. } = claim.algorithm;
-        let (username, realm) = (asker.username.as_bytes(), self.realm.as_bytes());
-        let ha1 = Ha1::new(hash, username, realm, password);
+        let (hash, session) = claim.algorithm.hash();
+        let ha1 = Ha1::new(hash, asker.username.as_bytes(), claim.realm, password);
         let inputs = |method, body| Inputs {
             hash,
             session,
@@ -309,6 +346,9 @@ impl Bsf {
         let rand = Rand(fresh.rand);
         let unable = || UbAnswer::later(UbOutcome::Unable, Duration::from_secs(60));
         let record = match state.subscribers.get(&asker.impi) {
+            Ok(Some(record)) if record.subscriber.algorithms.is_none() => {
+                return Ok(self.decoy(state, asker, fresh, now));
+            }
             Ok(Some(record)) => record,
             Ok(None) if self.config.home => {
                 return self.ask(state, asker, None, UbOutcome::Challenged, now);
@@ -320,7 +360,7 @@ impl Bsf {
             return Ok(UbAnswer::later(UbOutcome::Paced, wait));
         }
         state.challenges.purge(now.mono);
-        if state.challenges.open.contains_key(&rand) {
+        if state.challenges.has(&rand) {
             return Ok(unable());
         }
         let sqn = match state.subscribers.advance(&asker.impi) {
@@ -331,7 +371,8 @@ impl Bsf {
         let Some(Record { subscriber, .. }) = state.subscribers.records.get(&asker.impi) else {
             return Ok(unable());
         };
-        let vector = subscriber.algorithms.vector(rand, sqn, subscriber.amf);
+        let Some(algorithms) = &subscriber.algorithms else { return Ok(unable()) };
+        let vector = algorithms.vector(rand, sqn, subscriber.amf);
         let autn = match subscriber.card {
             Card::Gba => vector.autn,
             Card::GbaU => vector.autn.masked(&vector.ik),
@@ -339,7 +380,8 @@ impl Bsf {
         let (nonce, opaque) = (AkaNonce::new(rand, autn), hex(&fresh.opaque));
         let answer = self.print_challenge(&nonce.print(), &opaque, UbOutcome::Challenged);
         let impi = asker.impi.clone();
-        state.challenges.add(Pending { impi, nonce, opaque, vector, guss: None, born: now.mono });
+        let pending = Pending { impi, nonce, opaque, vector, guss: None };
+        state.challenges.add(rand, pending, now.mono);
         Ok(answer)
     }
 

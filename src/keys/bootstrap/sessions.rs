@@ -15,13 +15,14 @@ use zeroize::Zeroizing;
 use crate::identity::{Btid, Impi};
 use crate::instant::{Instant, Now, WallTime};
 use crate::keys::subscribers::Guss;
-use crate::keys::{Ks, Rand};
+use crate::keys::{GbaType, Ks, Rand};
 use crate::state::Value;
 
 /// Most live sessions for one private identity.
 pub const PER_IMPI: usize = 4;
 
-const VERSION: u8 = 1;
+/// What a session that is written down begins with: of a card, and of a password.
+const VERSIONS: [(u8, GbaType); 2] = [(1, GbaType::Aka), (2, GbaType::Digest)];
 /// Octets of a session that is written down, names left out.
 const FIXED: usize = 69;
 
@@ -29,6 +30,9 @@ const FIXED: usize = 69;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) impi: Impi,
+    /// What it was made with.
+    pub(super) kind: GbaType,
+    /// The challenge, or what is in the nonce.
     pub(super) rand: Rand,
     pub(super) ks: Ks,
     pub(super) created: WallTime,
@@ -52,7 +56,8 @@ impl Session {
         // Room for all of it at once: octets that moved would leave a copy behind.
         let length = names.saturating_add(FIXED);
         let mut octets = Zeroizing::new(Vec::with_capacity(length));
-        octets.push(VERSION);
+        let version = VERSIONS.iter().find(|(_, kind)| *kind == self.kind);
+        octets.extend(version.map(|(version, _)| *version));
         octets.extend(self.created.as_unix().to_be_bytes());
         octets.extend(self.expires.as_unix().to_be_bytes());
         octets.extend(self.rand.0);
@@ -79,9 +84,10 @@ impl Session {
         let (impi, tmpi) = (Impi::new(name()?)?, name()?);
         let tmpi = if tmpi.is_empty() { None } else { Some(Impi::new(tmpi)?) };
         let expires = WallTime::from_unix(u64::from_be_bytes(*expires));
-        let whole = *version == VERSION && rest.is_empty();
-        whole.then(|| Self {
+        let (_, kind) = VERSIONS.iter().find(|(known, _)| known == version)?;
+        rest.is_empty().then(|| Self {
             impi,
+            kind: *kind,
             rand: Rand(*rand),
             ks: Ks::new(*ks),
             created: WallTime::from_unix(u64::from_be_bytes(*created)),
@@ -242,6 +248,7 @@ mod tests {
         let end = now + Duration::from_secs(life);
         let session = Session {
             impi: Impi::new(impi).unwrap(),
+            kind: GbaType::Aka,
             rand: Rand([number; 16]),
             ks: Ks::new([number; 32]),
             created: now.wall,
@@ -252,6 +259,22 @@ mod tests {
         };
         sessions.add(btid.clone(), session, now);
         btid
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_back_with_its_kind() {
+        for kind in [GbaType::Aka, GbaType::Digest] {
+            let mut sessions = Sessions::new(1);
+            let btid = add(&mut sessions, "a", 1, at(0), 100);
+            sessions.live.get_mut(&btid).expect("there").kind = kind;
+            let octets = sessions.live[&btid].octets();
+            let read = Session::of_octets(&octets, at(5)).expect("whole");
+            assert_eq!((read.kind, read.impi.as_str(), read.rand), (kind, "a", Rand([1; 16])));
+            let mut other = octets.clone();
+            other[0] = 3;
+            assert!(Session::of_octets(&other, at(5)).is_none(), "a version to come");
+            assert!(Session::of_octets(&octets[1..], at(5)).is_none());
+        }
     }
 
     #[test]

@@ -230,7 +230,8 @@ mod tests {
     fn desk() -> Desk {
         let subscriber = Subscriber {
             impi: Impi::new("ue1@example.net").unwrap(),
-            algorithms: Algorithms::Milenage(Milenage::with_opc(&[5; 16], &[6; 16])),
+            algorithms: Some(Algorithms::Milenage(Milenage::with_opc(&[5; 16], &[6; 16]))),
+            digest: None,
             amf: [0x80, 0],
             sqn: SqnGenerator::new(Sqn::default()),
             impus: Arc::from([Impu::new("sip:ue1@example.net").unwrap()]),

@@ -3,7 +3,7 @@
 //! Takes:   a B-TID and the NAF it is for; or the messages of the other end.
 //! Gives:   BIR and BIA; [`KeyAnswer`] of a BIA, [`KeyRequest`] of a BIR.
 //! Keeps:   nothing.
-//! Refuses: an answer to another question, a key that is not of 32 octets, one made by 2G GBA or without a card, an
+//! Refuses: an answer to another question, a key that is not of 32 octets, one made by 2G GBA, an
 //!          identity that is none: nothing of such an answer is believed. A request for another realm or host.
 //! Sources: TS 29.109 clauses 5.2 and 6.3; TS 33.220 clause 4.5.3; RFC 6733 sections 6.1 and 6.2; threat V-31.
 
@@ -16,7 +16,7 @@ use super::guss::{self, Listed};
 use crate::identity::{Btid, Impi};
 use crate::instant::WallTime;
 use crate::keys::bootstrap::NafRefusal;
-use crate::keys::{KeyAnswer, KsNaf, NafId, NafKey, UaId};
+use crate::keys::{GbaType, KeyAnswer, KsNaf, NafId, NafKey, UaId};
 
 /// Most services of one request.
 pub const SERVICES_MAX: usize = 16;
@@ -103,9 +103,13 @@ impl Question {
             Verdict::Experimental(known::NOT_AUTHORIZED) => return Ok(KeyAnswer::Forbidden),
             Verdict::Base(_) | Verdict::Experimental(_) => return Ok(KeyAnswer::Unavailable),
         }
-        if let Some(kind) = avps.one(&known::GBA_TYPE)?.filter(|kind| kind.number() != Ok(0)) {
-            return Err(kind.wrong(known::INVALID_AVP_VALUE));
-        }
+        let kind = match avps.one(&known::GBA_TYPE)? {
+            Some(avp) => {
+                let read = avp.number().ok().and_then(gba_type);
+                read.ok_or(avp.wrong(known::INVALID_AVP_VALUE))?
+            }
+            None => GbaType::Aka,
+        };
         let key = avps.need(&known::ME_KEY_MATERIAL)?;
         let octets = key.value.try_into().map_err(|_| key.wrong(known::INVALID_AVP_VALUE))?;
         let expires = avps.need(&known::KEY_EXPIRY_TIME)?.time()?;
@@ -134,6 +138,7 @@ impl Question {
             uss: uss.into(),
             expires,
             created,
+            kind,
             ready: Default::default(),
         })))
     }
@@ -218,6 +223,20 @@ pub(super) fn naf_of(avps: Avps<'_>) -> Result<NafId, Fault> {
     read(avp.value).ok_or(avp.wrong(known::INVALID_AVP_VALUE))
 }
 
+/// GBA-Type. That 2 is GBA_Digest is told by others; the table itself was not to be read.
+///
+/// Source: TS 29.109 clause 6.3.
+fn gba_number(kind: GbaType) -> u32 {
+    match kind {
+        GbaType::Aka => 0,
+        GbaType::Digest => 2,
+    }
+}
+
+fn gba_type(number: u32) -> Option<GbaType> {
+    [GbaType::Aka, GbaType::Digest].into_iter().find(|kind| gba_number(*kind) == number)
+}
+
 /// Bootstrapping-Info-Answer.
 pub fn answer(
     local: &Local,
@@ -249,7 +268,7 @@ pub fn answer(
             let list = guss::print_list(&key.identities, &key.uss, services);
             writer.text(&known::GBA_USER_SEC_SETTINGS, &list);
         }
-        writer.number(&known::GBA_TYPE, 0);
+        writer.number(&known::GBA_TYPE, gba_number(key.kind));
     }
     retrace(&mut writer, request);
     writer.finish()

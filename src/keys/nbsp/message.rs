@@ -4,7 +4,7 @@
 //! Gives:   [`Question`], [`NafKey`] and [`Problem`], and the octets of each.
 //! Keeps:   nothing.
 //! Refuses: what is no JSON object, lacks a property that is demanded, or has one of another type or pattern. Lists of
-//!          over [`LIST_MAX`]. A key without an end, though TS 29.309 lets it go unsaid: nobody would know when to stop.
+//!          over [`LIST_MAX`]. A key that was made by 2G GBA. A key without an end, though TS 29.309 lets it go unsaid: nobody would know when to stop.
 //!          Properties that are not known are passed over.
 //! Sources: TS 29.309 clause 6.1.6 (types); TS 33.220 clause 4.5.3; RFC 9457 section 3 (problem details).
 
@@ -18,7 +18,7 @@ use crate::authentication::Uss;
 use crate::identity::{Btid, Impi, Impu};
 use crate::instant::WallTime;
 use crate::keys::calendar::{parse_xml, print_xml};
-use crate::keys::{KsNaf, NafId, NafKey, UaId};
+use crate::keys::{GbaType, KsNaf, NafId, NafKey, UaId};
 
 /// Most members of a list.
 pub const LIST_MAX: usize = 64;
@@ -114,6 +114,7 @@ pub fn parse_key(octets: &[u8]) -> Result<NafKey, Malformed> {
     let time = |value: &Value| parse_xml(value.as_str()?);
     let expires = need(&object.0, "keyExpiryTime", time)?;
     let created = may(&object.0, "bootstrappingInfoCreationTime", time)?;
+    let kind = may(&object.0, "gbaType", gba_type)?.unwrap_or_default();
     let impi = may(&object.0, "impi", |value| Impi::new(value.as_str()?))?;
     let settings = |value: &Value| {
         list(value, |one| one.as_object()?.get("uss").and_then(Value::as_object).and_then(setting))
@@ -135,6 +136,7 @@ pub fn parse_key(octets: &[u8]) -> Result<NafKey, Malformed> {
         uss: uss.into(),
         created: created.unwrap_or(WallTime::from_unix(0)),
         expires,
+        kind,
         ready: Default::default(),
     })
 }
@@ -163,7 +165,7 @@ pub fn print_key(key: &NafKey, gsids: &[u32]) -> Zeroizing<Vec<u8>> {
         "meKeyMaterial": secret.as_str(),
         "keyExpiryTime": print_xml(key.expires),
         "bootstrappingInfoCreationTime": print_xml(key.created),
-        "gbaType": "3G_GBA",
+        "gbaType": gba_name(key.kind),
     });
     if let Some(impi) = &key.impi {
         put(&mut object, "impi", Value::from(impi.as_str()));
@@ -176,6 +178,19 @@ pub fn print_key(key: &NafKey, gsids: &[u32]) -> Zeroizing<Vec<u8>> {
         drop(Kept(object));
     }
     octets
+}
+
+/// How a key was made, as it is written; no key of 2G GBA is taken.
+fn gba_type(value: &Value) -> Option<GbaType> {
+    let name = value.as_str()?;
+    [GbaType::Aka, GbaType::Digest].into_iter().find(|kind| gba_name(*kind) == name)
+}
+
+fn gba_name(kind: GbaType) -> &'static str {
+    match kind {
+        GbaType::Aka => "3G_GBA",
+        GbaType::Digest => "GBA_DIGEST",
+    }
 }
 
 impl Problem {
@@ -372,6 +387,7 @@ mod tests {
             uss: [Uss { gsid: 7, flags: vec![1, 2] }, Uss { gsid: 8, flags: Vec::new() }].into(),
             created: WallTime::from_unix(1_700_000_000),
             expires: WallTime::from_unix(1_800_000_000),
+            kind: Default::default(),
             ready: Default::default(),
         }
     }
@@ -383,6 +399,11 @@ mod tests {
         assert_eq!((read.impi, &read.identities), (key().impi, &key().identities));
         assert_eq!(&read.uss[..], &key().uss[..1], "of the settings, those that were asked for");
         assert_eq!((read.expires, read.created), (key().expires, key().created));
+        assert_eq!(read.kind, GbaType::Aka);
+        let of_password = NafKey { kind: GbaType::Digest, ..key() };
+        let octets = print_key(&of_password, &[]);
+        assert!(String::from_utf8_lossy(&octets).contains("\"gbaType\":\"GBA_DIGEST\""));
+        assert_eq!(parse_key(&octets).unwrap().kind, GbaType::Digest);
         let bare = parse_key(&print_key(&key(), &[])).unwrap();
         assert!(bare.identities.is_empty() && bare.uss.is_empty());
         let nobody = NafKey { impi: None, identities: [].into(), ..key() };
@@ -405,6 +426,8 @@ mod tests {
             ("/meKeyMaterial", json!("zz".repeat(32)), Malformed::Wrong("meKeyMaterial")),
             ("/keyExpiryTime", json!("soon"), Malformed::Wrong("keyExpiryTime")),
             ("/keyExpiryTime", json!(1_800_000_000), Malformed::Wrong("keyExpiryTime")),
+            ("/gbaType", json!("2G_GBA"), Malformed::Wrong("gbaType")),
+            ("/gbaType", json!(2), Malformed::Wrong("gbaType")),
             ("/impi", json!(""), Malformed::Wrong("impi")),
             ("/ussList", json!({}), Malformed::Wrong("ussList")),
             ("/ussList/0/uss", json!(1), Malformed::Wrong("ussList")),

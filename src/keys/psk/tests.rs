@@ -6,7 +6,7 @@ use crate::identity::Impi;
 use crate::instant::Instant;
 use crate::keys::derivation::derive_ks_naf;
 use crate::keys::naf::{CacheBounds, NafCache};
-use crate::keys::{Ks, NafKey, Rand};
+use crate::keys::{GbaType, Ks, NafKey, Rand};
 
 const SERVER: &str = "naf1.home1.net";
 const BTID: &str = "I1U8vpY3qJ0hiuZNrke/NQ==@bsf.home1.net";
@@ -47,6 +47,7 @@ impl KeySource for Server {
             expires,
             uss: Arc::from([]),
             created,
+            kind: Default::default(),
             ready,
         }))
     }
@@ -161,6 +162,27 @@ fn who_is_not_known_gets_a_key_that_nobody_has() {
         assert_eq!(one.key.expose(), two.key.expose(), "{name}");
         assert_ne!(one.key.expose(), real.key.expose(), "{name}");
     }
+}
+
+/// A key that a password made is for Digest: in a handshake it is as one that nobody has.
+#[test]
+fn a_key_of_a_password_proves_nobody_in_a_handshake() {
+    struct OfPassword(Server);
+    impl KeySource for OfPassword {
+        fn naf_key(&self, asked: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
+            let KeyAnswer::Known(key) = self.0.naf_key(asked, naf, now) else {
+                return KeyAnswer::Unknown;
+            };
+            KeyAnswer::Known(Arc::new(NafKey { kind: GbaType::Digest, ..NafKey::clone(&key) }))
+        }
+    }
+    let cards = keys(Arc::new(Server::default()));
+    let passwords = keys(Arc::new(OfPassword(Server::default())));
+    let find = |keys: &PskKeys| {
+        let found = keys.find(identity().as_bytes(), Some(SERVER), PskUse::Tls13, at(1));
+        known(found).is_some()
+    };
+    assert_eq!((find(&cards), find(&passwords)), (true, false));
 }
 
 #[test]

@@ -20,10 +20,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::sqn::SqnGenerator;
 use super::vector::{Algorithms, Amf};
 use crate::authentication::Uss;
-use crate::identity::{Btid, Impi, Impu};
+use crate::authentication::digest::{Ha1, Hash};
+use crate::identity::{Btid, Impi, Impu, Realm};
 use crate::state::{Fault, Record, Value};
 
 /// Where the card keeps Ks.
@@ -36,13 +39,46 @@ pub enum Card {
     GbaU,
 }
 
+/// With what a subscriber bootstraps who has a password of SIP Digest (GBA_Digest).
+pub enum DigestSecret {
+    /// The password.
+    Password(Zeroizing<String>),
+    /// H(A1) for the realm that the server names, of each hash of which it is known.
+    Ha1(Vec<(Hash, Ha1)>),
+}
+
+impl DigestSecret {
+    /// H(A1) of `hash`; `None` if it is not known.
+    ///
+    /// Source: RFC 7616 section 3.4.2; TS 33.220 clause M.6.3, unread.
+    pub fn ha1(&self, hash: Hash, impi: &Impi, realm: &Realm) -> Option<Ha1> {
+        match self {
+            Self::Password(password) => {
+                let (impi, realm) = (impi.as_str().as_bytes(), realm.as_str().as_bytes());
+                Some(Ha1::new(hash, impi, realm, password.as_bytes()))
+            }
+            Self::Ha1(known) => {
+                known.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DigestSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestSecret(..)")
+    }
+}
+
 /// One subscriber.
 #[derive(Debug)]
 pub struct Subscriber {
     /// The private identity.
     pub impi: Impi,
-    /// The functions, with the key in them.
-    pub algorithms: Algorithms,
+    /// The functions, with the key in them; none for who has no card.
+    pub algorithms: Option<Algorithms>,
+    /// The password; none for most.
+    pub digest: Option<DigestSecret>,
     /// The AMF of the challenges.
     pub amf: Amf,
     /// The sequence numbers.
