@@ -20,6 +20,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::stop::{Stop, ended};
 use super::vault::{Part, Vault, in_words};
 use super::{GOOD, NO, Table, USAGE};
 use crate::authentication::accounts::{Account, Secret, is_username};
@@ -114,32 +115,14 @@ pub struct Import {
     pub replace: bool,
 }
 
-/// Why a command ended early: what is told, and the exit code.
-enum Stop {
-    Said(String, u8),
-    Io(io::Error),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// Runs the command; the exit code: 0 done, 1 no such account or lines left out, 2 something that cannot be used.
 ///
 /// # Errors
 ///
 /// Those of writing to `out`, and those of the store.
 pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
-    match run_on(args, out, errors) {
-        Ok(code) => Ok(code),
-        Err(Stop::Io(error)) => Err(error),
-        Err(Stop::Said(what, code)) => {
-            writeln!(errors, "{what}")?;
-            Ok(code)
-        }
-    }
+    let result = run_on(args, out, errors);
+    ended(result, errors)
 }
 
 fn run_on(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> Result<u8, Stop> {

@@ -15,6 +15,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::stop::{Stop, ended};
 use super::ue::carried::{self, device};
 use super::vault::{Part, Vault, in_words};
 use super::{GOOD, NO, Table, USAGE};
@@ -92,32 +93,13 @@ pub struct Issue {
     pub show_secrets: bool,
 }
 
-/// Why a command ended early: what is told, and the exit code.
-enum Stop {
-    Said(String, u8),
-    Io(io::Error),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// Runs the command; the exit code: 0 done, 1 no such key or already there, 2 something that cannot be used.
 ///
 /// # Errors
 ///
 /// Those of writing to `out`, and those of the store.
 pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
-    match run_on(args, out) {
-        Ok(code) => Ok(code),
-        Err(Stop::Io(error)) => Err(error),
-        Err(Stop::Said(what, code)) => {
-            writeln!(errors, "{what}")?;
-            Ok(code)
-        }
-    }
+    ended(run_on(args, out), errors)
 }
 
 fn run_on(args: &Args, out: &mut dyn Write) -> Result<u8, Stop> {

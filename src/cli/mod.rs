@@ -113,6 +113,7 @@ mod progress;
 pub mod provision;
 mod pushed;
 pub mod serve;
+mod stop;
 pub mod subscriber;
 mod ub;
 pub mod ue;

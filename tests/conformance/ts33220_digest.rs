@@ -21,6 +21,8 @@ use sipward::keys::vector::Algorithms;
 use sipward::keys::{GbaType, NafId, NafKey, TlsExport, UaId};
 use zeroize::Zeroizing;
 
+use crate::ts33220_ub::{altered, challenges, reply};
+
 const BSF: &str = "bsf.home1.net";
 const HOME: &str = "home1.net";
 // With a password and a card, with a password alone, with a card alone.
@@ -162,28 +164,6 @@ impl World {
         let get = DigestBootstrap::new(&plan, &user).start();
         self.ask(&get, Some(&connection(1)))
     }
-}
-
-fn challenges(answer: &UbAnswer) -> Vec<&[u8]> {
-    let rows = answer.headers.iter().filter(|(name, _)| *name == "WWW-Authenticate");
-    rows.map(|(_, value)| value.as_bytes()).collect()
-}
-
-fn reply<'a>(answer: &'a UbAnswer, challenges: &'a [&'a [u8]]) -> UbReply<'a> {
-    UbReply {
-        status: answer.status,
-        challenges,
-        authentication_info: answer.header("Authentication-Info").map(str::as_bytes),
-        server: answer.header("Server").map(str::as_bytes),
-        body: &answer.body,
-    }
-}
-
-/// A parameter of an Authorization with another value.
-fn altered(authorization: &str, name: &str, value: &str) -> String {
-    let start = authorization.find(&format!("{name}=")).expect("there") + name.len() + 1;
-    let end = authorization[start..].find(',').map_or(authorization.len(), |at| start + at);
-    format!("{}{value}{}", &authorization[..start], &authorization[end..])
 }
 
 /// A password makes a session like a card does: the NAF's key on both sides, told of as what it is; with or without a

@@ -164,12 +164,12 @@ fn nobodys_card() -> Usim {
     Usim::new(nobody, SqnWindow::default())
 }
 
-fn challenges(answer: &UbAnswer) -> Vec<&[u8]> {
+pub(crate) fn challenges(answer: &UbAnswer) -> Vec<&[u8]> {
     let rows = answer.headers.iter().filter(|(name, _)| *name == "WWW-Authenticate");
     rows.map(|(_, value)| value.as_bytes()).collect()
 }
 
-fn reply<'a>(answer: &'a UbAnswer, challenges: &'a [&'a [u8]]) -> UbReply<'a> {
+pub(crate) fn reply<'a>(answer: &'a UbAnswer, challenges: &'a [&'a [u8]]) -> UbReply<'a> {
     UbReply {
         status: answer.status,
         challenges,
@@ -186,7 +186,7 @@ fn header<'a>(message: &'a str, name: &str) -> &'a str {
 }
 
 /// A parameter of an Authorization with another value.
-fn altered(authorization: &str, name: &str, value: &str) -> String {
+pub(crate) fn altered(authorization: &str, name: &str, value: &str) -> String {
     let start = authorization.find(&format!("{name}=")).expect("there") + name.len() + 1;
     let end = authorization[start..].find(',').map_or(authorization.len(), |at| start + at);
     format!("{}{value}{}", &authorization[..start], &authorization[end..])
