@@ -10,18 +10,19 @@
 //! Refuses: a token of a known key that was altered, cut, or put into another call, or another's dialog of one: rule 10. One of an unknown key is
 //!          as good as none.
 //! Sources: RFC 3261 section 16.6 item 4 (valid for one dialog, encoded so that others are rejected); rules 10 and 23;
-//!          SEC_CF 1.1 SEC-003.
+//!          SEC_CF 1.1 SEC-003; RFC 8452 (a nonce that is drawn twice shows no more than whether one text was sealed twice).
 //!
-//! Octets: key id 6 (one for each kind of binding), nonce 24, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
+//! Octets: key id 6 (one for each kind of binding), nonce 12, sealed (version 1, side 1, flags 1, class 1, level 1, number 8, owner of the UE's leg
 //! 8, of the core's leg 8, issue time 8), tag 16; base64url without padding.
 
 use std::sync::Arc;
 
+use aes_gcm_siv::aead::inout::InOutBuf;
+use aes_gcm_siv::aead::{AeadInOut as _, KeyInit as _};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
@@ -34,15 +35,17 @@ use crate::keys::generations::{BEFORE_MAX, Generations};
 use crate::transport::Side;
 
 /// Octets of randomness that one seal needs.
-pub const NONCE_OCTETS: usize = 24;
+pub const NONCE_OCTETS: usize = 12;
 
 const VERSION: u8 = 1;
 const DAY: u64 = 86_400;
 /// Before the length of a second tag.
 const BOTH: u64 = 1 << 63;
-const LABEL: &[u8] = b"sipward route token";
+const LABEL: &[u8] = b"sipward route token 2";
 const KEY_ID_OCTETS: usize = 6;
 const PLAIN_OCTETS: usize = 37;
+const TAG_OCTETS: usize = 16;
+const OCTETS: usize = KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + TAG_OCTETS;
 const FLAG_SECURE: u8 = 1;
 const FLAG_INVITE: u8 = 2;
 const FLAG_CORE_CALLS: u8 = 4;
@@ -112,7 +115,7 @@ struct DayKey {
     id: [u8; KEY_ID_OCTETS],
     /// Its name on what is bound to both.
     whole: [u8; KEY_ID_OCTETS],
-    cipher: XChaCha20Poly1305,
+    cipher: Aes256GcmSiv,
 }
 
 impl std::fmt::Debug for RouteTokens {
@@ -163,11 +166,9 @@ impl RouteTokens {
             | flag(token.invite, FLAG_INVITE)
             | flag(token.caller == Side::Core, FLAG_CORE_CALLS);
         let head = [VERSION, side_code(token.facing), flags, class_code(token.class), token.level];
-        let numbers = [token.id, token.ue, token.core, token.issued.as_unix()];
-        let mut plain = [0_u8; PLAIN_OCTETS];
-        let octets = head.into_iter().chain(numbers.into_iter().flat_map(u64::to_be_bytes));
-        for (slot, octet) in plain.iter_mut().zip(octets) {
-            *slot = octet;
+        let mut plain: SmallVec<[u8; PLAIN_OCTETS]> = SmallVec::from_slice(&head);
+        for number in [token.id, token.ue, token.core, token.issued.as_unix()] {
+            plain.extend_from_slice(&number.to_be_bytes());
         }
         let keys = self.keys(token.issued);
         let today = keys.days.first()?;
@@ -175,9 +176,14 @@ impl RouteTokens {
             Ends::Caller(_) => &today.id,
             Ends::Both(..) => &today.whole,
         };
-        let payload = Payload { msg: &plain, aad: &call_mark(call_id, ends) };
-        let sealed = today.cipher.encrypt(&XNonce::from(*nonce), payload).ok()?;
-        Some(URL_SAFE_NO_PAD.encode([&id[..], nonce, &sealed].concat()))
+        let aad = bound_to(call_id, ends);
+        let (nonce, text) = (Nonce::from(*nonce), InOutBuf::from(&mut plain[..]));
+        let tag = today.cipher.encrypt_inout_detached(&nonce, &aad, text).ok()?;
+        let mut octets: SmallVec<[u8; OCTETS]> = SmallVec::new();
+        for part in [&id[..], &nonce, &plain, &tag] {
+            octets.extend_from_slice(part);
+        }
+        Some(URL_SAFE_NO_PAD.encode(octets))
     }
 
     /// Whether a key of ours has the name that the user part of a URI begins with.
@@ -190,28 +196,19 @@ impl RouteTokens {
     /// that of the end which formed the dialog must be the one that the token was made for, and the other too if it was
     /// made for both.
     pub fn open(&self, user: &[u8], call_id: &[u8], tags: [&[u8]; 2], now: WallTime) -> Opened {
-        let mut octets = [0_u8; KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + 16];
         // The key's name is read first, so that what is cut or altered behind it is known for what it is.
         let Some(name) = name_of(user) else { return Opened::Unknown };
         let keys = self.keys(now);
         let known = keys.taken(now).find(|key| key.id == name || key.whole == name);
         let Some(key) = known else { return Opened::Unknown };
-        if user.len() > octets.len().saturating_mul(2) {
-            return Opened::Forged;
-        }
         let whole = key.whole == name;
-        let Ok(length) = URL_SAFE_NO_PAD.decode_slice(user, &mut octets) else {
-            return Opened::Forged;
-        };
-        let sealed = octets.get(KEY_ID_OCTETS..length).unwrap_or_default();
-        let Some((nonce, sealed)) = sealed.split_first_chunk::<NONCE_OCTETS>() else {
-            return Opened::Forged;
-        };
+        let Some(Sealed { nonce, text, tag }) = Sealed::read(user) else { return Opened::Forged };
         let [from, to] = tags;
-        for (tag, other, by_caller) in [(from, to, true), (to, from, false)] {
-            let ends = if whole { Ends::Both(tag, other) } else { Ends::Caller(tag) };
-            let payload = Payload { msg: sealed, aad: &call_mark(call_id, ends) };
-            if let Ok(plain) = key.cipher.decrypt(&XNonce::from(*nonce), payload) {
+        for (end, other, by_caller) in [(from, to, true), (to, from, false)] {
+            let ends = if whole { Ends::Both(end, other) } else { Ends::Caller(end) };
+            let (aad, mut plain) = (bound_to(call_id, ends), text);
+            let octets = InOutBuf::from(&mut plain[..]);
+            if key.cipher.decrypt_inout_detached(&nonce, &aad, octets, &tag).is_ok() {
                 let Some(token) = read(&plain, whole) else { return Opened::Unknown };
                 if by_caller == (token.caller == token.facing) {
                     return Opened::Token(token);
@@ -246,6 +243,25 @@ impl Keys {
         };
         let days = secrets.all().flat_map(of_days).collect();
         Self { secrets, day, days }
+    }
+}
+
+/// What stands behind the name of a key.
+struct Sealed {
+    nonce: Nonce,
+    text: [u8; PLAIN_OCTETS],
+    tag: Tag,
+}
+
+impl Sealed {
+    fn read(user: &[u8]) -> Option<Self> {
+        let mut octets = [0_u8; OCTETS];
+        let length = URL_SAFE_NO_PAD.decode_slice(user, &mut octets).ok()?;
+        let (_, sealed) = octets.get(..length)?.split_first_chunk::<KEY_ID_OCTETS>()?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_OCTETS>()?;
+        let (text, tag) = sealed.split_first_chunk::<PLAIN_OCTETS>()?;
+        let tag: [u8; TAG_OCTETS] = tag.try_into().ok()?;
+        Some(Self { nonce: Nonce::from(*nonce), text: *text, tag: Tag::from(tag) })
     }
 }
 
@@ -289,23 +305,34 @@ fn day_key(secret: &[u8; 32], day: u64) -> DayKey {
     };
     let name = |of| derive(of).first_chunk::<KEY_ID_OCTETS>().copied().unwrap_or_default();
     let (id, whole) = (name(b"name"), name(b"name of dialogs"));
-    DayKey { until: None, id, whole, cipher: XChaCha20Poly1305::new(&derive(b"key")) }
+    DayKey { until: None, id, whole, cipher: Aes256GcmSiv::new(&derive(b"key")) }
 }
 
-/// Of a Call-ID and tags, which are compared without case. What is bound to both can not be read as bound to one: its
-/// octets begin with the length of a tag whose first bit is set, which no Call-ID's is.
-fn call_mark(call_id: &[u8], ends: Ends<'_>) -> [u8; 16] {
+/// What a token is sealed for: a Call-ID and tags, which are compared without case, each after its length. What is
+/// bound to both ends can not be read as bound to one: its octets begin with the length of a tag whose first bit is
+/// set, which no Call-ID's is.
+fn bound_to(call_id: &[u8], ends: Ends<'_>) -> SmallVec<[u8; 256]> {
     let length = |of: &[u8]| u64::try_from(of.len()).unwrap_or(BOTH) & !BOTH;
-    let (hash, caller) = match ends {
-        Ends::Caller(caller) => (Sha256::new(), caller),
+    let mut octets = SmallVec::new();
+    let caller = match ends {
+        Ends::Caller(caller) => caller,
         Ends::Both(caller, other) => {
-            let head = (length(other) | BOTH).to_be_bytes();
-            (Sha256::new().chain_update(head).chain_update(other.to_ascii_lowercase()), caller)
+            octets.extend_from_slice(&(length(other) | BOTH).to_be_bytes());
+            put_small(&mut octets, other);
+            caller
         }
     };
-    let hash = hash.chain_update(length(call_id).to_be_bytes()).chain_update(call_id);
-    let hash = hash.chain_update(caller.to_ascii_lowercase()).finalize();
-    hash.first_chunk::<16>().copied().unwrap_or_default()
+    octets.extend_from_slice(&length(call_id).to_be_bytes());
+    octets.extend_from_slice(call_id);
+    put_small(&mut octets, caller);
+    octets
+}
+
+/// Puts a tag there in small letters.
+fn put_small(octets: &mut SmallVec<[u8; 256]>, tag: &[u8]) {
+    let from = octets.len();
+    octets.extend_from_slice(tag);
+    octets.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
 }
 
 /// What a token says of the owner of a UE's leg: eight octets of a hash of kind and name.
@@ -401,7 +428,7 @@ mod tests {
         let text = tokens
             .seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS])
             .expect("sealed");
-        assert_eq!(text.len(), 111);
+        assert_eq!(text.len(), 95);
         for (days, call, tags, expected) in [
             (0, &b"call"[..], [&b"Tag"[..], b"b"], Opened::Token(token())),
             (1, b"call", [b"tAG", b"b"], Opened::Token(token())),
@@ -487,7 +514,7 @@ mod tests {
         let nonce = [9; NONCE_OCTETS];
         let (called, calls) = (Ends::Both(b"Tag", b"b"), RouteToken { whole: true, ..token() });
         let text = tokens.seal(&calls, b"call", called, &nonce).expect("sealed");
-        assert_eq!(text.len(), 111);
+        assert_eq!(text.len(), 95);
         assert!(tokens.is_named(text.as_bytes(), NOON) && !tokens.is_named(b"alice", NOON));
         for (call, tags, expected) in [
             (&b"call"[..], [&b"tAG"[..], b"B"], Opened::Token(calls)),

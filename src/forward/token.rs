@@ -6,12 +6,12 @@
 //! Refuses: a token that was altered, that another deployment made, or that is older than yesterday's key.
 //! Sources: RFC 5626 section 5.2 (found from it, and cannot be altered); RFC 3261 section 16.6 item 4.
 //!
-//! Octets: day 2, nonce 24, sealed (version 1, number 8, caller 8), tag 16; base64url without padding.
+//! Octets: day 2, nonce 12, sealed (version 1, number 8, caller 8), tag 16; base64url without padding.
 
+use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ const DAY: u64 = 86_400;
 const LABEL: &[u8] = b"sipward flow token";
 
 /// Octets of randomness that one seal needs.
-pub const NONCE_OCTETS: usize = 24;
+pub const NONCE_OCTETS: usize = 12;
 
 /// Seals and opens flow tokens.
 pub struct Tokens {
@@ -71,7 +71,7 @@ impl Tokens {
             *slot = *octet;
         }
         let payload = Payload { msg: &text, aad: LABEL };
-        let sealed = self.cipher(day).encrypt(&XNonce::from(nonce), payload).ok()?;
+        let sealed = self.cipher(day).encrypt(&Nonce::from(nonce), payload).ok()?;
         Some(URL_SAFE_NO_PAD.encode([&day.to_be_bytes()[..], &nonce, &sealed].concat()))
     }
 
@@ -90,8 +90,7 @@ impl Tokens {
             return Ok(None);
         }
         let payload = Payload { msg: sealed, aad: LABEL };
-        let text =
-            self.cipher(day).decrypt(&XNonce::from(*nonce), payload).map_err(|_| forged())?;
+        let text = self.cipher(day).decrypt(&Nonce::from(*nonce), payload).map_err(|_| forged())?;
         let (version, rest) = text.split_first().ok_or_else(forged)?;
         let (binding, caller) = rest.split_first_chunk::<8>().ok_or_else(forged)?;
         let caller: [u8; 8] = caller.try_into().map_err(|_| forged())?;
@@ -102,13 +101,13 @@ impl Tokens {
         Ok(Some(Plain { binding, caller }))
     }
 
-    fn cipher(&self, day: u16) -> XChaCha20Poly1305 {
+    fn cipher(&self, day: u16) -> Aes256GcmSiv {
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&*self.secret).expect("HMAC takes keys of any length");
         mac.update(LABEL);
         mac.update(&day.to_be_bytes());
-        XChaCha20Poly1305::new(&mac.finalize().into_bytes())
+        Aes256GcmSiv::new(&mac.finalize().into_bytes())
     }
 }
 

@@ -17,12 +17,12 @@
 
 use std::sync::Arc;
 
+use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use smallvec::SmallVec;
@@ -38,7 +38,7 @@ use crate::wire::{Address, Edits, Message, Method, Name, Span, Uri, Via};
 /// Octets that one token may stand for, at most.
 pub const PLAIN_MAX: usize = 4096;
 
-const NONCE_OCTETS: usize = 24;
+const NONCE_OCTETS: usize = 12;
 /// What the user part, and what is behind the cookie of a branch, begins with.
 const MARK: &[u8] = b"hid-";
 const COOKIE: &[u8] = b"z9hG4bK";
@@ -58,14 +58,14 @@ pub struct Topology(ArcSwap<Ring>);
 struct Ring {
     secrets: Generations,
     /// Those before: each with the time from which on it opens nothing.
-    before: SmallVec<[(XChaCha20Poly1305, WallTime); BEFORE_MAX]>,
-    cipher: XChaCha20Poly1305,
+    before: SmallVec<[(Aes256GcmSiv, WallTime); BEFORE_MAX]>,
+    cipher: Aes256GcmSiv,
 }
 
 impl Ring {
     fn of(secrets: Generations) -> Self {
         let cipher = |secret: &[u8; 32]| {
-            XChaCha20Poly1305::new(&mac(secret, b"sipward topology key", &[]).into())
+            Aes256GcmSiv::new(&mac(secret, b"sipward topology key", &[]).into())
         };
         let before =
             secrets.all().filter_map(|(secret, until)| Some((cipher(secret), until?))).collect();
@@ -210,7 +210,7 @@ impl Topology {
         let nonce = mac(ring.secrets.current(), &place, plain);
         let nonce: [u8; NONCE_OCTETS] = *nonce.first_chunk()?;
         let payload = Payload { msg: plain, aad: &place };
-        let sealed = ring.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
+        let sealed = ring.cipher.encrypt(&Nonce::from(nonce), payload).ok()?;
         Some(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
     }
 
@@ -231,7 +231,7 @@ impl Topology {
             .chain(taken)
             .find_map(|cipher| {
                 let payload = Payload { msg: sealed, aad: &place };
-                cipher.decrypt(&XNonce::from(*nonce), payload).ok()
+                cipher.decrypt(&Nonce::from(*nonce), payload).ok()
             })
             .ok_or_else(forged)
     }
