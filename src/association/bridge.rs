@@ -95,7 +95,7 @@ impl Way {
 
 /// The URI of the Contact, if there is one.
 fn target(message: &Message) -> Box<[u8]> {
-    let contact = message.values(Name::Contact).next().and_then(Address::parse);
+    let contact = message.addresses(Name::Contact).next().flatten();
     contact.map(|contact| contact.uri().octets().into()).unwrap_or_default()
 }
 

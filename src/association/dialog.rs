@@ -27,7 +27,7 @@ use crate::identity::Principal;
 use crate::instant::Instant;
 use crate::transport::{Flow, GroupId, Side, Target};
 use crate::wire::device::Device;
-use crate::wire::{Address, Message, Method, Name};
+use crate::wire::{Message, Method, Name};
 
 /// Subscriptions in one dialog, at most.
 pub const SUBSCRIPTIONS_MAX: usize = 8;
@@ -65,16 +65,14 @@ impl Keyer {
 
     /// The key of a dialog. Call-ID is compared with case, tags without (RFC 3261 sections 7.3.1, 20.8).
     pub fn dialog(&self, call_id: &[u8], ue_tag: &[u8], core_tag: &[u8]) -> DialogKey {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_usize(call_id.len());
-        hasher.write(call_id);
+        let mut octets: SmallVec<[u8; 192]> = SmallVec::new();
+        octets.extend_from_slice(&call_id.len().to_ne_bytes());
+        octets.extend_from_slice(call_id);
         for tag in [ue_tag, core_tag] {
-            hasher.write_usize(tag.len());
-            for octet in tag {
-                hasher.write_u8(octet.to_ascii_lowercase());
-            }
+            octets.extend_from_slice(&tag.len().to_ne_bytes());
+            octets.extend(tag.iter().map(u8::to_ascii_lowercase));
         }
-        let hash = hasher.finish128();
+        let hash = SipHasher13::new_with_key(&self.key).hash(&octets);
         DialogKey { high: hash.h2, low: hash.h1 }
     }
 
@@ -134,7 +132,7 @@ impl Keyer {
 
     /// The instance that the Contact of a message names, as a keyed hash; 0 if it names none.
     pub(super) fn instance(&self, message: &Message) -> u64 {
-        let contact = message.first(Name::Contact).and_then(Address::parse);
+        let contact = message.addresses(Name::Contact).next().flatten();
         contact.and_then(|contact| Device::of(&contact)).map_or(0, |of| self.mark(&of.instance))
     }
 

@@ -37,7 +37,7 @@ use crate::gate::Halt;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{GroupId, Side};
-use crate::wire::{Address, Message, Method, Name};
+use crate::wire::{Message, Method, Name};
 
 impl Associations {
     /// What the topmost Route of a request inside a dialog says, if it is ours.
@@ -51,7 +51,7 @@ impl Associations {
         side: Side,
         now: Now,
     ) -> Result<Option<RouteToken>, Refusal> {
-        let top = message.values(Name::Route).next().and_then(Address::parse);
+        let top = message.addresses(Name::Route).next().flatten();
         let Some(user) = top.as_ref().and_then(|top| top.uri().user()) else { return Ok(None) };
         let tags = [message.from_tag(), message.to_tag()];
         match self.tokens.open(user, message.call_id(), tags, now.wall) {

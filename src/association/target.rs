@@ -45,7 +45,7 @@ impl Way {
 impl Keyer {
     /// The target that a Contact names; 0 if there is none.
     pub(super) fn contact(&self, message: &Message) -> u64 {
-        let contact = message.values(Name::Contact).next().and_then(Address::parse);
+        let contact = message.addresses(Name::Contact).next().flatten();
         contact.map_or(0, |contact| self.place(&contact.uri()))
     }
 

@@ -222,8 +222,7 @@ fn mirrors_tls(message: &Message) -> bool {
         |uri: Uri<'_>| uri.param("transport").is_some_and(|kind| kind.eq_ignore_ascii_case(b"tls"));
     [Name::Contact, Name::Route]
         .into_iter()
-        .flat_map(|name| message.values(name))
-        .filter_map(crate::wire::Address::parse)
+        .flat_map(|name| message.addresses(name).flatten())
         .any(|address| says_tls(address.uri()))
 }
 
@@ -240,8 +239,8 @@ fn put_path(edits: &mut Edits, bound: &Bound<'_>, plan: &Plan<'_>) {
     let Some(listener) = facing(plan.settings, Side::Core, to) else { return };
     let first_hop = message.values(Name::Via).count() == 1;
     let sips = message
-        .values(Name::Contact)
-        .filter_map(crate::wire::Address::parse)
+        .addresses(Name::Contact)
+        .flatten()
         .any(|contact| contact.uri().scheme() == crate::wire::uri::Scheme::Sips);
     edits.insert(above(message, Name::Path), |text| {
         text.field("Path", |value| {

@@ -16,7 +16,7 @@ use crate::authentication::sec_agree::TAG;
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Side};
 use crate::wire::octets::hex_digits;
-use crate::wire::{Message, Method, Name, Via};
+use crate::wire::{Address, Message, Method, Name, Via};
 
 /// What to do with a request first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +86,8 @@ pub fn precheck(
 }
 
 fn only_own_routes(message: &Message, settings: &Settings) -> bool {
-    message.values(Name::Route).all(|value| {
-        crate::wire::Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
-    })
+    let is_own = |route: Option<Address<'_>>| route.is_some_and(|it| settings.is_own(&it.uri()));
+    message.addresses(Name::Route).all(is_own)
 }
 
 /// The part of our branch that shows a loop: a keyed hash of what routing depends on, in hex.

@@ -100,13 +100,9 @@ fn target<'u>(message: &'u Message, restored: Option<&'u [u8]>) -> Option<Uri<'u
 /// How many Route values on top are ours: both of a pair. What stands behind them is of another pass of this call,
 /// or of another hop, and goes where it leads.
 fn own_routes(message: &Message, settings: &Settings) -> usize {
-    message
-        .values(Name::Route)
-        .take(2)
-        .take_while(|value| {
-            Address::parse(value).is_some_and(|route| settings.is_own(&route.uri()))
-        })
-        .count()
+    let is_own =
+        |route: &Option<Address<'_>>| route.is_some_and(|route| settings.is_own(&route.uri()));
+    message.addresses(Name::Route).take(2).take_while(is_own).count()
 }
 
 /// The last Route, if the Request-URI is ours and others follow: a strict router put it there.
@@ -157,8 +153,7 @@ fn check_tokens(
     own_routes: usize,
     now: Now,
 ) -> Result<(), Refusal> {
-    for value in bound.message().values(Name::Route).take(own_routes) {
-        let Some(route) = Address::parse(value) else { continue };
+    for route in bound.message().addresses(Name::Route).take(own_routes).flatten() {
         let Some(token) = route.uri().user() else { continue };
         let plain = shared.tokens.open(token, now.wall)?;
         let flow = plain.and_then(|plain| shared.bindings.flow_of(plain, now));
@@ -299,8 +294,7 @@ fn token_on_top(
     settings: &Settings,
     now: Now,
 ) -> Result<Plain, Refusal> {
-    let top =
-        message.values(Name::Route).next().and_then(Address::parse).ok_or(Refusal::NoRoute)?;
+    let top = message.addresses(Name::Route).next().flatten().ok_or(Refusal::NoRoute)?;
     if !settings.is_own(&top.uri()) {
         return Err(Refusal::NoRoute);
     }

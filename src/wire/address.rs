@@ -6,7 +6,7 @@
 //! Refuses: quotes or brackets that do not close, text after them that is no parameter, a broken URI.
 //! Sources: RFC 3261 sections 20.10, 20.20, 20.30, 20.34, 20.39 and 25.1.
 
-use super::octets::{is_space, is_token_octet, quoted, trim};
+use super::octets::{is_space, is_token_octet, position, quoted, trim};
 use super::params::Params;
 use super::{Uri, split, steps};
 
@@ -28,11 +28,11 @@ impl<'a> Address<'a> {
             Some(open) => {
                 let (display, rest) = value.split_at_checked(open)?;
                 let rest = rest.get(1..)?;
-                let (uri, tail) = rest.split_at_checked(memchr::memchr(b'>', rest)?)?;
+                let (uri, tail) = rest.split_at_checked(position(b'>', rest)?)?;
                 (Some(trim(display)), uri, tail.get(1..)?)
             }
             None => {
-                let end = memchr::memchr(b';', value).unwrap_or(value.len());
+                let end = position(b';', value).unwrap_or(value.len());
                 let (uri, tail) = value.split_at_checked(end)?;
                 if memchr::memchr2(b'?', b',', uri).is_some() {
                     return None; // RFC 3261 section 20: such a URI stands in angle brackets

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::octets::{is_space, is_token_octet, quoted, trim, trim_start};
+use super::octets::{is_space, is_token_octet, position, quoted, trim, trim_start};
 use super::{Fault, split, steps};
 
 /// Most parameters in one row.
@@ -183,7 +183,7 @@ fn pair(list: &[u8]) -> Option<(&[u8], Pair<'_>)> {
             (rest, unquote(value)?)
         }
         _ => {
-            let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
+            let end = position(b',', rest).unwrap_or(rest.len());
             let (value, rest) = rest.split_at_checked(end)?;
             (rest, unquote(trim(value))?)
         }

@@ -150,13 +150,12 @@ fn check_request(message: &Message, method: Method, cseq: CSeq<'_>) -> Result<()
     if let Some(breadth) = message.first(Name::MaxBreadth) {
         split::number(breadth).filter(|breadth| *breadth > 0).ok_or(Fault::BreadthMalformed)?;
     }
-    for route in message.values(Name::Route) {
-        let route = Address::parse(route).filter(Address::in_brackets);
-        route.ok_or(Fault::AddressMalformed)?;
+    for route in message.addresses(Name::Route) {
+        route.filter(Address::in_brackets).ok_or(Fault::AddressMalformed)?;
     }
-    for contact in message.values(Name::Contact) {
-        if contact != b"*" {
-            Address::parse(contact).ok_or(Fault::AddressMalformed)?;
+    for (contact, value) in message.addresses(Name::Contact).zip(message.values(Name::Contact)) {
+        if contact.is_none() && value != b"*" {
+            return Err(Fault::AddressMalformed);
         }
     }
     Ok(())

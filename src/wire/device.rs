@@ -60,15 +60,16 @@ impl Asked {
     /// What `register` is about.
     pub fn of(register: &Message) -> Self {
         let mut asked = Self::default();
-        let mut contacts = register.values(Name::Contact).peekable();
+        let mut contacts =
+            register.addresses(Name::Contact).zip(register.values(Name::Contact)).peekable();
         asked.ends = contacts.peek().is_some();
         let mut first = None;
-        for value in contacts {
+        for (contact, value) in contacts {
             if value == b"*" {
                 asked.ends_all = true;
                 continue;
             }
-            let Some(contact) = Address::parse(value) else { continue };
+            let Some(contact) = contact else { continue };
             let device = Device::of(&contact);
             if is_over(&contact, register) {
                 first = first.or(device);
@@ -90,7 +91,7 @@ impl Asked {
 ///
 /// Source: RFC 5626 section 6 (400).
 pub fn contradicts(register: &Message) -> bool {
-    let contacts = || register.values(Name::Contact).filter_map(Address::parse);
+    let contacts = || register.addresses(Name::Contact).flatten();
     let twice = contacts().any(|contact| contact.params().has_twice(["reg-id", "+sip.instance"]));
     let stay = contacts().filter(|contact| !is_over(contact, register));
     twice || stay.clone().count() > 1 && stay.clone().any(|it| it.param("reg-id").is_some())
@@ -100,7 +101,7 @@ pub fn contradicts(register: &Message) -> bool {
 ///
 /// Source: RFC 5626 sections 6 and 11.6.
 pub fn asks_outbound(register: &Message) -> bool {
-    let mut contacts = register.values(Name::Contact).filter_map(Address::parse);
+    let mut contacts = register.addresses(Name::Contact).flatten();
     let lists = [Name::Supported, Name::Require];
     contacts.any(|contact| contact.param("reg-id").is_some())
         && lists.into_iter().any(|name| register.has_option(name, "outbound"))
@@ -111,10 +112,10 @@ pub fn asks_outbound(register: &Message) -> bool {
 /// A Contact with reg-id is known again by its device, another one by its URI. Where the registrar lists none of them,
 /// it has rewritten them: then it is the shortest of all.
 pub fn granted(response: &Message, register: &Message) -> Duration {
-    let contacts = || response.values(Name::Contact).filter_map(Address::parse);
+    let contacts = || response.addresses(Name::Contact).flatten();
     let ours: SmallVec<[Address<'_>; 1]> = register
-        .values(Name::Contact)
-        .filter_map(Address::parse)
+        .addresses(Name::Contact)
+        .flatten()
         .filter(|contact| !is_over(contact, register))
         .collect();
     let rest = |contact: Address<'_>| {

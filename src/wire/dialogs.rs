@@ -9,7 +9,7 @@
 //!          RFC 6665 section 8.2.
 
 use super::headers::seconds;
-use super::octets::{is_space, is_token, trim};
+use super::octets::{is_space, is_token, position, trim};
 use super::params::Params;
 use super::{Message, Method, Name, split};
 
@@ -182,7 +182,7 @@ impl Message {
 
 /// What stands before the parameters, and the parameters.
 fn head(value: &[u8]) -> Option<(&[u8], Params<'_>)> {
-    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    let end = position(b';', value).unwrap_or(value.len());
     let (head, params) = value.split_at_checked(end)?;
     let head = trim(head);
     if head.is_empty() {

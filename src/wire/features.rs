@@ -69,8 +69,10 @@ impl<'a> Features<'a> {
             Some(params) => Params::parse(params)?,
             None => Address::parse(value)?.params(),
         };
-        (params.iter().take(PARAMS_MAX.saturating_add(1)).count() <= PARAMS_MAX)
-            .then_some(Self { params })
+        // Each begins with a semicolon; some of those may stand in quotes.
+        let few = memchr::memchr_iter(b';', params.octets()).count() <= PARAMS_MAX
+            || params.iter().take(PARAMS_MAX.saturating_add(1)).count() <= PARAMS_MAX;
+        few.then_some(Self { params })
     }
 
     /// The feature parameters, as written: those with a base tag, with a plus sign, or of `g.oma.locsip`.

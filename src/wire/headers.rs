@@ -103,7 +103,11 @@ impl Message {
     /// The values of a header that lists addresses (P-Asserted-Identity, Contact, Route, Record-Route, Path,
     /// Service-Route, P-Associated-URI and kin), in order; `None` for one that does not parse.
     pub fn addresses(&self, name: Name) -> impl Iterator<Item = Option<Address<'_>>> + Clone {
-        self.values(name).map(Address::parse)
+        let mut known = self.marks().first_of(name);
+        self.values(name).map(move |value| match known.take() {
+            Some(first) => Some(first.read(self.octets())),
+            None => Address::parse(value),
+        })
     }
 
     /// The Digest credentials in the rows of Authorization or Proxy-Authorization; other schemes are passed over.

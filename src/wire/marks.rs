@@ -1,8 +1,9 @@
 //! Stage 2, marks: what nearly every stage asks of a message, parsed once.
 //!
 //! Takes:   the octets of a message and the fields that the scanner found.
-//! Gives:   [`Marks`]: Request-URI, topmost Via, From, To and CSeq as places in the octets, read back by the message.
-//! Keeps:   some 250 octets for each message, whatever its length.
+//! Gives:   [`Marks`]: Request-URI, topmost Via, From, To, CSeq, and the first Contact and Route, as places in the octets,
+//!          read back by the message.
+//! Keeps:   some 500 octets for each message, whatever its length.
 //! Refuses: nothing; what does not parse has no mark, and `check` refuses it.
 //! Sources: RFC 3261 sections 8.1.1 and 20.
 
@@ -20,16 +21,30 @@ pub(super) struct Marks {
     pub(super) from: Option<AddressMarks>,
     pub(super) to: Option<AddressMarks>,
     pub(super) cseq: Option<CSeqMarks>,
+    contact: Option<AddressMarks>,
+    route: Option<AddressMarks>,
 }
 
 impl Marks {
+    /// The first value of a header that lists addresses, if it is kept here and did parse.
+    pub(super) fn first_of(&self, name: Name) -> Option<&AddressMarks> {
+        match name {
+            Name::Contact => self.contact.as_ref(),
+            Name::Route => self.route.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Finds them.
     pub(super) fn find(octets: &[u8], start: Start, fields: &[Field]) -> Self {
         let first = |name: Name| {
             fields.iter().find(|field| field.name == name).map(|field| field.value().of(octets))
         };
-        let address = |name| {
-            first(name).and_then(Address::parse).map(|address| AddressMarks::of(octets, &address))
+        let parse = |value| Address::parse(value).map(|found| AddressMarks::of(octets, &found));
+        let address = |name| first(name).and_then(parse);
+        let first_address = |name: Name| {
+            let rows = fields.iter().filter(|field| field.name == name);
+            rows.flat_map(|field| split::commas(field.value().of(octets))).next().and_then(parse)
         };
         let uri = match start {
             Start::Request { uri, .. } => Uri::parse(uri.of(octets)),
@@ -42,6 +57,8 @@ impl Marks {
             via: via.map(|via| ViaMarks::of(octets, &via)),
             from: address(Name::From),
             to: address(Name::To),
+            contact: first_address(Name::Contact),
+            route: first_address(Name::Route),
             cseq: cseq.map(|cseq| CSeqMarks {
                 number: cseq.number,
                 method: Span::within(octets, cseq.method),

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use super::auth::unquote;
-use super::octets::{is_token, trim};
+use super::octets::{is_token, position, trim};
 use super::params::Params;
 use super::{Message, Name};
 
@@ -24,13 +24,12 @@ pub struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     /// Parses the value; `None` if it is no media type.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let end = memchr::memchr(b';', value).unwrap_or(value.len());
+        let end = position(b';', value).unwrap_or(value.len());
         let (head, params) = value.split_at_checked(end)?;
-        let (kind, subtype) = head.split_at_checked(memchr::memchr(b'/', head)?)?;
+        let (kind, subtype) = head.split_at_checked(position(b'/', head)?)?;
         let (kind, subtype) = (trim(kind), trim(subtype.get(1..)?));
-        let params = Params::parse(params)?;
-        let clean =
-            is_token(kind) && is_token(subtype) && !params.has_twice(["boundary", "charset"]);
+        let (params, _) = Params::parse_with(params, ["boundary", "charset"])?;
+        let clean = is_token(kind) && is_token(subtype);
         clean.then_some(Self { kind, subtype, params })
     }
 

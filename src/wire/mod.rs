@@ -17,6 +17,7 @@ pub mod entity;
 pub mod features;
 pub mod frame;
 pub mod headers;
+mod host;
 mod marks;
 pub mod media;
 pub mod message;

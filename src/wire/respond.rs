@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 
-use super::uri::host_address;
+use super::host::host_address;
 use super::{Address, Message, Method, Name, Text, Via};
 
 /// What the topmost Via of a response says of where the request came from.

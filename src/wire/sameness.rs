@@ -6,7 +6,11 @@
 //! Refuses: nothing.
 //! Sources: RFC 3261 sections 19.1.4 and 19.1.6; RFC 3966 section 4; RFC 5118 section 4; `V-83`.
 
-use super::uri::{Scheme, Uri, host_address};
+use std::net::IpAddr;
+
+use super::host::host_address;
+use super::octets::position;
+use super::uri::{Scheme, Uri};
 
 /// Most parameters, and most headers, of a URI that is compared.
 const COMPARED_MAX: usize = 64;
@@ -124,7 +128,9 @@ fn is_separator(octet: u8) -> bool {
 
 fn put_host(key: &mut Vec<u8>, host: &[u8]) {
     match host_address(host) {
-        Some(address) => key.extend_from_slice(address.to_string().as_bytes()),
+        // There is one way to spell these.
+        Some(IpAddr::V4(_)) => key.extend_from_slice(host),
+        Some(IpAddr::V6(address)) => key.extend_from_slice(address.to_string().as_bytes()),
         None => {
             let host = host.strip_suffix(b".").unwrap_or(host);
             key.extend(host.iter().map(u8::to_ascii_lowercase));
@@ -183,7 +189,7 @@ fn headers_agree(one: &[u8], other: &[u8]) -> bool {
 
 /// Whether `octets`, decoded and folded, spell `name`.
 pub(super) fn same_name(octets: &[u8], name: &str) -> bool {
-    if memchr::memchr(b'%', octets).is_none() {
+    if position(b'%', octets).is_none() {
         return octets.eq_ignore_ascii_case(name.as_bytes());
     }
     decoded(octets)
@@ -226,7 +232,7 @@ fn canonical(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// [`canonical`] for user and password, where more characters need no escape (RFC 3261 section 25.1).
 fn canonical_user(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    let colon = memchr::memchr(b':', octets).unwrap_or(octets.len());
+    let colon = position(b':', octets).unwrap_or(octets.len());
     let (user, password) = octets.split_at_checked(colon).unwrap_or((octets, b""));
     let user = one_spelling(user, |octet| is_unreserved(octet) || b"&=+$,;?/".contains(&octet));
     user.chain(one_spelling(password, |octet| is_unreserved(octet) || b"&=+$,".contains(&octet)))

@@ -6,7 +6,7 @@
 //! Refuses: nothing; what does not close runs to the end, and the parser that asked refuses it.
 //! Sources: RFC 3261 sections 7.3.1 and 25.1.
 
-use super::octets::trim;
+use super::octets::{position, trim};
 use super::steps;
 
 /// The parts of `value` between top-level commas; empty parts are left out.
@@ -40,7 +40,7 @@ pub fn parts(value: &[u8], mark: u8) -> impl Iterator<Item = &[u8]> + Clone {
 /// The first `mark` outside quoted strings and angle brackets.
 pub fn find(value: &[u8], mark: u8) -> Option<usize> {
     // Most values have none, or nothing in front of it that could hide it.
-    let at = memchr::memchr(mark, value).inspect(|at| steps::count(*at))?;
+    let at = position(mark, value).inspect(|at| steps::count(*at))?;
     match memchr::memchr2(b'"', b'<', value.get(..at)?) {
         Some(_) => find_outside(value, mark),
         None => Some(at),

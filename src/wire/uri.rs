@@ -7,23 +7,20 @@
 //!          another for a name; a routing parameter written twice. Another scheme is `Scheme::Other`, kept whole.
 //! Sources: RFC 3261 sections 19.1.1 and 25.1; RFC 3966 section 3; RFC 4291 section 2.2; RFC 5118 section 4.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use nom::Parser as _;
 use nom::bytes::complete::take_while1;
 use nom::character::complete::char as octet;
 
+use super::host::host_port_and_rest;
 use super::octets::{
-    is_host_octet, is_password_octet, is_uri_header_octet, is_uri_octet, is_uri_param_octet,
-    is_user_octet,
+    is_password_octet, is_uri_header_octet, is_uri_octet, is_uri_param_octet, is_user_octet,
+    position,
 };
 use super::sameness::same_name;
-use super::{split, steps};
+use super::steps;
 
+pub use super::host::{HOST_MAX, host_address, host_port};
 pub use super::sameness::{decode, same_host};
-
-/// Longest host name.
-pub const HOST_MAX: usize = 255;
 
 /// URI parameters that decide where a request goes: each at most once (RFC 3261 section 19.1.1).
 const ROUTING_PARAMS: [&str; 6] = ["maddr", "transport", "lr", "user", "method", "ttl"];
@@ -86,7 +83,7 @@ impl<'a> Uri<'a> {
     };
 
     fn parse_sip(octets: &'a [u8], scheme: Scheme, rest: &'a [u8]) -> Option<Self> {
-        let (user, rest) = match memchr::memchr(b'@', rest) {
+        let (user, rest) = match position(b'@', rest) {
             Some(at) => {
                 let (user, rest) = rest.split_at_checked(at)?;
                 (Some(user).filter(|user| is_userinfo(user))?, rest.get(1..)?)
@@ -98,7 +95,7 @@ impl<'a> Uri<'a> {
         if tail.is_empty() {
             return Some(Self { octets, scheme, user, host, port, params: b"", headers: b"" });
         }
-        let question = memchr::memchr(b'?', tail).unwrap_or(tail.len());
+        let question = position(b'?', tail).unwrap_or(tail.len());
         let (params, headers) = tail.split_at_checked(question)?;
         let params = uri_params(params)?;
         let headers = uri_headers(headers)?;
@@ -106,7 +103,7 @@ impl<'a> Uri<'a> {
     }
 
     fn parse_tel(octets: &'a [u8], rest: &'a [u8]) -> Option<Self> {
-        let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
+        let end = position(b';', rest).unwrap_or(rest.len());
         let (digits, params) = rest.split_at_checked(end)?;
         let separator = |octet: &u8| b"-.()".contains(octet);
         let clean = match digits.strip_prefix(b"+") {
@@ -183,7 +180,7 @@ impl<'a> Uri<'a> {
 /// The parameters between semicolons, as written.
 fn params_of(params: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
     let parts = params.split(|octet| *octet == b';').filter(|part| !part.is_empty());
-    parts.map(|part| match memchr::memchr(b'=', part).and_then(|at| part.split_at_checked(at)) {
+    parts.map(|part| match position(b'=', part).and_then(|at| part.split_at_checked(at)) {
         Some((name, value)) => (name, value.get(1..)),
         None => (part, None),
     })
@@ -196,7 +193,7 @@ fn uri_params(octets: &[u8]) -> Option<&[u8]> {
     };
     let mut seen = [false; ROUTING_PARAMS.len()];
     for part in params.split(|octet| *octet == b';') {
-        let equal = memchr::memchr(b'=', part).unwrap_or(part.len());
+        let equal = position(b'=', part).unwrap_or(part.len());
         let (name, value) = part.split_at_checked(equal)?;
         let value = value.strip_prefix(b"=").unwrap_or_default();
         // Peers put their base64 there, padding and all.
@@ -206,7 +203,7 @@ fn uri_params(octets: &[u8]) -> Option<&[u8]> {
         if !clean {
             return None;
         }
-        let spelt = memchr::memchr(b'%', name).is_some();
+        let spelt = position(b'%', name).is_some();
         for (seen, routing) in seen.iter_mut().zip(ROUTING_PARAMS) {
             if (spelt || name.len() == routing.len())
                 && same_name(name, routing)
@@ -225,7 +222,7 @@ fn uri_headers(octets: &[u8]) -> Option<&[u8]> {
         return octets.is_empty().then_some(octets);
     };
     for part in headers.split(|octet| *octet == b'&') {
-        let (name, value) = part.split_at_checked(memchr::memchr(b'=', part)?)?;
+        let (name, value) = part.split_at_checked(position(b'=', part)?)?;
         let value = value.strip_prefix(b"=")?;
         let clean = !name.is_empty()
             && [name, value].iter().all(|text| is_escaped(text, is_uri_header_octet));
@@ -234,105 +231,6 @@ fn uri_headers(octets: &[u8]) -> Option<&[u8]> {
         }
     }
     Some(headers)
-}
-
-/// Splits `host[:port]`; `None` if it is neither a name nor an address, or the port no port.
-pub fn host_port(octets: &[u8]) -> Option<(&[u8], Option<u16>)> {
-    let (host, port, rest) = host_port_and_rest(octets)?;
-    rest.is_empty().then_some((host, port))
-}
-
-/// Splits `host[:port]` off the front; what follows is empty, or begins with `;` or `?`.
-fn host_port_and_rest(octets: &[u8]) -> Option<(&[u8], Option<u16>, &[u8])> {
-    let (host, rest) = match plain_name(octets) {
-        Some(end) => octets.split_at_checked(end)?,
-        None => {
-            let end = match octets.first() {
-                Some(b'[') => memchr::memchr(b']', octets)?.checked_add(1)?,
-                _ => octets.iter().position(|octet| !is_host_octet(*octet)).unwrap_or(octets.len()),
-            };
-            octets.split_at_checked(end).filter(|(host, _)| is_host(host))?
-        }
-    };
-    let (port, rest) = match rest.strip_prefix(b":") {
-        None => (None, rest),
-        Some(rest) => {
-            let end = rest.iter().position(|octet| !octet.is_ascii_digit()).unwrap_or(rest.len());
-            let (digits, rest) = rest.split_at_checked(end)?;
-            (Some(u16::try_from(split::number(digits)?).ok()?), rest)
-        }
-    };
-    matches!(rest.first(), None | Some(b';' | b'?')).then_some((host, port, rest))
-}
-
-/// The address that a host part or a `received` spells, if it is one; brackets may be there or not.
-///
-/// `[2001:db8:::192.0.2.1]` is read as if the third colon were not there (RFC 5118 section 4.10).
-pub fn host_address(host: &[u8]) -> Option<IpAddr> {
-    let inner = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
-    let dotted = |octet: &u8| octet.is_ascii_digit() || *octet == b'.';
-    if memchr::memchr(b':', inner).is_none() && !inner.iter().all(dotted) {
-        return None; // a name, as most are
-    }
-    let text = std::str::from_utf8(inner).ok()?;
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let (before, dotted) = text.rsplit_once(":::").filter(|_| text.len() <= 64)?;
-    let dotted: Ipv4Addr = dotted.parse().ok()?;
-    format!("{before}::{dotted}").parse().ok().map(IpAddr::V6)
-}
-
-/// The length of a host name in front, if it is one at first sight: labels of letters, digits and hyphens, the last
-/// of which begins with a letter, so that nobody takes it for an address.
-fn plain_name(octets: &[u8]) -> Option<usize> {
-    let (mut end, mut before, mut lettered) = (0_usize, b'.', false);
-    for octet in octets.iter().copied() {
-        match octet {
-            b'.' if before == b'.' => return None,
-            b'.' => {}
-            octet if !is_host_octet(octet) => break,
-            octet if before == b'.' => lettered = octet.is_ascii_alphabetic(),
-            _ => {}
-        }
-        before = octet;
-        end = end.saturating_add(1);
-    }
-    (lettered && before != b'.' && end <= HOST_MAX).then_some(end)
-}
-
-fn is_host(host: &[u8]) -> bool {
-    if host.first() == Some(&b'[') {
-        return host.last() == Some(&b']') && matches!(host_address(host), Some(IpAddr::V6(_)));
-    }
-    if host.is_empty() || host.len() > HOST_MAX {
-        return false;
-    }
-    let named = host.strip_suffix(b".").unwrap_or(host);
-    let (mut label, mut numeric) = (0_usize, true);
-    for octet in named {
-        if *octet == b'.' {
-            if label == 0 {
-                return false;
-            }
-            (label, numeric) = (0, true);
-            continue;
-        }
-        if !is_host_octet(*octet) {
-            return false;
-        }
-        label = label.saturating_add(1);
-        numeric &= octet.is_ascii_digit();
-    }
-    if label == 0 {
-        return false;
-    }
-    let last = named.get(named.len().saturating_sub(label)..).unwrap_or_default();
-    // "127.1", "2130706433", "0x7f000001": names to us, addresses to a resolver. They are neither.
-    if numeric || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"0x")) {
-        return matches!(host_address(host), Some(IpAddr::V4(_)));
-    }
-    true
 }
 
 fn scheme(octets: &[u8]) -> nom::IResult<&[u8], &[u8]> {
@@ -347,7 +245,7 @@ fn is_userinfo(userinfo: &[u8]) -> bool {
     if !userinfo.is_empty() && userinfo.iter().fold(true, |all, octet| all & plain(*octet)) {
         return true;
     }
-    let colon = memchr::memchr(b':', userinfo).unwrap_or(userinfo.len());
+    let colon = position(b':', userinfo).unwrap_or(userinfo.len());
     let (user, password) = userinfo.split_at_checked(colon).unwrap_or((userinfo, b""));
     let password = password.strip_prefix(b":").unwrap_or_default();
     !user.is_empty() && is_escaped(user, is_user_octet) && is_escaped(password, is_password_octet)

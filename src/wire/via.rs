@@ -9,9 +9,9 @@
 
 use std::net::IpAddr;
 
-use super::octets::{is_space, is_token_octet, trim, trim_start};
+use super::octets::{is_space, is_token_octet, position, trim, trim_start};
 use super::params::{Param, Params};
-use super::{split, steps, uri};
+use super::{host, split, steps};
 
 /// What a branch begins with if its sender knows RFC 3261 (section 8.1.1.7).
 pub const COOKIE: &[u8] = b"z9hG4bK";
@@ -82,7 +82,7 @@ impl<'a> Via<'a> {
 
     /// `received`, with or without brackets around an IPv6 address (RFC 5118 section 4.5).
     pub fn received(&self) -> Option<IpAddr> {
-        self.received.and_then(uri::host_address)
+        self.received.and_then(host::host_address)
     }
 
     /// Whether the response is to go to the source port (RFC 3581 section 3).
@@ -103,7 +103,7 @@ impl<'a> Via<'a> {
 
 /// Transport and sent-by, and the parameters behind them.
 fn head(value: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (head, params) = match memchr::memchr(b';', value) {
+    let (head, params) = match position(b';', value) {
         Some(at) => value.split_at_checked(at)?,
         None => (value, &b""[..]),
     };
@@ -126,14 +126,14 @@ fn head(value: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 /// `host [ COLON port ]`, where white space may stand around the colon (RFC 3261 section 25.1).
 fn sent_by_parts(sent_by: &[u8]) -> Option<(&[u8], Option<u16>)> {
-    let from = if sent_by.first() == Some(&b'[') { memchr::memchr(b']', sent_by)? } else { 0 };
+    let from = if sent_by.first() == Some(&b'[') { position(b']', sent_by)? } else { 0 };
     let colon = sent_by.get(from..)?.iter().position(|octet| *octet == b':');
     let Some(colon) = colon.and_then(|at| at.checked_add(from)) else {
-        return uri::host_port(sent_by);
+        return host::host_port(sent_by);
     };
     let (host, port) = sent_by.split_at_checked(colon)?;
     let port = u16::try_from(split::number(trim(port.get(1..)?))?).ok()?;
-    let (host, none) = uri::host_port(trim(host))?;
+    let (host, none) = host::host_port(trim(host))?;
     none.is_none().then_some((host, Some(port)))
 }
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::multipart;
 use crate::refusal::Refusal;
 use crate::wire::MediaType;
-use crate::wire::octets::trim;
+use crate::wire::octets::{lines, position, trim};
 
 /// Most headers, of both blocks.
 pub const HEADERS_MAX: usize = 64;
@@ -58,13 +58,13 @@ fn parse(octets: &[u8]) -> Option<Cpim<'_>> {
     let (mut count, mut from, mut recipients) = (0_usize, None, 0_usize);
     // Prefixes that stand for CPIM's own namespace.
     let mut own: Vec<&[u8]> = Vec::new();
-    for line in head.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+    for line in lines(head).filter(|line| !line.is_empty()) {
         let line = line.strip_suffix(b"\r")?;
-        if memchr::memchr(b'\r', line).is_some() {
+        if position(b'\r', line).is_some() {
             return None;
         }
         count = count.saturating_add(1);
-        let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+        let (name, value) = line.split_at_checked(line.iter().position(|octet| *octet == b':')?)?;
         let value = value.get(1..)?;
         match name {
             b"" => return None,

@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 
 use crate::refusal::Refusal;
+use crate::wire::octets;
 use crate::wire::uri::{host_address, host_port};
 
 /// Most lines of a description.
@@ -87,7 +88,7 @@ pub fn msrp(sdp: &[u8]) -> Result<Vec<Msrp>, Refusal> {
 
 /// The lines of a description; LF alone ends one too (RFC 8866 section 5).
 fn lines(sdp: &[u8]) -> impl Iterator<Item = &[u8]> {
-    sdp.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    octets::lines(sdp).map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 /// What an `m=message` line of MSRP says.

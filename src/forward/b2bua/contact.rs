@@ -10,7 +10,7 @@ use crate::forward::outgoing::facing;
 use crate::forward::{Destination, Listener, Settings};
 use crate::transport::{Flow, Side, Transport};
 use crate::wire::respond::put_param;
-use crate::wire::{Address, Edits, Message, Name, Text, Uri};
+use crate::wire::{Edits, Message, Name, Text, Uri};
 
 /// Where the receiver of a message finds us.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,7 @@ impl<'s> Own<'s> {
 pub(super) fn replace(edits: &mut Edits, message: &Message, own: &Own<'_>) {
     let mut rows = message.rows(Name::Contact);
     let Some(first) = rows.next() else { return };
-    let contact = message.values(Name::Contact).next().and_then(Address::parse);
+    let contact = message.addresses(Name::Contact).next().flatten();
     edits.replace(first.value(), |text| {
         own.put(text);
         let params = contact.into_iter().flat_map(|contact| contact.params().iter());

@@ -17,7 +17,7 @@ use crate::forward::outgoing::put_length;
 use crate::forward::returning::{kept, with_keep};
 use crate::transport::{Flow, Side};
 use crate::wire::respond::{put_seen_via, put_to, reason};
-use crate::wire::{Address, Edits, Message, Name, Span, Via};
+use crate::wire::{Edits, Message, Name, Span, Via};
 
 /// A request as it came, and whence.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ pub(in crate::forward) fn print(
     }
     // Whom to try instead is said to the one who asked (RFC 3261 sections 21.3 and 21.4.23).
     if !matches!(status, 300..=399 | 485) {
-        let contact = request.values(Name::Contact).next().and_then(Address::parse);
+        let contact = request.addresses(Name::Contact).next().flatten();
         let uri = request.uri().filter(|uri| uri.scheme() == crate::wire::uri::Scheme::Sips);
         let own = Own::on(settings, side, flow, uri.or(contact.map(|contact| contact.uri())));
         contact::replace(&mut edits, response, &own);
