@@ -7,21 +7,22 @@
 //! A process that knows a dialog needs no token of it. So the tokens are shown to another edge of the same deployment, which
 //! knows nothing but the key.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use sipward::client::answer::Credential;
-use sipward::client::ue::{Ue, UeSettings};
+use sipward::client::ue::{Trace, Ue, UeError, UeSettings};
 use sipward::transport::{Transport, tls};
 use tokio::net::TcpStream;
 
 use crate::home::{ALICE, EDGE, Home, PASSWORD, serve, wait};
-use crate::programs::{PATIENCE, Program, ask};
+use crate::programs::{PATIENCE, Program, ask, metrics};
 
 const NAME: &str = "psk;alice@edge.example.net";
 /// Keys of dialog tokens, one after the other.
@@ -60,26 +61,71 @@ fn secure(home: &Home) -> UeSettings {
     }
 }
 
+/// What a phone sent and was told since its call began, line by line: a failure shows it.
+#[derive(Clone)]
+struct Ladder {
+    began: Instant,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ladder {
+    fn note(&self, line: impl Display) {
+        let at = self.began.elapsed().as_secs_f64();
+        self.lines.lock().unwrap().push(format!("{at:9.3} s {line}"));
+    }
+
+    fn clear(&self) {
+        self.lines.lock().unwrap().clear();
+    }
+
+    /// Of the phone of these settings.
+    fn of(&self, settings: UeSettings) -> UeSettings {
+        let own = self.clone();
+        let trace: Trace = Arc::new(move |sent, octets| {
+            let text = String::from_utf8_lossy(octets);
+            let mut lines = text.split("\r\n");
+            let first = lines.next().unwrap_or_default();
+            let told = ["CSeq:", "Retry-After:", "Reason:", "Warning:", "Call-ID:"];
+            let told = lines.filter(|line| told.iter().any(|name| line.starts_with(name)));
+            let told: Vec<&str> = told.collect();
+            own.note(format!("{} {first} | {}", if sent { "->" } else { "<-" }, told.join(" | ")));
+        });
+        UeSettings { trace: Some(trace), ..settings }
+    }
+
+    /// What failed, and all that led there.
+    fn failed(&self, what: &str, why: impl Display) -> String {
+        self.note(format!("{what}: {why}"));
+        format!("{what}: {why}\n{}", self.lines.lock().unwrap().join("\n"))
+    }
+}
+
 /// Calls and hangs up, again and again, over one connection or over a new one each time; what failed, if anything.
 async fn call(
     settings: UeSettings,
     anew: bool,
     ends: &AtomicBool,
     done: &AtomicUsize,
+    ladder: Ladder,
 ) -> Result<(), String> {
-    let mut ue = Ue::connect(settings.clone()).await.map_err(|why| why.to_string())?;
+    let settings = ladder.of(settings);
+    let failed = |what, why: UeError| ladder.failed(what, why);
+    let mut ue = Ue::connect(settings.clone()).await.map_err(|why| failed("connecting", why))?;
     while !ends.load(Ordering::Relaxed) {
+        ladder.clear();
         if anew {
-            ue = Ue::connect(settings.clone()).await.map_err(|why| why.to_string())?;
+            ladder.note("connecting");
+            ue = Ue::connect(settings.clone()).await.map_err(|why| failed("connecting", why))?;
         }
-        let call = ue.call("sip:core@example.net").await.map_err(|why| why.to_string())?;
+        ladder.note("calling");
+        let call = ue.call("sip:core@example.net").await.map_err(|why| failed("INVITE", why))?;
         let status = call.answer.status();
         if status != Some(200) {
-            return Err(format!("INVITE: {status:?}"));
+            return Err(ladder.failed("INVITE", format!("{status:?}")));
         }
-        let ended = ue.hang_up(&call.call_id).await.map_err(|why| format!("BYE: {why}"))?;
+        let ended = ue.hang_up(&call.call_id).await.map_err(|why| failed("BYE", why))?;
         if ended.status() != Some(200) {
-            return Err(format!("BYE: {:?}", ended.status()));
+            return Err(ladder.failed("BYE", format!("{:?}", ended.status())));
         }
         done.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,19 +142,22 @@ struct Load {
     ends: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     began: Instant,
+    page: SocketAddr,
 }
 
 impl Load {
     fn start(home: &Home) -> Self {
         let (ends, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let began = Instant::now();
         let phones = std::env::var("SEC_003_PHONES").ok().and_then(|phones| phones.parse().ok());
         // One of six opens a connection for each call.
         let phones = (0..phones.unwrap_or(PHONES)).map(|phone| phone % 6 == 5).map(|anew| {
             let settings = secure(home);
             let (ends, done) = (Arc::clone(&ends), Arc::clone(&done));
-            thread::spawn(move || wait(call(settings, anew, &ends, &done)))
+            let ladder = Ladder { began, lines: Arc::default() };
+            thread::spawn(move || wait(call(settings, anew, &ends, &done, ladder)))
         });
-        Self { phones: phones.collect(), ends, done, began: Instant::now() }
+        Self { phones: phones.collect(), ends, done, began, page: home.page }
     }
 
     /// Until there were more calls.
@@ -126,9 +175,19 @@ impl Load {
         self.ends.store(true, Ordering::Relaxed);
         let done = self.done.load(Ordering::Relaxed);
         let time = self.began.elapsed();
-        for phone in self.phones {
-            assert_eq!(phone.join().unwrap(), Ok(()), "after {done} calls in {time:?}");
-        }
+        let ended = self.phones.into_iter().map(|phone| phone.join().unwrap());
+        let failures: Vec<String> = ended.filter_map(Result::err).collect();
+        let refusals = metrics(self.page);
+        let refusals = refusals
+            .lines()
+            .filter(|row| row.starts_with("sipward_refusals_total{") && !row.ends_with(" 0"));
+        assert!(
+            failures.is_empty(),
+            "after {done} calls in {time:?}, {} phones failed:\n{}\nthe edge refused:\n{}",
+            failures.len(),
+            failures.join("\n"),
+            refusals.collect::<Vec<_>>().join("\n"),
+        );
         println!("{done} calls, {:.0} a second", done as f64 / time.as_secs_f64());
     }
 }
