@@ -39,16 +39,20 @@ impl Rate {
     }
 }
 
-/// One bucket. It holds the time up to which it is spoken for (GCRA).
+/// One bucket. It holds the time up to which it is spoken for (GCRA), and the latest time that it was told: workers share
+/// it, and one that the system did not run for a while still has the time at which its turn began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     until: Instant,
+    seen: Instant,
 }
 
 impl Bucket {
     /// Takes one if it fits.
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let each = Duration::from_micros(rate.each());
+        let now = self.seen.max(now);
+        self.seen = now;
         let until = self.until.max(now) + each;
         let allowed = each.saturating_mul(rate.burst.max(1));
         if until.since(now) > allowed {
@@ -82,5 +86,15 @@ mod tests {
         let mut taken_at = |millis: u64| bucket.take(rate, Instant::from_micros(millis * 1000));
         let took: Vec<bool> = [0, 0, 0, 0, 99, 100, 150, 200].map(&mut taken_at).to_vec();
         assert_eq!(took, [true, true, true, false, false, true, false, true]);
+    }
+
+    /// What another worker took two seconds later is not held against one whose turn began before.
+    #[test]
+    fn whose_time_is_old_finds_what_the_latest_left() {
+        let rate = Rate { burst: 3, ..Rate::per_second(10) };
+        let mut bucket = Bucket::default();
+        let mut taken_at = |millis: u64| bucket.take(rate, Instant::from_micros(millis * 1000));
+        let took: Vec<bool> = [2000, 0, 0, 0, 2000, 2100].map(&mut taken_at).to_vec();
+        assert_eq!(took, [true, true, true, false, false, true]);
     }
 }

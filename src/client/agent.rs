@@ -1,14 +1,16 @@
 //! The UE, agent: everything a phone does, without a socket.
 //!
 //! 1. A draft is signed, printed and sent in a client transaction; a challenge is answered once, twice if stale, a card's as it goes.
-//! 2. A 2xx to an INVITE is acknowledged and makes a dialog; so does the 2xx to a SUBSCRIBE.
+//! 2. A 2xx to an INVITE is acknowledged, each copy by the same ACK, and makes a dialog; so does the 2xx to a SUBSCRIBE. A
+//!    BYE of ours ends it with 2xx, 408, 481, or without an answer; what else is said to a BYE leaves it for another.
 //! 3. What comes in is answered: 200 to MESSAGE, NOTIFY, OPTIONS, INFO and BYE, 180 and 200 to INVITE, 202 to a REFER
 //!    inside a call, which its user may follow. An INVITE with Replaces takes the place of the call that it names.
 //! 4. All of it is told as [`Event`]s.
 //!
 //! Takes:   drafts, messages from the edge, the time.
 //! Gives:   octets to send, events; drain both after each call, then arm one timer.
-//! Keeps:   at most 256 exchanges, 256 incoming transactions and 256 dialogs.
+//! Keeps:   at most 256 exchanges, 256 incoming transactions and 256 dialogs. Of exchanges, those that are answered and wait
+//!          for copies go first, the oldest before others.
 //! Refuses: methods it does not know (405); what it was not asked for is never answered with credentials.
 //! Sources: RFC 3261 sections 8, 12, 13, 15 and 17; RFC 3428; RFC 3515 section 2.4.2; RFC 3891 section 3; RFC 6665;
 //!          RFC 7616.
@@ -21,6 +23,7 @@ use bytes::Bytes;
 
 use super::answer::{Answerer, Unanswerable};
 use super::draft::{Dialog, Draft, Voice};
+use super::exchange::{self, Asked, Exchange};
 use super::pushed::{Pushed, Taken};
 use super::services::Referred;
 use crate::forward::context::{AnyClient, AnyServer, new_server};
@@ -76,14 +79,6 @@ pub enum Failure {
     Challenge(Unanswerable),
     /// Too many exchanges, or a value that cannot be printed.
     Unsendable,
-}
-
-#[derive(Debug)]
-struct Exchange {
-    id: u64,
-    machine: AnyClient,
-    draft: Draft,
-    tries: u8,
 }
 
 /// A phone.
@@ -173,14 +168,15 @@ impl Agent {
     pub fn send(&mut self, draft: Draft, now: Now) -> u64 {
         self.next = self.next.saturating_add(1);
         let id = self.next;
-        self.try_send(id, draft, 0, now);
+        self.try_send(Asked { id, draft, tries: 0 }, now);
         id
     }
 
-    fn try_send(&mut self, id: u64, draft: Draft, tries: u8, now: Now) {
+    fn try_send(&mut self, asked: Asked, now: Now) {
         let branch = self.fresh("z9hG4bK");
+        let (id, draft) = (asked.id, &asked.draft);
         let printed = draft.print(&self.voice, &branch, Some(&mut self.answerer));
-        let (Some(octets), true) = (printed, self.clients.len() < HELD_MAX) else {
+        let (Some(octets), true) = (printed, exchange::has_room(&mut self.clients)) else {
             self.events.push_back(Event::Failed { id, why: Failure::Unsendable });
             return;
         };
@@ -190,13 +186,13 @@ impl Agent {
             AnyClient::Other(Client::new(octets, self.transport, self.timings, now.mono))
         };
         let key = self.keys.client(branch.as_bytes(), draft.method.as_bytes());
-        let exchange = Exchange { id, machine, draft, tries };
-        self.drain_client(key, exchange, None, now);
+        self.drain_client(key, Exchange::new(asked, machine), None, now);
     }
 
     /// Cancels an INVITE that has no final response.
     pub fn cancel(&mut self, id: u64, now: Now) {
-        let key = self.clients.iter().find(|(_, exchange)| exchange.id == id).map(|(key, _)| *key);
+        let key =
+            self.clients.iter().find(|(_, exchange)| exchange.asked.id == id).map(|(key, _)| *key);
         let Some((key, mut exchange)) = key.and_then(|key| self.clients.remove_entry(&key)) else {
             return;
         };
@@ -229,10 +225,14 @@ impl Agent {
                 ClientOutput::Send(octets) => self.outputs.push_back(octets),
                 ClientOutput::Cancel(octets) => self.start_cancel(octets, now),
                 ClientOutput::Terminated => over = true,
-                other => told.push(other),
+                other => {
+                    exchange.answered |= matches!(other, ClientOutput::Final(_));
+                    told.push(other);
+                }
             }
         }
-        let (id, draft, tries) = (exchange.id, exchange.draft.clone(), exchange.tries);
+        let asked = exchange.asked.clone();
+        let id = asked.id;
         if !over {
             self.clients.insert(key, exchange);
         }
@@ -242,12 +242,14 @@ impl Agent {
                     self.events.push_back(Event::Provisional { id, status });
                 }
                 (ClientOutput::Final(status), Some(response)) => {
-                    self.final_response(id, draft.clone(), tries, status, response, now);
+                    self.final_response(key, asked.clone(), status, response, now);
                 }
                 (ClientOutput::Timeout, _) => {
+                    self.hung_up(&asked.draft);
                     self.events.push_back(Event::Failed { id, why: Failure::Timeout });
                 }
                 (ClientOutput::TransportFailed, _) => {
+                    self.hung_up(&asked.draft);
                     self.events.push_back(Event::Failed { id, why: Failure::Transport });
                 }
                 _ => {}
@@ -261,18 +263,19 @@ impl Agent {
         let key = self.keys.client(via.branch(), b"CANCEL");
         let machine = AnyClient::Other(Client::new(octets, self.transport, self.timings, now.mono));
         let draft = Draft::new("CANCEL", "", String::new(), String::new());
-        self.drain_client(key, Exchange { id: 0, machine, draft, tries: 9 }, None, now);
+        let asked = Asked { id: 0, draft, tries: 9 };
+        self.drain_client(key, Exchange::new(asked, machine), None, now);
     }
 
     fn final_response(
         &mut self,
-        id: u64,
-        mut draft: Draft,
-        tries: u8,
+        key: ClientKey,
+        asked: Asked,
         status: u16,
         response: &Message,
         now: Now,
     ) {
+        let Asked { id, mut draft, tries } = asked;
         let lists = matches!(status, 421 | 494)
             && self.answerer.agrees()
             && response.has(Name::SecurityServer);
@@ -290,7 +293,7 @@ impl Agent {
                     if let Some(dialog) = self.dialogs.get_mut(&draft.call_id) {
                         dialog.cseq = dialog.cseq.max(draft.cseq);
                     }
-                    return self.try_send(id, draft, tries.saturating_add(1), now);
+                    return self.try_send(Asked { id, draft, tries: tries.saturating_add(1) }, now);
                 }
                 Err(why) => {
                     self.events.push_back(Event::Failed { id, why: Failure::Challenge(why) });
@@ -298,21 +301,34 @@ impl Agent {
                 }
             }
         }
-        let again = matches!(status, 200..=299) && self.was_acknowledged(&draft, response);
-        if again {
-            self.acknowledge(&draft);
+        let again = self.ack_of(&key, response).filter(|_| matches!(status, 200..=299));
+        if let Some(ack) = again {
+            self.outputs.push_back(ack);
         } else if matches!(status, 200..=299) {
             self.answerer.accepted();
             if let Err(why) = self.answerer.informed(response, &draft.uri) {
                 self.events.push_back(Event::Failed { id, why: Failure::Challenge(why) });
                 return;
             }
-            self.dialog_made(&draft, response);
+            self.dialog_made(key, &draft, response);
+        }
+        if matches!(status, 200..=299 | 408 | 481) {
+            self.hung_up(&draft);
         }
         self.events.push_back(Event::Final { id, response: Box::new(response.clone()) });
     }
 
-    fn dialog_made(&mut self, draft: &Draft, response: &Message) {
+    /// Forgets the dialog of that draft if it is the BYE to it: nothing more comes of that.
+    ///
+    /// Source: RFC 3261 section 15.1.1.
+    fn hung_up(&mut self, draft: &Draft) {
+        let of = self.dialogs.get(&draft.call_id).map(|dialog| &dialog.local_tag);
+        if draft.method == "BYE" && of == Some(&draft.from_tag) {
+            self.dialogs.remove(&draft.call_id);
+        }
+    }
+
+    fn dialog_made(&mut self, key: ClientKey, draft: &Draft, response: &Message) {
         if !matches!(draft.method, "INVITE" | "SUBSCRIBE") {
             return;
         }
@@ -321,26 +337,27 @@ impl Agent {
             self.dialogs.insert(draft.call_id.clone(), Dialog::called(draft, response));
         }
         if draft.method == "INVITE" {
-            self.acknowledge(draft);
+            self.acknowledge(key, draft);
         }
     }
 
-    /// Whether that 2xx to our INVITE comes again: what it says of the keys was checked the first time, and a later request
-    /// may have moved on from them (RFC 3261 section 13.2.2.4).
-    fn was_acknowledged(&self, draft: &Draft, response: &Message) -> bool {
-        let known = self.dialogs.get(&draft.call_id).filter(|_| draft.method == "INVITE");
-        known.is_some_and(|dialog| {
-            dialog.acknowledged == draft.cseq
-                && response.to_tag().eq_ignore_ascii_case(dialog.remote_tag.as_bytes())
-        })
+    /// The ACK to that 2xx, if it comes again: what it says of the keys was checked the first time, and a later request may
+    /// have moved on from them, or ended the dialog (RFC 3261 section 13.2.2.4).
+    fn ack_of(&self, key: &ClientKey, response: &Message) -> Option<Bytes> {
+        let (tag, ack) = self.clients.get(key)?.acknowledged.as_ref()?;
+        response.to_tag().eq_ignore_ascii_case(tag.as_bytes()).then(|| ack.clone())
     }
 
-    fn acknowledge(&mut self, draft: &Draft) {
+    fn acknowledge(&mut self, key: ClientKey, draft: &Draft) {
         let branch = self.fresh("z9hG4bK");
         let Some(dialog) = self.dialogs.get_mut(&draft.call_id) else { return };
         let mut ack = dialog.draft("ACK");
-        (ack.cseq, dialog.acknowledged) = (draft.cseq, draft.cseq);
-        self.outputs.extend(ack.print(&self.voice, &branch, None));
+        ack.cseq = draft.cseq;
+        let Some(octets) = ack.print(&self.voice, &branch, None) else { return };
+        if let Some(exchange) = self.clients.get_mut(&key) {
+            exchange.acknowledged = Some((dialog.remote_tag.clone(), octets.clone()));
+        }
+        self.outputs.push_back(octets);
     }
 
     fn request(&mut self, message: Message, flow: &Flow, now: Now) {

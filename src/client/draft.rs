@@ -179,8 +179,6 @@ pub struct Dialog {
     pub routes: Vec<String>,
     /// The number used last.
     pub cseq: u32,
-    /// The number of our INVITE whose 2xx was acknowledged last; 0 before the first.
-    pub acknowledged: u32,
 }
 
 impl Dialog {
@@ -196,7 +194,6 @@ impl Dialog {
             target: contact(response).unwrap_or_else(|| draft.uri.clone()),
             routes,
             cseq: draft.cseq,
-            acknowledged: 0,
         }
     }
 
@@ -213,7 +210,6 @@ impl Dialog {
             target: contact(request).unwrap_or_else(|| uri(request.from())),
             routes: texts(request, Name::RecordRoute),
             cseq: 0,
-            acknowledged: 0,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod bootstrap_http;
 pub mod draft;
 #[cfg(feature = "webrtc-dtls")]
 pub(crate) mod dtls;
+mod exchange;
 #[cfg(feature = "edge")]
 pub mod flows;
 pub mod info;

@@ -136,7 +136,6 @@ mod tests {
     #[test]
     fn what_refers_is_read_as_it_was_meant() {
         let other = Dialog {
-            acknowledged: 0,
             call_id: "a/b?c@d".into(),
             local_tag: "mine".into(),
             remote_tag: "theirs".into(),

@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/client/bootstrap_digest.rs",
     "src/client/info.rs",
     "src/client/draft.rs",
+    "src/client/exchange.rs",
     "src/client/keeping.rs",
     "src/client/pushed.rs",
     "src/client/register.rs",

@@ -18,6 +18,7 @@ mod dtls;
 mod enablers;
 mod forwarding;
 mod growth;
+mod hanging_up;
 mod hidden;
 mod impostors;
 mod keys;

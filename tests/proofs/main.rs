@@ -14,6 +14,8 @@ mod b_7;
 mod b_8;
 #[cfg(feature = "openssl")]
 mod b_9;
+#[cfg(feature = "openssl")]
+mod callers;
 mod home;
 #[cfg(feature = "openssl")]
 mod kem_001;

@@ -1,6 +1,6 @@
 //! SEC-003: who is entitled to can change secrets safely. While phones call without a pause, the certificate of the edge, a
 //! key that was carried to it, the key of dialog tokens, and the key that its store is sealed under are replaced: no call
-//! fails, new handshakes are made with what is new alone, tokens of the key before work until its overlap ends, and what
+//! fails (one that the edge puts off for want of time is made again, and succeeds), new handshakes are made with what is new alone, tokens of the key before work until its overlap ends, and what
 //! cannot be used changes nothing. Who lacks the key of the store changes nothing. The log says who changed what, and holds
 //! no secret.
 //!
@@ -10,16 +10,17 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sipward::client::answer::Credential;
+use sipward::client::draft::Draft;
 use sipward::client::ue::{Ue, UeSettings};
 use sipward::transport::{Transport, tls};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 
+use crate::callers::{Load, put_off};
 use crate::home::{ALICE, EDGE, Home, PASSWORD, serve, wait};
 use crate::programs::{PATIENCE, Program, ask};
 
@@ -57,79 +58,6 @@ fn secure(home: &Home) -> UeSettings {
         transport: Transport::Tls,
         tls: Some(tls::client_config(home.authority.trust(), None).unwrap()),
         ..home.settings("sip:carol@example.net", carol())
-    }
-}
-
-/// Calls and hangs up, again and again, over one connection or over a new one each time; what failed, if anything.
-async fn call(
-    settings: UeSettings,
-    anew: bool,
-    ends: &AtomicBool,
-    done: &AtomicUsize,
-) -> Result<(), String> {
-    let mut ue = Ue::connect(settings.clone()).await.map_err(|why| why.to_string())?;
-    while !ends.load(Ordering::Relaxed) {
-        if anew {
-            ue = Ue::connect(settings.clone()).await.map_err(|why| why.to_string())?;
-        }
-        let call = ue.call("sip:core@example.net").await.map_err(|why| why.to_string())?;
-        let status = call.answer.status();
-        if status != Some(200) {
-            return Err(format!("INVITE: {status:?}"));
-        }
-        let ended = ue.hang_up(&call.call_id).await.map_err(|why| format!("BYE: {why}"))?;
-        if ended.status() != Some(200) {
-            return Err(format!("BYE: {:?}", ended.status()));
-        }
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-/// How many phones call at once, if `SEC_003_PHONES` does not say: programs that are not optimized have time for few. 24 make
-/// more than the 200 calls a second of the proof where they are.
-const PHONES: usize = 6;
-
-/// Phones that call.
-struct Load {
-    phones: Vec<JoinHandle<Result<(), String>>>,
-    ends: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    began: Instant,
-}
-
-impl Load {
-    fn start(home: &Home) -> Self {
-        let (ends, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let phones = std::env::var("SEC_003_PHONES").ok().and_then(|phones| phones.parse().ok());
-        // One of six opens a connection for each call.
-        let phones = (0..phones.unwrap_or(PHONES)).map(|phone| phone % 6 == 5).map(|anew| {
-            let settings = secure(home);
-            let (ends, done) = (Arc::clone(&ends), Arc::clone(&done));
-            thread::spawn(move || wait(call(settings, anew, &ends, &done)))
-        });
-        Self { phones: phones.collect(), ends, done, began: Instant::now() }
-    }
-
-    /// Until there were more calls.
-    fn go_on(&self) {
-        let before = self.done.load(Ordering::Relaxed);
-        until("more calls", || {
-            self.phones.iter().any(|phone| phone.is_finished())
-                || self.done.load(Ordering::Relaxed) > before + 30
-        });
-    }
-
-    /// Each of them succeeded. How many there were a second is printed, for who asks.
-    #[allow(clippy::print_stdout, reason = "a figure that no test may judge")]
-    fn end(self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let done = self.done.load(Ordering::Relaxed);
-        let time = self.began.elapsed();
-        for phone in self.phones {
-            assert_eq!(phone.join().unwrap(), Ok(()), "after {done} calls in {time:?}");
-        }
-        println!("{done} calls, {:.0} a second", done as f64 / time.as_secs_f64());
     }
 }
 
@@ -190,19 +118,36 @@ impl Beside {
     }
 }
 
-/// A call that was begun at the first edge, and how it would be hung up.
-struct Began {
-    bye: sipward::client::draft::Draft,
+/// A phone on UDP that has proved who it is before there is any load: what proves nothing is the first to go.
+struct Caller {
+    runtime: Runtime,
+    ue: Ue,
 }
 
-impl Began {
-    fn at(home: &Home) -> Self {
-        wait(async {
-            let settings = home.settings("sip:carol@example.net", carol());
-            let ue = Ue::connect(settings).await.unwrap();
-            let call = ue.call("sip:core@example.net").await.unwrap();
+/// A call that was begun at the first edge, and how it would be hung up.
+struct Began {
+    bye: Draft,
+}
+
+impl Caller {
+    fn new(home: &Home) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let settings = home.settings("sip:carol@example.net", carol());
+        let ue = runtime.block_on(Ue::connect(settings)).unwrap();
+        let own = Self { runtime, ue };
+        own.begins();
+        own
+    }
+
+    fn begins(&self) -> Began {
+        self.runtime.block_on(async {
+            let mut call = self.ue.call("sip:core@example.net").await.unwrap();
+            while let Some(wait) = put_off(&call.answer) {
+                let _ = self.ue.incoming(wait).await;
+                call = self.ue.call("sip:core@example.net").await.unwrap();
+            }
             assert_eq!(call.answer.status(), Some(200));
-            Self { bye: ue.inside(&call.call_id, "BYE").await.unwrap() }
+            Began { bye: self.ue.inside(&call.call_id, "BYE").await.unwrap() }
         })
     }
 }
@@ -217,8 +162,8 @@ fn sec_003_secrets_are_changed_safely() {
     home.folder.write("edge.toml", &config);
     home.edge.signal("HUP");
     until("the key of tokens", || times("edge.log", "reloaded: ") == 1);
-    let beside = Beside::start(&home);
-    let load = Load::start(&home);
+    let (beside, caller) = (Beside::start(&home), Caller::new(&home));
+    let load = Load::start(secure(&home), home.page);
     load.go_on();
 
     // The certificate.
@@ -250,7 +195,7 @@ fn sec_003_secrets_are_changed_safely() {
     assert!(!phone("first.key"));
     load.go_on();
 
-    tokens(&home, &beside, &load);
+    tokens(&home, &beside, &caller, &load);
 
     // The key of the store: who has neither changes nothing.
     home.folder.write("stranger.state", "00".repeat(32));
@@ -258,7 +203,7 @@ fn sec_003_secrets_are_changed_safely() {
     let (good, refused) = home.command(&["key", "revoke", NAME]);
     assert!(!good && refused.contains("does not open it"), "{refused}");
     home.folder.write("edge.toml", &config);
-    assert!(phone("second.key"));
+    until("the second key, as before", || phone("second.key"));
     let (good, rotated) = home.command(&["key", "rotate", "--to", "new.state"]);
     assert!(good, "{rotated}");
     home.folder.write("edge.toml", config.replace("edge.state", "new.state"));
@@ -266,7 +211,7 @@ fn sec_003_secrets_are_changed_safely() {
     assert!(good && list.contains(NAME), "{list}");
     home.folder.write("edge.toml", &config);
     assert!(!home.command(&["key", "list"]).0, "the one before opens it no more");
-    assert!(phone("second.key"), "who serves has it open");
+    until("the second key, of who has the store open", || phone("second.key"));
     load.go_on();
     load.end();
 
@@ -285,7 +230,7 @@ fn sec_003_secrets_are_changed_safely() {
 }
 
 /// The key of dialog tokens, of both edges.
-fn tokens(home: &Home, beside: &Beside, load: &Load) {
+fn tokens(home: &Home, beside: &Beside, caller: &Caller, load: &Load) {
     let read = |name: &str| fs::read_to_string(home.folder.path(name)).unwrap();
     let logs = ["edge.log", "beside.log"];
     let uid = nix::unistd::geteuid();
@@ -304,7 +249,7 @@ fn tokens(home: &Home, beside: &Beside, load: &Load) {
         })
     };
     let hang_up = |call: &Began| beside.hangs_up(home, call);
-    let [one, two, three] = [(); 3].map(|()| Began::at(home));
+    let [one, two, three] = [(); 3].map(|()| caller.begins());
     assert_eq!(hang_up(&one), Some(200), "an edge that shares the key finds the call again");
 
     // What is no key, and one that others may read, are refused: the one in force stays.
@@ -329,22 +274,27 @@ fn tokens(home: &Home, beside: &Beside, load: &Load) {
     home.folder.write("token.key", TOKENS[1]);
     until("another key of tokens", || audited("file", "done", "cluster.secret") == [1, 1]);
     load.go_on();
-    let [four, five] = [(); 2].map(|()| Began::at(home));
+    let [four, five] = [(); 2].map(|()| caller.begins());
     assert_eq!(hang_up(&three), Some(200), "sealed under the key before");
     assert_eq!(hang_up(&four), Some(200), "sealed under the new one");
 
-    // A third, and the second is taken for two seconds more.
+    // A third, and the second is taken for two seconds more. The signal may find that they saw it by themselves.
     for name in ["edge.toml", "beside.toml"] {
         home.folder.write(name, read(name).replace("overlap = \"24h\"", "overlap = \"2s\""));
     }
+    let signal = || [&home.edge, &beside.edge].map(|edge| edge.signal("HUP"));
+    signal();
+    until("another overlap", || audited("signal", "done", "cluster.overlap") == [1, 1]);
     home.folder.write("token.key", TOKENS[2]);
-    for edge in [&home.edge, &beside.edge] {
-        edge.signal("HUP");
-    }
-    until("a third key of tokens", || audited("signal", "done", "cluster.secret") == [2, 1]);
+    signal();
+    until("a third key of tokens", || {
+        let [by_signal, by_file] =
+            ["signal", "file"].map(|by| audited(by, "done", "cluster.secret"));
+        [0, 1].map(|edge| by_signal[edge] + by_file[edge]) == [3, 2]
+    });
     let over = Instant::now() + Duration::from_secs(3);
     until("the end of the overlap", || Instant::now() > over);
     assert_eq!(hang_up(&five), Some(481), "its overlap is over");
-    assert_eq!(hang_up(&Began::at(home)), Some(200), "sealed under the third");
+    assert_eq!(hang_up(&caller.begins()), Some(200), "sealed under the third");
     load.go_on();
 }
