@@ -128,9 +128,9 @@ fn is_separator(octet: u8) -> bool {
 
 fn put_host(key: &mut Vec<u8>, host: &[u8]) {
     match host_address(host) {
-        // There is one way to spell these.
-        Some(IpAddr::V4(_)) => key.extend_from_slice(host),
-        Some(IpAddr::V6(address)) => key.extend_from_slice(address.to_string().as_bytes()),
+        // There is one way to spell these, out of brackets.
+        Some(IpAddr::V4(_)) if !host.starts_with(b"[") => key.extend_from_slice(host),
+        Some(address) => key.extend_from_slice(address.to_string().as_bytes()),
         None => {
             let host = host.strip_suffix(b".").unwrap_or(host);
             key.extend(host.iter().map(u8::to_ascii_lowercase));
