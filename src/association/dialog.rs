@@ -51,6 +51,13 @@ impl Hash for DialogKey {
     }
 }
 
+/// Puts a tag there as tags are compared: without case.
+pub(super) fn put_folded<const N: usize>(octets: &mut SmallVec<[u8; N]>, tag: &[u8]) {
+    let from = octets.len();
+    octets.extend_from_slice(tag);
+    octets.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
+}
+
 /// Makes dialog keys.
 #[derive(Clone, Debug)]
 pub struct Keyer {
@@ -70,7 +77,7 @@ impl Keyer {
         octets.extend_from_slice(call_id);
         for tag in [ue_tag, core_tag] {
             octets.extend_from_slice(&tag.len().to_ne_bytes());
-            octets.extend(tag.iter().map(u8::to_ascii_lowercase));
+            put_folded(&mut octets, tag);
         }
         let hash = SipHasher13::new_with_key(&self.key).hash(&octets);
         DialogKey { high: hash.h2, low: hash.h1 }

@@ -27,6 +27,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
+use super::dialog::put_folded;
 use crate::enabler::Class;
 use crate::enabler::class::{NAMED, OWN_MAX};
 use crate::identity::{Principal, Proof};
@@ -318,21 +319,14 @@ fn bound_to(call_id: &[u8], ends: Ends<'_>) -> SmallVec<[u8; 256]> {
         Ends::Caller(caller) => caller,
         Ends::Both(caller, other) => {
             octets.extend_from_slice(&(length(other) | BOTH).to_be_bytes());
-            put_small(&mut octets, other);
+            put_folded(&mut octets, other);
             caller
         }
     };
     octets.extend_from_slice(&length(call_id).to_be_bytes());
     octets.extend_from_slice(call_id);
-    put_small(&mut octets, caller);
+    put_folded(&mut octets, caller);
     octets
-}
-
-/// Puts a tag there in small letters.
-fn put_small(octets: &mut SmallVec<[u8; 256]>, tag: &[u8]) {
-    let from = octets.len();
-    octets.extend_from_slice(tag);
-    octets.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
 }
 
 /// What a token says of the owner of a UE's leg: eight octets of a hash of kind and name.

@@ -18,6 +18,7 @@ use crate::identity::Impu;
 use crate::refusal::Refusal;
 use crate::transport::{ListenerId, Side};
 use crate::wire::auth;
+use crate::wire::octets::contains;
 use crate::wire::scan::{Field, is_space, trim};
 use crate::wire::split;
 use crate::wire::uri::{Scheme, decode};
@@ -482,12 +483,12 @@ fn is_remote_party_id(message: &Message, field: &Field) -> bool {
 ///
 /// Source: RFC 7315 section 4.4.
 fn is_of_the_ue(value: &[u8]) -> bool {
-    !contains(value, b"network-provided")
+    !contains(value, "network-provided")
 }
 
 /// Whether a History-Info entry asks for no privacy of its own.
 fn is_public_entry(value: &[u8]) -> bool {
-    !contains(&decode(value), b"privacy=")
+    !contains(&decode(value), "privacy=")
 }
 
 /// Whether a Diversion entry asks for no privacy of its own.
@@ -502,10 +503,6 @@ fn is_public_diversion(value: &[u8]) -> bool {
 /// Whether an option tag is not that of RFC 3329: its section 2.3.1 has the proxy that agreed take it away.
 fn is_no_agreement(tag: &[u8]) -> bool {
     !tag.eq_ignore_ascii_case(TAG.as_bytes())
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }
 
 fn begins_with(text: &[u8], part: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 //! Gives:   a token for the user part of a URI, and the number back.
 //! Keeps:   one secret; each UTC day has a key of its own, derived from it.
 //! Refuses: a token that was altered, that another deployment made, or that is older than yesterday's key.
-//! Sources: RFC 5626 section 5.2 (found from it, and cannot be altered); RFC 3261 section 16.6 item 4.
+//! Sources: RFC 5626 section 5.2 (found from it, and cannot be altered); RFC 3261 section 16.6 item 4; RFC 8452.
 //!
 //! Octets: day 2, nonce 12, sealed (version 1, number 8, caller 8), tag 16; base64url without padding.
 

@@ -11,7 +11,7 @@
 //! Refuses: a token that was altered, or is of another call, another message or another place; from a UE, one outside a
 //!          dialog. More than 4 KiB in one place are not sent.
 //! Sources: RFC 3261 sections 12.1 and 16.6 items 4 and 8; RFC 5393 section 4.2.4; `dialog-association` section 14; V-137;
-//!          SEC_CF 1.1 SEC-003.
+//!          SEC_CF 1.1 SEC-003; RFC 8452 (a nonce that two texts share gives neither away).
 //!
 //! What is not hidden: Path, Service-Route, targets of redirections, and whatever else the core writes.
 
@@ -65,7 +65,7 @@ struct Ring {
 impl Ring {
     fn of(secrets: Generations) -> Self {
         let cipher = |secret: &[u8; 32]| {
-            Aes256GcmSiv::new(&mac(secret, b"sipward topology key", &[]).into())
+            Aes256GcmSiv::new(&mac(secret, b"sipward topology key 2", &[]).into())
         };
         let before =
             secrets.all().filter_map(|(secret, until)| Some((cipher(secret), until?))).collect();

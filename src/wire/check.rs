@@ -153,8 +153,9 @@ fn check_request(message: &Message, method: Method, cseq: CSeq<'_>) -> Result<()
     for route in message.addresses(Name::Route) {
         route.filter(Address::in_brackets).ok_or(Fault::AddressMalformed)?;
     }
-    for (contact, value) in message.addresses(Name::Contact).zip(message.values(Name::Contact)) {
-        if contact.is_none() && value != b"*" {
+    let is_star = |place| message.values(Name::Contact).nth(place) == Some(b"*");
+    for (place, contact) in message.addresses(Name::Contact).enumerate() {
+        if contact.is_none() && !is_star(place) {
             return Err(Fault::AddressMalformed);
         }
     }

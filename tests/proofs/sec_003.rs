@@ -1,8 +1,8 @@
 //! SEC-003: who is entitled to can change secrets safely. While phones call without a pause, the certificate of the edge, a
 //! key that was carried to it, the key of dialog tokens, and the key that its store is sealed under are replaced: no call
-//! fails (one that the edge puts off for want of time is made again, and succeeds), new handshakes are made with what is new alone, tokens of the key before work until its overlap ends, and what
-//! cannot be used changes nothing. Who lacks the key of the store changes nothing. The log says who changed what, and holds
-//! no secret.
+//! fails (one that the edge puts off for want of time is made again, and succeeds), new handshakes are made with what is
+//! new alone, tokens of the key before work until its overlap ends, and what cannot be used changes nothing. Who lacks the
+//! key of the store changes nothing. The log says who changed what, and holds no secret.
 //!
 //! A process that knows a dialog needs no token of it. So the tokens are shown to another edge of the same deployment, which
 //! knows nothing but the key.
