@@ -20,6 +20,8 @@
 //! that: what is left of a count without `sha2::sha256::soft` is nearer to what such a processor executes.
 
 mod authentication;
+#[cfg(feature = "edge")]
+mod bootstrapping;
 mod floods;
 mod forward;
 mod gate;
@@ -77,6 +79,8 @@ fn benches() -> Vec<&'static Bench> {
         forward::BENCHES,
         #[cfg(feature = "edge")]
         store::BENCHES,
+        #[cfg(feature = "edge")]
+        bootstrapping::BENCHES,
     ]
     .into_iter()
     .flatten()

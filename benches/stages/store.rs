@@ -19,7 +19,7 @@ use crate::held::Held;
 use crate::{Bench, Run};
 
 /// The most.
-const MANY: usize = 1_000_000;
+pub(crate) const MANY: usize = 1_000_000;
 /// Rows written at a time.
 const PART: usize = 4096;
 /// Look-ups in one count.
@@ -64,7 +64,7 @@ pub(crate) const HELD: &[Held] = &[Held {
 }];
 
 /// Odd and no multiple of five, so that it meets every one of a power of ten.
-const STEP: usize = 7_368_787;
+pub(crate) const STEP: usize = 7_368_787;
 
 fn look_up(many: usize) -> Run {
     let folder = Folder::new(many);
@@ -84,15 +84,15 @@ fn look_up(many: usize) -> Run {
     })
 }
 
-fn impi(number: usize) -> Impi {
+pub(crate) fn impi(number: usize) -> Impi {
     Impi::new(&format!("ue{number:07}@example.net")).expect("a name")
 }
 
 /// A folder with a store of so many; it goes with the bench.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(many: usize) -> Self {
+    pub(crate) fn new(many: usize) -> Self {
         let name = format!("store-{many}-{}", std::process::id());
         let folder = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
         std::fs::create_dir_all(&folder.0).expect("a folder");
@@ -113,7 +113,7 @@ impl Folder {
     }
 
     /// As a server has it once it started.
-    fn open(&self) -> Stored {
+    pub(crate) fn open(&self) -> Stored {
         Stored::start(Arc::new(self.store())).expect("a start")
     }
 }
@@ -124,10 +124,19 @@ impl Drop for Folder {
     }
 }
 
+/// Everybody's.
+pub(crate) const K: [u8; 16] = *b"a key of a bench";
+
+/// Each one's own.
+pub(crate) fn opc(number: usize) -> [u8; 16] {
+    (number as u128).to_be_bytes()
+}
+
 fn row(number: usize) -> Row {
     let impi = impi(number);
+    let k = u128::from_be_bytes(K);
     let text = format!(
-        "[[subscriber]]\nimpi = \"{impi}\"\nk = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\n\
+        "[[subscriber]]\nimpi = \"{impi}\"\nk = \"{k:032x}\"\n\
          opc = \"{number:032x}\"\nimpus = [\"sip:{impi}\", \"tel:+1{number}\"]\n"
     );
     Row::new("row", text.into()).expect("a row")
