@@ -26,6 +26,7 @@ use std::time::Duration;
 use clap::Args as Clap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::auc::Books;
 use super::diameter::{Node, Tls};
@@ -367,10 +368,10 @@ impl Service {
                 });
             }
         }
-        let (mut sweep, mut keep) = (tokio::time::interval(SWEEP), tokio::time::interval(KEEP));
+        let (mut sweep, mut keep) = (every(SWEEP), every(KEEP));
         let mut reminder = endings::Reminder::default();
         let mut keeper = Keeper::new(self.bsf.clone(), self.vault.clone(), self.marks);
-        let (mut look, mut renewal) = (tokio::time::interval(LOOK), Renewal::default());
+        let (mut look, mut renewal) = (every(LOOK), Renewal::default());
         loop {
             tokio::select! {
                 // Whoever read our errors may be gone; that ends no call.
@@ -443,6 +444,14 @@ impl Service {
             bsf.sweep(now);
         }
     }
+}
+
+/// A tick now, and one each `period` after the last: what was missed while the system ran others is not made up for, since
+/// two looks at a file are to lie apart.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Says what a reload did that was asked for `by` a signal, or by files that changed in their places.
