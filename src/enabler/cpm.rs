@@ -240,7 +240,9 @@ impl EnablerPolicy for Cpm {
 
 /// Whether a request wraps a disposition notification.
 fn reports(message: &Message) -> bool {
-    if !contains(message.body(), NOTIFICATION) {
+    let body = message.body();
+    // Hardly any text has a plus sign, and to look for one octet costs little.
+    if memchr::memchr(b'+', body).is_none() || !contains(body, NOTIFICATION) {
         return false;
     }
     let mut found = false;

@@ -164,10 +164,12 @@ pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// does not hold all of it.
 pub(crate) fn contains(text: &[u8], part: &str) -> bool {
     let part = part.as_bytes();
-    let Some(head) = part.first_chunk::<4>() else {
+    let Some(head @ [first, ..]) = part.first_chunk::<4>() else {
         return part.is_empty() || text.windows(part.len()).any(|at| at.eq_ignore_ascii_case(part));
     };
-    may_hold(text, head) && text.windows(part.len()).any(|at| at.eq_ignore_ascii_case(part))
+    let begins = |at: &[u8]| at.first().is_some_and(|octet| octet | 0x20 == first | 0x20);
+    let is_here = |at: &[u8]| begins(at) && at.eq_ignore_ascii_case(part);
+    may_hold(text, head) && text.windows(part.len()).any(is_here)
 }
 
 /// Whether the four octets stand in `text` in a row, but for bit 5 of each, in which letters of either case differ.
@@ -233,6 +235,9 @@ mod tests {
             ("vnd.oma.pus", "vnd.oma.push", false),
             ("xxLocSIP", "locsip", true),
             ("xxlocsi", "locsip", false),
+            ("imdn.Message-ID: iMdN imdn+XML", "imdn+xml", true),
+            ("imdn.Message-ID: iMdN imdn-XML imdn+xm", "imdn+xml", false),
+            ("@+\n", "@+\n", true),
             ("", "a", false),
             ("anything", "", true),
         ] {
