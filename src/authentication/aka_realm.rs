@@ -119,10 +119,10 @@ impl AkaRealm {
 
     /// Whether credentials are for this realm's cards: accounts may have a realm of the same name.
     pub fn takes(&self, row: &Credentials<'_>) -> bool {
-        self.is_realm(row.or_empty("realm"))
-            && match row.param("algorithm") {
+        self.is_realm(row.realm())
+            && match row.algorithm() {
                 Some(name) => AkaAlgorithm::of(name).is_some(),
-                None => row.or_empty("nonce").is_empty(),
+                None => row.nonce().is_empty(),
             }
     }
 
@@ -157,11 +157,11 @@ impl AkaRealm {
         now: Now,
     ) -> Result<Verified, Halt> {
         let bad = || Halt::from(Refusal::BadCredentials);
-        let username = std::str::from_utf8(row.or_empty("username")).ok();
+        let username = std::str::from_utf8(row.username()).ok();
         let impi = username.and_then(Impi::new).ok_or_else(bad)?;
         let request = self.number(message);
         let wanted = |resync| Lookup::AkaVector { impi: impi.clone(), resync, request };
-        let nonce = AkaNonce::parse(row.or_empty("nonce"));
+        let nonce = AkaNonce::parse(row.nonce());
         let auts = row.param("auts").map(|auts| parse_auts(auts).ok_or_else(bad)).transpose()?;
         let resync = auts.and_then(|auts| nonce.as_ref().map(|nonce| (nonce.rand, auts)));
         for lookup in [wanted(resync), wanted(None)] {
@@ -170,7 +170,7 @@ impl AkaRealm {
             }
         }
         let Some(nonce) = nonce.filter(|nonce| self.is_open(nonce, now)) else {
-            let silent = in_dialog && !row.or_empty("nonce").is_empty();
+            let silent = in_dialog && !row.nonce().is_empty();
             let wait = || Halt::Wait(wanted(None));
             return Err(if silent { Refusal::NonceUnknown.into() } else { wait() });
         };
@@ -178,10 +178,10 @@ impl AkaRealm {
         let open = self.open.remove(&nonce.rand, now.mono).flatten();
         let open = open.filter(|open| open.impi == impi).ok_or_else(bad)?;
         let ha1 = |password: &[u8]| {
-            let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
+            let (username, realm) = (row.username(), row.realm());
             Ha1::new(algorithm.hash, username, realm, password)
         };
-        let right = |ha1: &Ha1| Response::compute(ha1, &inputs).verify(row.or_empty("response"));
+        let right = |ha1: &Ha1| Response::compute(ha1, &inputs).verify(row.response());
         if let Some(resync) = resync {
             let fits = right(&ha1(b""));
             return Err(if fits { Halt::Wait(wanted(Some(resync))) } else { bad() });
@@ -230,26 +230,26 @@ impl AkaRealm {
         row: &'a Credentials<'_>,
         message: &'a Message,
     ) -> Option<(AkaAlgorithm, Inputs<'a>)> {
-        let algorithm = AkaAlgorithm::of(row.or_empty("algorithm"))?;
+        let algorithm = AkaAlgorithm::of(row.algorithm()?)?;
         let offered =
             |own: &AkaAlgorithm| (own.version, own.hash) == (algorithm.version, algorithm.hash);
-        let qop = match row.or_empty("qop") {
+        let qop = match row.qop() {
             b"auth" => Qop::Auth,
             b"auth-int" => Qop::AuthInt(message.body()),
             _ => return None,
         };
         let whole = self.settings.algorithms.iter().any(offered)
             && row.nonce_count() == Some(1)
-            && !row.or_empty("cnonce").is_empty();
+            && !row.cnonce().is_empty();
         whole.then(|| {
             let inputs = Inputs {
                 hash: algorithm.hash,
                 session: algorithm.session,
                 method: message.method_octets(),
-                uri: row.or_empty("uri"),
-                nonce: row.or_empty("nonce"),
-                cnonce: row.or_empty("cnonce"),
-                nc: row.or_empty("nc"),
+                uri: row.uri(),
+                nonce: row.nonce(),
+                cnonce: row.cnonce(),
+                nc: row.nc(),
                 qop,
             };
             (algorithm, inputs)

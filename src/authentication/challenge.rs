@@ -86,7 +86,7 @@ impl Challenge {
     /// keeps its order.
     #[must_use]
     pub fn shorter(mut self, message: &Message, mut over: usize) -> Option<Self> {
-        let named = |row: &Row| credentials(message).any(|one| row.is_of(one.or_empty("realm")));
+        let named = |row: &Row| credentials(message).any(|one| row.is_of(one.realm()));
         let names_any = self.rows.iter().any(named);
         let bootstraps = message.fields_named(Name::UserAgent).any(says_bootstrapping);
         let serves =

@@ -36,11 +36,11 @@ impl ServerProof {
             ha1,
             hash,
             session,
-            uri: row.or_empty("uri").into(),
-            nonce: row.or_empty("nonce").into(),
-            cnonce: row.or_empty("cnonce").into(),
-            nc: row.or_empty("nc").into(),
-            covers_body: row.or_empty("qop") == b"auth-int",
+            uri: row.uri().into(),
+            nonce: row.nonce().into(),
+            cnonce: row.cnonce().into(),
+            nc: row.nc().into(),
+            covers_body: row.qop() == b"auth-int",
             next_nonce,
         }
     }

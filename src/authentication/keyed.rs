@@ -29,12 +29,12 @@ impl Authentication {
         row: &Credentials<'_>,
         inputs: &Inputs<'_>,
     ) -> Option<(Arc<Caller>, Ha1)> {
-        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
+        let (username, realm) = (row.username(), row.realm());
         let (caller, ha1) = match known {
             Some((caller, ha1)) => (Some(caller), ha1),
             None => (None, Ha1::new(inputs.hash, username, realm, &self.decoy)),
         };
-        let right = Response::compute(&ha1, inputs).verify(row.or_empty("response"));
+        let right = Response::compute(&ha1, inputs).verify(row.response());
         caller.filter(|_| right).map(|caller| (caller, ha1))
     }
 
@@ -46,7 +46,7 @@ impl Authentication {
         hash: Hash,
     ) -> Option<(Arc<Caller>, Ha1)> {
         let realm = settings.account_realm.as_ref()?;
-        let username = std::str::from_utf8(row.or_empty("username")).ok()?;
+        let username = std::str::from_utf8(row.username()).ok()?;
         let (accounts, realm) = (self.accounts.load(), realm.as_str());
         if self.aside {
             return accounts.aside(realm, username, hash);
@@ -64,7 +64,7 @@ impl Authentication {
         inputs: &Inputs<'_>,
         now: Now,
     ) -> Result<Option<(Arc<Caller>, Ha1)>, Halt> {
-        let (username, realm) = (row.or_empty("username"), row.or_empty("realm"));
+        let (username, realm) = (row.username(), row.realm());
         let Some(btid) = naf.btid(username) else {
             return Ok(self.right_one(None, row, inputs));
         };

@@ -387,7 +387,7 @@ impl Authentication {
             return false;
         };
         let is_his = |row: &Credentials<'_>| {
-            let name = row.or_empty("username");
+            let name = row.username();
             callers.iter().any(|caller| caller.key_name.as_bytes() == name)
         };
         let inside = admitted.in_dialog() || admitted.method() == Method::Cancel;
@@ -431,32 +431,32 @@ impl Authentication {
                 None => self.verify_aka(aka, row, admitted, now),
             };
         }
-        let algorithm = row.param("algorithm").unwrap_or(b"MD5");
+        let algorithm = row.algorithm().unwrap_or(b"MD5");
         let (hash, session) = Hash::of(algorithm).ok_or_else(bad)?;
         if !settings.offer.algorithms(arrival.flow.listener).contains(&hash) {
             return Err(bad());
         }
-        let qop = match row.or_empty("qop") {
+        let qop = match row.qop() {
             b"auth" => Qop::Auth,
             b"auth-int" => Qop::AuthInt(message.body()),
             _ => return Err(bad()),
         };
         let count = row.nonce_count().ok_or_else(bad)?;
-        if row.or_empty("cnonce").is_empty() || !settings.serves(row.or_empty("uri"), message) {
+        if row.cnonce().is_empty() || !settings.serves(row.uri(), message) {
             return Err(bad());
         }
-        let seal = self.nonces.open(row.or_empty("nonce"), now).ok_or(Refusal::NonceUnknown)?;
+        let seal = self.nonces.open(row.nonce(), now).ok_or(Refusal::NonceUnknown)?;
         let inputs = Inputs {
             hash,
             session,
             method: message.method_octets(),
-            uri: row.or_empty("uri"),
-            nonce: row.or_empty("nonce"),
-            cnonce: row.or_empty("cnonce"),
-            nc: row.or_empty("nc"),
+            uri: row.uri(),
+            nonce: row.nonce(),
+            cnonce: row.cnonce(),
+            nc: row.nc(),
             qop,
         };
-        let naf = settings.naf.as_ref().filter(|naf| naf.is_realm(row.or_empty("realm")));
+        let naf = settings.naf.as_ref().filter(|naf| naf.is_realm(row.realm()));
         let right = match naf {
             None => self.right_one(self.of_account(settings, row, hash), row, &inputs),
             Some(naf) => self.right_key(naf, admitted.class().family(), row, &inputs, now)?,
@@ -511,7 +511,7 @@ impl Authentication {
     ) -> Result<Right, Halt> {
         let message = admitted.message();
         let settings = self.settings.load();
-        if !settings.serves(row.or_empty("uri"), message) {
+        if !settings.serves(row.uri(), message) {
             return Err(Refusal::BadCredentials.into());
         }
         let found = aka.verify(row, message, admitted.in_dialog(), now)?;
@@ -522,7 +522,7 @@ impl Authentication {
             let (hash, session) = (algorithm.hash, algorithm.session);
             Box::new(ServerProof::new(row, ha1, hash, session, None))
         });
-        Ok(Right { caller, proof, integral: row.or_empty("qop") == b"auth-int" })
+        Ok(Right { caller, proof, integral: row.qop() == b"auth-int" })
     }
 
     /// Refuses a weaker algorithm than the same key has used before, like a wrong response.
@@ -576,9 +576,9 @@ fn own_rows<'m>(message: &'m Message, is_own: impl Fn(&[u8]) -> bool) -> Result<
     for name in [Name::ProxyAuthorization, Name::Authorization] {
         for value in message.fields_named(name) {
             let parsed = Credentials::parse(value).map_err(Refusal::Malformed)?;
-            let Some(row) = parsed.filter(|row| is_own(row.or_empty("realm"))) else { continue };
+            let Some(row) = parsed.filter(|row| is_own(row.realm())) else { continue };
             let same = |other: &Credentials<'_>| {
-                ["realm", "algorithm"].iter().all(|name| other.param(name) == row.param(name))
+                other.realm() == row.realm() && other.algorithm() == row.algorithm()
             };
             if rows.iter().any(same) {
                 return Err(Refusal::Malformed(Fault::CredentialsMalformed).into());

@@ -82,7 +82,7 @@ impl Authentication {
     pub fn set_aside(&self, message: &Message, now: Now) {
         let Ok((rows, _)) = own_rows(message, |realm| self.is_own_realm(realm)) else { return };
         for row in &rows {
-            if let Some(seal) = self.nonces.open(row.or_empty("nonce"), now) {
+            if let Some(seal) = self.nonces.open(row.nonce(), now) {
                 self.unproved.note(self.pair(&seal, row), now);
             }
         }
@@ -92,7 +92,7 @@ impl Authentication {
     pub(super) fn pair(&self, seal: &Seal, row: &Credentials<'_>) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.hash_key());
         hasher.write_u64(seal.number());
-        hasher.write(row.or_empty("username"));
+        hasher.write(row.username());
         hasher.finish()
     }
 }

@@ -107,8 +107,8 @@ fn shown(line: &[u8]) -> Option<String> {
     }
     let value = value.get(1..).unwrap_or_default().trim_ascii();
     let Ok(Some(row)) = Credentials::parse(value) else { return Some(format!("{name}: (hidden)")) };
-    let part = |part| String::from_utf8_lossy(row.or_empty(part)).into_owned();
-    let (username, realm, nc) = (part("username"), part("realm"), part("nc"));
+    let [username, realm, nc] =
+        [row.username(), row.realm(), row.nc()].map(String::from_utf8_lossy);
     Some(format!("{name}: Digest username=\"{username}\", realm=\"{realm}\", nc={nc}"))
 }
 

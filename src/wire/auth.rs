@@ -24,10 +24,51 @@ pub type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
 /// The pairs of one row, in order.
 pub type Params<'a> = SmallVec<[Pair<'a>; 16]>;
 
-/// The parameters of a Digest response, by name.
+/// The value of a parameter, quotes opened.
+type Value<'a> = Cow<'a, [u8]>;
+
+/// The parameters of a Digest response: those that its verifiers ask for each in a place of its own.
 #[derive(Clone, Debug)]
 pub struct Credentials<'a> {
-    params: Params<'a>,
+    known: [Option<Value<'a>>; Known::COUNT],
+    others: Vec<Pair<'a>>,
+}
+
+/// A parameter that a verifier asks for.
+#[derive(Clone, Copy)]
+enum Known {
+    Username,
+    Realm,
+    Nonce,
+    Uri,
+    Response,
+    Algorithm,
+    Cnonce,
+    Opaque,
+    Qop,
+    Nc,
+}
+
+impl Known {
+    const COUNT: usize = Self::Nc as usize + 1;
+
+    /// The parameter of that name; by its length first, since most differ in that.
+    fn of(name: &[u8]) -> Option<Self> {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            2 if is(b"nc") => Some(Self::Nc),
+            3 if is(b"uri") => Some(Self::Uri),
+            3 if is(b"qop") => Some(Self::Qop),
+            5 if is(b"realm") => Some(Self::Realm),
+            5 if is(b"nonce") => Some(Self::Nonce),
+            6 if is(b"cnonce") => Some(Self::Cnonce),
+            6 if is(b"opaque") => Some(Self::Opaque),
+            8 if is(b"username") => Some(Self::Username),
+            8 if is(b"response") => Some(Self::Response),
+            9 if is(b"algorithm") => Some(Self::Algorithm),
+            _ => None,
+        }
+    }
 }
 
 /// The parameters of a Digest challenge, by name.
@@ -43,33 +84,90 @@ impl<'a> Credentials<'a> {
     ///
     /// [`Fault::CredentialsMalformed`] if it is Digest and broken.
     pub fn parse(row: &'a [u8]) -> Result<Option<Self>, Fault> {
-        let Some(params) = digest_params(row)? else { return Ok(None) };
-        let credentials = Self { params };
-        let nc_broken = credentials
-            .param("nc")
-            .is_some_and(|nc| nc.len() != 8 || !nc.iter().all(u8::is_ascii_hexdigit));
-        let named_twice =
-            credentials.param("username").is_some() && credentials.param("username*").is_some();
-        if nc_broken || named_twice {
+        let Some(list) = digest_list(row) else { return Ok(None) };
+        let mut read = Self { known: Default::default(), others: Vec::new() };
+        for (place, pair) in each_pair(list).enumerate() {
+            let (name, value) = pair?;
+            match Known::of(name).and_then(|known| read.known.get_mut(known as usize)) {
+                _ if place >= PARAMS_MAX => return Err(Fault::CredentialsMalformed),
+                Some(slot @ None) => *slot = Some(value),
+                None if find(&read.others, name).is_none() => read.others.push((name, value)),
+                _ => return Err(Fault::CredentialsMalformed),
+            }
+        }
+        let nc = read.known(Known::Nc);
+        let nc_broken = nc.is_some_and(|nc| nc.len() != 8 || !nc.iter().all(u8::is_ascii_hexdigit));
+        let named = read.known(Known::Username).is_some();
+        if nc_broken || named && find(&read.others, b"username*").is_some() {
             return Err(Fault::CredentialsMalformed);
         }
-        Ok(Some(credentials))
+        Ok(Some(read))
+    }
+
+    fn known(&self, known: Known) -> Option<&[u8]> {
+        self.known.get(known as usize)?.as_deref()
+    }
+
+    fn known_or_empty(&self, known: Known) -> &[u8] {
+        self.known(known).unwrap_or_default()
     }
 
     /// The value of a parameter, quotes opened.
     pub fn param(&self, name: &str) -> Option<&[u8]> {
-        find(&self.params, name)
+        match Known::of(name.as_bytes()) {
+            Some(known) => self.known(known),
+            None => find(&self.others, name.as_bytes()),
+        }
     }
 
-    /// A parameter that is needed; empty if it is not there.
-    pub fn or_empty(&self, name: &str) -> &[u8] {
-        self.param(name).unwrap_or_default()
+    /// The username; empty if there is none, as with those that follow.
+    pub fn username(&self) -> &[u8] {
+        self.known_or_empty(Known::Username)
+    }
+
+    /// The realm.
+    pub fn realm(&self) -> &[u8] {
+        self.known_or_empty(Known::Realm)
+    }
+
+    /// The nonce.
+    pub fn nonce(&self) -> &[u8] {
+        self.known_or_empty(Known::Nonce)
+    }
+
+    /// The digest-uri.
+    pub fn uri(&self) -> &[u8] {
+        self.known_or_empty(Known::Uri)
+    }
+
+    /// The response.
+    pub fn response(&self) -> &[u8] {
+        self.known_or_empty(Known::Response)
+    }
+
+    /// The client's nonce.
+    pub fn cnonce(&self) -> &[u8] {
+        self.known_or_empty(Known::Cnonce)
+    }
+
+    /// The one quality of protection that the response is of.
+    pub fn qop(&self) -> &[u8] {
+        self.known_or_empty(Known::Qop)
+    }
+
+    /// The nonce count: eight hex digits as written.
+    pub fn nc(&self) -> &[u8] {
+        self.known_or_empty(Known::Nc)
+    }
+
+    /// The algorithm; `None` if there is none.
+    pub fn algorithm(&self) -> Option<&[u8]> {
+        self.known(Known::Algorithm)
     }
 
     /// The nonce count; `None` if there is none.
     pub fn nonce_count(&self) -> Option<u32> {
-        let digits = std::str::from_utf8(self.param("nc")?).ok()?;
-        u32::from_str_radix(digits, 16).ok()
+        u32::from_str_radix(std::str::from_utf8(self.nc()).ok()?, 16).ok()
     }
 }
 
@@ -80,12 +178,13 @@ impl<'a> Challenge<'a> {
     ///
     /// [`Fault::CredentialsMalformed`] if it is Digest and broken.
     pub fn parse(row: &'a [u8]) -> Result<Option<Self>, Fault> {
-        Ok(digest_params(row)?.map(|params| Self { params }))
+        let params = digest_list(row).map(pairs).transpose()?;
+        Ok(params.map(|params| Self { params }))
     }
 
     /// The value of a parameter, quotes opened.
     pub fn param(&self, name: &str) -> Option<&[u8]> {
-        find(&self.params, name)
+        find(&self.params, name.as_bytes())
     }
 }
 
@@ -130,7 +229,7 @@ impl<'a> AuthenticationInfo<'a> {
 
     /// The value of a parameter (`nextnonce`, `rspauth`, `qop`, `cnonce`, `nc`), quotes opened.
     pub fn param(&self, name: &str) -> Option<&[u8]> {
-        find(&self.params, name)
+        find(&self.params, name.as_bytes())
     }
 }
 
@@ -141,21 +240,30 @@ impl<'a> AuthenticationInfo<'a> {
 /// [`Fault::CredentialsMalformed`] for a broken pair, a name there twice, or more than [`PARAMS_MAX`].
 pub fn pairs(list: &[u8]) -> Result<Params<'_>, Fault> {
     let mut params = Params::new();
-    let mut rest = list;
-    loop {
-        rest = rest.get(rest.iter().take_while(|octet| is_gap(**octet)).count()..).unwrap_or(b"");
-        if rest.is_empty() {
-            return Ok(params);
-        }
-        let (tail, (name, value)) = pair(rest).ok_or(Fault::CredentialsMalformed)?;
-        steps::count(rest.len().saturating_sub(tail.len()));
-        rest = tail;
-        let twice = params.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        if twice || params.len() >= PARAMS_MAX {
+    for pair in each_pair(list) {
+        let (name, value) = pair?;
+        if params.len() >= PARAMS_MAX || find(&params, name).is_some() {
             return Err(Fault::CredentialsMalformed);
         }
         params.push((name, value));
     }
+    Ok(params)
+}
+
+/// The same, one at a time: it ends with the list, or at what is no pair.
+fn each_pair(list: &[u8]) -> impl Iterator<Item = Result<Pair<'_>, Fault>> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let gap = rest.iter().take_while(|octet| is_gap(**octet)).count();
+        rest = rest.get(gap..).filter(|rest| !rest.is_empty())?;
+        let Some((tail, found)) = pair(rest) else {
+            rest = b"";
+            return Some(Err(Fault::CredentialsMalformed));
+        };
+        steps::count(rest.len().saturating_sub(tail.len()));
+        rest = tail;
+        Some(Ok(found))
+    })
 }
 
 /// Whether a row of credentials is a bearer token: whoever reads it has it, so it goes no further than to whom it came.
@@ -192,20 +300,16 @@ fn pair(list: &[u8]) -> Option<(&[u8], Pair<'_>)> {
     matches!(rest.first(), None | Some(b',')).then_some((rest, (name, value)))
 }
 
-fn find<'s>(params: &'s Params<'_>, name: &str) -> Option<&'s [u8]> {
-    params
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, value)| value.as_ref())
+fn find<'s>(params: &'s [Pair<'_>], name: &[u8]) -> Option<&'s [u8]> {
+    let found = params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.as_ref())
 }
 
-fn digest_params(row: &[u8]) -> Result<Option<Params<'_>>, Fault> {
+/// What stands behind the scheme of a row, if that is Digest.
+fn digest_list(row: &[u8]) -> Option<&[u8]> {
     let gap = row.iter().position(|octet| is_space(*octet)).unwrap_or(row.len());
-    let (scheme, list) = row.split_at_checked(gap).unwrap_or((row, b""));
-    if !scheme.eq_ignore_ascii_case(b"Digest") {
-        return Ok(None);
-    }
-    pairs(trim(list)).map(Some)
+    let (scheme, list) = row.split_at_checked(gap)?;
+    scheme.eq_ignore_ascii_case(b"Digest").then(|| trim(list))
 }
 
 /// The text of a token or of a quoted string, folds made one space; `None` if the quotes do not close, or if what
@@ -253,6 +357,38 @@ mod tests {
         assert_eq!(credentials.param("USERNAME"), Some(&b"a\"b"[..]));
         assert_eq!(credentials.nonce_count(), Some(10));
         assert_eq!(credentials.param("algorithm"), Some(&b"SHA-256"[..]));
+        assert_eq!(credentials.algorithm(), credentials.param("Algorithm"));
+        assert_eq!((credentials.realm(), credentials.nonce()), (&b"r"[..], &b""[..]));
+    }
+
+    /// What has a place of its own is found by its name all the same, and so is what has none.
+    #[test]
+    fn every_parameter_is_found_by_its_name() {
+        let names = ["username", "realm", "nonce", "uri", "response", "algorithm", "cnonce"];
+        let names = names.into_iter().chain(["opaque", "qop", "nc", "auts", "userhash", "x"]);
+        let value = |name: &str| if name == "nc" { "0000001f" } else { name }.to_owned();
+        let pairs = names.clone().map(|name| format!("{name}=\"{}\"", value(name)));
+        let row = format!("Digest {}", pairs.collect::<Vec<_>>().join(","));
+        let read = Credentials::parse(row.as_bytes()).expect("well formed").expect("Digest");
+        for name in names {
+            assert_eq!(read.param(name), Some(value(name).as_bytes()), "{name}");
+            assert_eq!(read.param(&name.to_uppercase()), read.param(name), "{name}");
+        }
+        let by_name: [(&[u8], &str); 8] = [
+            (read.username(), "username"),
+            (read.realm(), "realm"),
+            (read.nonce(), "nonce"),
+            (read.uri(), "uri"),
+            (read.response(), "response"),
+            (read.cnonce(), "cnonce"),
+            (read.qop(), "qop"),
+            (read.nc(), "0000001f"),
+        ];
+        for (found, expected) in by_name {
+            assert_eq!(found, expected.as_bytes());
+        }
+        assert_eq!((read.algorithm(), read.nonce_count()), (Some(&b"algorithm"[..]), Some(31)));
+        assert_eq!(read.param("stale"), None);
     }
 
     #[test]
@@ -291,6 +427,8 @@ mod tests {
     fn refuses_contradictions() {
         for bad in [
             r#"Digest response="a", response="b""#,
+            r#"Digest x="a", X=b"#,
+            r#"Digest username*=a, username=b"#,
             r#"Digest username="a", username*=UTF-8''a"#,
             r#"Digest nc=1"#,
             r#"Digest nc=0000000g"#,

@@ -235,7 +235,7 @@ mod tests {
         );
         let found: Vec<_> = message
             .credentials(Name::Authorization)
-            .map(|found| found.map(|found| found.or_empty("realm").to_vec()))
+            .map(|found| found.map(|found| found.realm().to_vec()))
             .collect();
         assert_eq!(found, [Ok(b"r".to_vec()), Err(Fault::CredentialsMalformed)]);
         let info = message.authentication_info().expect("well formed");

@@ -122,7 +122,7 @@ fn credentials_are_one_in_a_row() {
     .expect("accepted");
     let realms: Vec<_> = message
         .credentials(Name::Authorization)
-        .map(|row| row.expect("well formed").or_empty("realm").to_vec())
+        .map(|row| row.expect("well formed").realm().to_vec())
         .collect();
     assert_eq!(realms, [b"one", b"two"]);
 }

@@ -53,7 +53,7 @@ impl<'a> Claim<'a> {
         target: &str,
         algorithm: Named,
     ) -> Option<Self> {
-        let nonce_text = credentials.or_empty("nonce");
+        let nonce_text = credentials.nonce();
         let uri = credentials.param("uri")?;
         let cnonce = credentials.param("cnonce")?;
         let printable = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\');
@@ -65,11 +65,11 @@ impl<'a> Claim<'a> {
         }
         Some(Self {
             algorithm,
-            realm: credentials.or_empty("realm"),
+            realm: credentials.realm(),
             nonce_text,
             uri,
-            qop: credentials.or_empty("qop"),
-            nc: credentials.or_empty("nc"),
+            qop: credentials.qop(),
+            nc: credentials.nc(),
             cnonce,
             response: credentials.param("response")?,
             opaque: credentials.param("opaque"),

@@ -55,11 +55,11 @@ impl Bsf {
     ) -> UbAnswer {
         let (of, _) = ground;
         let malformed = |why| UbAnswer::plain(400, UbOutcome::Malformed, why);
-        if credentials.or_empty("nonce").is_empty() {
+        if credentials.nonce().is_empty() {
             return self.challenge_digest(state, of, impi, fresh, now);
         }
         // RFC 7616 section 3.3: MD5 where nothing is said.
-        let named = Hash::of(credentials.param("algorithm").unwrap_or(b"MD5"));
+        let named = Hash::of(credentials.algorithm().unwrap_or(b"MD5"));
         let hash = named.filter(|(hash, session)| !session && of.algorithms.contains(hash));
         let Some((hash, _)) = hash else { return malformed("the algorithm was not offered") };
         let Some(claim) = Claim::read(credentials, target, Named::Digest(hash)) else {

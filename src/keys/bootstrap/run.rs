@@ -116,7 +116,7 @@ impl Bsf {
                 "one Authorization: Digest, with the IMPI as username, is needed",
             );
         };
-        let username = std::str::from_utf8(credentials.or_empty("username")).ok();
+        let username = std::str::from_utf8(credentials.username()).ok();
         let Some(username) = username.and_then(Impi::new) else {
             return malformed(400, "the username is not a private identity");
         };
@@ -128,10 +128,10 @@ impl Bsf {
             Some(asker) => asker,
             None => return Ok(self.unknown_tmpi(fresh)),
         };
-        if credentials.or_empty("nonce").is_empty() {
+        if credentials.nonce().is_empty() {
             return self.challenge(&mut state, &asker, fresh, now);
         }
-        let algorithm = match credentials.param("algorithm") {
+        let algorithm = match credentials.algorithm() {
             Some(name) => AkaAlgorithm::of(name),
             None => self.config.algorithms.first().copied(),
         };
