@@ -518,9 +518,7 @@ impl Gate {
     /// Source: RFC 3261 section 8.2.7.
     fn tag(&self, message: &Message) -> [u8; 16] {
         let mut hasher = SipHasher13::new_with_key(&self.tag_key);
-        let via = message.top_via();
-        let branch = via.map(|via| via.branch()).unwrap_or_default();
-        for part in [message.call_id(), message.from_tag(), branch] {
+        for part in [message.call_id(), message.from_tag(), message.branch()] {
             hasher.write_usize(part.len());
             hasher.write(part);
         }

@@ -259,8 +259,7 @@ impl AkaRealm {
     /// The same for each copy of a request, another for each request: one vector for one challenge.
     fn number(&self, message: &Message) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        let branch = message.top_via().map(|via| via.branch()).unwrap_or_default();
-        for part in [message.call_id(), message.from_tag(), branch] {
+        for part in [message.call_id(), message.from_tag(), message.branch()] {
             hasher.write_usize(part.len());
             hasher.write(part);
         }

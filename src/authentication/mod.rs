@@ -493,8 +493,7 @@ impl Authentication {
     /// The same for each copy of a request, another for each request.
     fn number(&self, message: &Message) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.hash_key());
-        let branch = message.top_via().map(|via| via.branch()).unwrap_or_default();
-        for part in [message.call_id(), message.from_tag(), branch] {
+        for part in [message.call_id(), message.from_tag(), message.branch()] {
             hasher.write_usize(part.len());
             hasher.write(part);
         }

@@ -66,10 +66,11 @@ const SINGLE_SET: u128 = {
 /// The first [`Fault`] found.
 pub fn check(message: &Message) -> Result<(), Fault> {
     counts(message)?;
+    let marks = message.marks();
     for (name, parsed) in [
-        (Name::Via, message.top_via().is_some()),
-        (Name::From, message.from().is_some()),
-        (Name::To, message.to().is_some()),
+        (Name::Via, marks.via.is_some()),
+        (Name::From, marks.from.is_some()),
+        (Name::To, marks.to.is_some()),
     ] {
         if !parsed {
             let there = message.has(name);
@@ -101,13 +102,8 @@ pub fn branch(message: &Message) -> Result<(), Fault> {
 }
 
 fn counts(message: &Message) -> Result<(), Fault> {
-    let mut seen = 0;
-    for field in message.fields() {
-        let bit = field.name.bit() & SINGLE_SET;
-        if seen & bit != 0 {
-            return Err(Fault::HeaderTwice);
-        }
-        seen |= bit;
+    if message.repeats(SINGLE_SET) {
+        return Err(Fault::HeaderTwice);
     }
     let contact_max = if message.is_request() { CONTACT_MAX } else { CONTACTS_TOLD_MAX };
     for (name, max, empty) in [

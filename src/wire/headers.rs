@@ -36,6 +36,12 @@ impl Message {
         Some(self.marks().via?.read(self.octets()))
     }
 
+    /// The branch of the topmost Via; empty if there is none.
+    pub fn branch(&self) -> &[u8] {
+        let via = self.marks().via.as_ref();
+        via.map(|via| via.branch(self.octets())).unwrap_or_default()
+    }
+
     /// From.
     pub fn from(&self) -> Option<Address<'_>> {
         Some(self.marks().from?.read(self.octets()))

@@ -144,6 +144,11 @@ impl ViaMarks {
         }
     }
 
+    /// Its branch; empty if it has none.
+    pub(super) fn branch<'m>(&self, octets: &'m [u8]) -> &'m [u8] {
+        self.branch.map(|branch| branch.of(octets)).unwrap_or_default()
+    }
+
     /// The Via again.
     pub(super) fn read<'m>(&self, octets: &'m [u8]) -> Via<'m> {
         Via {

@@ -38,6 +38,8 @@ struct Index {
     fields: SmallVec<[Field; 24]>,
     /// The names that are there, by [`Name::bit`].
     present: u128,
+    /// Those of more than one field.
+    repeated: u128,
     blank: usize,
     body: Span,
     marks: Marks,
@@ -113,10 +115,13 @@ impl Message {
     pub(super) fn index(octets: Bytes, scan: Scan) -> Option<Self> {
         let Scan { start, fields, blank, body, .. } = scan;
         let (start, body) = (start?, Span::new(body, octets.len()));
-        let present = fields.iter().fold(0, |names, field| names | field.name.bit());
+        let (present, repeated) = fields.iter().fold((0, 0), |(present, repeated), field| {
+            let bit = field.name.bit();
+            (present | bit, repeated | present & bit)
+        });
         let marks = Marks::find(&octets, start, &fields);
-        let index = Arc::new(Index { octets, start, fields, present, blank, body, marks });
-        Some(Self { index })
+        let index = Index { octets, start, fields, present, repeated, blank, body, marks };
+        Some(Self { index: Arc::new(index) })
     }
 
     /// What was parsed once.
@@ -136,6 +141,11 @@ impl Message {
     /// Whether a header of that name is there.
     pub fn has(&self, name: Name) -> bool {
         self.index.present & name.bit() != 0
+    }
+
+    /// Whether there is more than one field of a name in `names`, which are a set of [`Name::bit`].
+    pub(super) fn repeats(&self, names: u128) -> bool {
+        self.index.repeated & names != 0
     }
 
     /// All its octets.

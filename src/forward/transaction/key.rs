@@ -65,10 +65,9 @@ impl Keys {
 
     /// The client transaction that `response` belongs to: the branch of its top Via and the method of its CSeq.
     ///
-    /// `None` if it has no such Via or CSeq.
+    /// `None` if it has no CSeq.
     pub fn client_of(&self, response: &Message) -> Option<ClientKey> {
-        let via = response.top_via()?;
-        Some(self.client(via.branch(), response.cseq()?.method))
+        Some(self.client(response.branch(), response.cseq()?.method))
     }
 
     /// The server transaction of `request`, whether it makes it or is a retransmission. On reliable transports the
