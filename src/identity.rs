@@ -9,6 +9,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::wire::Uri;
+use crate::wire::uri::Scheme;
+
 /// Longest name, in octets.
 pub const NAME_MAX: usize = 1024;
 
@@ -21,9 +24,7 @@ macro_rules! name {
         impl $type {
             /// Takes `text` as such a name; `None` if it cannot be one.
             pub fn new(text: &str) -> Option<Self> {
-                let clean = |octet: char| !octet.is_control() && octet != '"' && octet != '\\';
-                let fits = !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(clean);
-                fits.then(|| Self(text.into()))
+                is_name(text).then(|| Self(text.into()))
             }
 
             /// The text.
@@ -44,6 +45,15 @@ macro_rules! name {
             }
         }
     };
+}
+
+/// Whether text may be a name.
+fn is_name(text: &str) -> bool {
+    // Nearly all are plain ASCII: without branches, many octets are looked at at once.
+    let plain = |octet: u8| matches!(octet, b' '..=b'~') & (octet != b'"') & (octet != b'\\');
+    let clean = |letter: char| !letter.is_control() && !matches!(letter, '"' | '\\');
+    (1..=NAME_MAX).contains(&text.len())
+        && (text.bytes().fold(true, |all, octet| all & plain(octet)) || text.chars().all(clean))
 }
 
 name! {
@@ -71,7 +81,8 @@ name! {
 impl Btid {
     /// The server that made it: what follows the last `@`.
     pub fn bsf(&self) -> &str {
-        self.0.rsplit_once('@').map_or("", |(_, server)| server)
+        let at = memchr::memrchr(b'@', self.0.as_bytes());
+        at.and_then(|at| self.0.get(at.checked_add(1)?..)).unwrap_or_default()
     }
 }
 
@@ -81,20 +92,27 @@ impl Btid {
 pub struct Impu {
     text: Arc<str>,
     key: Arc<[u8]>,
+    scheme: Option<Scheme>,
 }
 
 impl Impu {
     /// Takes `text` as such an identity; `None` if it cannot be one.
     pub fn new(text: &str) -> Option<Self> {
         let Name(text) = Name::new(text)?;
-        let uri = crate::wire::Uri::parse(text.as_bytes());
+        let uri = Uri::parse(text.as_bytes());
         let key = uri.map_or_else(|| text.as_bytes().into(), |uri| uri.identity().into());
-        Some(Self { text, key })
+        let scheme = uri.map(|uri| uri.scheme());
+        Some(Self { text, key, scheme })
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Its scheme; `None` if it is no URI that can be read.
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.scheme
     }
 
     /// The form in which identities are compared; see [`crate::wire::Uri::identity`].
@@ -153,5 +171,43 @@ impl Principal {
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}({})", self.proof, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_neither_controls_nor_quotes() {
+        let longest = "a".repeat(NAME_MAX);
+        for text in ["a", " ", "~", "alice@ex\u{e4}mple", "\u{a0}", &longest] {
+            assert!(Name::new(text).is_some(), "{text:?}");
+        }
+        let longer = format!("{longest}a");
+        for text in ["", "a\"", "a\\b", "a\0", "\u{1f}", "\u{7f}", "\u{85}", "\u{e4}\n", &longer] {
+            assert!(Name::new(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_has_the_scheme_of_its_uri() {
+        for (text, scheme) in [
+            ("sip:alice@example.net", Some(Scheme::Sip)),
+            ("SIPS:alice@example.net", Some(Scheme::Sips)),
+            ("tel:+12015550101", Some(Scheme::Tel)),
+            ("im:alice@example.net", Some(Scheme::Other)),
+            ("sip:", None),
+            ("alice", None),
+        ] {
+            assert_eq!(Impu::new(text).expect("a name").scheme(), scheme, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_btid_names_its_server_behind_the_last_sign() {
+        for (text, bsf) in [("r@bsf", "bsf"), ("a@b@c", "c"), ("none", ""), ("r@", "")] {
+            assert_eq!(Btid::new(text).expect("a name").bsf(), bsf, "{text}");
+        }
     }
 }

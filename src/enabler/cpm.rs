@@ -164,7 +164,7 @@ impl Cpm {
         if self.cpim_from {
             let caller = speaker(bound).map(|caller| &**caller);
             // Nobody reports on a message in another's name, nor in none.
-            let anonymous = self.cpim_anonymous && !is_disposition(&found);
+            let anonymous = || self.cpim_anonymous && !is_disposition(&found);
             cpim_from::check(&found.from, caller, anonymous)?;
         }
         if let Some(types) = &self.inner_types {

@@ -397,7 +397,7 @@ impl<'i> Choice<'i> {
 
     /// Takes `own` if it can be printed and its place is free.
     fn add(&mut self, own: &'i Impu) {
-        match Uri::parse(own.as_str().as_bytes()).map(|uri| uri.scheme()) {
+        match own.scheme() {
             Some(Scheme::Sip | Scheme::Sips) => self.sip = self.sip.or(Some(own)),
             Some(Scheme::Tel) => self.tel = self.tel.or(Some(own)),
             Some(Scheme::Other) | None => {}

@@ -26,7 +26,7 @@ pub use super::sameness::{decode, same_host};
 const ROUTING_PARAMS: [&str; 6] = ["maddr", "transport", "lr", "user", "method", "ttl"];
 
 /// The scheme of a URI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// `sip:`
     Sip,

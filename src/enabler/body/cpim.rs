@@ -142,8 +142,8 @@ fn uri_of(value: &[u8]) -> Option<Cow<'_, str>> {
         }
     };
     let uri = unescaped(rest.strip_prefix(b"<")?.strip_suffix(b">")?)?;
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '\\');
-    uri.chars().all(plain).then_some(uri)
+    let plain = |octet: u8| octet.is_ascii_graphic() && !b"<>\"\\".contains(&octet);
+    uri.bytes().all(plain).then_some(uri)
 }
 
 /// Where a quoted string ends, its opening quote left off.
