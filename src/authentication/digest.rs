@@ -184,17 +184,17 @@ impl Response {
     ///
     /// Source: RFC 7616 sections 3.4.1 to 3.4.3.
     pub fn compute(ha1: &Ha1, inputs: &Inputs<'_>) -> Self {
-        Self::over(ha1, inputs, &[])
+        Self::over(ha1, inputs, [b"", b""])
     }
 
     /// Computes the digits by which a response covers a list of mechanisms, too: its white space is collapsed.
     ///
     /// Source: RFC 3329 section 2.2 (Digest-verify).
     pub fn vouching(ha1: &Ha1, inputs: &Inputs<'_>, list: &[u8]) -> Self {
-        Self::over(ha1, inputs, &[b":", list])
+        Self::over(ha1, inputs, [b":", list])
     }
 
-    fn over(ha1: &Ha1, inputs: &Inputs<'_>, more: &[&[u8]]) -> Self {
+    fn over(ha1: &Ha1, inputs: &Inputs<'_>, [colon, list]: [&[u8]; 2]) -> Self {
         let Inputs { hash, session, method, uri, nonce, cnonce, nc, qop } = *inputs;
         let session_ha1;
         let ha1: &[u8] = if session {
@@ -205,9 +205,9 @@ impl Response {
         };
         let ha2 = match qop {
             Qop::AuthInt(body) => {
-                hash.hex(&[&[method, b":", uri, b":", &*hash.hex(&[body])][..], more].concat())
+                hash.hex(&[method, b":", uri, b":", &hash.hex(&[body]), colon, list])
             }
-            Qop::None | Qop::Auth => hash.hex(&[&[method, b":", uri][..], more].concat()),
+            Qop::None | Qop::Auth => hash.hex(&[method, b":", uri, colon, list]),
         };
         let qop_name: &[u8] = match qop {
             Qop::None => return Self(hash.hex(&[ha1, b":", nonce, b":", &ha2])),

@@ -65,14 +65,15 @@ pub fn precheck(
         return if options { Ok(Check::AnswerHere) } else { Err(Refusal::HopsSpent) };
     }
     let part = loop_part(message, arrival.side, loop_key);
+    let is_own = |host: &[u8]| {
+        let mut listeners = settings.listeners.iter();
+        listeners.any(|listener| host.eq_ignore_ascii_case(listener.name.as_bytes()))
+    };
+    let is_ours = |via: Via<'_>| via.branch().ends_with(&part) && is_own(via.host());
+    // The topmost is parsed already, and most requests have no other.
     let has_part = |via: &&[u8]| memchr::memmem::find(via, &part).is_some();
-    let looped = message.values(Name::Via).filter(has_part).filter_map(Via::parse).any(|via| {
-        let own = settings
-            .listeners
-            .iter()
-            .any(|listener| via.host().eq_ignore_ascii_case(listener.name.as_bytes()));
-        own && via.branch().ends_with(&part)
-    });
+    let below = message.values(Name::Via).skip(1).filter(has_part).filter_map(Via::parse);
+    let looped = message.top_via().into_iter().chain(below).any(is_ours);
     if looped {
         return Err(Refusal::LoopDetected);
     }

@@ -272,7 +272,10 @@ fn is_unreserved(octet: u8) -> bool {
 
 /// `octets` with each `%HH` replaced by its octet.
 pub fn decode(octets: &[u8]) -> Vec<u8> {
-    decoded(octets).collect()
+    // No longer than what it is made of.
+    let mut text = Vec::with_capacity(octets.len());
+    text.extend(decoded(octets));
+    text
 }
 
 #[cfg(test)]
