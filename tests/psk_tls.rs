@@ -3,7 +3,11 @@
 #![cfg(feature = "openssl")]
 
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +25,9 @@ use sipward::transport::KeyDesk;
 use sipward::transport::client_hello::{Assembler, ClientHello};
 use sipward::transport::key_desk::{Asker, Question};
 use sipward::transport::psk_tls::{PskRefusal, PskServer, SUITES, connect};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -151,6 +157,80 @@ fn octets_may_come_one_by_one() {
             let proof = served.unwrap_or_else(|why| panic!("{of:?}: {why}"));
             assert_eq!(&*proof.caller.key_name, CAROL);
             assert_eq!(proof.caller.identities[0].as_str(), "sip:carol@example.net");
+        }
+    });
+}
+
+/// A pipe that counts how often something was read out of it.
+struct Counted {
+    pipe: DuplexStream,
+    reads: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.pipe).poll_read(context, buffer);
+        self.reads.fetch_add(usize::from(read.is_ready()), Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(context)
+    }
+}
+
+/// Right behind the handshake, some with its last flight; the system is asked once for all that lies there.
+#[test]
+fn records_that_lie_there_are_read_at_once() {
+    run(async {
+        let lab = Lab::new();
+        let words: Vec<[u8; 1000]> = (1..=3).map(|octet| [octet; 1000]).collect();
+        for of in uses() {
+            let (near, mut pipe) = duplex(64 * 1024);
+            let told = async {
+                let mut stream =
+                    connect(&client(CAROL, [3; 32], of), EDGE, near).await.expect("greeted");
+                for word in &words {
+                    stream.write_all(word).await.expect("sent");
+                }
+                stream
+            };
+            let heard = async {
+                let mut ahead = BytesMut::with_capacity(4096);
+                assert_ne!(pipe.read_buf(&mut ahead).await.expect("a pipe"), 0);
+                let mut hello = Assembler::hello();
+                let body = hello.push(&ahead).expect("a hello").expect("a whole one");
+                let hello = ClientHello::read(body).expect("well formed");
+                let reads = Arc::new(AtomicUsize::new(0));
+                let counted = Counted { pipe, reads: Arc::clone(&reads) };
+                let accepted = lab.server.accept(&hello, ahead.freeze(), counted, &lab.desk);
+                (accepted.await.expect("greeted").0, reads)
+            };
+            let (_client, (mut stream, reads)) = tokio::join!(told, heard);
+            let before = reads.load(Ordering::Relaxed);
+            let mut heard = vec![0; 3000];
+            stream.read_exact(&mut heard).await.expect("all of it");
+            assert_eq!(heard, words.concat(), "{of:?}");
+            let more = reads.load(Ordering::Relaxed) - before;
+            assert!(more <= 1, "{of:?}: {more} reads");
         }
     });
 }

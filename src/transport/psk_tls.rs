@@ -278,6 +278,8 @@ fn bare(method: SslMethod, version: SslVersion) -> Result<SslContextBuilder, Err
         SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET,
     );
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // One read for what came, in place of one for each header, one for each body and one that finds nothing.
+    context.set_read_ahead(true);
     context.set_mode(
         SslMode::ENABLE_PARTIAL_WRITE
             | SslMode::ACCEPT_MOVING_WRITE_BUFFER

@@ -113,7 +113,11 @@ impl Port {
                     if read.is_err_and(|why| why.kind() != io::ErrorKind::WouldBlock) {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
-                    tokio::task::yield_now().await;
+                    if self.behind_since.get().is_some() {
+                        // There is more: others first. Else the runtime waits for what comes, and to yield would have it
+                        // ask the system once for nothing.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 () = has_room(&self.socket), if held_up => {
                     held_up = false;
