@@ -523,13 +523,13 @@ impl Running {
     }
 
     /// Puts other accounts in the place of the present ones, and gives those back. Who has none any more is known on no
-    /// flow, and his dialogs end.
+    /// flow, and his dialogs end. Who has another secret is known on no flow either, until he proves that one.
     pub fn replace_accounts(&self, accounts: &Arc<Accounts>) -> Arc<Accounts> {
         let gate = &self.shared.gate;
         let before = gate.authentication.replace_accounts(Arc::clone(accounts));
-        gate.authentication
-            .flows()
-            .take_back(|caller| caller.principal.proof == Proof::Account && !accounts.has(caller));
+        gate.authentication.flows().take_back(|caller| {
+            caller.principal.proof == Proof::Account && !accounts.still_has(caller, &before)
+        });
         let gone = |origin: &Origin, _| {
             let owner = &origin.owner;
             owner.proof == Proof::Account && !accounts.has_principal(owner)

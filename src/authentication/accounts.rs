@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::caller::{Caller, Renewal, Rights};
@@ -209,12 +210,20 @@ impl Accounts {
         }
     }
 
-    /// Whether the account that a caller proved is still here, and not disabled.
-    pub fn has(&self, caller: &Caller) -> bool {
-        self.has_principal(&caller.principal)
+    /// Whether what that caller proved among `before` proves him here too: he is here, not disabled, and his secret is the
+    /// same for a hash at least, and for every one that both have.
+    pub fn still_has(&self, caller: &Caller, before: &Self) -> bool {
+        let Some((realm, username)) = caller.principal.name.split_once('\t') else { return false };
+        let of = |accounts: &Self, hash| accounts.aside(realm, username, hash).map(|(_, ha1)| ha1);
+        let hashes = [Hash::Md5, Hash::Sha256, Hash::Sha512_256];
+        let same = hashes.into_iter().filter_map(|hash| {
+            let (here, there) = (of(self, hash)?, of(before, hash)?);
+            Some(bool::from(here.expose().as_bytes().ct_eq(there.expose().as_bytes())))
+        });
+        same.reduce(|all, one| all && one).unwrap_or(false)
     }
 
-    /// The same, by the name that was proved.
+    /// Whether the account of that name is still here, and not disabled.
     pub fn has_principal(&self, principal: &Principal) -> bool {
         let named = principal.name.split_once('\t');
         named.is_some_and(|(realm, username)| self.identities(realm, username).is_some())
@@ -316,7 +325,28 @@ mod tests {
         };
         let (before, disabled) = (with(false), with(true));
         let (caller, _) = before.user("r", "a", Hash::Sha256).expect("an account");
-        assert!(before.has(&caller));
-        assert!(!disabled.has(&caller) && !Accounts::default().has(&caller));
+        assert!(before.still_has(&caller, &before));
+        assert!(!disabled.still_has(&caller, &before));
+        assert!(!Accounts::default().still_has(&caller, &before));
+    }
+
+    #[test]
+    fn another_secret_is_not_what_a_caller_proved() {
+        let with = |secret| {
+            let mut accounts = Accounts::default();
+            accounts.add("r", "a", account(secret)).expect("fits");
+            accounts
+        };
+        let password = |text: &str| Secret::Password(Zeroizing::new(text.into()));
+        let stored =
+            |hash, text: &[u8]| Secret::Ha1(vec![(hash, Ha1::new(hash, b"a", b"r", text))]);
+        let before = with(password("x"));
+        let (caller, _) = before.user("r", "a", Hash::Sha256).expect("an account");
+        assert!(with(password("x")).still_has(&caller, &before));
+        assert!(with(stored(Hash::Md5, b"x")).still_has(&caller, &before), "the same, stored");
+        assert!(!with(password("y")).still_has(&caller, &before));
+        assert!(!with(stored(Hash::Sha256, b"y")).still_has(&caller, &before));
+        let (one, other) = (with(stored(Hash::Md5, b"x")), with(stored(Hash::Sha256, b"x")));
+        assert!(!one.still_has(&caller, &other), "nothing to compare");
     }
 }

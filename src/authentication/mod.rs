@@ -466,7 +466,7 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
-        if self.unproved.knows(|| self.pair(&seal, row), seal.age(now), now) {
+        if self.may_wait(&seal, row) && self.unproved.knows(&seal, now) {
             return Err(Refusal::NonceStale.into());
         }
         let request = self.number(message);
@@ -564,12 +564,15 @@ struct Right {
     integral: bool,
 }
 
+/// Most rows of our realms in one request: a row for each algorithm of each realm, and room.
+const OWN_ROWS: usize = 16;
+
 /// Credentials, and where they stand.
 type OwnRows<'m> = (SmallVec<[Credentials<'m>; 1]>, SmallVec<[Span; 2]>);
 
 /// The Digest rows of our realms, from whichever header the peer filled.
 ///
-/// Rows of other realms and other schemes are left alone.
+/// Rows of other realms and other schemes are left alone. More than [`OWN_ROWS`] are nobody's credentials.
 fn own_rows<'m>(message: &'m Message, is_own: impl Fn(&[u8]) -> bool) -> Result<OwnRows<'m>, Halt> {
     let (mut rows, mut spans) = OwnRows::default();
     for name in [Name::ProxyAuthorization, Name::Authorization] {
@@ -579,7 +582,7 @@ fn own_rows<'m>(message: &'m Message, is_own: impl Fn(&[u8]) -> bool) -> Result<
             let same = |other: &Credentials<'_>| {
                 other.realm() == row.realm() && other.algorithm() == row.algorithm()
             };
-            if rows.iter().any(same) {
+            if rows.len() >= OWN_ROWS || rows.iter().any(same) {
                 return Err(Refusal::Malformed(Fault::CredentialsMalformed).into());
             }
             rows.push(row);

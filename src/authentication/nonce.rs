@@ -143,6 +143,11 @@ impl Seal {
         self.number
     }
 
+    /// Whether its counts are spent in a store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// How old it is, in whole seconds.
     pub(super) fn age(&self, now: Now) -> Duration {
         now.wall.since(self.issued)

@@ -4,17 +4,18 @@
 //! his own once the bootstrapping server or the store is there again. So what was refused for want of it is not taken
 //! later: its user is challenged once more.
 //!
-//! Takes:   nonces and user names of refused requests; those of right responses.
+//! Only what can be kept waiting is concerned: responses under bootstrapped keys, and those whose count is spent in a store.
+//! Who has an account of ours and a nonce of this node's is never asked again for what others showed.
+//!
+//! Takes:   nonces of refused requests; those of right responses.
 //! Gives:   whether a right response is taken.
-//! Keeps:   hashes of 8 octets of at most [`MAX`] pairs, for the lifetime of a nonce. Beyond that the elder nonces are as good as shown.
+//! Keeps:   numbers of at most [`MAX`] nonces, for the lifetime of one, however often each is shown. Beyond that the elder nonces
+//!          are as good as shown, which whoever brings so many of ours can bring about: users of such keys are challenged anew.
 //! Refuses: nothing itself. Another node that takes the same nonces knows nothing of these.
 //! Sources: RFC 7616 section 3.4 (nc), 5.4 (replay); rules 20 and 21.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
-
-use siphasher::sip::SipHasher13;
 
 use super::nonce::Seal;
 use super::{Authentication, own_rows};
@@ -23,10 +24,10 @@ use crate::gate::Gate;
 use crate::instant::Now;
 use crate::wire::{Credentials, Message};
 
-/// Most pairs that are held.
-pub(super) const MAX: usize = 65_536;
+/// Most nonces that are held.
+pub(super) const MAX: usize = 262_144;
 
-/// Pairs of nonce and user name that were shown and not judged.
+/// Nonces that were shown and not judged.
 #[derive(Debug)]
 pub(super) struct Unproved {
     shown: Recent<u64, ()>,
@@ -54,23 +55,23 @@ impl Unproved {
         self.shown.set_period(lifetime);
     }
 
-    /// Notes a pair, by its hash.
-    pub(super) fn note(&self, pair: u64, now: Now) {
-        self.shown.with(pair, now.mono, |(), _| ());
+    /// Notes a nonce.
+    pub(super) fn note(&self, seal: &Seal, now: Now) {
+        self.shown.with(seal.number(), now.mono, |(), _| ());
     }
 
-    /// Whether that pair was shown, or may have been: its nonce is `age` old, and what was known then was dropped.
-    pub(super) fn knows(&self, pair: impl FnOnce() -> u64, age: Duration, now: Now) -> bool {
+    /// Whether that nonce was shown, or may have been: what was known when it was issued was dropped.
+    pub(super) fn knows(&self, seal: &Seal, now: Now) -> bool {
         if self.shown.is_unused() {
             return false;
         }
-        let (found, floor) = self.shown.peek(&pair(), now.mono);
+        let (found, floor) = self.shown.peek(&seal.number(), now.mono);
         let floor = Duration::from_micros(floor.as_micros());
-        let issued = Duration::from_micros(now.mono.as_micros()).saturating_sub(age);
+        let issued = Duration::from_micros(now.mono.as_micros()).saturating_sub(seal.age(now));
         found.is_some() || !floor.is_zero() && issued <= floor.saturating_add(SECOND)
     }
 
-    /// Pairs held.
+    /// Nonces held.
     pub(super) fn len(&self) -> usize {
         self.shown.len()
     }
@@ -82,18 +83,17 @@ impl Authentication {
     pub fn set_aside(&self, message: &Message, now: Now) {
         let Ok((rows, _)) = own_rows(message, |realm| self.is_own_realm(realm)) else { return };
         for row in &rows {
-            if let Some(seal) = self.nonces.open(row.nonce(), now) {
-                self.unproved.note(self.pair(&seal, row), now);
+            let Some(seal) = self.nonces.open(row.nonce(), now) else { continue };
+            if self.may_wait(&seal, row) {
+                self.unproved.note(&seal, now);
             }
         }
     }
 
-    /// Of a nonce and the user who shows it.
-    pub(super) fn pair(&self, seal: &Seal, row: &Credentials<'_>) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.hash_key());
-        hasher.write_u64(seal.number());
-        hasher.write(row.username());
-        hasher.finish()
+    /// Whether somebody else has to be asked before these credentials are known to be right or wrong.
+    pub(super) fn may_wait(&self, seal: &Seal, row: &Credentials<'_>) -> bool {
+        let settings = self.settings.load();
+        seal.is_shared() || settings.naf.as_ref().is_some_and(|naf| naf.is_realm(row.realm()))
     }
 }
 

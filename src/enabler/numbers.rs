@@ -114,12 +114,13 @@ impl Numbers {
         }
         let target = if inside { None } else { message.uri() };
         let target = target.as_ref().map_or(Reach::Free, |uri| prefixes.reach(uri));
-        let elsewhere = || {
-            let address = Address::parse(message.first(Name::ReferTo)?)?;
-            Some(prefixes.reach(&address.uri()))
-        };
-        let refers = message.method() == Some(Method::Refer);
-        target.max(if refers { elsewhere().unwrap_or(Reach::Free) } else { Reach::Free })
+        let referred = message.first(Name::ReferTo);
+        let referred = referred.filter(|_| message.method() == Some(Method::Refer));
+        // What nobody can read here, somebody behind us may.
+        let elsewhere = referred.map_or(Reach::Free, |value| {
+            Address::parse(value).map_or(Reach::Denied, |to| prefixes.reach(&to.uri()))
+        });
+        target.max(elsewhere)
     }
 
     fn of(&self, class: Class, caller: &str) -> &Prefixes {
@@ -134,34 +135,40 @@ impl Numbers {
 
 impl Prefixes {
     fn reach(&self, uri: &Uri<'_>) -> Reach {
-        let numbers = numbers(uri);
         let phone = uri.param("user").is_some_and(|user| user.eq_ignore_ascii_case(b"phone"));
-        if numbers.is_empty() {
-            // It says that it is a number, and nobody can say of which kind.
-            let unread = phone && !self.allow.is_empty();
-            return if unread { Reach::Denied } else { Reach::Free };
-        }
-        numbers.iter().map(|number| self.of_number(number)).max().unwrap_or(Reach::Free)
+        let numbers = numbers(uri);
+        // It says that it is a number, and nobody can say of which kind.
+        let is_unread =
+            phone && !self.allow.is_empty() && !numbers.iter().any(|number| number.whole);
+        let otherwise = if is_unread { Reach::Denied } else { Reach::Free };
+        numbers.iter().map(|number| self.of_number(number)).fold(otherwise, Reach::max)
     }
 
-    fn of_number(&self, number: &[u8]) -> Reach {
+    fn of_number(&self, number: &Dialled) -> Reach {
         let longest = |prefixes: &[Box<str>]| {
-            let fits = prefixes.iter().filter(|prefix| number.starts_with(prefix.as_bytes()));
+            let fits = prefixes.iter().filter(|it| number.digits.starts_with(it.as_bytes()));
             fits.map(|prefix| prefix.len()).max()
         };
-        let otherwise = if self.allow.is_empty() { Reach::Free } else { Reach::Denied };
-        let lists = [
-            (&self.allow, Reach::Free),
-            (&self.costly, Reach::Costly),
-            (&self.deny, Reach::Denied),
-        ];
+        // Only a number is let pass as one; a name that begins like a number is nobody's to allow.
+        let allow = if number.whole { &*self.allow } else { &[] };
+        let otherwise = if allow.is_empty() { Reach::Free } else { Reach::Denied };
+        let lists =
+            [(allow, Reach::Free), (&*self.costly, Reach::Costly), (&*self.deny, Reach::Denied)];
         let named = lists.into_iter().filter_map(|(list, reach)| Some((longest(list)?, reach)));
         named.max().map_or(otherwise, |(_, reach)| reach)
     }
 }
 
+/// What would be dialled: a core that routes by prefixes may take the beginning for the whole.
+struct Dialled {
+    /// The longest beginning that is a number, without separators, its letters small.
+    digits: Vec<u8>,
+    /// Whether nothing follows.
+    whole: bool,
+}
+
 /// The numbers that a URI may be read as: what is dialled, and the same behind the number that its phone-context is.
-fn numbers(uri: &Uri<'_>) -> SmallVec<[Vec<u8>; 2]> {
+fn numbers(uri: &Uri<'_>) -> SmallVec<[Dialled; 2]> {
     let mut found = SmallVec::new();
     let user = uri.user().unwrap_or_default();
     let (dialled, rest) = match user.iter().position(|octet| b";:".contains(octet)) {
@@ -169,7 +176,7 @@ fn numbers(uri: &Uri<'_>) -> SmallVec<[Vec<u8>; 2]> {
         None => (user, &b""[..]),
     };
     let letters = uri.scheme() == Scheme::Tel;
-    let Some(number) = canonical(dialled, letters) else { return found };
+    let Some(number) = Dialled::read(dialled, letters) else { return found };
     let context = uri.param("phone-context").or_else(|| {
         let mut params = rest.split(|octet| *octet == b';');
         params.find_map(|param| {
@@ -177,35 +184,47 @@ fn numbers(uri: &Uri<'_>) -> SmallVec<[Vec<u8>; 2]> {
             name.eq_ignore_ascii_case(b"phone-context=").then_some(value)
         })
     });
-    if let Some(mut whole) = context.and_then(|context| canonical(context, false)) {
-        whole.extend_from_slice(number.strip_prefix(b"+").unwrap_or(&number));
-        found.push(whole);
+    if let Some(Dialled { mut digits, whole }) =
+        context.and_then(|context| Dialled::read(context, false))
+    {
+        digits.extend_from_slice(number.digits.strip_prefix(b"+").unwrap_or(&number.digits));
+        found.push(Dialled { digits, whole: whole && number.whole });
     }
     found.push(number);
     found
 }
 
-/// A number without separators, its letters small; `None` if it is none.
-fn canonical(text: &[u8], letters: bool) -> Option<Vec<u8>> {
-    let mut number = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let (octet, after) = match (first, after.split_at_checked(2)) {
-            (b'%', Some((digits, after))) => {
-                (u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?, after)
+impl Dialled {
+    /// `None` if `text` does not begin as a number does.
+    fn read(text: &[u8], letters: bool) -> Option<Self> {
+        let (mut digits, mut whole, mut rest) = (Vec::with_capacity(text.len()), true, text);
+        while let Some((octet, after)) = first_octet(rest) {
+            match octet {
+                b'-' | b'.' | b'(' | b')' | b' ' => {}
+                b'+' if digits.is_empty() => digits.push(octet),
+                b'0'..=b'9' | b'*' | b'#' => digits.push(octet),
+                b'a'..=b'f' | b'A'..=b'F' if letters => digits.push(octet.to_ascii_lowercase()),
+                _ => {
+                    whole = false;
+                    break;
+                }
             }
-            _ => (*first, after),
-        };
-        rest = after;
-        match octet {
-            b'-' | b'.' | b'(' | b')' | b' ' => {}
-            b'+' if number.is_empty() => number.push(octet),
-            b'0'..=b'9' | b'*' | b'#' => number.push(octet),
-            b'a'..=b'f' | b'A'..=b'F' if letters => number.push(octet.to_ascii_lowercase()),
-            _ => return None,
+            rest = after;
         }
+        digits.iter().any(|octet| *octet != b'+').then_some(Self { digits, whole })
     }
-    number.iter().any(|octet| *octet != b'+').then_some(number)
+}
+
+/// The first octet, unescaped, and what follows; an escape that is none stands for itself.
+fn first_octet(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, rest) = text.split_first()?;
+    let escaped = || {
+        let (digits, after) = rest.split_first_chunk::<2>().filter(|_| *first == b'%')?;
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        let octet = value(digits[0])? * 16 + value(digits[1])?;
+        Some((u8::try_from(octet).ok()?, after))
+    };
+    Some(escaped().unwrap_or((*first, rest)))
 }
 
 #[cfg(test)]
@@ -237,6 +256,13 @@ mod tests {
             (&open, "sip:%2A72@example.net", Reach::Denied),
             (&open, "sip:+441@example.net", Reach::Costly),
             (&open, "sip:+499001@example.net", Reach::Denied),
+            (&open, "sip:+88212345x@example.net", Reach::Denied),
+            (&open, "sip:+88212345p1@example.net;user=phone", Reach::Denied),
+            (&open, "sip:+88212345%3Bx@example.net", Reach::Denied),
+            (&open, "sip:+882%0012345@example.net", Reach::Denied),
+            (&open, "sip:+44w1@example.net", Reach::Costly),
+            (&open, "sip:12;phone-context=+882x@example.net", Reach::Denied),
+            (&open, "sip:x+882@example.net", Reach::Free),
             (&open, "sip:+88112345@example.net", Reach::Free),
             (&open, "sip:882@example.net", Reach::Free),
             (&open, "sip:alice@example.net", Reach::Free),
@@ -251,6 +277,9 @@ mod tests {
             (&shut, "tel:7042;phone-context=+49", Reach::Denied),
             (&shut, "tel:a1;phone-context=example.net", Reach::Denied),
             (&shut, "sip:x7@example.net;user=phone", Reach::Denied),
+            (&shut, "sip:+49x@example.net;user=phone", Reach::Denied),
+            (&shut, "sip:+49177x@example.net", Reach::Denied),
+            (&shut, "sip:7alice@example.net", Reach::Free),
             (&shut, "sip:alice@example.net", Reach::Free),
         ] {
             let parsed = Uri::parse(uri.as_bytes()).unwrap_or_else(|| panic!("{uri}"));

@@ -31,6 +31,7 @@ mod pushes;
 mod rows;
 mod scene;
 mod spoofed;
+mod strangers;
 mod strays;
 mod tokens;
 mod transfer;
