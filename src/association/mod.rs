@@ -10,6 +10,7 @@
 mod alias;
 pub mod anchors;
 pub mod bridge;
+mod brought;
 pub mod dialog;
 mod ends;
 pub mod errands;

@@ -1,7 +1,7 @@
 //! Stage 5, restore: dialogs that this process does not know, or not any more.
 //!
 //! 1. The topmost Route of a request inside a dialog is the value that we put into its Record-Route. Its token must open
-//!    for this call and face the side it came from: rule 10.
+//!    for this call and face the side it came from, which `brought` sees to: rule 10.
 //! 2. Where the table knows nothing, the token says who owns the legs, and what the dialog asks of the UE's. Evidence of
 //!    that owner makes the dialog again: rule 23. Without it the sender is challenged. A token of this very process
 //!    makes nothing again: whoever forms a dialog in the name of another's call would have one for that call.
@@ -12,7 +12,7 @@
 //! Takes:   requests inside dialogs, and tokens for those that form them and for their answers.
 //! Gives:   [`Bound`] by rule 23, and a record without counts once it was forwarded.
 //! Keeps:   nothing; what is made again is an entry of `table`, within its bounds.
-//! Refuses: tokens that do not open (rule 10); senders who are not whom the token names (rules 4, 5, 14, 26); who has
+//! Refuses: senders who are not whom the token names (rules 4, 5, 14, 26); who has
 //!          proved nothing (rule 23); all but BYE while the table is full (rule 28).
 //! Sources: RFC 3261 sections 12.2.2 and 16.6 item 4; RFC 5057 section 5.1; V-69, V-104.
 
@@ -29,7 +29,7 @@ use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent, Track};
 use super::target::Way;
-use super::token::{Ends, NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
+use super::token::{Ends, NONCE_OCTETS, RouteToken, group_mark, mark};
 use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Timer;
@@ -40,27 +40,6 @@ use crate::transport::{GroupId, Side};
 use crate::wire::{Message, Method, Name};
 
 impl Associations {
-    /// What the topmost Route of a request inside a dialog says, if it is ours.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::TokenForged`]: rule 10.
-    pub(super) fn token_of(
-        &self,
-        message: &Message,
-        side: Side,
-        now: Now,
-    ) -> Result<Option<RouteToken>, Refusal> {
-        let top = message.addresses(Name::Route).next().flatten();
-        let Some(user) = top.as_ref().and_then(|top| top.uri().user()) else { return Ok(None) };
-        let tags = [message.from_tag(), message.to_tag()];
-        match self.tokens.open(user, message.call_id(), tags, now.wall) {
-            Opened::Token(token) if token.facing == side => Ok(Some(token)),
-            Opened::Token(_) | Opened::Forged => Err(Refusal::TokenForged),
-            Opened::Unknown => Ok(None),
-        }
-    }
-
     /// Tokens for the Record-Route values of a request about to be forwarded: the one for the next hop, and the one
     /// for the previous hop. `nonces` must be random.
     pub fn route_tokens(

@@ -262,7 +262,6 @@ impl Associations {
     fn bind_inside<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
-        let token = self.token_of(message, side, now)?;
         let key = self.lead(self.keyer.of(message, side), side);
         let event = self.event(message);
         let mut known = self.dialogs.get(&key);
@@ -271,6 +270,7 @@ impl Associations {
             self.pass_time(key, now);
             known = self.dialogs.get(&key);
         }
+        let token = self.brought(message, side, known.as_ref().map(|it| &***it), now)?;
         let Some(association) = known else {
             return self.bind_unknown(found, key, event, token.as_ref(), now);
         };
