@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use super::anchors::Moved;
 use super::bridge::{Bridge, Seed};
+use super::brought::Proved;
 use super::ends::End;
 use super::owner::{OwnerKey, Shown};
 use super::state::State;
@@ -134,6 +135,14 @@ impl Keyer {
     pub fn mark(&self, octets: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(octets);
+        hasher.finish128().h1.max(1)
+    }
+
+    /// A keyed hash of a route token, as a request from `side` brings it; never 0.
+    pub(super) fn token(&self, side: Side, text: &[u8]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&[side as u8]);
+        hasher.write(text);
         hasher.finish128().h1.max(1)
     }
 
@@ -320,6 +329,8 @@ pub struct Association {
     pub(super) named: Option<[End; 2]>,
     /// Its two legs, where they have ids of their own.
     pub(super) bridge: Option<Arc<Bridge>>,
+    /// The token that it is known by.
+    pub(super) proved: Proved,
     /// Of the UE side.
     pub ue: Counts,
     /// Of the core side.
@@ -386,6 +397,7 @@ impl Forming {
             moved: Moved::default(),
             named: None,
             bridge: None,
+            proved: Proved::NONE,
             ue,
             core,
             subscriptions: subscription.into_iter().collect(),

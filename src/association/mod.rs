@@ -41,6 +41,7 @@ pub use table::{Associations, Noted, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};
 
 use anchors::Moved;
+use brought::Carried;
 use owner::Shown;
 use target::Way;
 
@@ -109,6 +110,8 @@ pub struct Inside {
     pub bridge: Option<Arc<Bridge>>,
     /// What its SUBSCRIBE or REFER left under, for a NOTIFY that makes such a dialog.
     pub seed: Option<Arc<Seed>>,
+    /// The token that it brought.
+    carried: Option<Carried>,
     /// The key that the owner of the UE's leg showed.
     shown: Option<Shown>,
     /// What a request from the UE has to name.

@@ -23,6 +23,7 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::anchors::Moved;
+use super::brought::{Carried, Proved};
 use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
 use super::ends::End;
 use super::owner::OwnerKey;
@@ -111,16 +112,22 @@ impl Associations {
         if !track.forms_for_ue() || !answers {
             return None;
         }
-        let origin = {
-            let known = self.dialogs.get(&self.keyer.of(response, track.sender))?;
-            Arc::clone(&known.origin)
-        };
+        let key = self.keyer.of(response, track.sender);
+        let origin = Arc::clone(&self.dialogs.get(&key)?.origin);
         if origin.id != track.id {
             return None;
         }
         let token = self.token(&origin, now);
         let ends = Ends::Both(response.from_tag(), response.to_tag());
         let sealed = self.tokens.seal(&token, response.call_id(), ends, nonce)?;
+        // What the UE will bring with its ACK is known already; who subscribes is silent for long.
+        if origin.invite {
+            let mark = self.keyer.token(Side::Ue, sealed.as_bytes());
+            let known = self.dialogs.get_mut(&key);
+            if let Some(mut known) = known.filter(|known| known.origin.id == track.id) {
+                known.proved = Proved::by(mark);
+            }
+        }
         Some((usize::from(origin.below), sealed))
     }
 
@@ -166,6 +173,7 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         token: &RouteToken,
+        carried: Carried,
         now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
@@ -218,7 +226,7 @@ impl Associations {
         };
         let (origin, moved) = (Arc::new(origin), Moved::default());
         let known = Known::Told(*token);
-        let shown = Some(shown);
+        let (shown, carried) = (Some(shown), Some(carried));
         let (class, bridge, seed, verified) = (token.class, None, None, true);
         let inside = Inside {
             rule: 23,
@@ -231,6 +239,7 @@ impl Associations {
             moved,
             bridge,
             seed,
+            carried,
             shown,
             way,
             verified,
@@ -265,6 +274,7 @@ impl Associations {
             moved: Moved::default(),
             named: None,
             bridge: None,
+            proved: Proved::NONE,
             ue: Counts::default(),
             core: Counts::default(),
             subscriptions,

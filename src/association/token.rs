@@ -47,6 +47,8 @@ const KEY_ID_OCTETS: usize = 6;
 const PLAIN_OCTETS: usize = 37;
 const TAG_OCTETS: usize = 16;
 const OCTETS: usize = KEY_ID_OCTETS + NONCE_OCTETS + PLAIN_OCTETS + TAG_OCTETS;
+/// Characters of a token.
+pub(super) const TEXT_OCTETS: usize = (OCTETS * 4).div_ceil(3);
 const FLAG_SECURE: u8 = 1;
 const FLAG_INVITE: u8 = 2;
 const FLAG_CORE_CALLS: u8 = 4;
@@ -457,7 +459,7 @@ mod tests {
         let text = tokens
             .seal(&token(), b"call", Ends::Caller(b"Tag"), &[9; NONCE_OCTETS])
             .expect("sealed");
-        assert_eq!(text.len(), 95);
+        assert_eq!(text.len(), TEXT_OCTETS);
         for (days, call, tags, expected) in [
             (0, &b"call"[..], [&b"Tag"[..], b"b"], Opened::Token(token())),
             (1, b"call", [b"tAG", b"b"], Opened::Token(token())),
@@ -534,7 +536,7 @@ mod tests {
         let nonce = [9; NONCE_OCTETS];
         let (called, calls) = (Ends::Both(b"Tag", b"b"), RouteToken { whole: true, ..token() });
         let text = tokens.seal(&calls, b"call", called, &nonce).expect("sealed");
-        assert_eq!(text.len(), 95);
+        assert_eq!(text.len(), TEXT_OCTETS);
         assert!(tokens.is_named(text.as_bytes(), NOON) && !tokens.is_named(b"alice", NOON));
         for (call, tags, expected) in [
             (&b"call"[..], [&b"tAG"[..], b"B"], Opened::Token(calls)),
