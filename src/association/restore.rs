@@ -42,7 +42,7 @@ use crate::wire::{Message, Method, Name};
 
 impl Associations {
     /// Tokens for the Record-Route values of a request about to be forwarded: the one for the next hop, and the one
-    /// for the previous hop. `nonces` must be random.
+    /// for the previous hop, which is what that hop brought, where it still would be made so. `nonces` must be random.
     pub fn route_tokens(
         &self,
         bound: &Bound<'_>,
@@ -94,17 +94,30 @@ impl Associations {
             let token = RouteToken { facing, issued: now.wall, ..token };
             self.tokens.seal(&token, message.call_id(), ends, nonce)
         };
-        Some([seal(to_next, next)?, seal(to_previous, previous)?])
+        let previous = self.again(bound, now).or_else(|| seal(to_previous, previous))?;
+        Some([seal(to_next, next)?, previous])
+    }
+
+    /// The token that a request brought, if it may stand for one that is made now: its key seals today, and it is bound to
+    /// both ends. The core's need not be: nothing is made again by what a server brings.
+    fn again(&self, bound: &Bound<'_>, now: Now) -> Option<String> {
+        let Ruling::Inside(inside) = bound.ruling() else { return None };
+        let user = inside.carried?.at.of(bound.message().octets());
+        let whole = self.tokens.is_of_today(user, now.wall)?;
+        let text = std::str::from_utf8(user).ok()?;
+        (whole || bound.arrival().side == Side::Core).then(|| text.to_owned())
     }
 
     /// For a UE that calls: the place, counted from below, of the Record-Route value that faces it in a response which
-    /// forms a dialog, and the token for it, which is bound to both ends. `nonce` must be random.
+    /// forms a dialog, and the token for it, which is bound to both ends: `told` again, if that was made for this dialog
+    /// and its key seals today. `nonce` must be random.
     ///
     /// Source: RFC 3261 section 16.7 item 8.
     pub fn dialog_token(
         &self,
         track: &Track,
         response: &Message,
+        told: Option<String>,
         nonce: &[u8; NONCE_OCTETS],
         now: Now,
     ) -> Option<(usize, String)> {
@@ -113,9 +126,20 @@ impl Associations {
             return None;
         }
         let key = self.keyer.of(response, track.sender);
-        let origin = Arc::clone(&self.dialogs.get(&key)?.origin);
+        let (origin, proved) = {
+            let known = self.dialogs.get(&key)?;
+            (Arc::clone(&known.origin), known.proved)
+        };
         if origin.id != track.id {
             return None;
+        }
+        let below = usize::from(origin.below);
+        let holds = |told: &String| {
+            self.tokens.is_of_today(told.as_bytes(), now.wall) == Some(true)
+                && proved.is(self.keyer.token(Side::Ue, told.as_bytes()))
+        };
+        if let Some(told) = told.filter(holds) {
+            return Some((below, told));
         }
         let token = self.token(&origin, now);
         let ends = Ends::Both(response.from_tag(), response.to_tag());
@@ -128,7 +152,7 @@ impl Associations {
                 known.proved = Proved::by(mark);
             }
         }
-        Some((usize::from(origin.below), sealed))
+        Some((below, sealed))
     }
 
     /// Whether the user part of a URI is a token of ours by its name.

@@ -205,6 +205,13 @@ impl RouteTokens {
         self.keys(now).taken(now).any(|key| name == Some(key.id) || name == Some(key.whole))
     }
 
+    /// Of a token that the key of the day made, which is to seal `now`: whether it is bound to both ends.
+    pub(super) fn is_of_today(&self, user: &[u8], now: WallTime) -> Option<bool> {
+        let (name, keys) = (name_of(user)?, self.keys(now));
+        let today = keys.days.first()?;
+        (name == today.id || name == today.whole).then_some(name == today.whole)
+    }
+
     /// Opens what stands in the user part of a URI of a request of the call of `call_id`. Of its `tags`, From and To,
     /// that of the end which formed the dialog must be the one that the token was made for, and the other too if it was
     /// made for both. `likely` says which one is tried first, and nothing else: what opens is the same.
