@@ -8,8 +8,8 @@
 //! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 sections 4.1.2 and 4.4.1.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
@@ -22,6 +22,7 @@ use super::ends::End;
 use super::owner::{OwnerKey, Shown};
 use super::state::State;
 use super::target::Way;
+use super::token::mark;
 use crate::enabler::{Class, Family};
 use crate::expiry::Timer;
 use crate::identity::Principal;
@@ -163,6 +164,8 @@ impl Keyer {
 /// How many dialogs of one caller there are, and requests that may form some.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// What tokens say of him, once one was made.
+    mark: OnceLock<u64>,
     held: AtomicU32,
     /// Requests among them that formed one: it counts in their place, though other forks may still answer.
     borne: AtomicU32,
@@ -175,7 +178,13 @@ impl Tally {
     pub(super) fn twin(&self) -> Self {
         let copy = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Acquire));
         let of = self.of.each_ref().map(|pair| pair.each_ref().map(copy));
-        Self { held: copy(&self.held), borne: copy(&self.borne), of }
+        let (held, borne, mark) = (copy(&self.held), copy(&self.borne), self.mark.clone());
+        Self { mark, held, borne, of }
+    }
+
+    /// What tokens say of `owner`, whose tally this is: hashed once.
+    pub(super) fn mark(&self, owner: &Principal) -> u64 {
+        *self.mark.get_or_init(|| mark(owner))
     }
 
     /// How many count as dialogs of the caller.

@@ -35,7 +35,7 @@ pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin};
 pub use ends::End;
 pub use errands::{Errand, Why};
-pub use settings::Settings;
+pub use settings::{Groups, Settings};
 pub use state::State;
 pub use table::{Associations, Noted, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};

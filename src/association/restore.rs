@@ -30,11 +30,12 @@ use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent, Track};
 use super::target::Way;
-use super::token::{Ends, NONCE_OCTETS, RouteToken, group_mark, mark};
+use super::token::{Ends, NONCE_OCTETS, RouteToken, mark};
 use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Timer;
 use crate::gate::Halt;
+use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{GroupId, Side};
@@ -71,7 +72,7 @@ impl Associations {
                 RouteToken {
                     facing: to_next,
                     id: proposal.id,
-                    ue: mark(owner),
+                    ue: self.mark_of(owner),
                     core: self.mark_of_group(group),
                     class: bound.class(),
                     level: demands.level,
@@ -165,7 +166,7 @@ impl Associations {
         RouteToken {
             facing: Side::Ue,
             id: origin.id,
-            ue: mark(&origin.owner),
+            ue: origin.tally.mark(&origin.owner),
             core: self.mark_of_group(origin.group),
             class: origin.class,
             level: origin.level,
@@ -178,17 +179,13 @@ impl Associations {
     }
 
     fn mark_of_group(&self, group: GroupId) -> u64 {
-        match self.settings.load().groups.get(usize::from(group.0)) {
-            Some(name) => group_mark(name),
-            None => group_mark(&format!("group {}", group.0)),
-        }
+        self.settings.load().groups.mark(group)
     }
 
-    fn group_of_mark(&self, mark: u64) -> Option<GroupId> {
-        let places = self.settings.load().groups.len().max(GROUPS_UNNAMED);
-        (0..places)
-            .filter_map(|place| u16::try_from(place).ok().map(GroupId))
-            .find(|group| self.mark_of_group(*group) == mark)
+    /// What tokens say of an owner: of one who has dialogs, what was hashed already.
+    fn mark_of(&self, owner: &Principal) -> u64 {
+        let known = self.of_caller.get(owner).map(|tally| tally.mark(owner));
+        known.unwrap_or_else(|| mark(owner))
     }
 
     /// Rule 23: a request in a dialog that is not known here, with our own token of it.
@@ -209,7 +206,8 @@ impl Associations {
         if self.is_own(token.id) && !forgotten || called && !token.whole {
             return Err(Refusal::DialogUnknown.into());
         }
-        let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
+        let group =
+            self.settings.load().groups.of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
         let caller = match admitted.arrival().side {
             Side::Ue => owner_of(token, &found)?,
             Side::Core if found.evidence().peer.is_some_and(|peer| peer.id == group) => {
@@ -351,5 +349,3 @@ fn owner_of(token: &RouteToken, found: &Authenticated<'_>) -> Result<Arc<Caller>
 
 /// The Route values that are ours, one for each side.
 const OWN_VALUES: usize = 2;
-/// Groups without a name that are looked for, at most.
-const GROUPS_UNNAMED: usize = 64;
