@@ -8,8 +8,8 @@
 //! Sources: RFC 3261 section 12; RFC 5057 section 4 (usages); RFC 6665 sections 4.1.2 and 4.4.1.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
@@ -17,10 +17,12 @@ use smallvec::SmallVec;
 
 use super::anchors::Moved;
 use super::bridge::{Bridge, Seed};
+use super::brought::Proved;
 use super::ends::End;
 use super::owner::{OwnerKey, Shown};
 use super::state::State;
 use super::target::Way;
+use super::token::mark;
 use crate::enabler::{Class, Family};
 use crate::expiry::Timer;
 use crate::identity::Principal;
@@ -137,6 +139,14 @@ impl Keyer {
         hasher.finish128().h1.max(1)
     }
 
+    /// A keyed hash of a route token, as a request from `side` brings it; never 0.
+    pub(super) fn token(&self, side: Side, text: &[u8]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&[side as u8]);
+        hasher.write(text);
+        hasher.finish128().h1.max(1)
+    }
+
     /// The instance that the Contact of a message names, as a keyed hash; 0 if it names none.
     pub(super) fn instance(&self, message: &Message) -> u64 {
         let contact = message.addresses(Name::Contact).next().flatten();
@@ -154,6 +164,8 @@ impl Keyer {
 /// How many dialogs of one caller there are, and requests that may form some.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// What tokens say of him, once one was made.
+    mark: OnceLock<u64>,
     held: AtomicU32,
     /// Requests among them that formed one: it counts in their place, though other forks may still answer.
     borne: AtomicU32,
@@ -166,7 +178,13 @@ impl Tally {
     pub(super) fn twin(&self) -> Self {
         let copy = |count: &AtomicU32| AtomicU32::new(count.load(Ordering::Acquire));
         let of = self.of.each_ref().map(|pair| pair.each_ref().map(copy));
-        Self { held: copy(&self.held), borne: copy(&self.borne), of }
+        let (held, borne, mark) = (copy(&self.held), copy(&self.borne), self.mark.clone());
+        Self { mark, held, borne, of }
+    }
+
+    /// What tokens say of `owner`, whose tally this is: hashed once.
+    pub(super) fn mark(&self, owner: &Principal) -> u64 {
+        *self.mark.get_or_init(|| mark(owner))
     }
 
     /// How many count as dialogs of the caller.
@@ -320,6 +338,8 @@ pub struct Association {
     pub(super) named: Option<[End; 2]>,
     /// Its two legs, where they have ids of their own.
     pub(super) bridge: Option<Arc<Bridge>>,
+    /// The token that it is known by.
+    pub(super) proved: Proved,
     /// Of the UE side.
     pub ue: Counts,
     /// Of the core side.
@@ -386,6 +406,7 @@ impl Forming {
             moved: Moved::default(),
             named: None,
             bridge: None,
+            proved: Proved::NONE,
             ue,
             core,
             subscriptions: subscription.into_iter().collect(),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use dashmap::Entry;
 use smallvec::SmallVec;
 
+use super::brought::Proved;
 use super::dialog::{
     Association, DialogKey, Forming, LINGER, NEVER, Origin, REFRESH, SUBSCRIPTIONS_MAX, Session,
     Subscription,
@@ -118,6 +119,9 @@ impl Associations {
                 }
                 self.note_owner(key, entry, arrival.flow, inside.shown, now);
                 entry.class = bound.class();
+            }
+            if let Some(carried) = inside.carried {
+                entry.proved = Proved::by(carried.mark);
             }
             entry.rule = inside.rule;
             match entry.session {

@@ -10,6 +10,7 @@
 mod alias;
 pub mod anchors;
 pub mod bridge;
+mod brought;
 pub mod dialog;
 mod ends;
 pub mod errands;
@@ -34,12 +35,13 @@ pub use bridge::{Bridge, Seed};
 pub use dialog::{Association, DialogKey, Origin};
 pub use ends::End;
 pub use errands::{Errand, Why};
-pub use settings::Settings;
+pub use settings::{Groups, Settings};
 pub use state::State;
 pub use table::{Associations, Noted, Responder, Sent, Track};
 pub use token::{RouteToken, RouteTokens};
 
 use anchors::Moved;
+use brought::Carried;
 use owner::Shown;
 use target::Way;
 
@@ -108,6 +110,8 @@ pub struct Inside {
     pub bridge: Option<Arc<Bridge>>,
     /// What its SUBSCRIBE or REFER left under, for a NOTIFY that makes such a dialog.
     pub seed: Option<Arc<Seed>>,
+    /// The token that it brought.
+    carried: Option<Carried>,
     /// The key that the owner of the UE's leg showed.
     shown: Option<Shown>,
     /// What a request from the UE has to name.

@@ -1,7 +1,7 @@
 //! Stage 5, restore: dialogs that this process does not know, or not any more.
 //!
 //! 1. The topmost Route of a request inside a dialog is the value that we put into its Record-Route. Its token must open
-//!    for this call and face the side it came from: rule 10.
+//!    for this call and face the side it came from, which `brought` sees to: rule 10.
 //! 2. Where the table knows nothing, the token says who owns the legs, and what the dialog asks of the UE's. Evidence of
 //!    that owner makes the dialog again: rule 23. Without it the sender is challenged. A token of this very process
 //!    makes nothing again: whoever forms a dialog in the name of another's call would have one for that call.
@@ -12,7 +12,7 @@
 //! Takes:   requests inside dialogs, and tokens for those that form them and for their answers.
 //! Gives:   [`Bound`] by rule 23, and a record without counts once it was forwarded.
 //! Keeps:   nothing; what is made again is an entry of `table`, within its bounds.
-//! Refuses: tokens that do not open (rule 10); senders who are not whom the token names (rules 4, 5, 14, 26); who has
+//! Refuses: senders who are not whom the token names (rules 4, 5, 14, 26); who has
 //!          proved nothing (rule 23); all but BYE while the table is full (rule 28).
 //! Sources: RFC 3261 sections 12.2.2 and 16.6 item 4; RFC 5057 section 5.1; V-69, V-104.
 
@@ -23,46 +23,27 @@ use dashmap::Entry;
 use smallvec::SmallVec;
 
 use super::anchors::Moved;
+use super::brought::{Carried, Proved};
 use super::dialog::{Association, Counts, DialogKey, NEVER, Origin, Session, Subscription};
 use super::ends::End;
 use super::owner::OwnerKey;
 use super::state::State;
 use super::table::{Associations, Sent, Track};
 use super::target::Way;
-use super::token::{Ends, NONCE_OCTETS, Opened, RouteToken, group_mark, mark};
+use super::token::{Ends, NONCE_OCTETS, RouteToken, mark};
 use super::{Bound, Inside, Known, Ruling};
 use crate::authentication::{Authenticated, Caller};
 use crate::expiry::Timer;
 use crate::gate::Halt;
+use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{GroupId, Side};
 use crate::wire::{Message, Method, Name};
 
 impl Associations {
-    /// What the topmost Route of a request inside a dialog says, if it is ours.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::TokenForged`]: rule 10.
-    pub(super) fn token_of(
-        &self,
-        message: &Message,
-        side: Side,
-        now: Now,
-    ) -> Result<Option<RouteToken>, Refusal> {
-        let top = message.addresses(Name::Route).next().flatten();
-        let Some(user) = top.as_ref().and_then(|top| top.uri().user()) else { return Ok(None) };
-        let tags = [message.from_tag(), message.to_tag()];
-        match self.tokens.open(user, message.call_id(), tags, now.wall) {
-            Opened::Token(token) if token.facing == side => Ok(Some(token)),
-            Opened::Token(_) | Opened::Forged => Err(Refusal::TokenForged),
-            Opened::Unknown => Ok(None),
-        }
-    }
-
     /// Tokens for the Record-Route values of a request about to be forwarded: the one for the next hop, and the one
-    /// for the previous hop. `nonces` must be random.
+    /// for the previous hop, which is what that hop brought, where it still would be made so. `nonces` must be random.
     pub fn route_tokens(
         &self,
         bound: &Bound<'_>,
@@ -91,7 +72,7 @@ impl Associations {
                 RouteToken {
                     facing: to_next,
                     id: proposal.id,
-                    ue: mark(owner),
+                    ue: self.mark_of(owner),
                     core: self.mark_of_group(group),
                     class: bound.class(),
                     level: demands.level,
@@ -114,17 +95,30 @@ impl Associations {
             let token = RouteToken { facing, issued: now.wall, ..token };
             self.tokens.seal(&token, message.call_id(), ends, nonce)
         };
-        Some([seal(to_next, next)?, seal(to_previous, previous)?])
+        let previous = self.again(bound, now).or_else(|| seal(to_previous, previous))?;
+        Some([seal(to_next, next)?, previous])
+    }
+
+    /// The token that a request brought, if it may stand for one that is made now: its key seals today, and it is bound to
+    /// both ends. The core's need not be: nothing is made again by what a server brings.
+    fn again(&self, bound: &Bound<'_>, now: Now) -> Option<String> {
+        let Ruling::Inside(inside) = bound.ruling() else { return None };
+        let user = inside.carried?.at.of(bound.message().octets());
+        let whole = self.tokens.is_of_today(user, now.wall)?;
+        let text = std::str::from_utf8(user).ok()?;
+        (whole || bound.arrival().side == Side::Core).then(|| text.to_owned())
     }
 
     /// For a UE that calls: the place, counted from below, of the Record-Route value that faces it in a response which
-    /// forms a dialog, and the token for it, which is bound to both ends. `nonce` must be random.
+    /// forms a dialog, and the token for it, which is bound to both ends: `told` again, if that was made for this dialog
+    /// and its key seals today. `nonce` must be random.
     ///
     /// Source: RFC 3261 section 16.7 item 8.
     pub fn dialog_token(
         &self,
         track: &Track,
         response: &Message,
+        told: Option<String>,
         nonce: &[u8; NONCE_OCTETS],
         now: Now,
     ) -> Option<(usize, String)> {
@@ -132,17 +126,34 @@ impl Associations {
         if !track.forms_for_ue() || !answers {
             return None;
         }
-        let origin = {
-            let known = self.dialogs.get(&self.keyer.of(response, track.sender))?;
-            Arc::clone(&known.origin)
+        let key = self.keyer.of(response, track.sender);
+        let (origin, proved) = {
+            let known = self.dialogs.get(&key)?;
+            (Arc::clone(&known.origin), known.proved)
         };
         if origin.id != track.id {
             return None;
         }
+        let below = usize::from(origin.below);
+        let holds = |told: &String| {
+            self.tokens.is_of_today(told.as_bytes(), now.wall) == Some(true)
+                && proved.is(self.keyer.token(Side::Ue, told.as_bytes()))
+        };
+        if let Some(told) = told.filter(holds) {
+            return Some((below, told));
+        }
         let token = self.token(&origin, now);
         let ends = Ends::Both(response.from_tag(), response.to_tag());
         let sealed = self.tokens.seal(&token, response.call_id(), ends, nonce)?;
-        Some((usize::from(origin.below), sealed))
+        // What the UE will bring with its ACK is known already; who subscribes is silent for long.
+        if origin.invite {
+            let mark = self.keyer.token(Side::Ue, sealed.as_bytes());
+            let known = self.dialogs.get_mut(&key);
+            if let Some(mut known) = known.filter(|known| known.origin.id == track.id) {
+                known.proved = Proved::by(mark);
+            }
+        }
+        Some((below, sealed))
     }
 
     /// Whether the user part of a URI is a token of ours by its name.
@@ -155,7 +166,7 @@ impl Associations {
         RouteToken {
             facing: Side::Ue,
             id: origin.id,
-            ue: mark(&origin.owner),
+            ue: origin.tally.mark(&origin.owner),
             core: self.mark_of_group(origin.group),
             class: origin.class,
             level: origin.level,
@@ -168,17 +179,13 @@ impl Associations {
     }
 
     fn mark_of_group(&self, group: GroupId) -> u64 {
-        match self.settings.load().groups.get(usize::from(group.0)) {
-            Some(name) => group_mark(name),
-            None => group_mark(&format!("group {}", group.0)),
-        }
+        self.settings.load().groups.mark(group)
     }
 
-    fn group_of_mark(&self, mark: u64) -> Option<GroupId> {
-        let places = self.settings.load().groups.len().max(GROUPS_UNNAMED);
-        (0..places)
-            .filter_map(|place| u16::try_from(place).ok().map(GroupId))
-            .find(|group| self.mark_of_group(*group) == mark)
+    /// What tokens say of an owner: of one who has dialogs, what was hashed already.
+    fn mark_of(&self, owner: &Principal) -> u64 {
+        let known = self.of_caller.get(owner).map(|tally| tally.mark(owner));
+        known.unwrap_or_else(|| mark(owner))
     }
 
     /// Rule 23: a request in a dialog that is not known here, with our own token of it.
@@ -187,6 +194,7 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         token: &RouteToken,
+        carried: Carried,
         now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
@@ -198,7 +206,8 @@ impl Associations {
         if self.is_own(token.id) && !forgotten || called && !token.whole {
             return Err(Refusal::DialogUnknown.into());
         }
-        let group = self.group_of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
+        let group =
+            self.settings.load().groups.of_mark(token.core).ok_or(Refusal::DialogUnknown)?;
         let caller = match admitted.arrival().side {
             Side::Ue => owner_of(token, &found)?,
             Side::Core if found.evidence().peer.is_some_and(|peer| peer.id == group) => {
@@ -239,7 +248,7 @@ impl Associations {
         };
         let (origin, moved) = (Arc::new(origin), Moved::default());
         let known = Known::Told(*token);
-        let shown = Some(shown);
+        let (shown, carried) = (Some(shown), Some(carried));
         let (class, bridge, seed, verified) = (token.class, None, None, true);
         let inside = Inside {
             rule: 23,
@@ -252,6 +261,7 @@ impl Associations {
             moved,
             bridge,
             seed,
+            carried,
             shown,
             way,
             verified,
@@ -286,6 +296,7 @@ impl Associations {
             moved: Moved::default(),
             named: None,
             bridge: None,
+            proved: Proved::NONE,
             ue: Counts::default(),
             core: Counts::default(),
             subscriptions,
@@ -338,5 +349,3 @@ fn owner_of(token: &RouteToken, found: &Authenticated<'_>) -> Result<Arc<Caller>
 
 /// The Route values that are ours, one for each side.
 const OWN_VALUES: usize = 2;
-/// Groups without a name that are looked for, at most.
-const GROUPS_UNNAMED: usize = 64;

@@ -23,13 +23,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::alias::{Aliases, is_on_its_leg};
 use super::anchors::Anchored;
+use super::brought::Brought;
 use super::dialog::{Association, DialogKey, Forming, Keyer, Origin, Tally};
 use super::ends::Ends;
 use super::errands::Errands;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
 use super::state::State;
-use super::token::{RouteToken, RouteTokens};
+use super::token::RouteTokens;
 use super::usages::Ending;
 use super::{Bound, Inside, Known, Proposal, Ruling, Settings};
 use crate::authentication::{Authenticated, Caller};
@@ -262,7 +263,6 @@ impl Associations {
     fn bind_inside<'m>(&self, found: Authenticated<'m>, now: Now) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
         let (message, side) = (admitted.message(), admitted.arrival().side);
-        let token = self.token_of(message, side, now)?;
         let key = self.lead(self.keyer.of(message, side), side);
         let event = self.event(message);
         let mut known = self.dialogs.get(&key);
@@ -271,13 +271,14 @@ impl Associations {
             self.pass_time(key, now);
             known = self.dialogs.get(&key);
         }
+        let brought = self.brought(message, side, known.as_ref().map(|it| &***it), now)?;
         let Some(association) = known else {
-            return self.bind_unknown(found, key, event, token.as_ref(), now);
+            return self.bind_unknown(found, key, event, &brought, now);
         };
         if !is_on_its_leg(association.bridge.as_ref(), side, message) {
             return Err(Refusal::WrongSide.into());
         }
-        if token.is_some_and(|token| token.id != association.origin.id) {
+        if brought.opened().is_some_and(|token| token.id != association.origin.id) {
             return Err(Refusal::TokenForged.into());
         }
         if association.state == State::Released {
@@ -292,7 +293,7 @@ impl Associations {
                 Err(refusal) if self.only_observed(refusal) => (Passed::unproved(), Some(refusal)),
                 Err(refusal) => return Err(refusal.into()),
             };
-        let inside = Inside::of(&association, key, Known::Held, passed);
+        let inside = Inside::of(&association, key, Known::Held, passed, &brought);
         drop(association);
         let would = match self.judge_named(&found, Some(&inside.origin.owner), now) {
             Ok(()) => would,
@@ -348,7 +349,7 @@ impl Associations {
         found: Authenticated<'m>,
         key: DialogKey,
         event: u64,
-        token: Option<&RouteToken>,
+        brought: &Brought,
         now: Now,
     ) -> Result<Bound<'m>, Halt> {
         let admitted = *found.admitted();
@@ -359,14 +360,15 @@ impl Associations {
         };
         let turned = self.lead(self.keyer.of(message, other(side)), other(side));
         // A call between two UEs is two dialogs here, each the other turned round: a token tells which is meant.
-        let is_meant = |of: &Origin| token.is_none_or(|token| token.id == of.id);
+        let is_meant = |of: &Origin| brought.opened().is_none_or(|token| token.id == of.id);
         if let Some(association) = self.dialogs.get(&turned).filter(|one| is_meant(&one.origin)) {
             // Of a bridged one no leg could be told that the other is meant.
             let over = association.state == State::Released || association.bridge.is_some();
             if over || !self.only_observed(Refusal::WrongSide) {
                 return Err(Refusal::WrongSide.into());
             }
-            let inside = Inside::of(&association, turned, Known::Held, Passed::unproved());
+            let (known, passed) = (Known::Held, Passed::unproved());
+            let inside = Inside::of(&association, turned, known, passed, &Brought::Nothing);
             let (ruling, would) = (Ruling::Inside(inside), Some(Refusal::WrongSide));
             return Ok(Bound { authenticated: found, ruling, would });
         }
@@ -380,9 +382,11 @@ impl Associations {
         let is_first = admitted.method() == Method::Notify;
         let entry = is_first.then(|| self.forming.get(&forming)).flatten();
         let Some(entry) = entry.filter(|entry| is_meant(&entry.origin)) else {
-            return match token.filter(|_| admitted.method() != Method::Ack) {
-                Some(token) => self.restore(found, key, token, now),
-                None => Err(unknown.into()),
+            return match brought {
+                Brought::Opened(token, carried) if admitted.method() != Method::Ack => {
+                    self.restore(found, key, token, *carried, now)
+                }
+                _ => Err(unknown.into()),
             };
         };
         let fork = entry.fork(State::Forming);
@@ -401,7 +405,8 @@ impl Associations {
             return Err(Refusal::TableFull.into());
         }
         let passed = Passed { rule: 25, shown: None, verified: true };
-        let inside = Inside { seed, ..Inside::of(&fork, key, Known::Notified(forming), passed) };
+        let known = Known::Notified(forming);
+        let inside = Inside { seed, ..Inside::of(&fork, key, known, passed, brought) };
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
@@ -534,10 +539,17 @@ impl Associations {
 }
 
 impl Inside {
-    fn of(association: &Association, key: DialogKey, known: Known, passed: Passed) -> Self {
+    fn of(
+        association: &Association,
+        key: DialogKey,
+        known: Known,
+        passed: Passed,
+        brought: &Brought,
+    ) -> Self {
         let (origin, moved) = (Arc::clone(&association.origin), association.moved.clone());
         let (way, Passed { rule, shown, verified }) = (association.way, passed);
         let (class, bridge, seed) = (association.class, association.bridge.clone(), None);
+        let carried = brought.carried();
         let (state, generation) = (association.state, association.key.generation);
         Self {
             rule,
@@ -550,6 +562,7 @@ impl Inside {
             moved,
             bridge,
             seed,
+            carried,
             shown,
             way,
             verified,

@@ -48,6 +48,8 @@ pub(super) struct Context {
     pub(super) method: Method,
     pub(super) reply_to: Flow,
     pub(super) track: Option<Track>,
+    /// The token that a provisional answer to it told a UE.
+    pub(super) told: Option<String>,
     pub(super) register: Option<Box<Register>>,
     /// What is remembered of it if it is bridged.
     pub(super) crossing: Option<Box<Crossing>>,
@@ -84,6 +86,7 @@ impl Context {
             method,
             reply_to: flow,
             track: None,
+            told: None,
             register: None,
             crossing: None,
             push: None,
@@ -113,6 +116,7 @@ impl Context {
             method: self.method,
             reply_to: self.reply_to,
             track: self.track,
+            told: self.told.clone(),
             register: self.register.clone(),
             crossing: crossing.map(|crossing| Box::new(crossing.twin(twins, ongoing))),
             // Associations are left alone: a trial wraps nothing, and reads no receipt.

@@ -87,7 +87,7 @@ impl Proxy {
             asserted::edit_response(response, accepted.side, gate, &settings.headers, ue);
         let (track, keeps) = (accepted.track, accepted.keeps);
         self.note_session(track.as_ref(), response, &mut edits, now);
-        self.bind_route(track.as_ref(), response, &mut edits, now);
+        self.bind_route(track.as_ref(), &mut None, response, &mut edits, now);
         let way = Way { proof: None, on: reply_to.transport, keeps };
         if let Some(octets) = returning::print(response, edits, way) {
             self.outputs.push_back(Output { to: Destination::Flow(reply_to), octets });
@@ -200,7 +200,7 @@ impl Proxy {
         let (side, gate) = (context.side, &self.shared.gate);
         let mut edits = asserted::edit_response(response, side, gate, &settings.headers, ue);
         self.note_session(context.track.as_ref(), response, &mut edits, now);
-        self.bind_route(context.track.as_ref(), response, &mut edits, now);
+        self.bind_route(context.track.as_ref(), &mut context.told, response, &mut edits, now);
         let passed = self.filter_challenges(side, response, &mut edits);
         if passed == Passed::Replaced {
             self.answer(context, 403, now);

@@ -275,3 +275,119 @@ fn of_two_calls_that_one_end_tells_apart_each_is_its_callers() {
     to_core(&lab.receive(&alice, &bye("b", 2, &route_of(&answer), &mut key)));
     assert_eq!(rule(&lab), Some(23));
 }
+
+/// The user part of a Record-Route value of ours.
+fn token(value: &str) -> &str {
+    let (_, rest) = value.split_once(':').expect("a URI");
+    rest.split_once('@').expect("a user part").0
+}
+
+/// RFC 3261 section 16.7 item 8.
+#[test]
+fn what_rings_and_then_answers_tells_one_token_twice_and_another_end_tells_its_own() {
+    for (what, rings, answers, replaced, expected) in [
+        ("the same end", "b", "b", false, true),
+        ("another fork", "c", "b", false, false),
+        ("another secret seals meanwhile", "b", "b", true, false),
+    ] {
+        let mut lab = Lab::default();
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        let text = request("INVITE", "sip:bob@example.net", "alice", "call", 1, Some(&mut key));
+        let invite = to_core(&lab.receive(&alice, &text)).clone();
+        let contact = "Contact: <sip:bob@203.0.113.20:5060>\n";
+        let told = |lab: &mut Lab, status, tag| {
+            let back = lab.receive(&Peer::core(), &respond(&invite, status, tag, contact));
+            let back = back.into_iter().find(|sent| sent.message.status() == Some(status));
+            back.expect("it went back")
+        };
+        let rung = told(&mut lab, 180, rings);
+        if replaced {
+            let until = (lab.now + Duration::from_secs(60)).wall;
+            assert!(lab.shared.gate.associations.replace_secret(&[9; 32], until));
+        }
+        let answer = told(&mut lab, 200, answers);
+        let [first, last] = [&rung, &answer].map(|sent| recorded(sent).pop().expect("ours"));
+        assert_eq!(token(&first) == token(&last), expected, "{what}");
+        // Told again once it is accepted, it is the dialog's as well.
+        let again = told(&mut lab, 200, answers);
+        for (number, answer) in (2..).zip([&answer, &again]) {
+            let route = route_of(answer);
+            let info =
+                in_dialog("INFO", BOB, "alice", answers, "call", number, Some(&mut key), &route);
+            to_core(&lab.receive(&alice, &info));
+            assert_eq!(rule(&lab), Some(1), "{what}");
+        }
+    }
+}
+
+/// What a server brings goes on in its NOTIFY as it is, and what the subscriber is told is bound to both ends all the same.
+#[test]
+fn a_notify_tells_the_servers_token_again_and_the_subscribers_outlives_a_restart() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let event = "Event: presence\nExpires: 600\n";
+    let uri = "sip:bob@example.net";
+    let text = in_dialog("SUBSCRIBE", uri, "alice", "", "call", 1, Some(&mut key), event);
+    let subscribe = to_core(&lab.receive(&alice, &text)).clone();
+    lab.receive(&Peer::core(), &respond(&subscribe, 200, "b", "Expires: 600\n"));
+    let brought = recorded(&subscribe);
+    let notify = |lab: &mut Lab, number: u32| {
+        let text = format!(
+            "NOTIFY sip:alice@192.0.2.10:5060 SIP/2.0
+Via: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKn{number}
+Max-Forwards: 70
+From: <sip:bob@example.net>;tag=b
+To: <sip:alice@example.net>;tag=alice
+Call-ID: call
+CSeq: {number} NOTIFY
+Contact: <sip:bob@203.0.113.20:5060>
+Route: {}
+Event: presence
+Subscription-State: active;expires=600
+Content-Length: 0
+",
+            brought.join(", ")
+        );
+        let sent = lab.receive(&Peer::core(), &text);
+        sent.into_iter().find(|sent| sent.to == alice.flow().remote).expect("to alice")
+    };
+    let told = [1, 2].map(|number| notify(&mut lab, number));
+    for sent in &told {
+        let values = recorded(sent);
+        assert_eq!(token(&values[1]), token(&brought[0]), "it faces the core");
+        assert_ne!(token(&values[0]), token(&brought[1]), "bound to both ends, not to one");
+    }
+    let until = (lab.now + Duration::from_secs(60)).wall;
+    assert!(lab.shared.gate.associations.replace_secret(&[9; 32], until));
+    let values = recorded(&notify(&mut lab, 3));
+    assert_ne!(token(&values[1]), token(&brought[0]), "under the new secret");
+    lab.restart(LabSettings::default());
+    let mut key = lab.ue1();
+    let more = format!("Route: {}\n{event}", recorded(&told[1]).join(", "));
+    let refresh = in_dialog("SUBSCRIBE", BOB, "alice", "b", "call", 2, Some(&mut key), &more);
+    to_core(&lab.receive(&alice, &refresh));
+    assert_eq!(rule(&lab), Some(23));
+}
+
+/// Who called was told a token that is bound to both ends, and brings it; who was called one of the caller's end alone, which is
+/// not written a second time.
+#[test]
+fn a_re_invite_tells_again_what_is_bound_to_both_ends() {
+    let mut lab = Lab::default();
+    let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+    let (bob, mut bobs) = (Peer::udp("192.0.2.20:5060"), lab.ue2());
+    let [first, second] = through_itself(&mut lab, (&alice, &mut key), (&bob, &mut bobs));
+    let route = route_of(&first);
+    let brought = recorded(&first).pop().expect("ours");
+    let target = "sip:bob@192.0.2.20";
+    let again = in_dialog("INVITE", target, "alice", "b", "call", 2, Some(&mut key), &route);
+    let values = recorded(to_core(&lab.receive(&alice, &again)));
+    assert_eq!(token(&values[1]), token(&brought));
+    let brought = recorded(&second);
+    let route = format!("Route: {}\n", brought.join(", "));
+    let target = "sip:alice@192.0.2.10:5060";
+    let again = in_dialog("INVITE", target, "bob", "alice", "call", 1, Some(&mut bobs), &route);
+    let again = again.replace("<sip:bob@example.net>;tag=bob", "<sip:bob@example.net>;tag=b");
+    let values = recorded(to_core(&lab.receive(&bob, &again)));
+    assert_ne!(token(&values[1]), token(&brought[0]));
+}
