@@ -172,11 +172,9 @@ fn break_once(chance: &mut Chance, octets: &mut Vec<u8>, whole: &[Vec<u8>]) {
             // A line, once more at its end or elsewhere.
             let mut lines: Vec<Vec<u8>> =
                 octets.split_inclusive(|octet| *octet == b'\n').map(<[u8]>::to_vec).collect();
-            if let Some(last) = lines.len().checked_sub(1) {
-                let place = |chance: &mut Chance| chance.below(last as u64 + 1) as usize;
-                let (from, to) = (place(chance), place(chance));
-                let line = lines[from].clone();
-                lines.insert(to, line);
+            if !lines.is_empty() {
+                let line = chance.pick(&lines).clone();
+                lines.insert(chance.place(lines.len()), line);
             }
             *octets = lines.concat();
         }
@@ -203,8 +201,8 @@ const WORDS: [&[u8]; 14] = [
 
 /// A piece of at most a hundred octets.
 fn range(chance: &mut Chance, length: usize) -> (usize, usize) {
-    let start = chance.below(length as u64 + 1) as usize;
-    (start, length.min(start + chance.below(100) as usize))
+    let start = chance.place(length + 1);
+    (start, length.min(start + chance.place(100)))
 }
 
 fn random(chance: &mut Chance) -> u8 {

@@ -220,9 +220,9 @@ fn first_octet(text: &[u8]) -> Option<(u8, &[u8])> {
     let (first, rest) = text.split_first()?;
     let escaped = || {
         let (digits, after) = rest.split_first_chunk::<2>().filter(|_| *first == b'%')?;
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        let octet = value(digits[0])? * 16 + value(digits[1])?;
-        Some((u8::try_from(octet).ok()?, after))
+        let value = |digit: u8| u8::try_from(char::from(digit).to_digit(16)?).ok();
+        let [high, low] = digits.map(value);
+        Some((high? << 4 | low?, after))
     };
     Some(escaped().unwrap_or((*first, rest)))
 }

@@ -27,8 +27,12 @@ impl Chance {
     }
 
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        let place = self.below(from.len() as u64);
-        &from[usize::try_from(place).expect("a small number")]
+        &from[self.place(from.len())]
+    }
+
+    /// A place among so many.
+    pub(crate) fn place(&mut self, of: usize) -> usize {
+        usize::try_from(self.below(of as u64)).expect("a small number")
     }
 
     pub(crate) fn octets<const N: usize>(&mut self) -> [u8; N] {
