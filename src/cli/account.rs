@@ -195,6 +195,12 @@ impl Desk<'_> {
         Err(Stop::Said(problems.join("\n"), USAGE))
     }
 
+    /// Who is barred under that key stays so.
+    fn keep_bar(&self, named: &mut Named, key: &[u8], known: &[u8]) {
+        let known = stored::read(key, known, self.home, &Notes::with_room("", 0));
+        named.account.disabled |= known.is_some_and(|known| known.account.disabled);
+    }
+
     /// Whether the file of accounts has it, which no account of the store may be named like.
     fn stands_in_file(&self, realm: &str, username: &str) -> bool {
         self.config.authentication.accounts.knows(realm, username)

@@ -21,7 +21,7 @@ use super::raw::Section;
 pub struct Cluster {
     /// What route tokens are sealed under; without one they are lost with the process, and dialogs with them.
     pub secret: Option<Zeroizing<[u8; 32]>>,
-    /// How long tokens of a secret work once another took its place.
+    /// How long tokens of a secret work once another took its place, and dialogs last that it hid the core of.
     pub overlap: Duration,
 }
 

@@ -6,10 +6,11 @@
 //!
 //! Takes:   messages that leave to a UE, and messages as they come from one.
 //! Gives:   the same with such values, and without them: for the same message the same octets each time.
-//! Keeps:   one secret, and those before it until their overlap ends. It has no day: a target must be readable as long as its
-//!          dialog lasts, or until its owner tells it anew.
+//! Keeps:   one secret, and those before it until their overlap ends. It has no day: a route set is never told anew, so that a
+//!          dialog ends with the overlap of the secret under which it was formed.
 //! Refuses: a token that was altered, or is of another call, another message or another place; from a UE, one outside a
-//!          dialog. More than 4 KiB in one place are not sent.
+//!          dialog. One whose secret is not known here leads to no dialog, which is nobody's fault. More than 4 KiB in one
+//!          place are not sent.
 //! Sources: RFC 3261 sections 12.1 and 16.6 items 4 and 8; RFC 5393 section 4.2.4; `dialog-association` section 14; V-137;
 //!          SEC_CF 1.1 SEC-003; RFC 8452 (a nonce that two texts share gives neither away).
 //!
@@ -38,6 +39,8 @@ use crate::wire::{Address, Edits, Message, Method, Name, Span, Uri, Via};
 /// Octets that one token may stand for, at most.
 pub const PLAIN_MAX: usize = 4096;
 
+/// Octets by which a token names its secret.
+const NAME_OCTETS: usize = 2;
 const NONCE_OCTETS: usize = 12;
 /// What the user part, and what is behind the cookie of a branch, begins with.
 const MARK: &[u8] = b"hid-";
@@ -58,18 +61,28 @@ pub struct Topology(ArcSwap<Ring>);
 struct Ring {
     secrets: Generations,
     /// Those before: each with the time from which on it opens nothing.
-    before: SmallVec<[(Aes256GcmSiv, WallTime); BEFORE_MAX]>,
+    before: SmallVec<[(Key, WallTime); BEFORE_MAX]>,
+    current: Key,
+}
+
+struct Key {
     cipher: Aes256GcmSiv,
+    name: [u8; NAME_OCTETS],
+}
+
+impl Key {
+    fn of(secret: &[u8; 32]) -> Self {
+        let cipher = Aes256GcmSiv::new(&mac(secret, b"sipward topology key 2", &[]).into());
+        let [first, second, ..] = mac(secret, b"sipward topology key name", &[]);
+        Self { cipher, name: [first, second] }
+    }
 }
 
 impl Ring {
     fn of(secrets: Generations) -> Self {
-        let cipher = |secret: &[u8; 32]| {
-            Aes256GcmSiv::new(&mac(secret, b"sipward topology key 2", &[]).into())
-        };
         let before =
-            secrets.all().filter_map(|(secret, until)| Some((cipher(secret), until?))).collect();
-        Self { before, cipher: cipher(secrets.current()), secrets }
+            secrets.all().filter_map(|(secret, until)| Some((Key::of(secret), until?))).collect();
+        Self { before, current: Key::of(secrets.current()), secrets }
     }
 }
 
@@ -124,7 +137,7 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TokenForged`].
+    /// [`Refusal::TokenForged`]; [`Refusal::DialogUnknown`] for one of a secret that is not known here, or no more.
     pub fn restore(
         &self,
         message: &Message,
@@ -210,8 +223,8 @@ impl Topology {
         let nonce = mac(ring.secrets.current(), &place, plain);
         let nonce: [u8; NONCE_OCTETS] = *nonce.first_chunk()?;
         let payload = Payload { msg: plain, aad: &place };
-        let sealed = ring.cipher.encrypt(&Nonce::from(nonce), payload).ok()?;
-        Some(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
+        let sealed = ring.current.cipher.encrypt(&Nonce::from(nonce), payload).ok()?;
+        Some(URL_SAFE_NO_PAD.encode([&ring.current.name[..], &nonce, &sealed].concat()))
     }
 
     fn open(
@@ -223,15 +236,18 @@ impl Topology {
     ) -> Result<Vec<u8>, Refusal> {
         let forged = || Refusal::TokenForged;
         let octets = URL_SAFE_NO_PAD.decode(token).map_err(|_| forged())?;
+        let (name, octets) = octets.split_first_chunk::<NAME_OCTETS>().ok_or_else(forged)?;
         let (nonce, sealed) = octets.split_first_chunk::<NONCE_OCTETS>().ok_or_else(forged)?;
         let place = place(kind, message);
         let ring = self.0.load();
         let taken = ring.before.iter().filter(|(_, until)| wall < *until).map(|(own, _)| own);
-        std::iter::once(&ring.cipher)
-            .chain(taken)
-            .find_map(|cipher| {
+        let mut named = std::iter::once(&ring.current).chain(taken).filter(|key| key.name == *name);
+        let Some(first) = named.next() else { return Err(Refusal::DialogUnknown) };
+        std::iter::once(first)
+            .chain(named)
+            .find_map(|key| {
                 let payload = Payload { msg: sealed, aad: &place };
-                cipher.decrypt(&Nonce::from(*nonce), payload).ok()
+                key.cipher.decrypt(&Nonce::from(*nonce), payload).ok()
             })
             .ok_or_else(forged)
     }

@@ -279,3 +279,32 @@ Content-Length: 0
     let sent = world.lab.receive(&Peer::core(), &text);
     assert!(world.at_ue(&sent).text().contains("Via: SIP/2.0/UDP 10.9.0.1;branch=z9hG4bKone\r\n"));
 }
+
+/// SEC-003: a dialog ends with the overlap of the secret under which it was formed, since nobody tells a route set anew (RFC
+/// 3261 section 12.2). Its UE is told so, and goes on with all else on its connection.
+#[test]
+fn a_dialog_that_outlives_the_overlap_is_over_and_that_is_nobodys_fault() {
+    let mut world = World::new();
+    let (mut alice, _bob) = world.call();
+    let until = world.lab.now.wall + std::time::Duration::from_secs(3600);
+    assert!(world.lab.shared.gate.associations.replace_secret(&[9; 32], until));
+    world.lab.shared.topology.replace(&[9; 32], until);
+    to_core(&world.by_ue(&alice.request("INFO", "", "")));
+    world.lab.advance(std::time::Duration::from_secs(3601));
+    for method in ["INFO"; 20].into_iter().chain(["BYE"]) {
+        world.by_ue(&alice.request(method, "", ""));
+        assert_eq!(world.lab.last(), Outcome::Refused(Refusal::DialogUnknown), "{method}");
+    }
+    world.by_ue(&format!(
+        "MESSAGE sip:bob@example.net SIP/2.0
+Via: {ALICE_VIA};branch=z9hG4bKafter
+Max-Forwards: 70
+From: <sip:alice@example.net>;tag=after
+To: <sip:bob@example.net>
+Call-ID: after
+CSeq: 1 MESSAGE
+Content-Length: 0
+"
+    ));
+    assert_eq!(world.lab.last(), Outcome::Forwarded);
+}

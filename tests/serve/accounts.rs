@@ -95,6 +95,17 @@ fn accounts_stand_in_the_store_and_change_while_the_edge_serves() {
     assert_eq!(account(&edge, &["remove", "bob"]).0, Some(1), "once");
     good(&edge, &["set", "bob", "--password-file", "other"]);
     becomes(&edge, "bob", "on the hill", true);
+    // An import gives him another password, and lifts no bar.
+    good(&edge, &["lock", "bob"]);
+    becomes(&edge, "bob", "on the hill", false);
+    good(&edge, &["import", "accounts.csv", "--replace"]);
+    good(&edge, &["set", "dora", "--password-file", "other"]);
+    becomes(&edge, "dora", "on the hill", true);
+    assert_ne!(register(&edge, "bob", "by the sea"), Ok(200), "he is barred");
+    good(&edge, &["unlock", "bob"]);
+    becomes(&edge, "bob", "by the sea", true);
+    good(&edge, &["set", "bob", "--password-file", "other"]);
+    becomes(&edge, "bob", "on the hill", true);
     let listed = good(&edge, &["list"]);
     assert!(listed.contains("bob") && listed.contains("sip:carol@example.net tel:+1"), "{listed}");
 

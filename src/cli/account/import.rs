@@ -6,7 +6,8 @@
 //!    for letter, are counted and left alone. A running edge is told at the end.
 //!
 //! Takes:   a file of accounts, its owner's alone.
-//! Gives:   the accounts in the store, HA1 in the place of passwords.
+//! Gives:   the accounts in the store, HA1 in the place of passwords. Who is barred there stays so, whatever the file says:
+//!          `account unlock` lifts a bar, for one name at a time.
 //! Keeps:   the file, 16 octets for each account and one part of [`PART`] records.
 //! Refuses: what a file of accounts would not have; one name twice with different records, unless `--replace` says which;
 //!          a name that the file of accounts has.
@@ -82,16 +83,17 @@ fn judge(desk: &Desk<'_>, wish: &Import, octets: &[u8]) -> Result<Judged, Stop> 
     let (mut left, mut there, mut good, mut place) = (HashSet::new(), 0, 0, 0_u64);
     let mut failed = None;
     let steps = progress("judging", lines(octets));
-    let mut take = |named: Named| {
+    let mut take = |mut named: Named| {
         let own = place;
         place += 1;
         if own.is_multiple_of(STEP) {
             steps.set_position(named.line as u64);
         }
+        let (line, username) = (named.line, named.username.clone());
         let mut bad = |what: &str, fix: &str| {
             left.insert(own);
-            let what = format!("account {:?} {what}", named.username);
-            notes.say(named.line, what, "which of the two counts could not be told", fix);
+            let what = format!("account {username:?} {what}");
+            notes.say(line, what, "which of the two counts could not be told", fix);
         };
         let Some(key) = stored::key(&named.realm, &named.username) else {
             return bad("has names that are too long for a store", "");
@@ -102,7 +104,11 @@ fn judge(desk: &Desk<'_>, wish: &Import, octets: &[u8]) -> Result<Judged, Stop> 
         if desk.stands_in_file(&named.realm, &named.username) {
             return bad(&format!("stands in {}", desk.file()), "without it there");
         }
-        match desk.value(&key) {
+        let known = desk.value(&key);
+        if let Ok(Some(known)) = &known {
+            desk.keep_bar(&mut named, &key, known);
+        }
+        match known {
             Err(error) => failed = failed.take().or(Some(error)),
             Ok(Some(known)) if known.as_slice() == stored::value(&named).as_bytes() => {
                 left.insert(own);
@@ -129,14 +135,22 @@ fn write(
     let (mut part, mut place, mut written): (Vec<Record>, _, _) = (Vec::new(), 0_u64, 0);
     let mut done = Ok(());
     let steps = progress("writing", lines(octets));
-    each(&wish.from, octets, desk.home, &Notes::with_room("", 0), &mut |named| {
+    each(&wish.from, octets, desk.home, &Notes::with_room("", 0), &mut |mut named| {
         let own = place;
         place += 1;
         if left.contains(&own) || done.is_err() {
             return;
         }
-        let key = stored::key(&named.realm, &named.username);
-        part.extend(key.map(|key| (key, stored::value(&named))));
+        let Some(key) = stored::key(&named.realm, &named.username) else { return };
+        match desk.value(&key) {
+            Ok(Some(known)) => desk.keep_bar(&mut named, &key, &known),
+            Ok(None) => {}
+            Err(error) => {
+                done = Err(error);
+                return;
+            }
+        }
+        part.push((key, stored::value(&named)));
         if part.len() == PART {
             let stored = desk.vault.embedded().write(&changes(&part));
             done = stored.map_err(|fault| desk.fails(&fault));
