@@ -63,8 +63,10 @@ fn v_74_after_broken_datagrams_the_next_good_one_is_answered() {
     let (many, seed) = (number("BROKEN", 60_000), number("BROKEN_SEED", 1));
     let whole = fixtures();
     let realm = Realm::new("example.net").unwrap();
+    let (id, address) = (ListenerId(0), "127.0.0.1:0".parse().unwrap());
+    let listener = ListenSpec::plain(id, Side::Ue, address, &[Transport::Udp], "edge.example.net");
     let plan = Plan {
-        listeners: vec![listener()],
+        listeners: vec![listener],
         workers: NonZeroUsize::MIN,
         domains: vec!["example.net".into()],
         accounts: Some((realm, Arc::new(Accounts::default()))),
@@ -109,20 +111,6 @@ fn socket(chance: &mut Chance, edge: SocketAddr) -> UdpSocket {
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-fn listener() -> ListenSpec {
-    ListenSpec {
-        id: ListenerId(0),
-        side: Side::Ue,
-        address: "127.0.0.1:0".parse().unwrap(),
-        transports: vec![Transport::Udp],
-        name: "edge.example.net".into(),
-        tls: None,
-        psk: None,
-        dtls: None,
-        ws: None,
-    }
 }
 
 /// Every message of the fixtures.

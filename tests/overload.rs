@@ -39,17 +39,8 @@ const MESSAGE: &str = "MESSAGE sip:bob@example.net SIP/2.0\r\n\
 
 #[test]
 fn v_92_a_worker_that_falls_behind_sheds_and_one_that_caught_up_does_not() {
-    let listener = ListenSpec {
-        id: ListenerId(0),
-        side: Side::Ue,
-        address: "127.0.0.1:0".parse().unwrap(),
-        transports: vec![Transport::Udp],
-        name: "edge.example.net".into(),
-        tls: None,
-        psk: None,
-        dtls: None,
-        ws: None,
-    };
+    let (id, address) = (ListenerId(0), "127.0.0.1:0".parse().unwrap());
+    let listener = ListenSpec::plain(id, Side::Ue, address, &[Transport::Udp], "edge.example.net");
     let realm = Realm::new("example.net").unwrap();
     let plan = Plan {
         listeners: vec![listener],

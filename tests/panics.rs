@@ -68,17 +68,8 @@ fn message(number: u32, nonce: Option<&str>) -> String {
 
 /// An edge for devices that asks `source` for keys.
 fn keyed(source: Arc<dyn KeyServer>) -> Plan {
-    let listener = ListenSpec {
-        id: ListenerId(0),
-        side: Side::Ue,
-        address: "127.0.0.1:0".parse().unwrap(),
-        transports: vec![Transport::Udp],
-        name: "edge.example.net".into(),
-        tls: None,
-        psk: None,
-        dtls: None,
-        ws: None,
-    };
+    let (id, address) = (ListenerId(0), "127.0.0.1:0".parse().unwrap());
+    let listener = ListenSpec::plain(id, Side::Ue, address, &[Transport::Udp], "edge.example.net");
     let naf = Naf::new("edge.example.net", UaId::SIP_DIGEST, ["bsf.example.net".into()]);
     Plan {
         listeners: vec![listener],
@@ -145,18 +136,10 @@ const STAGES: [&str; 7] =
 
 /// An edge with a listener for a core on this host, and one worker.
 fn core_edge() -> Running {
+    let (id, address) = (ListenerId(0), "127.0.0.1:0".parse().unwrap());
+    let transports = [Transport::Udp, Transport::Tcp];
     let plan = Plan {
-        listeners: vec![ListenSpec {
-            id: ListenerId(0),
-            side: Side::Core,
-            address: "127.0.0.1:0".parse().unwrap(),
-            transports: vec![Transport::Udp, Transport::Tcp],
-            name: "127.0.0.1".into(),
-            tls: None,
-            psk: None,
-            dtls: None,
-            ws: None,
-        }],
+        listeners: vec![ListenSpec::plain(id, Side::Core, address, &transports, "127.0.0.1")],
         groups: vec![Group {
             known: GroupSpec {
                 addresses: vec!["127.0.0.1".parse().unwrap()],

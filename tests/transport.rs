@@ -160,16 +160,11 @@ impl Lab {
     /// Listener 0: the UE side, UDP and TCP, or TLS if that is set up. Listener 1: the core side, UDP and TCP.
     fn new(setup: Setup) -> Self {
         let host = setup.host.unwrap_or("127.0.0.1");
-        let spec = |id, side, transports: &[Transport], tls| ListenSpec {
-            id: ListenerId(id),
-            side,
-            address: SocketAddr::new(host.parse().unwrap(), 0),
-            transports: transports.to_vec(),
-            name: "edge.example.net".into(),
-            tls,
-            psk: None,
-            dtls: None,
-            ws: None,
+        let address = SocketAddr::new(host.parse().unwrap(), 0);
+        let spec = |id, side, transports: &[Transport], tls| {
+            let id = ListenerId(id);
+            let spec = ListenSpec::plain(id, side, address, transports, "edge.example.net");
+            ListenSpec { tls, ..spec }
         };
         let clear = [Transport::Udp, Transport::Tcp];
         let ue: &[Transport] = if setup.tls.is_some() { &[Transport::Tls] } else { &clear };
@@ -498,17 +493,9 @@ fn a_drain_accepts_nobody_and_ends_nobody() {
 #[test]
 fn two_workers_share_a_port() {
     run(async {
-        let spec = ListenSpec {
-            id: ListenerId(0),
-            side: Side::Ue,
-            address: "127.0.0.1:0".parse().unwrap(),
-            transports: vec![Transport::Udp, Transport::Tcp],
-            name: "edge.example.net".into(),
-            tls: None,
-            psk: None,
-            dtls: None,
-            ws: None,
-        };
+        let (id, address) = (ListenerId(0), "127.0.0.1:0".parse().unwrap());
+        let transports = [Transport::Udp, Transport::Tcp];
+        let spec = ListenSpec::plain(id, Side::Ue, address, &transports, "edge.example.net");
         let flows = Flows::new(Limits::default(), 0);
         let desk = Rc::new(Desk::default());
         let mut address = None;

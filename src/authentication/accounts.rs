@@ -32,6 +32,36 @@ pub enum Secret {
     Ha1(Vec<(Hash, Ha1)>),
 }
 
+impl Secret {
+    /// HA1 of a user for `hash`; `None` if it is not to be had.
+    pub fn ha1(&self, hash: Hash, realm: &str, username: &str) -> Option<Ha1> {
+        match self {
+            Self::Password(password) => {
+                let [username, realm] = [username, realm].map(str::as_bytes);
+                Some(Ha1::new(hash, username, realm, password.as_bytes()))
+            }
+            Self::Ha1(stored) => {
+                stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())
+            }
+        }
+    }
+
+    /// Whether both are the same of that user: for a hash at least, and for every one that both have.
+    fn is_same(&self, other: &Self, realm: &str, username: &str) -> bool {
+        let is = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
+        if let (Self::Password(one), Self::Password(other)) = (self, other) {
+            return is(one, other);
+        }
+        let same = HASHES.into_iter().filter_map(|hash| {
+            let one = self.ha1(hash, realm, username)?;
+            Some(is(one.expose(), other.ha1(hash, realm, username)?.expose()))
+        });
+        same.reduce(|all, one| all && one).unwrap_or(false)
+    }
+}
+
+const HASHES: [Hash; 3] = [Hash::Md5, Hash::Sha256, Hash::Sha512_256];
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(..)")
@@ -210,34 +240,34 @@ impl Accounts {
         }
     }
 
-    /// Whether what that caller proved among `before` proves him here too: he is here, not disabled, and his secret is the
-    /// same for a hash at least, and for every one that both have.
+    /// Whether what that caller proved among `before` proves him here too: he is here, not disabled, with the same secret.
     pub fn still_has(&self, caller: &Caller, before: &Self) -> bool {
         let Some((realm, username)) = caller.principal.name.split_once('\t') else { return false };
-        let of = |accounts: &Self, hash| accounts.aside(realm, username, hash).map(|(_, ha1)| ha1);
-        let hashes = [Hash::Md5, Hash::Sha256, Hash::Sha512_256];
-        let same = hashes.into_iter().filter_map(|hash| {
-            let (here, there) = (of(self, hash)?, of(before, hash)?);
-            Some(bool::from(here.expose().as_bytes().ct_eq(there.expose().as_bytes())))
-        });
-        same.reduce(|all, one| all && one).unwrap_or(false)
+        let here = self.account(realm, username).filter(|account| !account.disabled);
+        here.zip(before.account(realm, username))
+            .is_some_and(|(here, there)| here.secret.is_same(&there.secret, realm, username))
     }
 
     /// Whether the account of that name is still here, and not disabled.
     pub fn has_principal(&self, principal: &Principal) -> bool {
         let named = principal.name.split_once('\t');
-        named.is_some_and(|(realm, username)| self.identities(realm, username).is_some())
+        let account = named.and_then(|(realm, username)| self.account(realm, username));
+        account.is_some_and(|account| !account.disabled)
+    }
+
+    fn account(&self, realm: &str, username: &str) -> Option<&Account> {
+        Some(&self.realms.get(realm)?.get(username)?.account)
     }
 
     /// Public identities of a user; `None` as in [`Accounts::user`].
     pub fn identities(&self, realm: &str, username: &str) -> Option<Arc<[Impu]>> {
-        let found = self.realms.get(realm)?.get(username);
-        found.map(|entry| &entry.account).filter(|it| !it.disabled).map(|it| it.identities.clone())
+        let found = self.account(realm, username).filter(|account| !account.disabled)?;
+        Some(found.identities.clone())
     }
 
     /// Whether there is such an account, disabled or not.
     pub fn knows(&self, realm: &str, username: &str) -> bool {
-        self.realms.get(realm).is_some_and(|users| users.contains_key(username))
+        self.account(realm, username).is_some()
     }
 
     /// How many there are.

@@ -466,7 +466,7 @@ impl Authentication {
             return Err(Refusal::AgreementMismatch.into());
         }
         self.hold_to_best(&caller, hash, settings.algorithm_lock, now)?;
-        if self.may_wait(&seal, row) && self.unproved.knows(&seal, now) {
+        if self.unproved.knows(&seal, now) && self.may_wait(&seal, row) {
             return Err(Refusal::NonceStale.into());
         }
         let request = self.number(message);

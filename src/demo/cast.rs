@@ -135,16 +135,8 @@ pub(super) fn plan(
     };
     accounts.add(DOMAIN, "mallory", mallory).map_err(|why| Trouble::Scene(format!("{why:?}")))?;
     let id = |place: usize| ListenerId(u16::try_from(place).unwrap_or_default());
-    let listen = |place, side, transports: &[Transport], name: &str| ListenSpec {
-        id: id(place),
-        side,
-        address: (LOOPBACK, 0).into(),
-        transports: transports.to_vec(),
-        name: name.into(),
-        tls: None,
-        psk: None,
-        dtls: None,
-        ws: None,
+    let listen = |place, side, transports: &[Transport], name: &str| {
+        ListenSpec::plain(id(place), side, (LOOPBACK, 0).into(), transports, name)
     };
     let dtls = shared_key::sessions(&papers.spec)?;
     let secure: &[Transport] =

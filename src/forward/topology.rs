@@ -241,10 +241,12 @@ impl Topology {
         let place = place(kind, message);
         let ring = self.0.load();
         let taken = ring.before.iter().filter(|(_, until)| wall < *until).map(|(own, _)| own);
-        let mut named = std::iter::once(&ring.current).chain(taken).filter(|key| key.name == *name);
-        let Some(first) = named.next() else { return Err(Refusal::DialogUnknown) };
-        std::iter::once(first)
-            .chain(named)
+        let keys = std::iter::once(&ring.current).chain(taken);
+        let mut named = keys.filter(|key| key.name == *name).peekable();
+        if named.peek().is_none() {
+            return Err(Refusal::DialogUnknown);
+        }
+        named
             .find_map(|key| {
                 let payload = Payload { msg: sealed, aad: &place };
                 key.cipher.decrypt(&Nonce::from(*nonce), payload).ok()

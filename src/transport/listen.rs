@@ -44,6 +44,20 @@ pub struct ListenSpec {
     pub ws: Option<Arc<WsServer>>,
 }
 
+impl ListenSpec {
+    /// One without certificates, keys, DTLS and WebSocket.
+    pub fn plain(
+        id: ListenerId,
+        side: Side,
+        address: SocketAddr,
+        transports: &[Transport],
+        name: &str,
+    ) -> Self {
+        let (transports, name) = (transports.to_vec(), name.into());
+        Self { id, side, address, transports, name, tls: None, psk: None, dtls: None, ws: None }
+    }
+}
+
 /// A listener as it is.
 #[derive(Clone, Debug)]
 pub struct Bound {
@@ -226,17 +240,8 @@ mod tests {
     use super::*;
 
     fn spec(address: &str, transports: &[Transport]) -> ListenSpec {
-        ListenSpec {
-            id: ListenerId(0),
-            side: Side::Ue,
-            address: address.parse().unwrap(),
-            transports: transports.to_vec(),
-            name: "edge.example.net".into(),
-            tls: None,
-            psk: None,
-            dtls: None,
-            ws: None,
-        }
+        let address = address.parse().unwrap();
+        ListenSpec::plain(ListenerId(0), Side::Ue, address, transports, "edge.example.net")
     }
 
     fn workers(count: usize) -> NonZeroUsize {

@@ -95,16 +95,10 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(dtls: &Arc<DtlsServer>) -> Self {
-        let spec = |id, side| ListenSpec {
-            id: ListenerId(id),
-            side,
-            address: ([127, 0, 0, 1], 0).into(),
-            transports: vec![Transport::Dtls],
-            name: "edge.example.net".into(),
-            tls: None,
-            psk: None,
-            dtls: Some(Arc::clone(dtls)),
-            ws: None,
+        let spec = |id, side| {
+            let (id, address) = (ListenerId(id), ([127, 0, 0, 1], 0).into());
+            let spec = ListenSpec::plain(id, side, address, &[Transport::Dtls], "edge.example.net");
+            ListenSpec { dtls: Some(Arc::clone(dtls)), ..spec }
         };
         let specs = vec![spec(0, Side::Ue), spec(1, Side::Core)];
         let parts = Parts {

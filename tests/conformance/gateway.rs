@@ -71,16 +71,10 @@ impl Gateway {
             let spec = ServerSpec { asks, trust, ..shows(authority.issue(&names)) };
             Some(Arc::new(ServerTls::new(&spec).unwrap()))
         };
-        let listener = |id, side| ListenSpec {
-            id: ListenerId(id),
-            side,
-            address: ([127, 0, 0, 1], 0).into(),
-            transports: vec![Transport::Tls],
-            name: "edge.example.net".into(),
-            tls: tls(side),
-            psk: None,
-            dtls: None,
-            ws: None,
+        let listener = |id, side| {
+            let (id, address) = (ListenerId(id), ([127, 0, 0, 1], 0).into());
+            let spec = ListenSpec::plain(id, side, address, &[Transport::Tls], "edge.example.net");
+            ListenSpec { tls: tls(side), ..spec }
         };
         let own = authority.issue(&names);
         let ids = || (0_u16..).map(GroupId);

@@ -142,12 +142,14 @@ fn write(
             return;
         }
         let Some(key) = stored::key(&named.realm, &named.username) else { return };
-        match desk.value(&key) {
-            Ok(Some(known)) => desk.keep_bar(&mut named, &key, &known),
-            Ok(None) => {}
-            Err(error) => {
-                done = Err(error);
-                return;
+        if wish.replace {
+            match desk.value(&key) {
+                Ok(Some(known)) => desk.keep_bar(&mut named, &key, &known),
+                Ok(None) => {}
+                Err(error) => {
+                    done = Err(error);
+                    return;
+                }
             }
         }
         part.push((key, stored::value(&named)));

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 
 use super::forms::HASHES;
 use super::{Home, Named, Row};
-use crate::authentication::accounts::Secret;
-use crate::authentication::digest::Ha1;
 use crate::config::problem::Notes;
 use crate::state::KEY_MAX;
 
@@ -34,22 +32,18 @@ pub fn names(key: &[u8]) -> Option<(&str, &str)> {
 pub fn value(named: &Named) -> Zeroizing<String> {
     let Named { realm, username, account, classes, .. } = named;
     // One allocation, so that no part of a secret stays behind.
-    let mut text = Zeroizing::new(String::with_capacity(VALUE));
+    let identities = account.identities.iter().map(|identity| identity.as_str().len());
+    let classes_there = classes.iter().flatten().map(|class| class.len());
+    let names = identities.chain(classes_there).map(|name| name.saturating_add(LINE));
+    let room = names.fold(SECRETS, usize::saturating_add);
+    let mut text = Zeroizing::new(String::with_capacity(room));
     let mut line = |word: &str, about: &str| {
         for part in [word, " ", about, "\n"] {
             text.push_str(part);
         }
     };
     for (word, hash) in HASHES {
-        let ha1 = match &account.secret {
-            Secret::Password(password) => {
-                Some(Ha1::new(hash, username.as_bytes(), realm.as_bytes(), password.as_bytes()))
-            }
-            Secret::Ha1(stored) => {
-                stored.iter().find(|(of, _)| *of == hash).map(|(_, ha1)| ha1.clone())
-            }
-        };
-        if let Some(ha1) = ha1 {
+        if let Some(ha1) = account.secret.ha1(hash, realm, username) {
             line(word, ha1.expose());
         }
     }
@@ -119,15 +113,18 @@ impl User<'_> {
     }
 }
 
-/// Room for the value of most accounts.
-const VALUE: usize = 1024;
+/// Room for HA1 of each hash and the rest of a value but its names.
+const SECRETS: usize = 512;
+/// And for what stands in a line beside a name.
+const LINE: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::authentication::digest::Hash;
+    use crate::authentication::accounts::Secret;
+    use crate::authentication::digest::{Ha1, Hash};
     use crate::config::accounts::each;
     use crate::identity::Realm;
 
