@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
 use sipward::clock;
 use sipward::gate::Lookup;
 use sipward::identity::{Btid, Impi, Impu};
@@ -30,6 +31,7 @@ use tokio::io::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_openssl::SslStream;
 
 const EDGE: &str = "edge.example.net";
 const CAROL: &str = "psk;carol@bsf.example.net";
@@ -329,6 +331,50 @@ fn strangers_are_told_where_it_is_wished_and_not_too_often() {
         }
         let most = 11 + 10 * (clock::mono().since(began).as_secs() + 1);
         assert!(told <= most, "{told} of 200, {most} may be");
+    });
+}
+
+/// V-75: with a shared key too, whoever offers other protocols alone is told so.
+#[test]
+fn alpn_of_another_protocol_is_refused() {
+    run(async {
+        let lab = Lab::new();
+        for (offered, is_sip) in
+            [(&b"\x02h2"[..], false), (b"\x05sip/3\x08http/1.1", false), (b"\x02h2\x05sip/2", true)]
+        {
+            for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+                let mut context = SslContext::builder(SslMethod::tls_client()).expect("a context");
+                context.set_min_proto_version(Some(version)).expect("a version");
+                context.set_max_proto_version(Some(version)).expect("a version");
+                context.set_cipher_list("PSK-AES128-GCM-SHA256").expect("a suite");
+                context.set_alpn_protos(offered).expect("names");
+                context.set_psk_client_callback(|_, _, name, key| {
+                    name[..CAROL.len()].copy_from_slice(CAROL.as_bytes());
+                    name[CAROL.len()] = 0;
+                    key[..32].copy_from_slice(&[3; 32]);
+                    Ok(32)
+                });
+                let (near, far) = duplex(4096);
+                let ssl = Ssl::new(&context.build()).expect("a client");
+                let mut stream = Box::pin(SslStream::new(ssl, near).expect("a stream"));
+                let spoken = async {
+                    let greeted = stream.as_mut().connect().await;
+                    // So that the one who serves has something to read.
+                    let _ = stream.write_all(b"hello").await;
+                    greeted.map_err(|why| why.to_string())
+                };
+                let (served, spoken) = tokio::join!(serve(&lab, far), spoken);
+                assert_eq!(served.is_ok(), is_sip, "{offered:?}, {version:?}");
+                match spoken {
+                    Ok(()) => {
+                        assert_eq!(stream.ssl().selected_alpn_protocol(), Some(&b"sip/2"[..]))
+                    }
+                    Err(why) => {
+                        assert!(!is_sip && why.contains("no application protocol"), "{why}")
+                    }
+                }
+            }
+        }
     });
 }
 

@@ -6,7 +6,7 @@
 //! Refuses: what is over those bounds, is no handshake record, or has lengths that do not fit; what is not looked at
 //!          here is left to whoever answers.
 //! Sources: RFC 5246 sections 6.2.1, 7.4 and 7.4.1.2; RFC 8446 sections 4.1.2, 4.2.1, 4.2.11 and 5.1; RFC 6066 section 3;
-//!          RFC 4279 section 2; V-47, V-48.
+//!          RFC 4279 section 2; RFC 7301 section 3.1; V-47, V-48.
 
 use smallvec::SmallVec;
 
@@ -18,6 +18,9 @@ pub const MESSAGE_MAX: usize = 16 * 1024;
 pub const RECORDS_MAX: usize = 64;
 /// Most identities of TLS 1.3 that are looked at.
 pub const IDENTITIES_MAX: usize = 4;
+
+/// The name of SIP in the ALPN registry: whoever offers only other names speaks another protocol.
+pub(super) const ALPN_SIP: &[u8] = b"sip/2";
 
 /// Longest content of a record.
 const FRAGMENT_MAX: usize = 1 << 14;
@@ -142,6 +145,8 @@ pub struct ClientHello {
     pub psk_suites: SmallVec<[u16; 4]>,
     /// Identities of TLS 1.3 that name keys such as ours, at most [`IDENTITIES_MAX`].
     pub identities: SmallVec<[Box<[u8]>; 1]>,
+    /// Whether it names protocols, and SIP is not among them.
+    pub is_no_sip: bool,
     /// Whether it speaks TLS 1.2.
     pub speaks_12: bool,
     /// Whether it speaks TLS 1.3.
@@ -182,11 +187,11 @@ impl ClientHello {
         }
         left.short_list()?;
         let mut versions = None;
-        let mut seen = SmallVec::<[u16; 3]>::new();
+        let mut seen = SmallVec::<[u16; 4]>::new();
         let mut extensions = Octets(if left.0.is_empty() { &[] } else { left.list()? });
         while !extensions.0.is_empty() {
             let (kind, content) = (extensions.number()?, extensions.list()?);
-            if !matches!(kind, SERVER_NAME | PRE_SHARED_KEY | SUPPORTED_VERSIONS) {
+            if !matches!(kind, SERVER_NAME | ALPN | PRE_SHARED_KEY | SUPPORTED_VERSIONS) {
                 continue;
             }
             if seen.contains(&kind) {
@@ -195,6 +200,7 @@ impl ClientHello {
             seen.push(kind);
             match kind {
                 SERVER_NAME => hello.server_name = server_name(content)?,
+                ALPN => hello.is_no_sip = !names_sip(content)?,
                 PRE_SHARED_KEY => hello.identities = identities(content)?,
                 _ => versions = Some(content),
             }
@@ -247,6 +253,7 @@ pub fn is_psk_suite(suite: u16) -> bool {
 const TLS12: u16 = 0x0303;
 const TLS13: u16 = 0x0304;
 const SERVER_NAME: u16 = 0;
+const ALPN: u16 = 16;
 const PRE_SHARED_KEY: u16 = 41;
 const SUPPORTED_VERSIONS: u16 = 43;
 /// Longest name that a host can have.
@@ -271,6 +278,20 @@ fn server_name(content: &[u8]) -> Result<Option<Box<str>>, HelloFault> {
     }
     content.end()?;
     Ok(found.map(Into::into))
+}
+
+/// Whether SIP is among the protocols.
+///
+/// Source: RFC 7301 section 3.1.
+fn names_sip(content: &[u8]) -> Result<bool, HelloFault> {
+    let mut content = Octets(content);
+    let mut names = Octets(content.list()?);
+    let mut found = false;
+    while !names.0.is_empty() {
+        found |= names.short_list()? == ALPN_SIP;
+    }
+    content.end()?;
+    Ok(found)
 }
 
 /// Source: RFC 8446 section 4.2.11. Binders are left to whoever has the key.

@@ -8,27 +8,26 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio_openssl::SslStream;
 use tokio_rustls::server::TlsStream;
 
 use super::client_hello::{Assembler, Choice, ClientHello};
 use super::held::Held;
 use super::key_desk::KeyDesk;
+use super::psk_stream::PskStream;
 use super::psk_tls::{PskRefusal, PskServer};
 use super::tls::{self, Greeted, ServerTls, TlsRefusal};
 use crate::keys::psk::PskProof;
 
 /// A client that was greeted.
-pub(crate) enum Greeting<S> {
+pub(crate) enum Greeting<S: AsyncRead + AsyncWrite + Unpin> {
     /// With a certificate.
     Certificate(Box<TlsStream<Held<S>>>, Greeted),
     /// With a shared key, which proved this; and the server name that it asked for.
-    Shared(Pin<Box<SslStream<Held<S>>>>, PskProof, Option<Arc<str>>),
+    Shared(PskStream<S>, PskProof, Option<Arc<str>>),
 }
 
 /// Why a client was not.

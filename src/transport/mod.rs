@@ -35,7 +35,11 @@ pub mod peer;
 #[cfg(feature = "edge")]
 pub mod peers;
 #[cfg(feature = "openssl")]
+pub mod psk_stream;
+#[cfg(feature = "openssl")]
 pub mod psk_tls;
+#[cfg(feature = "openssl")]
+mod psk_tls13;
 /// PSK-TLS, which this build does not have.
 #[cfg(all(feature = "edge", not(feature = "openssl")))]
 pub mod psk_tls {

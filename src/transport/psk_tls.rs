@@ -1,13 +1,13 @@
-//! Stage 1, PSK-TLS: handshakes with a shared key, by OpenSSL, as a server and as a UE.
+//! Stage 1, PSK-TLS: handshakes with a shared key, as a server and as a UE.
 //!
 //! 1. Whoever read the ClientHello chose the version, and up to 1.2 the one suite: the key depends on it.
-//! 2. TLS 1.3: the hello names the key, so it is fetched before the handshake begins.
-//! 3. TLS 1.2: the ClientKeyExchange names it, in the clear. It is held back from OpenSSL until the key is here.
+//! 2. TLS 1.3: the hello names the key, so it is fetched before the handshake begins, by [`Psk13Server`].
+//! 3. TLS 1.2, by OpenSSL: the ClientKeyExchange names it, in the clear. It is held back until the key is here.
 //! 4. A handshake with a key that nobody has goes the same way, and cannot end well.
 //!
 //! Takes:   a connection, what was read of it, and a [`KeyDesk`]; as a UE, an identity with its key.
 //! Gives:   an encrypted stream, and what its key proved.
-//! Keeps:   a context for TLS 1.3 and one for each suite; of a handshake, what [`Held`] does.
+//! Keeps:   a context for each suite; of a handshake, what [`Held`] does.
 //! Refuses: other versions and suites than were chosen, keys without Diffie-Hellman in TLS 1.3, early data, renegotiation,
 //!          compression, another protocol by ALPN. There are no tickets and no sessions: nothing outlives its key.
 //! Sources: RFC 4279; RFC 5487; RFC 5489; RFC 7905; RFC 8446 section 4.2.11; TS 33.222 clause 5.4; `TR-02`, V-47, V-48.
@@ -33,6 +33,8 @@ use tokio_openssl::SslStream;
 use super::client_hello::{Choice, ClientHello};
 use super::held::Held;
 use super::key_desk::KeyDesk;
+use super::psk_stream::PskStream;
+use super::psk_tls13::Psk13Server;
 use crate::admission::Rate;
 use crate::admission::rate::Bucket;
 use crate::clock;
@@ -60,7 +62,7 @@ pub const SUITES: [Suite; 5] = [
     Suite { number: 0xC037, name: "ECDHE-PSK-AES128-CBC-SHA256", is_cbc: true },
     Suite { number: 0x008C, name: "PSK-AES128-CBC-SHA", is_cbc: true },
 ];
-/// A shared key goes with the hash of its suite, and none of ours has another.
+/// What UEs offer: a shared key goes with the hash of its suite, and none of ours has another.
 const SUITES_13: &str = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
 /// As RFC 7301 writes lists of names.
 const ALPN: &[u8] = b"\x05sip/2";
@@ -69,7 +71,7 @@ const ALPN: &[u8] = b"\x05sip/2";
 pub struct PskServer {
     numbers: Vec<u16>,
     contexts: Vec<SslContext>,
-    tls13: SslContext,
+    tls13: Psk13Server,
     /// Where clients are told that their identity is unknown: when the next may be.
     tells: Option<Mutex<Bucket>>,
 }
@@ -79,16 +81,12 @@ impl PskServer {
     ///
     /// # Errors
     ///
-    /// What the library says: it lacks a suite, or its own policy forbids one.
-    pub fn new(cbc: bool) -> Result<Self, ErrorStack> {
+    /// What a library says: it lacks a suite, or its own policy forbids one.
+    pub fn new(cbc: bool) -> Result<Self, PskRefusal> {
         let suites = || SUITES.iter().filter(|suite| cbc || !suite.is_cbc);
         let contexts = suites().map(server_12).collect::<Result<_, _>>()?;
-        let mut tls13 = server(SslVersion::TLS1_3)?;
-        tls13.set_ciphersuites(SUITES_13)?;
-        tls13.set_max_early_data(0)?;
-        tls13.set_num_tickets(0)?;
         let numbers = suites().map(|suite| suite.number).collect();
-        Ok(Self { numbers, contexts, tls13: tls13.build(), tells: None })
+        Ok(Self { numbers, contexts, tls13: Psk13Server::new()?, tells: None })
     }
 
     /// Tells clients of TLS 1.2 that their identity is unknown, at most [`TOLD`]; others see what a wrong key sees.
@@ -122,44 +120,51 @@ impl PskServer {
         ahead: Bytes,
         io: S,
         desk: &KeyDesk,
-    ) -> Result<(Pin<Box<SslStream<Held<S>>>>, PskProof), PskRefusal>
+    ) -> Result<(PskStream<S>, PskProof), PskRefusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let asked_for = hello.server_name.as_deref();
-        let given = Given::default();
-        let choice = hello.choose(&self.numbers);
-        let (context, held) = match choice {
-            Choice::Certificate => return Err(PskRefusal::NotChosen),
-            Choice::Psk13 => {
-                given.set(known_of(&hello.identities, asked_for, desk).await);
-                (&self.tls13, Held::open(ahead, io))
-            }
+        match hello.choose(&self.numbers) {
+            Choice::Certificate => Err(PskRefusal::NotChosen),
+            Choice::Psk13 => self.tls13.accept(hello, Held::open(ahead, io), desk).await,
             Choice::Psk12(suite) => {
-                let mut both = self.numbers.iter().zip(&self.contexts);
-                let (_, context) =
-                    both.find(|(number, _)| **number == suite).ok_or(PskRefusal::NotChosen)?;
-                (context, Held::shut(ahead, io).ok_or(PskRefusal::TooEager)?)
+                let held = Held::shut(ahead, io).ok_or(PskRefusal::TooEager)?;
+                self.accept_12(suite, hello.server_name.as_deref(), held, desk).await
             }
-        };
+        }
+    }
+
+    async fn accept_12<S>(
+        &self,
+        suite: u16,
+        asked_for: Option<&str>,
+        held: Held<S>,
+        desk: &KeyDesk,
+    ) -> Result<(PskStream<S>, PskProof), PskRefusal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut both = self.numbers.iter().zip(&self.contexts);
+        let found = both.find(|(number, _)| **number == suite);
+        let (_, context) = found.ok_or(PskRefusal::NotChosen)?;
+        let given = Given::default();
         let mut ssl = Ssl::new(context)?;
         ssl.set_ex_data(index()?, given.clone());
         let mut stream = Box::pin(SslStream::new(ssl, held)?);
         while let Some(identity) = shake(&mut stream).await? {
-            let of = match choice {
-                Choice::Psk12(suite) => PskUse::Suite(suite),
-                Choice::Certificate | Choice::Psk13 => PskUse::Tls13,
-            };
-            let psk = desk.psk(&identity, asked_for, of).await;
+            let psk = desk.psk(&identity, asked_for, PskUse::Suite(suite)).await;
             // Without a key, OpenSSL says that it knows of none.
-            given.set((!self.tells(&psk)).then_some(Known { only_for: None, psk }));
+            if !self.tells(&psk) {
+                // The first one counts.
+                let _ = given.0.set(psk);
+            }
             stream.as_mut().get_pin_mut().release();
         }
-        let proof = given.proof().ok_or(PskRefusal::Nobody)?;
-        if !is_as_chosen(stream.ssl(), choice) {
+        let proof = given.0.get().and_then(|psk| psk.proof.clone()).ok_or(PskRefusal::Nobody)?;
+        if !is_as_chosen(stream.ssl(), Choice::Psk12(suite)) {
             return Err(PskRefusal::NotChosen);
         }
-        Ok((stream, proof))
+        Ok((PskStream::Tls12(stream), proof))
     }
 }
 
@@ -186,25 +191,6 @@ where
     .await
 }
 
-/// The first identity that somebody has, else the first.
-async fn known_of(
-    identities: &[Box<[u8]>],
-    asked_for: Option<&str>,
-    desk: &KeyDesk,
-) -> Option<Known> {
-    let mut first = None;
-    for identity in identities {
-        let psk = desk.psk(identity, asked_for, PskUse::Tls13).await;
-        let is_known = psk.proof.is_some();
-        let found = Known { only_for: Some(identity.clone()), psk };
-        if is_known {
-            return Some(found);
-        }
-        first.get_or_insert(found);
-    }
-    first
-}
-
 /// Whether what was negotiated is what the key was made for.
 fn is_as_chosen(ssl: &SslRef, choice: Choice) -> bool {
     let suite = ssl.current_cipher().map(|cipher| u16::from_be_bytes(cipher.protocol_id()));
@@ -220,28 +206,7 @@ fn is_as_chosen(ssl: &SslRef, choice: Choice) -> bool {
 
 /// The key of one handshake, as soon as it is known.
 #[derive(Clone, Debug, Default)]
-struct Given(Arc<OnceLock<Known>>);
-
-#[derive(Debug)]
-struct Known {
-    /// The identity that it belongs to, where a client may have sent several.
-    only_for: Option<Box<[u8]>>,
-    psk: Psk,
-}
-
-impl Given {
-    /// Takes the key.
-    fn set(&self, known: Option<Known>) {
-        if let Some(known) = known {
-            // The first one counts.
-            let _ = self.0.set(known);
-        }
-    }
-
-    fn proof(&self) -> Option<PskProof> {
-        self.0.get().and_then(|known| known.psk.proof.clone())
-    }
-}
+struct Given(Arc<OnceLock<Psk>>);
 
 /// Where a handshake keeps its key.
 fn index() -> Result<Index<Ssl, Given>, ErrorStack> {
@@ -255,11 +220,10 @@ fn index() -> Result<Index<Ssl, Given>, ErrorStack> {
     }
 }
 
-/// Gives OpenSSL the key; none for an identity that the key does not belong to.
-fn give(ssl: &mut SslRef, identity: Option<&[u8]>, out: &mut [u8]) -> Result<usize, ErrorStack> {
+/// Gives OpenSSL the key.
+fn give(ssl: &mut SslRef, _: Option<&[u8]>, out: &mut [u8]) -> Result<usize, ErrorStack> {
     let given = ssl.ex_data(index()?).and_then(|given| given.0.get());
-    let fits = |of: &Option<Box<[u8]>>| of.is_none() || of.as_deref() == identity;
-    Ok(given.filter(|known| fits(&known.only_for)).map_or(0, |known| put(&known.psk.key, out)))
+    Ok(given.map_or(0, |psk| put(&psk.key, out)))
 }
 
 fn put(key: &PskKey, out: &mut [u8]) -> usize {
@@ -288,19 +252,14 @@ fn bare(method: SslMethod, version: SslVersion) -> Result<SslContextBuilder, Err
     Ok(context)
 }
 
-fn server(version: SslVersion) -> Result<SslContextBuilder, ErrorStack> {
-    let mut context = bare(SslMethod::tls_server(), version)?;
+fn server_12(suite: &Suite) -> Result<SslContext, ErrorStack> {
+    let mut context = bare(SslMethod::tls_server(), SslVersion::TLS1_2)?;
     context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     context.set_psk_server_callback(give);
     context.set_alpn_select_callback(|_, offered| {
         let chosen = select_next_proto(ALPN, offered).filter(|name| *name == b"sip/2");
         chosen.ok_or(AlpnError::ALERT_FATAL)
     });
-    Ok(context)
-}
-
-fn server_12(suite: &Suite) -> Result<SslContext, ErrorStack> {
-    let mut context = server(SslVersion::TLS1_2)?;
     only(&mut context, suite)?;
     // The one that OpenSSL would choose by itself has 1024 bits.
     let group = Dh::from_pqg(BigNum::get_rfc3526_prime_2048()?, None, BigNum::from_u32(2)?)?;
@@ -342,7 +301,7 @@ pub enum PskRefusal {
     NotChosen,
     /// It ended well, with a key that nobody has.
     Nobody,
-    /// What OpenSSL says: a wrong key, no common suite, a lost connection.
+    /// What the library says: a wrong key, no common suite, a lost connection.
     Failed(String),
 }
 

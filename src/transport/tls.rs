@@ -28,6 +28,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
+use super::client_hello::ALPN_SIP;
 use super::ocsp::StatusFault;
 use super::ocsp::staple::{Staple, Unshown};
 use super::peer::{ClientCertificate, PeerVerifier, Trust};
@@ -41,8 +42,6 @@ use crate::provision::TlsFloor;
 
 const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
-/// The name of SIP in the ALPN registry: whoever offers only other names speaks another protocol.
-const ALPN: &[u8] = b"sip/2";
 /// The name of what carries the opening handshake of WebSocket (RFC 6455 section 4.1, item 5).
 pub(super) const ALPN_HTTP: &[u8] = b"http/1.1";
 
@@ -208,7 +207,7 @@ impl ServerTls {
     ///
     /// No certificate, a key of another certificate, clients to be asked with nobody to vouch for them.
     pub fn new(spec: &ServerSpec) -> Result<Self, TlsProblem> {
-        Self::with_alpn(spec, ALPN)
+        Self::with_alpn(spec, ALPN_SIP)
     }
 
     /// The same for WebSocket, which begins with HTTP.
