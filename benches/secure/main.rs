@@ -1,4 +1,4 @@
-//! Secure flows: what a handshake costs beside a bare accept loop of the same library, and what an idle flow holds.
+//! Secure flows: what a handshake costs beside a bare accept loop, and what an idle flow holds.
 //!
 //!     cargo bench --bench secure
 //!     cargo bench --bench secure -- --before PATH        # the program of another commit beside this one
@@ -8,8 +8,9 @@
 //! On the second core are some clients, which shake hands again and again, each time from another address. On the first
 //! are, in turns A B B A, a bare loop that accepts, shakes hands and does nothing else (`floor`: rustls for certificates
 //! over TLS, OpenSSL for all else, cookies over DTLS included; on one thread of tokio, as a worker of the edge is), and
-//! `sipward serve` with certificates, keys and both transports on one port. Beside kinds that rustls does not speak,
-//! the loop of rustls takes its turn too, with handshakes of TLS 1.3 (`rustls`).
+//! `sipward serve` with certificates, keys and both transports on one port; its PSK-TLS 1.3 is by s2n-tls, of which
+//! there is no loop. Beside kinds that rustls does not speak, the loop of rustls takes its turn too, with handshakes of
+//! TLS 1.3 (`rustls`).
 //!
 //! * *us*: processor time of the whole process for one handshake, from the first octet until the flow stands, kernel
 //!   included, lower quartile of the slices; the good-byes come between slices and are not counted. *a second*: how

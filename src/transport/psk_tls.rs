@@ -1,7 +1,7 @@
 //! Stage 1, PSK-TLS: handshakes with a shared key, as a server and as a UE.
 //!
 //! 1. Whoever read the ClientHello chose the version, and up to 1.2 the one suite: the key depends on it.
-//! 2. TLS 1.3: the hello names the key, so it is fetched before the handshake begins, by [`Psk13Server`].
+//! 2. TLS 1.3: the hello names the key, so it is fetched before `psk_tls13` begins the handshake.
 //! 3. TLS 1.2, by OpenSSL: the ClientKeyExchange names it, in the clear. It is held back until the key is here.
 //! 4. A handshake with a key that nobody has goes the same way, and cannot end well.
 //!

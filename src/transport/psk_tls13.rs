@@ -9,7 +9,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use s2n_tls::config::{Builder, Config};
 use s2n_tls::connection::{Connection, ModifiedBuilder};
@@ -37,6 +37,8 @@ const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 const HANDSHAKE_FAILURE: u8 = 40;
 const DECRYPT_ERROR: u8 = 51;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
+/// Octets of an answer that are gathered; a usual one has 225.
+const SAID_MAX: usize = 4096;
 /// What the library calls an identity whose key is another.
 const OTHER_KEY: &str = "S2N_ERR_BAD_PSK_BINDER";
 
@@ -82,10 +84,14 @@ impl Psk13Server {
             // One read for what came, in place of one for each header and one for each body.
             connection.set_receive_buffering(true)
         });
-        let mut is_answered = false;
-        let shaking = Shaking { io: &mut held, is_answered: &mut is_answered };
-        let connection = match TlsAcceptor::new(builder).accept(shaking).await {
-            Ok(stream) => stream.into_parts().0,
+        let mut shaking = Shaking::over(&mut held);
+        let shaken = TlsAcceptor::new(builder).accept(&mut shaking).await;
+        let shaken = shaken.map(|stream| stream.into_parts().0);
+        // Whoever is gone misses it.
+        let _ = shaking.flush().await;
+        let is_answered = shaking.is_answered;
+        let connection = match shaken {
+            Ok(connection) => connection,
             Err(why) => {
                 // The library says good-bye, and not why.
                 if !is_answered {
@@ -104,20 +110,41 @@ impl Psk13Server {
     }
 }
 
-/// A connection in the handshake: where a hello cannot be answered, the library's good-bye is left out, and the connection
-/// stays open for the alert.
+/// A connection in the handshake: what the library says in one go is sent in one. Where a hello cannot be answered, its
+/// good-bye is left out, and the connection stays open for the alert.
 struct Shaking<'a, S> {
     io: &'a mut Held<S>,
-    /// Whether anything was written.
-    is_answered: &'a mut bool,
+    /// What has yet to be sent, not much more than [`SAID_MAX`].
+    said: Vec<u8>,
+    /// Whether there was an answer.
+    is_answered: bool,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Shaking<'_, S> {
+impl<'a, S: AsyncWrite + Unpin> Shaking<'a, S> {
+    fn over(io: &'a mut Held<S>) -> Self {
+        Self { io, said: Vec::new(), is_answered: false }
+    }
+
+    /// Sends what was said.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.said.is_empty() {
+            match ready!(Pin::new(&mut *self.io).poll_write(context, &self.said))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => drop(self.said.drain(..sent)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Shaking<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Whoever waits for an answer has said all.
+        ready!(self.poll_send(context))?;
         Pin::new(&mut *self.io).poll_read(context, room)
     }
 }
@@ -128,14 +155,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Shaking<'_, S> {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !*self.is_answered && octets.first() == Some(&ALERT) && octets.ends_with(&CLOSE_NOTIFY) {
+        if !self.is_answered && octets.first() == Some(&ALERT) && octets.ends_with(&CLOSE_NOTIFY) {
             return Poll::Ready(Ok(octets.len()));
         }
-        *self.is_answered = true;
-        Pin::new(&mut *self.io).poll_write(context, octets)
+        self.is_answered = true;
+        if self.said.len() >= SAID_MAX {
+            ready!(self.poll_send(context))?;
+        }
+        self.said.extend_from_slice(octets);
+        Poll::Ready(Ok(octets.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
         Pin::new(&mut *self.io).poll_flush(context)
     }
 

@@ -20,6 +20,11 @@ fn versions(numbers: &[u16]) -> Vec<u8> {
     extension(43, &[&[u8::try_from(octets.len()).unwrap()][..], &octets].concat())
 }
 
+fn protocols(names: &[&[u8]]) -> Vec<u8> {
+    let one = |name: &&[u8]| [&[u8::try_from(name.len()).unwrap()][..], name].concat();
+    extension(16, &list(&names.iter().flat_map(one).collect::<Vec<u8>>()))
+}
+
 fn shared(identities: &[&[u8]]) -> Vec<u8> {
     let one = |identity: &&[u8]| [&list(identity)[..], &[0; 4]].concat();
     let all: Vec<u8> = identities.iter().flat_map(one).collect();
@@ -91,6 +96,20 @@ fn what_is_asked_for_is_read() {
 }
 
 #[test]
+fn only_who_names_other_protocols_speaks_no_sip() {
+    for (name, extensions, expected) in [
+        ("none named", vec![], false),
+        ("SIP", vec![protocols(&[b"sip/2"])], false),
+        ("SIP last", vec![protocols(&[b"h2", b"sip/2"])], false),
+        ("others", vec![protocols(&[b"h2", b"http/1.1"])], true),
+        ("a longer name", vec![protocols(&[b"sip/22"])], true),
+    ] {
+        let hello = ClientHello::read(&body(&[0x1301], &extensions)).expect(name);
+        assert_eq!(hello.is_no_sip, expected, "{name}");
+    }
+}
+
+#[test]
 fn it_is_put_together_from_any_pieces() {
     let message = message(1, &body(&[0x00a8], &[sni("edge.example.net"), versions(&[0x0303])]));
     let expected = read(&records(&message, 1 << 14)).expect("well formed").expect("whole");
@@ -151,6 +170,8 @@ fn lengths_that_do_not_fit_are_refused() {
         ("a name twice", vec![sni("a"), sni("b")]),
         ("keys twice", vec![shared(&[IDENTITY]), shared(&[IDENTITY])]),
         ("versions twice", vec![versions(&[0x0304]), versions(&[0x0304])]),
+        ("protocols twice", vec![protocols(&[b"h2"]), protocols(&[b"sip/2"])]),
+        ("half a protocol", vec![extension(16, &list(b"\x05sip"))]),
         ("no name", vec![sni("")]),
         ("a name too long", vec![sni(&"a".repeat(256))]),
         ("two names", vec![extension(0, &list(&[&sni("a")[6..], &sni("b")[6..]].concat()))]),
