@@ -553,3 +553,38 @@ fn nothing_is_resumed_or_renegotiated() {
     );
     assert_eq!(core.requests().len(), 1);
 }
+
+/// A TLS 1.3 client that offers its first group in vain is asked for another, and one that changes its keys is answered with
+/// ours changed.
+///
+/// Source: RFC 8446 sections 4.1.4 and 4.6.3.
+#[test]
+fn another_group_and_new_keys_are_taken_in() {
+    let core = Kamailio::start(loopback::address());
+    let edge = Edge::start(&core, "", "");
+    let s_client = |arguments: &[&str]| {
+        let mut command = Command::new(find("openssl", "openssl"));
+        command.arg("s_client").arg("-connect").arg(edge.tls.to_string());
+        command.args(["-tls1_3", "-msg", "-psk_identity", "psk;carol@bsf.example.net"]);
+        command.args(["-psk", CARRIED, "-servername", NAF]).args(arguments);
+        Client::start(command)
+    };
+    let mut twice = s_client(&["-nocommands", "-groups", "X448:P-256"]);
+    twice.say(&register("carol", "group"));
+    let heard = twice.hear(MINUTE, is_answer);
+    assert!(heard.contains("SIP/2.0 200 "), "{heard}");
+    assert_eq!(heard.matches(", ClientHello").count(), 2, "{heard}");
+
+    let mut anew = s_client(&[]);
+    anew.hear(MINUTE, |heard| heard.contains("Verify return code"));
+    anew.forget();
+    anew.say("K\n");
+    let heard = anew.hear(MINUTE, |heard| heard.contains("KEYUPDATE"));
+    assert!(heard.contains("KEYUPDATE"), "{heard}");
+    // The client would take an R that comes first for an order.
+    anew.say(&format!("\r\n{}", register("carol", "keys")));
+    let heard = anew.hear(MINUTE, is_answer);
+    assert!(heard.contains("SIP/2.0 200 "), "{heard}");
+    let of_server = heard.lines().filter(|line| line.starts_with("<<< TLS 1.3, Handshake"));
+    assert_eq!(of_server.filter(|line| line.contains("KeyUpdate")).count(), 1, "{heard}");
+}
