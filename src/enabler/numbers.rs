@@ -4,7 +4,7 @@
 //! Gives:   what the number that it asks for is to its caller: [`Reach`]; and his [`Pace`].
 //! Keeps:   nothing; how often each caller tried is kept with the rates of stage 6.
 //! Refuses: nothing itself.
-//! Sources: RFC 3966 sections 3 and 5.1.5 (phone-context); RFC 3261 section 19.1.6; V-134.
+//! Sources: RFC 3966 sections 3 and 5.1.5 (phone-context); RFC 3261 sections 16.4 and 19.1.6; V-134.
 //!
 //! A number is the user of a SIP URI or what a tel URI dials, without separators and `%HH`. The longest prefix that it
 //! begins with decides; of two lists that name the same prefix, the one that refuses. Where there is a list of what is
@@ -113,14 +113,16 @@ impl Numbers {
             return Reach::Free;
         }
         let target = if inside { None } else { message.uri() };
-        let target = target.as_ref().map_or(Reach::Free, |uri| prefixes.reach(uri));
+        // A strict router puts its own name here, and the target into the last Route.
+        let is_moved = target.as_ref().is_some_and(|uri| uri.param("lr").is_some());
+        let moved = if is_moved { message.values(Name::Route).last() } else { None };
         let referred = message.first(Name::ReferTo);
         let referred = referred.filter(|_| message.method() == Some(Method::Refer));
         // What nobody can read here, somebody behind us may.
-        let elsewhere = referred.map_or(Reach::Free, |value| {
-            Address::parse(value).map_or(Reach::Denied, |to| prefixes.reach(&to.uri()))
-        });
-        target.max(elsewhere)
+        let of =
+            |value| Address::parse(value).map_or(Reach::Denied, |to| prefixes.reach(&to.uri()));
+        let named = target.as_ref().map_or(Reach::Free, |uri| prefixes.reach(uri));
+        [moved, referred].into_iter().flatten().map(of).fold(named, Reach::max)
     }
 
     fn of(&self, class: Class, caller: &str) -> &Prefixes {

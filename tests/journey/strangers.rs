@@ -163,3 +163,27 @@ fn v_134_a_refer_to_that_nobody_can_read_leads_nowhere() {
         assert_eq!(lab.last(), Outcome::Refused(Refusal::NumberForbidden), "{to}");
     }
 }
+
+/// V-134: where any Route is taken, the number that a strict router moved there is looked at.
+#[test]
+fn v_134_a_number_behind_a_strict_router_is_denied_too() {
+    let edge = "sip:198.51.100.1:5060;lr";
+    for (to, is_denied) in [
+        ("<sip:+88212345@example.net>", true),
+        ("<tel:+882-12345>", true),
+        ("<sip:203.0.113.9;lr>, <sip:+88212345@example.net>", true),
+        ("<sip:+4912345@example.net>", false),
+        ("<sip:+88212345@example.net;lr>, <sip:bob@example.net>", false),
+    ] {
+        let mut settings = LabSettings::default();
+        settings.numbers.usual.deny = vec!["+882".into()];
+        settings.forward.route_check = false;
+        let mut lab = Lab::new(settings);
+        let (alice, mut key) = (Peer::udp(ALICE), lab.ue1());
+        let more = format!("Route: {to}\n");
+        let text = in_dialog("INVITE", edge, "alice", "", "s", 1, Some(&mut key), &more);
+        lab.receive(&alice, &text);
+        let refused = lab.last() == Outcome::Refused(Refusal::NumberForbidden);
+        assert_eq!(refused, is_denied, "{to}: {:?}", lab.last());
+    }
+}
