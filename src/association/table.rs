@@ -437,6 +437,14 @@ impl Associations {
         }
     }
 
+    /// Whether a request to `uri` is known to lead where its dialog does: not so with a target that rule 9 only observes,
+    /// nor in a dialog that was made again by rule 23, until its far end has told where it is.
+    pub fn leads_back(&self, bound: &Bound<'_>, uri: &Uri<'_>) -> bool {
+        let Ruling::Inside(inside) = bound.ruling() else { return false };
+        // Where there are two legs, it goes to the target of the other one whatever it says.
+        inside.bridge.is_some() || self.keyer.names_target(inside, uri)
+    }
+
     /// How many dialogs there may be.
     pub fn room(&self) -> usize {
         self.settings.load().max

@@ -82,6 +82,13 @@ impl Keyer {
         Way { target: self.contact(response), other: 0, routes }
     }
 
+    /// Whether `uri` is known to be where the dialog leads to.
+    pub(super) fn names_target(&self, inside: &Inside, uri: &Uri<'_>) -> bool {
+        let Way { target, other, .. } = inside.way;
+        let named = self.place(uri);
+        target != 0 && (named == target || named == other)
+    }
+
     /// Whether a request from the UE names what it has to; `routes` are the Route values beyond ours.
     ///
     /// # Errors
@@ -93,13 +100,11 @@ impl Keyer {
         uri: &Uri<'_>,
         routes: impl Iterator<Item = &'v [u8]>,
     ) -> Result<(), Refusal> {
-        let Way { target, other, routes: known } = inside.way;
-        if target == 0 {
+        if inside.way.target == 0 {
             return Ok(());
         }
-        let named = self.place(uri);
-        let right = named == target || named == other;
-        if right && (known == 0 || self.routes(routes) == known) {
+        let known = inside.way.routes;
+        if self.names_target(inside, uri) && (known == 0 || self.routes(routes) == known) {
             Ok(())
         } else {
             Err(Refusal::RouteMismatch)

@@ -48,7 +48,7 @@ use crate::identity::Principal;
 use crate::instant::Now;
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Side};
-use crate::wire::{Message, Method};
+use crate::wire::{Message, Method, Uri};
 use rates::Counts;
 
 /// The policy of a family of classes.
@@ -307,7 +307,7 @@ impl Enablers {
             return Ok(Permitted { bound, would });
         }
         judge_level(policy.demands(class), &bound)?;
-        self.judge_number(&policies.numbers, &bound, now)?;
+        self.judge_number(&policies.numbers, &bound, associations, now)?;
         if let Err(refusal) = self.judge(policy, &bound, associations, now) {
             if !observe {
                 return Err(refusal.into());
@@ -319,13 +319,22 @@ impl Enablers {
 
     /// What is dialled. Attempts at what is refused or costly are counted; once they are too many, those at costly numbers
     /// are refused too, and one of them raises the alarm.
-    fn judge_number(&self, numbers: &Numbers, bound: &Bound<'_>, now: Now) -> Result<(), Refusal> {
+    fn judge_number(
+        &self,
+        numbers: &Numbers,
+        bound: &Bound<'_>,
+        associations: &Associations,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if bound.arrival().side == Side::Core {
             return Ok(());
         }
         let caller = speaker(bound).or(bound.caller());
         let name = caller.map_or("", |caller| caller.known_as());
-        let reach = numbers.reach(bound.message(), bound.class(), name, bound.in_dialog());
+        // What only ends something reaches nobody anew, and has to end it.
+        let ends = bound.method() == Method::Bye && bound.in_dialog();
+        let leads_back = |uri: &Uri<'_>| ends || associations.leads_back(bound, uri);
+        let reach = numbers.reach(bound.message(), bound.class(), name, leads_back);
         if reach == Reach::Free {
             return Ok(());
         }

@@ -105,24 +105,34 @@ impl Attempts {
 }
 
 impl Numbers {
-    /// What a request asks for, of a caller of that name. `inside` is whether it stands in a dialog, whose target was
-    /// judged when that began.
-    pub fn reach(&self, message: &Message, class: Class, caller: &str, inside: bool) -> Reach {
+    /// What a request asks for, of a caller of that name. `leads_back` says whether a target is where its dialog leads
+    /// anyway, which was judged when that began.
+    pub fn reach(
+        &self,
+        message: &Message,
+        class: Class,
+        caller: &str,
+        leads_back: impl Fn(&Uri<'_>) -> bool,
+    ) -> Reach {
         let prefixes = self.of(class, caller);
         if *prefixes == Prefixes::default() {
             return Reach::Free;
         }
-        let target = if inside { None } else { message.uri() };
+        let target = message.uri();
         // A strict router puts its own name here, and the target into the last Route.
         let is_moved = target.as_ref().is_some_and(|uri| uri.param("lr").is_some());
         let moved = if is_moved { message.values(Name::Route).last() } else { None };
         let referred = message.first(Name::ReferTo);
         let referred = referred.filter(|_| message.method() == Some(Method::Refer));
         // What nobody can read here, somebody behind us may.
-        let of =
-            |value| Address::parse(value).map_or(Reach::Denied, |to| prefixes.reach(&to.uri()));
-        let named = target.as_ref().map_or(Reach::Free, |uri| prefixes.reach(uri));
-        [moved, referred].into_iter().flatten().map(of).fold(named, Reach::max)
+        let led = |uri: &Uri<'_>| if leads_back(uri) { Reach::Free } else { prefixes.reach(uri) };
+        let named = target.as_ref().map_or(Reach::Free, led);
+        let of = |value, reach: &dyn Fn(&Uri<'_>) -> Reach| {
+            Address::parse(value).map_or(Reach::Denied, |to| reach(&to.uri()))
+        };
+        let moved = moved.map_or(Reach::Free, |value| of(value, &led));
+        let referred = referred.map_or(Reach::Free, |value| of(value, &|uri| prefixes.reach(uri)));
+        named.max(moved).max(referred)
     }
 
     fn of(&self, class: Class, caller: &str) -> &Prefixes {

@@ -11,7 +11,7 @@ use sipward::refusal::Refusal;
 use sipward::testing::{Lab, LabSettings, Peer, Signer};
 use zeroize::Zeroizing;
 
-use crate::scene::{in_dialog, request, status_to};
+use crate::scene::{called, in_dialog, request, route_of, status_to};
 
 const ALICE: &str = "192.0.2.10:5060";
 const MALLORY: &str = "203.0.113.66:5060";
@@ -185,5 +185,34 @@ fn v_134_a_number_behind_a_strict_router_is_denied_too() {
         lab.receive(&alice, &text);
         let refused = lab.last() == Outcome::Refused(Refusal::NumberForbidden);
         assert_eq!(refused, is_denied, "{to}: {:?}", lab.last());
+    }
+}
+
+/// V-134: after a restart nobody knows where a call led, so that what it is led to is looked at; its end passes all the same.
+#[test]
+fn v_134_a_call_that_a_restart_lies_in_leads_to_no_denied_number() {
+    let settings = || {
+        let mut settings = LabSettings::default();
+        settings.numbers.usual.deny = vec!["+882".into()];
+        settings
+    };
+    let mut lab = Lab::new(settings());
+    let (alice, mut key) = (Peer::tls("192.0.2.10:40000", 1), lab.ue1());
+    let [_, answer] = called(&mut lab, &alice, &mut key);
+    let route = route_of(&answer);
+    lab.restart(settings());
+    let mut key = lab.ue1();
+    let alice = Peer::tls("192.0.2.10:41000", 2);
+    let elsewhere = "sip:+88212345@203.0.113.20:5060";
+    for (number, method, to, passes) in [
+        (2, "INVITE", elsewhere, false),
+        (3, "INVITE", "sip:bob@203.0.113.20:5060", true),
+        (4, "MESSAGE", elsewhere, false),
+        (5, "BYE", elsewhere, true),
+    ] {
+        let text = in_dialog(method, to, "alice", "b", "call", number, Some(&mut key), &route);
+        lab.receive(&alice, &text);
+        let refused = lab.last() == Outcome::Refused(Refusal::NumberForbidden);
+        assert_eq!(refused, !passes, "{method} {to}: {:?}", lab.last());
     }
 }
