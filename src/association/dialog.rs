@@ -60,6 +60,17 @@ pub(super) fn put_folded<const N: usize>(octets: &mut SmallVec<[u8; N]>, tag: &[
     octets.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
 }
 
+/// Hashes a tag as tags are compared.
+fn write_folded(hasher: &mut SipHasher13, tag: &[u8]) {
+    for part in tag.chunks(32) {
+        let mut octets = [0; 32];
+        let octets = octets.get_mut(..part.len()).unwrap_or_default();
+        octets.copy_from_slice(part);
+        octets.make_ascii_lowercase();
+        hasher.write(octets);
+    }
+}
+
 /// Makes dialog keys.
 #[derive(Clone, Debug)]
 pub struct Keyer {
@@ -74,14 +85,14 @@ impl Keyer {
 
     /// The key of a dialog. Call-ID is compared with case, tags without (RFC 3261 sections 7.3.1, 20.8).
     pub fn dialog(&self, call_id: &[u8], ue_tag: &[u8], core_tag: &[u8]) -> DialogKey {
-        let mut octets: SmallVec<[u8; 192]> = SmallVec::new();
-        octets.extend_from_slice(&call_id.len().to_ne_bytes());
-        octets.extend_from_slice(call_id);
-        for tag in [ue_tag, core_tag] {
-            octets.extend_from_slice(&tag.len().to_ne_bytes());
-            put_folded(&mut octets, tag);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        for length in [call_id.len(), ue_tag.len(), core_tag.len()] {
+            hasher.write_usize(length);
         }
-        let hash = SipHasher13::new_with_key(&self.key).hash(&octets);
+        hasher.write(call_id);
+        write_folded(&mut hasher, ue_tag);
+        write_folded(&mut hasher, core_tag);
+        let hash = hasher.finish128();
         DialogKey { high: hash.h2, low: hash.h1 }
     }
 

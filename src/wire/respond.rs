@@ -232,7 +232,9 @@ fn without_rport<'v>(value: &'v [u8], via: &Via<'_>) -> Option<(&'v [u8], &'v [u
     match via.rport {
         None => Some((value, b"")),
         Some(b"") => {
-            let (before, rest) = value.split_at_checked(memchr::memmem::find(value, RPORT)?)?;
+            let is_there = |at: &usize| value.get(*at..).is_some_and(|it| it.starts_with(RPORT));
+            let at = memchr::memchr_iter(b';', value).find(is_there)?;
+            let (before, rest) = value.split_at_checked(at)?;
             let after = rest.get(RPORT.len()..)?;
             matches!(after.first(), None | Some(b';')).then_some((before, after))
         }

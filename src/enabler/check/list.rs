@@ -72,9 +72,11 @@ fn mentions_list(text: &[u8]) -> bool {
     const WORDS: [&[u8]; 2] = [b"resource-lists", b"recipient-list"];
     // Both have a hyphen, and most texts have few.
     memchr::memchr_iter(b'-', text).any(|at| {
-        let Some(start) = at.checked_sub(b"recipient".len().min(at)) else { return false };
-        let near = text.get(start..).unwrap_or_default();
-        let near = near.get(..near.len().min(24)).unwrap_or_default();
-        WORDS.iter().any(|word| near.windows(word.len()).any(|it| it.eq_ignore_ascii_case(word)))
+        WORDS.iter().any(|word| {
+            let before = word.iter().position(|octet| *octet == b'-').unwrap_or(0);
+            let there = at.checked_sub(before).and_then(|start| text.get(start..));
+            let there = there.and_then(|there| there.get(..word.len()));
+            there.is_some_and(|there| there.eq_ignore_ascii_case(word))
+        })
     })
 }
