@@ -44,7 +44,7 @@ use crate::instant::{Now, WallTime};
 use crate::layered::Layered;
 use crate::refusal::Refusal;
 use crate::transport::{Flow, Group, Pending, Side, Target};
-use crate::wire::{Message, Method, Name, Uri};
+use crate::wire::{Message, Method, Name};
 
 /// Where stage 7 sent a request: who will own the other leg.
 #[derive(Clone, Debug)]
@@ -416,33 +416,6 @@ impl Associations {
         let rule = refusal.rule().unwrap_or(0);
         let settings = self.settings.load();
         settings.observe && OBSERVABLE.contains(&rule) && !settings.enforce.contains(&rule)
-    }
-
-    /// Rule 9: whether a request inside a dialog, from the UE, names what its dialog leads to. `routes` are the Route
-    /// values beyond ours. Gives what an observed rule would have refused.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::RouteMismatch`].
-    pub fn check_way<'v>(
-        &self,
-        inside: &Inside,
-        uri: &Uri<'_>,
-        routes: impl Iterator<Item = &'v [u8]>,
-    ) -> Result<Option<Refusal>, Refusal> {
-        match self.keyer.check(inside, uri, routes) {
-            Ok(()) => Ok(None),
-            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    /// Whether a request to `uri` is known to lead where its dialog does: not so with a target that rule 9 only observes,
-    /// nor in a dialog that was made again by rule 23, until its far end has told where it is.
-    pub fn leads_back(&self, bound: &Bound<'_>, uri: &Uri<'_>) -> bool {
-        let Ruling::Inside(inside) = bound.ruling() else { return false };
-        // Where there are two legs, it goes to the target of the other one whatever it says.
-        inside.bridge.is_some() || self.keyer.names_target(inside, uri)
     }
 
     /// How many dialogs there may be.

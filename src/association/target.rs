@@ -10,8 +10,9 @@
 //! Refuses: another target, another route set: rule 9. What is not known is not asked for.
 //! Sources: RFC 3261 sections 12.1, 12.2.1 and 12.2.2; RFC 6665 section 4.4.1; RFC 6141 section 4.
 
-use super::Inside;
 use super::dialog::Keyer;
+use super::table::Associations;
+use super::{Bound, Inside, Ruling};
 use crate::refusal::Refusal;
 use crate::wire::{Address, Message, Method, Name, Uri};
 
@@ -109,6 +110,35 @@ impl Keyer {
         } else {
             Err(Refusal::RouteMismatch)
         }
+    }
+}
+
+impl Associations {
+    /// Rule 9: whether a request inside a dialog, from the UE, names what its dialog leads to. `routes` are the Route
+    /// values beyond ours. Gives what an observed rule would have refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::RouteMismatch`].
+    pub fn check_way<'v>(
+        &self,
+        inside: &Inside,
+        uri: &Uri<'_>,
+        routes: impl Iterator<Item = &'v [u8]>,
+    ) -> Result<Option<Refusal>, Refusal> {
+        match self.keyer.check(inside, uri, routes) {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.only_observed(refusal) => Ok(Some(refusal)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whether a request to `uri` is known to lead where its dialog does: not so with a target that rule 9 only observes,
+    /// nor in a dialog that was made again by rule 23, until its far end has told where it is.
+    pub fn leads_back(&self, bound: &Bound<'_>, uri: &Uri<'_>) -> bool {
+        let Ruling::Inside(inside) = bound.ruling() else { return false };
+        // Where there are two legs, it goes to the target of the other one whatever it says.
+        inside.bridge.is_some() || self.keyer.names_target(inside, uri)
     }
 }
 
