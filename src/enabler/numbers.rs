@@ -124,15 +124,14 @@ impl Numbers {
         let moved = if is_moved { message.values(Name::Route).last() } else { None };
         let referred = message.first(Name::ReferTo);
         let referred = referred.filter(|_| message.method() == Some(Method::Refer));
-        // What nobody can read here, somebody behind us may.
         let led = |uri: &Uri<'_>| if leads_back(uri) { Reach::Free } else { prefixes.reach(uri) };
-        let named = target.as_ref().map_or(Reach::Free, led);
-        let of = |value, reach: &dyn Fn(&Uri<'_>) -> Reach| {
-            Address::parse(value).map_or(Reach::Denied, |to| reach(&to.uri()))
-        };
-        let moved = moved.map_or(Reach::Free, |value| of(value, &led));
-        let referred = referred.map_or(Reach::Free, |value| of(value, &|uri| prefixes.reach(uri)));
-        named.max(moved).max(referred)
+        // What nobody can read here, somebody behind us may.
+        let unread = Reach::Denied;
+        let moved = moved.map(|to| Address::parse(to).map_or(unread, |to| led(&to.uri())));
+        let referred =
+            referred.map(|to| Address::parse(to).map_or(unread, |to| prefixes.reach(&to.uri())));
+        let named = target.as_ref().map(led);
+        [named, moved, referred].into_iter().flatten().max().unwrap_or(Reach::Free)
     }
 
     fn of(&self, class: Class, caller: &str) -> &Prefixes {
