@@ -142,7 +142,7 @@ pub struct Authenticated<'m> {
     evidence: Evidence,
     failure: Option<Refusal>,
     disagreement: Option<Refusal>,
-    proof: Option<Box<ServerProof>>,
+    proof: Option<Arc<ServerProof>>,
     own_rows: Option<SmallVec<[Span; 2]>>,
 }
 
@@ -177,8 +177,8 @@ impl<'m> Authenticated<'m> {
     }
 
     /// What the edge proves itself with in the answer, where it stands in for the registrar.
-    pub fn proof(&self) -> Option<&ServerProof> {
-        self.proof.as_deref()
+    pub fn proof(&self) -> Option<&Arc<ServerProof>> {
+        self.proof.as_ref()
     }
 }
 
@@ -481,7 +481,7 @@ impl Authentication {
         let proof = stands_in.then(|| {
             let ageing = self.nonces.is_ageing(&seal, now);
             let next = ageing.then(|| self.nonces.issue(message.call_id(), now));
-            Box::new(ServerProof::new(row, ha1, hash, session, next))
+            Arc::new(ServerProof::new(row, ha1, hash, session, next))
         });
         Ok(Right { caller, proof, integral: matches!(qop, Qop::AuthInt(_)) })
     }
@@ -519,7 +519,7 @@ impl Authentication {
         let aka_realm::Verified { caller, ha1, algorithm } = found;
         let proof = stands_in.then(|| {
             let (hash, session) = (algorithm.hash, algorithm.session);
-            Box::new(ServerProof::new(row, ha1, hash, session, None))
+            Arc::new(ServerProof::new(row, ha1, hash, session, None))
         });
         Ok(Right { caller, proof, integral: row.qop() == b"auth-int" })
     }
@@ -559,7 +559,7 @@ impl Authentication {
 struct Right {
     caller: Arc<Caller>,
     /// The edge's own proof, where one is due.
-    proof: Option<Box<ServerProof>>,
+    proof: Option<Arc<ServerProof>>,
     /// Whether the response covers the body.
     integral: bool,
 }

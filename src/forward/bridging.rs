@@ -49,7 +49,7 @@ pub(super) struct Crossing {
     pub(super) request: Message,
     pub(super) side: Side,
     flow: Flow,
-    proof: Option<ServerProof>,
+    proof: Option<Arc<ServerProof>>,
     pub(super) legs: Legs,
     /// Dialogs in which it was accepted, until somebody acknowledges that.
     pub(super) accepted: SmallVec<[Accepted; 1]>,
@@ -109,7 +109,7 @@ impl Crossing {
 
     fn asked(&self, keeps: bool) -> Asked<'_> {
         let (request, side, flow) = (&self.request, self.side, &self.flow);
-        Asked { request, side, flow, proof: self.proof.as_ref(), keeps }
+        Asked { request, side, flow, proof: self.proof.as_deref(), keeps }
     }
 
     pub(super) fn came(&self) -> u32 {
@@ -406,14 +406,19 @@ impl Proxy {
         }
         let octets =
             response::print(response, edits, &crossing.asked(context.keeps), &tag, &settings);
-        let back = octets.and_then(|octets| Message::from_datagram(octets).ok());
-        let Some(back) = back else { return Ok(()) };
-        if let Some(track) = &context.track {
-            associations.respond(track, &back, now)?;
-        }
+        let Some(octets) = octets else { return Ok(()) };
+        // The near leg of a dialog is what its end is told of it.
+        let told = match &context.track {
+            Some(track) => {
+                let Ok(back) = Message::from_datagram(octets.clone()) else { return Ok(()) };
+                associations.respond(track, &back, now)?;
+                Some((track, back))
+            }
+            None => None,
+        };
         let bridge = self.note_crossed(context.track.as_ref(), crossing, response, status);
-        if let (Some(track), Some(length)) = (&context.track, length) {
-            associations.note_session(track, &back, length, now);
+        if let (Some((track, back)), Some(length)) = (&told, length) {
+            associations.note_session(track, back, length, now);
         }
         if let Some(bridge) = bridge.filter(|_| accepts) {
             if crossing.repeats(&bridge) && crossing.is_awaited(&bridge) {
@@ -424,9 +429,9 @@ impl Proxy {
                 self.outputs.extend(to.map(|to| Output { to, octets }));
                 return Ok(());
             }
-            crossing.note_accepted(&bridge, back.octets().clone(), settings.timings.t1(), now);
+            crossing.note_accepted(&bridge, octets.clone(), settings.timings.t1(), now);
         }
-        self.send_back(context, response::status_back(status), back.octets().clone(), now);
+        self.send_back(context, response::status_back(status), octets, now);
         Ok(())
     }
 

@@ -156,7 +156,7 @@ pub(super) struct Register {
     /// The address of record.
     pub(super) aor: Box<[u8]>,
     /// What the edge proves itself with in the 2xx.
-    pub(super) proof: Option<ServerProof>,
+    pub(super) proof: Option<Arc<ServerProof>>,
 }
 
 #[derive(Clone, Debug)]

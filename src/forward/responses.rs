@@ -206,7 +206,7 @@ impl Proxy {
             self.answer(context, 403, now);
             return Ok(passed);
         }
-        let proof = context.register.as_ref().and_then(|register| register.proof.as_ref());
+        let proof = context.register.as_ref().and_then(|register| register.proof.as_deref());
         let way = Way { proof, on: context.reply_to.transport, keeps: context.keeps };
         if let Some(octets) = returning::print(response, edits, way) {
             self.send_back(context, status, octets, now);

@@ -64,11 +64,7 @@ pub fn print(response: &Message, mut edits: Edits, way: Way<'_>) -> Option<Bytes
         fill_keep(&mut edits, response, next, timer.unwrap_or_else(|| of(KEEP, way.on)));
     }
     if let Some(proof) = way.proof.filter(|_| registered) {
-        edits.insert(response.head_end(), |text| {
-            text.field("Authentication-Info", |value| {
-                value.put(proof.value(response.body()));
-            });
-        });
+        proof.put_into(&mut edits, response);
     }
     if way.on.is_reliable() {
         put_length(&mut edits, response);

@@ -135,7 +135,7 @@ pub fn answerable(request: &Message) -> bool {
 pub(crate) fn put_to(text: &mut Text, value: &[u8], tag: &[u8]) {
     let tagless = Address::parse(value).filter(|to| to.tag().is_none() && !tag.is_empty());
     match tagless {
-        Some(_) => put_tagged(text, value, tag),
+        Some(to) => put_parsed(text, value, &to, tag),
         None => {
             text.put_unfolded(value);
         }
@@ -145,10 +145,15 @@ pub(crate) fn put_to(text: &mut Text, value: &[u8], tag: &[u8]) {
 /// Prints a From or To with this tag, whatever tag it had; an empty one is no tag. A value that does not parse stays as
 /// it is.
 pub fn put_tagged(text: &mut Text, value: &[u8], tag: &[u8]) {
-    let Some(address) = Address::parse(value) else {
-        text.put_unfolded(value);
-        return;
-    };
+    match Address::parse(value) {
+        Some(address) => put_parsed(text, value, &address, tag),
+        None => {
+            text.put_unfolded(value);
+        }
+    }
+}
+
+fn put_parsed(text: &mut Text, value: &[u8], address: &Address<'_>, tag: &[u8]) {
     let params = address.params();
     let kept = value.len().saturating_sub(params.octets().len());
     text.put_unfolded(super::octets::trim(value.get(..kept).unwrap_or_default()));

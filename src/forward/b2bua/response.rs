@@ -107,11 +107,7 @@ pub(in crate::forward) fn print(
         contact::replace(&mut edits, response, &own);
     }
     if let Some(proof) = proof.filter(|_| matches!(status, 200..=299)) {
-        edits.insert(response.head_end(), |text| {
-            text.field("Authentication-Info", |value| {
-                value.put(proof.value(response.body()));
-            });
-        });
+        proof.put_into(&mut edits, response);
     }
     if flow.transport.is_reliable() {
         put_length(&mut edits, response);
