@@ -100,7 +100,9 @@ refusals! {
     KeyAgeing = None;
     /// What the dialog stood on was taken back.
     Revoked = Some(19);
-    /// The request does not lead where its dialog does.
+    /// The request is not for the target of its dialog.
+    TargetMismatch = Some(9);
+    /// It does not take the route of its dialog.
     RouteMismatch = Some(9);
     /// It names a dialog that its sender has no part in.
     ForeignDialogNamed = Some(29);
@@ -280,6 +282,7 @@ impl Refusal {
             | Self::TokenForged
             | Self::LevelTooLow
             | Self::Revoked
+            | Self::TargetMismatch
             | Self::RouteMismatch
             | Self::ForeignDialogNamed
             | Self::ChallengeReflected

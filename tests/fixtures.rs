@@ -122,6 +122,8 @@ struct Expect {
     stale: Option<bool>,
     refusal: Option<String>,
     rule: Option<u8>,
+    /// How the line begins that decides, as an account shows it.
+    line: Option<String>,
     /// Lines that the forwarded message must have.
     #[serde(default)]
     has: Vec<String>,
@@ -434,6 +436,11 @@ impl Run {
     }
 }
 
+/// Whether the line that decides begins like that.
+fn begins(account: &Account, line: &str) -> bool {
+    account.clue.as_ref().is_some_and(|clue| clue.text.starts_with(line))
+}
+
 /// Whether the account that was given before said what then came.
 fn explains(
     name: &str,
@@ -591,10 +598,9 @@ fn check(name: &str) -> Result<(), String> {
         ("status", expect.status.is_none_or(|expected| status == Some(expected))),
         ("stale", expect.stale.is_none_or(|expected| stale == expected)),
         ("rule", expect.rule.is_none_or(|expected| decision.rule == expected)),
-        (
-            "neighbour",
-            refusal.and_then(Refusal::rule).is_none_or(|rule| !case.neighbour.contains(&rule)),
-        ),
+        ("line", expect.line.as_ref().is_none_or(|line| begins(&account, line))),
+        ("line of its rule", expect.rule.is_none() || expect.line.is_some()),
+        ("neighbour", expect.rule.is_some() || !case.neighbour.contains(&decision.rule)),
         ("has", expect.has.iter().all(|line| text.split("\r\n").any(|l| l == line))),
         ("lacks", expect.lacks.iter().all(|part| !text.contains(part.as_str()))),
     ];

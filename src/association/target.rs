@@ -94,7 +94,7 @@ impl Keyer {
     ///
     /// # Errors
     ///
-    /// [`Refusal::RouteMismatch`].
+    /// [`Refusal::TargetMismatch`], [`Refusal::RouteMismatch`].
     pub(super) fn check<'v>(
         &self,
         inside: &Inside,
@@ -104,12 +104,11 @@ impl Keyer {
         if inside.way.target == 0 {
             return Ok(());
         }
-        let known = inside.way.routes;
-        if self.names_target(inside, uri) && (known == 0 || self.routes(routes) == known) {
-            Ok(())
-        } else {
-            Err(Refusal::RouteMismatch)
+        if !self.names_target(inside, uri) {
+            return Err(Refusal::TargetMismatch);
         }
+        let known = inside.way.routes;
+        if known == 0 || self.routes(routes) == known { Ok(()) } else { Err(Refusal::RouteMismatch) }
     }
 }
 
@@ -119,7 +118,7 @@ impl Associations {
     ///
     /// # Errors
     ///
-    /// [`Refusal::RouteMismatch`].
+    /// [`Refusal::TargetMismatch`], [`Refusal::RouteMismatch`].
     pub fn check_way<'v>(
         &self,
         inside: &Inside,

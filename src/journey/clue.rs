@@ -162,6 +162,7 @@ fn look(refusal: Refusal) -> Look {
         | Refusal::WrongSide
         | Refusal::DialogEnded
         | Refusal::KeyAwaited => Look::At(&["Call-ID"]),
+        Refusal::TargetMismatch => Look::Start,
         Refusal::RouteMismatch | Refusal::RouteForeign | Refusal::TokenForged => {
             Look::At(&["Route", "Path", "Via"])
         }

@@ -27,7 +27,7 @@ fn passes(lab: &mut Lab, uri: &str, number: u32, key: &mut Signer) -> bool {
     lab.advance(Duration::from_secs(5));
     let sent = lab.receive(&alice, &inside("INFO", uri, number, key, ""));
     let passed = lab.last() == Outcome::Forwarded;
-    assert!(passed || lab.last() == Outcome::Refused(Refusal::RouteMismatch), "{:?}", lab.last());
+    assert!(passed || lab.last() == Outcome::Refused(Refusal::TargetMismatch), "{:?}", lab.last());
     assert_eq!(status_to(&sent, &alice), (!passed).then_some(403));
     passed
 }
@@ -141,7 +141,7 @@ Content-Length: 0
     let carol = "sip:carol@203.0.113.30";
     assert_eq!(ask(2, carol, &route), Outcome::Forwarded);
     assert_eq!(ask(3, carol, &ours), Outcome::Refused(Refusal::RouteMismatch));
-    assert_eq!(ask(4, BOB, &route), Outcome::Refused(Refusal::RouteMismatch));
+    assert_eq!(ask(4, BOB, &route), Outcome::Refused(Refusal::TargetMismatch));
 }
 
 /// `Session-Expires` of what went to the core, or came back.
@@ -220,7 +220,7 @@ fn observed_rules_are_counted_and_let_pass_and_move_nothing() {
             (flow, bye(4, None))
         }),
         (Refusal::SequenceLow, |_, key| (Peer::udp(ALICE), inside("INFO", BOB, 0, key, ""))),
-        (Refusal::RouteMismatch, |_, key| (Peer::udp(ALICE), inside("INFO", MOVED, 5, key, ""))),
+        (Refusal::TargetMismatch, |_, key| (Peer::udp(ALICE), inside("INFO", MOVED, 5, key, ""))),
         (Refusal::WrongSide, |_, key| {
             let text = in_dialog("INFO", BOB, "alice", "alice", "call", 6, Some(key), "");
             (Peer::udp(ALICE), text)
@@ -249,7 +249,7 @@ fn observed_rules_are_counted_and_let_pass_and_move_nothing() {
         lab.receive(&peer, &text);
         let decision = *lab.decisions.last().expect("decided");
         assert_eq!((decision.outcome, decision.would), (Outcome::Forwarded, Some(refusal)));
-        let moves = matches!(refusal, Refusal::RouteMismatch);
+        let moves = matches!(refusal, Refusal::TargetMismatch);
         assert!(moves || before == call_of(&lab), "{refusal:?}: {}", call_of(&lab));
 
         let number = refusal.rule().expect("a rule");
