@@ -108,7 +108,11 @@ impl Keyer {
             return Err(Refusal::TargetMismatch);
         }
         let known = inside.way.routes;
-        if known == 0 || self.routes(routes) == known { Ok(()) } else { Err(Refusal::RouteMismatch) }
+        if known == 0 || self.routes(routes) == known {
+            Ok(())
+        } else {
+            Err(Refusal::RouteMismatch)
+        }
     }
 }
 

@@ -62,6 +62,7 @@ fn run(share: u64) {
     println!("{worlds} worlds: {all:?}");
     assert!(all.forged > 0 && all.acts > 0, "something happened: {all:?}");
     let (many, proxies) = (worlds >= WORLDS, (first + share).is_multiple_of(2));
+    assert!(!many || all.unheard * 500 <= all.acts, "hardly any is hung up unheard: {all:?}");
     assert!(!many || all.restarts > 0 && all.outages > 0, "and much: {all:?}");
     assert!(!many || !proxies || all.restored > 0, "dialogs were made again: {all:?}");
 }

@@ -77,6 +77,8 @@ pub(crate) struct Story {
     orphans: Vec<Act>,
     /// Acts that came to their end.
     pub(crate) done: u32,
+    /// Those of them that nobody answered.
+    pub(crate) unheard: u32,
 }
 
 impl Story {
@@ -113,6 +115,7 @@ impl Story {
             news: Default::default(),
             orphans: Vec::new(),
             done: 0,
+            unheard: 0,
         }
     }
 
@@ -245,7 +248,11 @@ impl Story {
             Event::Final { id, response } if Some(*id) == self.waiting => {
                 self.is_good(act, response.status().unwrap_or(0))
             }
-            Event::Failed { id, .. } if Some(*id) == self.waiting => false,
+            // Whoever hung up and hears nothing has hung up (RFC 3261 section 15.1.1).
+            Event::Failed { id, .. } if Some(*id) == self.waiting => {
+                self.unheard += u32::from(act == Act::HangUp);
+                act == Act::HangUp
+            }
             _ => return,
         };
         self.waiting = None;
