@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipward::transport::dtls::engine::Proof;
+use sipward::transport::dtls::engine::{MTU, Proof};
 use sipward::transport::dtls::server::{DtlsSpec, Library, SharedKeys};
 use sipward::transport::dtls::sessions::Why;
 use sipward::transport::dtls::webrtc::ClientProof;
 use sipward::transport::peer::ClientCertificate;
+use sipward::transport::tls::ServerSpec;
 
 use crate::openssl_client::{OpensslClient, old_client};
-use crate::papers::Authority;
+use crate::papers::{Authority, Paper};
 use crate::virtually;
 use crate::world::{Client, KEY, Seen, Told, WebrtcClient, World};
 
@@ -257,7 +258,7 @@ fn our_client_knows_its_server_by_name() {
     }
 }
 
-/// Keys and certificates share one socket, and small datagrams carry large certificates.
+/// Keys and certificates share one socket, and a client's certificate may come in small datagrams.
 #[test]
 fn both_kinds_on_one_socket_and_in_small_datagrams() {
     let ours = Authority::new("ours");
@@ -275,9 +276,50 @@ fn both_kinds_on_one_socket_and_in_small_datagrams() {
             let two = world.add("192.0.2.2:4000", small);
             assert!(world.run(LIMIT, |w| w.opened() == 2).await, "{library:?}");
             assert!(world.is_alive(one, "one").await && world.is_alive(two, "two").await);
-            let longest = world.heard.iter().filter(|(from, _)| *from == two);
-            assert!(longest.map(|(_, datagram)| datagram.len()).max() < Some(500), "{library:?}");
+            let lengths = world.heard.iter().filter(|(from, _)| *from == two);
+            let longest = lengths.map(|(_, datagram)| datagram.len()).max().unwrap();
+            assert!(longest <= 400, "{library:?}: the client keeps to its own bound");
         });
+    }
+}
+
+/// A chain for `edge.example.net` of over three datagrams.
+fn long_chain(authority: &Authority) -> ServerSpec {
+    let others: Vec<String> =
+        (0..60).map(|number| format!("edge{number}.{}.example.net", "x".repeat(60))).collect();
+    let names: Vec<&str> =
+        ["edge.example.net"].into_iter().chain(others.iter().map(String::as_str)).collect();
+    let Paper { certificate, key } = authority.issue(&names);
+    let chain = Paper { certificate: certificate + &authority.pem(), key };
+    let (certificates, trust) = (vec![chain.read()], authority.trust());
+    ServerSpec { certificates, asks: ClientCertificate::None, trust }
+}
+
+/// `DT-06`: a chain that is longer than a datagram goes out in several, none longer than [`MTU`].
+#[test]
+fn a_long_chain_of_ours_goes_out_in_datagrams_that_fit() {
+    let ours = Authority::new("ours");
+    for library in BOTH {
+        for by_openssl in [false, true] {
+            virtually(async {
+                let certificates = Some(Arc::new(long_chain(&ours)));
+                let spec = DtlsSpec { engine: library, certificates, shared_keys: None };
+                let mut world = World::new(&spec, 1);
+                let from = if by_openssl {
+                    world.add("192.0.2.1:4000", OpensslClient::certificate(&ours, None, 1200))
+                } else {
+                    let (trust, name) = (ours.trust(), "edge.example.net".into());
+                    let client = ClientProof::Certificate { trust, name, shows: None };
+                    world.add("192.0.2.1:4000", WebrtcClient::new(client))
+                };
+                let about = format!("{library:?}, {by_openssl}");
+                assert!(world.is_alive(from, "x").await, "{about}");
+                let lengths: Vec<usize> =
+                    world.sent.iter().map(|(_, datagram)| datagram.len()).collect();
+                assert!(lengths.iter().sum::<usize>() > 3 * MTU, "{about}: it is long");
+                assert!(lengths.iter().all(|length| *length <= MTU), "{about}: {lengths:?}");
+            });
+        }
     }
 }
 

@@ -36,7 +36,7 @@ use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, 
 use super::hello::Hello;
 use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
-use super::record::{Content, Fragment, Record, records};
+use super::record::{Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD, Record, records};
 use crate::authentication::tls_identity::CertificateNames;
 use crate::instant::Instant;
 use crate::keys::psk;
@@ -228,7 +228,8 @@ fn usual() -> Config {
     Config {
         extended_master_secret: ExtendedMasterSecretType::Request,
         flight_interval: REPEAT,
-        mtu: MTU,
+        // The library counts no heads.
+        mtu: MTU - RECORD_HEAD - FRAGMENT_HEAD,
         ..Config::default()
     }
 }
