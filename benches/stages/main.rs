@@ -165,6 +165,7 @@ fn run() -> Result<(), String> {
         let figures = Figures { held: Some((held.octets)()), ..Figures::default() };
         report.add(held.name, figures, before.as_ref());
     }
+    report.flat()?;
     wishes.save.map_or(Ok(()), |file| report.save(&file))
 }
 

@@ -38,6 +38,9 @@ impl Figures {
     }
 }
 
+/// Of the same with few and with many held: at most twice the instructions.
+const FLAT: [(&str, &str); 1] = [("association/bind", "association/bind-100000")];
+
 /// All of them, by name.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -86,6 +89,17 @@ impl Report {
         }
         println!("{row}");
         self.0.insert(name.into(), figures);
+    }
+
+    /// Whether what may not grow with what is held did not, as far as instructions were counted.
+    pub(crate) fn flat(&self) -> Result<(), String> {
+        let of = |name: &str| self.0.get(name)?.instructions;
+        FLAT.into_iter().try_for_each(|(few, many)| match of(few).zip(of(many)) {
+            Some((least, most)) if most > 2.0 * least => {
+                Err(format!("{many}: {} times {few}", written(most / least)))
+            }
+            _ => Ok(()),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sipward::testing::{Lab, Peer, Sent};
-use sipward::wire::{Address, Message, Name};
+use sipward::wire::{Address, Message, Name, Via};
 
 /// The edge's own name: it stands in Via and Contact on both sides.
 const EDGE: &str = "edge.example.net";
@@ -13,6 +13,7 @@ pub(crate) struct Apart {
     pub(crate) lab: Lab,
     pub(crate) ue: Peer,
     seen: [HashSet<String>; 2],
+    places: [HashSet<String>; 2],
 }
 
 /// Call-ID, tags, Via, Contact and Record-Route of a message: each as it stands, and the parts by which it is known.
@@ -22,7 +23,7 @@ pub(crate) fn marks_of(message: &Message) -> Vec<String> {
         [message.call_id(), message.from_tag(), message.to_tag()].map(text).into();
     for via in message.values(Name::Via) {
         marks.push(text(via));
-        let branch = sipward::wire::Via::parse(via).map(|via| text(via.branch()));
+        let branch = Via::parse(via).map(|via| text(via.branch()));
         marks.extend(branch);
     }
     for value in message.values(Name::Contact).chain(message.values(Name::RecordRoute)) {
@@ -32,9 +33,47 @@ pub(crate) fn marks_of(message: &Message) -> Vec<String> {
     marks
 }
 
+/// Where a message came from and where its sender is found, piece by piece: host, and host with port, of each Via; host and
+/// user of each Contact and Record-Route.
+pub(crate) fn places_of(message: &Message) -> Vec<String> {
+    let mut places: Vec<&[u8]> = Vec::new();
+    for via in message.values(Name::Via).filter_map(Via::parse) {
+        places.extend([via.host(), via.sent_by()]);
+    }
+    for value in message.values(Name::Contact).chain(message.values(Name::RecordRoute)) {
+        let Some(address) = Address::parse(value) else { continue };
+        places.push(address.uri().host());
+        places.extend(address.uri().user());
+    }
+    let text = |octets: &&[u8]| String::from_utf8_lossy(octets).into_owned();
+    let mut places: Vec<String> = places.iter().map(text).collect();
+    places.retain(|place| !place.is_empty() && !place.contains(EDGE));
+    places
+}
+
+/// Whether `word` stands in `text` as a whole word, in capitals or not: `example.net` is none in `edge.example.net`, and
+/// `a1` none in `a12`.
+pub(crate) fn stands_in(word: &str, text: &str) -> bool {
+    let (word, text) = (word.to_ascii_lowercase(), text.to_ascii_lowercase());
+    let of_word = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    text.match_indices(&word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(of_word) && !after.starts_with(of_word)
+    })
+}
+
+/// What a message says of hops and ids: the rows where nothing of the other side may stand, for no reason at all.
+pub(crate) fn hops_of(message: &Message) -> String {
+    use Name::{CallId, Contact, RecordRoute, Via};
+    let rows = [Via, Contact, RecordRoute, CallId].into_iter();
+    let mut hops: Vec<&[u8]> = rows.flat_map(|name| message.fields_named(name)).collect();
+    hops.extend([message.from_tag(), message.to_tag()]);
+    String::from_utf8_lossy(&hops.join(&b"\n"[..])).into_owned()
+}
+
 impl Apart {
     pub(crate) fn new(lab: Lab, ue: Peer) -> Self {
-        Self { lab, ue, seen: Default::default() }
+        Self { lab, ue, seen: Default::default(), places: Default::default() }
     }
 
     /// What the UE sends, and what comes of it on either side.
@@ -51,10 +90,15 @@ impl Apart {
     fn from(&mut self, peer: &Peer, side: usize, text: &str) -> Vec<Sent> {
         let octets = sipward::testing::lab::octets_of(text);
         let message = Message::from_datagram(octets.clone()).expect("a message");
-        self.seen[side].extend(marks_of(&message));
+        self.note(side, &message);
         let sent = self.lab.receive_octets(peer, octets);
         self.look(&sent);
         sent
+    }
+
+    fn note(&mut self, side: usize, message: &Message) {
+        self.seen[side].extend(marks_of(message));
+        self.places[side].extend(places_of(message));
     }
 
     /// Looks at what the edge sent: nothing of one side stands in what goes to the other.
@@ -66,7 +110,10 @@ impl Apart {
             for mark in &self.seen[1 - to] {
                 assert!(!head.contains(mark.as_str()), "{mark} of the other side in\n{head}");
             }
-            self.seen[to].extend(marks_of(&one.message));
+            for place in &self.places[1 - to] {
+                assert!(!stands_in(place, head), "{place} of the other side in\n{head}");
+            }
+            self.note(to, &one.message);
         }
         let [ue, core] = &self.seen;
         let common: Vec<_> = ue.intersection(core).collect();
