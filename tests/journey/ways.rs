@@ -144,6 +144,26 @@ Content-Length: 0
     assert_eq!(ask(4, BOB, &route), Outcome::Refused(Refusal::TargetMismatch));
 }
 
+/// Rule 14, observed and enforced: what began on TLS goes on over UDP.
+#[test]
+fn less_than_a_call_began_with_is_counted_or_refused() {
+    for (enforce, outcome, would) in [
+        (vec![], Outcome::Forwarded, Some(Refusal::LevelTooLow)),
+        (vec![14], Outcome::Refused(Refusal::LevelTooLow), None),
+    ] {
+        let mut settings = LabSettings::default();
+        settings.association.observe = true;
+        settings.association.enforce = enforce;
+        let mut lab = Lab::new(settings);
+        let mut key = lab.ue1();
+        call(&mut lab, &Peer::tls("192.0.2.10:40000", 1), &mut key);
+        let mut key = lab.ue1();
+        lab.receive(&Peer::udp(ALICE), &inside("INFO", BOB, 2, &mut key, ""));
+        let decision = *lab.decisions.last().expect("decided");
+        assert_eq!((decision.outcome, decision.would), (outcome, would));
+    }
+}
+
 /// `Session-Expires` of what went to the core, or came back.
 fn interval(sent: &Sent) -> Option<String> {
     let text = sent.text();
