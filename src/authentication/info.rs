@@ -1,7 +1,7 @@
 //! Stage 4, Authentication-Info: the edge's own proof, where it stands in for the registrar.
 //!
 //! Takes:   what the caller's response was computed from, and the body that goes back to him.
-//! Gives:   the header's value, with `rspauth`, and `nextnonce` when the nonce has grown old.
+//! Gives:   the header, with `rspauth`, and `nextnonce` when the nonce has grown old.
 //! Keeps:   HA1 until the answer has gone, zeroed then.
 //! Refuses: nothing.
 //! Sources: RFC 7616 section 3.5; RFC 3261 section 20.6; SEC_CF 1.1 AUTH-002; `AU`, `RG-01`.

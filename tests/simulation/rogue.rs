@@ -151,11 +151,14 @@ impl Rogue {
         if chance.percent(20) && !routes.is_empty() {
             let place = usize::try_from(chance.below(routes.len() as u64)).expect("a place");
             let route = &mut routes[place];
-            let at = route.find('@').map_or(0, |end| end / 2);
+            // What was broken before may hold characters of several octets.
+            let middle = route.find('@').map_or(0, |end| end / 2);
+            let (at, old) = route.char_indices().rfind(|(at, _)| *at <= middle).unwrap_or_default();
+            let old = at..route.len().min(at + old.len_utf8());
             match chance.below(3) {
                 0 => drop(routes.remove(place)),
-                1 => route.replace_range(at..=at, "-"),
-                _ => route.replace_range(at..=at, ""),
+                1 => route.replace_range(old, "-"),
+                _ => route.replace_range(old, ""),
             }
         }
         routes
