@@ -41,6 +41,18 @@ async fn standing(library: Library, by_openssl: bool) -> (World, SocketAddr) {
     (world, from)
 }
 
+/// Runs `test` on a session that stands, with each engine and each kind of client, and who they are.
+fn on_each_session(test: impl AsyncFn(World, SocketAddr, String)) {
+    for library in BOTH {
+        for by_openssl in [false, true] {
+            virtually(async {
+                let (world, from) = standing(library, by_openssl).await;
+                test(world, from, format!("{library:?}, {by_openssl}")).await;
+            });
+        }
+    }
+}
+
 fn first_hello(world: &World, from: SocketAddr) -> Vec<u8> {
     world.heard.iter().find(|(it, _)| *it == from).unwrap().1.clone()
 }
@@ -99,113 +111,96 @@ fn all_heard(world: &World) -> usize {
 /// V-42, V-44: a session lives through whatever comes from its address without its keys.
 #[test]
 fn a_session_lives_under_fire() {
-    for library in BOTH {
-        for by_openssl in [false, true] {
-            virtually(async {
-                let (mut world, from) = standing(library, by_openssl).await;
-                let hello = first_hello(&world, from);
-                let last = world.heard.iter().rfind(|(it, _)| *it == from).unwrap().1.clone();
-                assert_eq!((last[0], last[4]), (23, 1), "it is the message `to before`");
-                let whole = record(23, 1, &[0x5a; 64]);
-                let shots: Vec<(&str, Vec<u8>)> = vec![
-                    ("a fatal alert in the clear", record(21, 0, &[2, 40])),
-                    ("a good-bye in the clear", record(21, 0, &[1, 0])),
-                    ("half an alert", record(21, 0, &[2])),
-                    ("application data in the clear", record(23, 0, b"BYE sip:a@b SIP/2.0")),
-                    ("a type of nobody", record(99, 0, b"x")),
-                    ("a type of nobody, encrypted", record(99, 1, &[1; 40])),
-                    ("garbage for a record", whole.clone()),
-                    ("garbage for an alert", record(21, 1, &[0x5a; 26])),
-                    ("garbage for a Finished", record(22, 1, &[0x5a; 48])),
-                    ("too short for a record", record(23, 1, b"abc")),
-                    ("an empty record", record(23, 1, b"")),
-                    ("another epoch", record(23, 2, &[0x5a; 64])),
-                    ("keys change", record(20, 0, &[1])),
-                    ("keys change, encrypted", record(20, 1, &[1])),
-                    ("a forged hello", forged(&hello)),
-                    ("a forged hello with a cookie", with_cookie(&forged(&hello), &[7; 20])),
-                    ("its own first hello", hello.clone()),
-                    ("its own second hello", second_hello(&world, from)),
-                    ("its last record again", last),
-                    ("half a record", whole[..20].to_vec()),
-                    ("a cut fragment", fragment(16, 9, 64, 0, 60, &[1; 8])),
-                    ("a fragment of 2^24", fragment(11, 9, 0xff_ffff, 5, 8, &[1; 8])),
-                    ("a fragment beyond the end", fragment(11, 9, 8, 5, 8, &[1; 8])),
-                    ("a hello request", fragment(0, 0, 0, 0, 0, b"")),
-                    ("noise", vec![0x16; 700]),
-                    ("one octet", vec![23]),
-                ];
-                let id = world.session_of(from).unwrap();
-                let count = shots.len();
-                for (about, shot) in shots {
-                    for _ in 0..3 {
-                        world.inject(from, &shot);
-                    }
-                    world.run(Duration::from_millis(200), |_| false).await;
-                    let about = format!("{about}, {library:?}, {by_openssl}");
-                    assert!(world.is_alive(from, &about).await, "{about}");
-                    assert_eq!(world.session_of(from), Some(id), "{about}: the same session");
-                    let fresh = times_heard(&world, id, &format!("to {about}"));
-                    let replayed = times_heard(&world, id, "to before");
-                    assert_eq!((fresh, replayed), (1, 1), "{about}: each is heard once");
-                }
-                assert_eq!(all_heard(&world), 1 + count, "nothing else is heard");
-                world.run(Duration::from_secs(6), |_| false).await;
-                assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{library:?}");
-                assert!(!world.told.contains(&(from, Told::Closed)), "{library:?}");
-            });
+    on_each_session(async |mut world, from, who| {
+        let hello = first_hello(&world, from);
+        let last = world.heard.iter().rfind(|(it, _)| *it == from).unwrap().1.clone();
+        assert_eq!((last[0], last[4]), (23, 1), "it is the message `to before`");
+        let whole = record(23, 1, &[0x5a; 64]);
+        let shots: Vec<(&str, Vec<u8>)> = vec![
+            ("a fatal alert in the clear", record(21, 0, &[2, 40])),
+            ("a good-bye in the clear", record(21, 0, &[1, 0])),
+            ("half an alert", record(21, 0, &[2])),
+            ("application data in the clear", record(23, 0, b"BYE sip:a@b SIP/2.0")),
+            ("a type of nobody", record(99, 0, b"x")),
+            ("a type of nobody, encrypted", record(99, 1, &[1; 40])),
+            ("garbage for a record", whole.clone()),
+            ("garbage for an alert", record(21, 1, &[0x5a; 26])),
+            ("garbage for a Finished", record(22, 1, &[0x5a; 48])),
+            ("too short for a record", record(23, 1, b"abc")),
+            ("an empty record", record(23, 1, b"")),
+            ("another epoch", record(23, 2, &[0x5a; 64])),
+            ("keys change", record(20, 0, &[1])),
+            ("keys change, encrypted", record(20, 1, &[1])),
+            ("a forged hello", forged(&hello)),
+            ("a forged hello with a cookie", with_cookie(&forged(&hello), &[7; 20])),
+            ("its own first hello", hello.clone()),
+            ("its own second hello", second_hello(&world, from)),
+            ("its last record again", last),
+            ("half a record", whole[..20].to_vec()),
+            ("a cut fragment", fragment(16, 9, 64, 0, 60, &[1; 8])),
+            ("a fragment of 2^24", fragment(11, 9, 0xff_ffff, 5, 8, &[1; 8])),
+            ("a fragment beyond the end", fragment(11, 9, 8, 5, 8, &[1; 8])),
+            ("a hello request", fragment(0, 0, 0, 0, 0, b"")),
+            ("noise", vec![0x16; 700]),
+            ("one octet", vec![23]),
+        ];
+        let id = world.session_of(from).unwrap();
+        let count = shots.len();
+        for (about, shot) in shots {
+            for _ in 0..3 {
+                world.inject(from, &shot);
+            }
+            world.run(Duration::from_millis(200), |_| false).await;
+            let about = format!("{about}, {who}");
+            assert!(world.is_alive(from, &about).await, "{about}");
+            assert_eq!(world.session_of(from), Some(id), "{about}: the same session");
+            let fresh = times_heard(&world, id, &format!("to {about}"));
+            let replayed = times_heard(&world, id, "to before");
+            assert_eq!((fresh, replayed), (1, 1), "{about}: each is heard once");
         }
-    }
+        assert_eq!(all_heard(&world), 1 + count, "nothing else is heard");
+        world.run(Duration::from_secs(6), |_| false).await;
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{who}");
+        assert!(!world.told.contains(&(from, Told::Closed)), "{who}");
+    });
 }
 
 /// RFC 6347 section 4.2.8: the cookie of a session's own hello is good for a minute, but its handshake was had.
 #[test]
 fn a_hello_that_comes_again_begins_nothing() {
-    for library in BOTH {
-        for by_openssl in [false, true] {
-            virtually(async {
-                let (mut world, from) = standing(library, by_openssl).await;
-                let (id, before) = (world.session_of(from), world.sessions.tally());
-                let hello = second_hello(&world, from);
-                world.inject(from, &hello);
-                world.run(Duration::from_millis(200), |_| false).await;
-                let about = format!("{library:?}, {by_openssl}");
-                // A cookie that is not good would have been answered with another.
-                let expected = Tally { dropped: before.dropped + 1, ..before };
-                assert_eq!(world.sessions.tally(), expected, "{about}");
-                assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{about}");
-                assert!(world.is_alive(from, "after").await, "{about}");
-                assert_eq!(world.session_of(from), id, "{about}: the same session");
-            });
-        }
-    }
+    on_each_session(async |mut world, from, about| {
+        let (id, before) = (world.session_of(from), world.sessions.tally());
+        let hello = second_hello(&world, from);
+        world.inject(from, &hello);
+        world.run(Duration::from_millis(200), |_| false).await;
+        // A cookie that is not good would have been answered with another.
+        let expected = Tally { dropped: before.dropped + 1, ..before };
+        assert_eq!(world.sessions.tally(), expected, "{about}");
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{about}");
+        assert!(world.is_alive(from, "after").await, "{about}");
+        assert_eq!(world.session_of(from), id, "{about}: the same session");
+    });
 }
 
 /// RFC 6347 section 4.2.8: who receives at a session's address can begin a handshake there. Without keys it never ends,
 /// so the session stays, and the handshake has its five seconds.
 #[test]
 fn a_handshake_that_never_ends_leaves_the_session_alone() {
-    for library in BOTH {
-        for by_openssl in [false, true] {
-            virtually(async {
-                let (mut world, from) = standing(library, by_openssl).await;
-                let id = world.session_of(from);
-                let hello = forged(&first_hello(&world, from));
-                let cookie = cookie_for(&mut world, from, &hello).await;
-                world.inject(from, &with_cookie(&hello, &cookie));
-                world.run(Duration::from_secs(4), |_| false).await;
-                let about = format!("{library:?}, {by_openssl}");
-                assert_eq!((world.sessions.len(), world.doors.busy()), (2, 1), "{about}: begun");
-                assert!(world.is_alive(from, "meanwhile").await, "{about}");
-                world.run(Duration::from_secs(1), |_| false).await;
-                assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{about}: over");
-                assert_eq!(world.sessions.tally().slow, 1, "{about}");
-                assert!(world.is_alive(from, "after").await, "{about}");
-                assert_eq!(world.session_of(from), id, "{about}: the same session");
-                assert!(!world.told.contains(&(from, Told::Closed)), "{about}");
-            });
-        }
-    }
+    on_each_session(async |mut world, from, about| {
+        let id = world.session_of(from);
+        let hello = forged(&first_hello(&world, from));
+        let cookie = cookie_for(&mut world, from, &hello).await;
+        world.inject(from, &with_cookie(&hello, &cookie));
+        world.run(Duration::from_secs(4), |_| false).await;
+        assert_eq!((world.sessions.len(), world.doors.busy()), (2, 1), "{about}: begun");
+        assert!(world.is_alive(from, "meanwhile").await, "{about}");
+        world.run(Duration::from_secs(1), |_| false).await;
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "{about}: over");
+        assert_eq!(world.sessions.tally().slow, 1, "{about}");
+        assert!(world.is_alive(from, "after").await, "{about}");
+        assert_eq!(world.session_of(from), id, "{about}: the same session");
+        assert!(!world.told.contains(&(from, Told::Closed)), "{about}");
+    });
 }
 
 /// A thousand hellos, each of another stranger's.
@@ -355,30 +350,23 @@ fn an_idle_session_is_asked_for_and_an_end_comes_when_it_was_set() {
 /// A record that arrives after a newer one is heard; one from before the window of 64, or one that came before, is not.
 #[test]
 fn the_replay_window_lets_late_records_in_and_old_ones_not() {
-    for library in BOTH {
-        for by_openssl in [false, true] {
-            virtually(async {
-                let (mut world, from) = standing(library, by_openssl).await;
-                let id = world.session_of(from).unwrap();
-                let mut client = world.clients.remove(&from).unwrap();
-                let mut datagrams = Vec::new();
-                for number in 0..100_u8 {
-                    assert!(client.send(&[b'm', number]));
-                    world.run(Duration::from_millis(10), |_| false).await;
-                    client.turn();
-                    datagrams.push(client.output().expect("it is sent"));
-                }
-                for (number, heard) in
-                    [(50, true), (49, true), (99, true), (50, false), (10, false)]
-                {
-                    let before = world.seen.len();
-                    world.inject(from, &datagrams[number]);
-                    world.run(Duration::from_millis(50), |_| false).await;
-                    let data = Seen::Data(id, vec![b'm', u8::try_from(number).unwrap()]);
-                    let found = world.seen[before..].contains(&data);
-                    assert_eq!(found, heard, "{number}, {library:?}, {by_openssl}");
-                }
-            });
+    on_each_session(async |mut world, from, who| {
+        let id = world.session_of(from).unwrap();
+        let mut client = world.clients.remove(&from).unwrap();
+        let mut datagrams = Vec::new();
+        for number in 0..100_u8 {
+            assert!(client.send(&[b'm', number]));
+            world.run(Duration::from_millis(10), |_| false).await;
+            client.turn();
+            datagrams.push(client.output().expect("it is sent"));
         }
-    }
+        for (number, heard) in [(50, true), (49, true), (99, true), (50, false), (10, false)] {
+            let before = world.seen.len();
+            world.inject(from, &datagrams[number]);
+            world.run(Duration::from_millis(50), |_| false).await;
+            let data = Seen::Data(id, vec![b'm', u8::try_from(number).unwrap()]);
+            let found = world.seen[before..].contains(&data);
+            assert_eq!(found, heard, "{number}, {who}");
+        }
+    });
 }
