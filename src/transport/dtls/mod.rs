@@ -1,6 +1,7 @@
 //! Stage 1, DTLS: secure sessions over datagrams, told apart by address.
 //!
-//! 1. `hello`, `cookie`: a client shows that it receives at its address; nothing is kept for it until then.
+//! 1. `hello`, `cookie`: a client shows that it receives at its address; nothing is kept for it until then; or, where
+//!    engines make cookies, comes twice in a crowd (`knocks`).
 //! 2. `sessions`: one engine for each handshake under way and for each session, behind the `filter`.
 //! 3. An engine is one of two libraries, `openssl` or `webrtc`, moved by datagrams and by time alone (`engine`).
 //! 4. `port`: a socket of one worker, with one task for all its sessions.
@@ -21,6 +22,8 @@ pub mod filter;
 pub mod hello;
 #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
 mod keys;
+#[cfg(feature = "edge")]
+pub mod knocks;
 #[cfg(feature = "webrtc-dtls")]
 mod link;
 #[cfg(feature = "openssl")]

@@ -7,8 +7,8 @@
 //!
 //! Takes:   datagrams with their senders, keys, messages to send, the time.
 //! Gives:   [`Output`]s, to be polled after each call; then one timer is to be set.
-//! Keeps:   a handshake for each address, [`HANDSHAKE`] long, within the bounds of [`Doors`]; a session for each
-//!          address, as long as the shell keeps it.
+//! Keeps:   a handshake for each address, [`HANDSHAKE`] long, within the bounds of [`Doors`] and, where engines make
+//!          cookies, of [`knocks`]; a session for each address, as long as the shell keeps it.
 //! Refuses: versions before 1.2 and offers that nothing fits, by an alert; all else without a word.
 //! Sources: RFC 6347 sections 4.2.1 and 4.2.8; `DT-07`, `DT-09`, `DT-11`, `V-42` to `V-44`.
 
@@ -24,6 +24,7 @@ use super::cookie::{self, Cookies};
 use super::engine::{DtlsEngine, Ended, Engines, Event, Proof, Unsent};
 use super::filter::{self, Filter};
 use super::hello::{Hello, NoHello};
+use super::knocks::{self, Knocks};
 use super::record;
 use crate::instant::Instant;
 use crate::transport::doors::{Door, Doors};
@@ -129,7 +130,7 @@ pub struct Tally {
     pub answered: u64,
     /// Handshakes begun.
     pub begun: u64,
-    /// Handshakes not begun because too many were under way.
+    /// Hellos that began no handshake because too many were under way.
     pub crowded: u64,
     /// Handshakes that ended well.
     pub established: u64,
@@ -146,6 +147,9 @@ pub struct Sessions {
     engines: Arc<dyn Engines>,
     cookies: Arc<Cookies>,
     doors: Arc<Doors>,
+    /// Those for handshakes without a cookie yet whose hello came once.
+    freely: Arc<Doors>,
+    knocks: Knocks,
     waker: Box<dyn Fn(SessionId) -> Waker>,
     by_address: HashMap<SocketAddr, Pair>,
     all: HashMap<SessionId, Session>,
@@ -172,9 +176,17 @@ struct Session {
 }
 
 enum Stage {
-    Rising { until: Instant, proven: bool, filter: Filter, _door: Door },
+    Rising { until: Instant, address: Address, filter: Box<Filter>, _door: Door },
     Standing { heard: Instant, look: Instant, ends: Option<Instant> },
     Leaving { until: Instant },
+}
+
+/// What is known of the address that a handshake came from.
+enum Address {
+    /// Its client receives there: a cookie came back.
+    Proven,
+    /// Anybody may have written it. It has a door, if it was let in at its first hello.
+    Claimed { _free: Option<Door> },
 }
 
 impl Session {
@@ -200,6 +212,8 @@ impl Sessions {
             engines,
             cookies,
             doors,
+            freely: Doors::new(knocks::FREELY, knocks::FREELY),
+            knocks: Knocks::default(),
             waker: Box::new(waker),
             by_address: HashMap::new(),
             all: HashMap::new(),
@@ -256,17 +270,18 @@ impl Sessions {
     /// A hello of a handshake whose engine makes its own cookies.
     fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, octets: &[u8], now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
-        let Stage::Rising { until, proven, .. } = &mut session.stage else { return };
-        if !hello.cookie.is_empty() && !*proven {
+        let Stage::Rising { until, address, .. } = &mut session.stage else { return };
+        if !hello.cookie.is_empty() && matches!(address, Address::Claimed { .. }) {
             // The engine ends it if the cookie is not its own.
-            (*proven, *until) = (true, now + HANDSHAKE);
+            (*address, *until) = (Address::Proven, now + HANDSHAKE);
         }
         session.engine.input(octets, now);
         self.settle(id, now);
     }
 
     fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
-        let Some(door) = self.doors.enter(from.ip()) else {
+        let address = self.let_in(from, hello);
+        let Some((address, door)) = address.zip(self.doors.enter(from.ip())) else {
             self.tally.crowded = self.tally.crowded.wrapping_add(1);
             return;
         };
@@ -276,20 +291,34 @@ impl Sessions {
             return self.refuse(from, HANDSHAKE_FAILURE, hello);
         };
         self.tally.begun = self.tally.begun.wrapping_add(1);
-        let proven = !self.engines.make_cookies();
-        let until = now + if proven { HANDSHAKE } else { UNPROVEN };
+        let lasts = if matches!(address, Address::Proven) { HANDSHAKE } else { UNPROVEN };
         let mut session = Session {
             engine,
             from,
             random: *hello.random,
             asked_for: hello.server_name().map(Arc::from),
-            stage: Stage::Rising { until, proven, filter: Filter::default(), _door: door },
+            stage: Stage::Rising {
+                until: now + lasts,
+                address,
+                filter: Box::default(),
+                _door: door,
+            },
             due: None,
         };
         session.engine.input(octets, now);
         self.all.insert(id, session);
         self.by_address.entry(from).or_default().rising = Some(id);
         self.settle(id, now);
+    }
+
+    /// What is known of the address, if a handshake may begin: in a crowd, whoever shows nothing else comes twice.
+    fn let_in(&mut self, from: SocketAddr, hello: &Hello<'_>) -> Option<Address> {
+        if !self.engines.make_cookies() {
+            return Some(Address::Proven);
+        }
+        let free = self.freely.enter(from.ip());
+        let enters = free.is_some() || self.knocks.again(from, hello.random);
+        enters.then_some(Address::Claimed { _free: free })
     }
 
     /// Records of a handshake or a session that is known, or of nobody.
