@@ -12,6 +12,8 @@ mod agreement;
 mod audit;
 #[path = "serve/crowd.rs"]
 mod crowd;
+#[path = "serve/hellos.rs"]
+mod hellos;
 #[path = "serve/liars.rs"]
 mod liars;
 #[cfg(feature = "diameter")]
@@ -295,6 +297,7 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
     let password = accounts.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
     let password = password.trim_matches('"').to_owned().into();
     let anchors = fs::read(edge.folder.join("lab-ca.pem")).unwrap();
+    let trust = tls::trust(&anchors, b"").unwrap();
     let clear = matches!(transport, Transport::Udp | Transport::Tcp);
     UeSettings {
         edge: if clear { edge.ue } else { edge.tls.expect("another listener") },
@@ -303,9 +306,9 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
         identity: "sip:alice@example.net".into(),
         credentials: vec![Credential::Account { username: "alice".into(), password, realm: None }],
         floor: Hash::Sha256,
-        tls: Some(tls::client_config(tls::trust(&anchors, b"").unwrap(), None).unwrap()),
+        tls: Some(tls::client_config(trust.clone(), None).unwrap()),
         psk: None,
-        trust: None,
+        trust: Some(trust),
         ws: Default::default(),
         sec_agree: false,
         lists: None,

@@ -84,11 +84,11 @@ tally! {
     dialled
     /// Connections dialled in vain.
     dial_failed
-    /// Handshakes of TLS or WebSocket refused because too many were under way.
+    /// Handshakes refused because too many were under way; hellos of DTLS among them that may come again.
     handshakes_crowded
-    /// Handshakes of TLS or WebSocket that a client did not bring to an end in time.
+    /// Handshakes that a client did not bring to an end in time.
     handshakes_slow
-    /// Handshakes of TLS or WebSocket with clients that failed.
+    /// Handshakes with clients that failed.
     handshakes_failed
     /// Hellos of DTLS answered without keeping anything.
     hellos_answered

@@ -36,9 +36,14 @@ const HANDSHAKES_CROWDED: &str = "sipward_transport_total{event=\"handshakes_cro
 
 /// An edge that bounds nothing but what it does by itself.
 fn edge(name: &str, core: &Core) -> Edge {
+    edge_with(name, core, |text| text)
+}
+
+/// The same, with a configuration that is not quite that one.
+pub(super) fn edge_with(name: &str, core: &Core, change: impl FnOnce(String) -> String) -> Edge {
     Edge::start_with(name, |text| {
         let peer = format!("sip:{};transport=udp", core.address);
-        text.replace("sip:127.0.0.1:5070;transport=tcp", &peer)
+        change(text.replace("sip:127.0.0.1:5070;transport=tcp", &peer))
     })
 }
 
@@ -53,13 +58,13 @@ fn connect(number: usize, edge: SocketAddr) -> TcpStream {
 }
 
 /// Octets of the edge that are in memory.
-fn resident(edge: &Edge) -> usize {
+pub(super) fn resident(edge: &Edge) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", edge.child.id())).unwrap();
     let row = status.lines().find_map(|row| row.strip_prefix("VmRSS:")).expect(&status);
     row.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
-fn register(edge: &Edge, transport: Transport) {
+pub(super) fn register(edge: &Edge, transport: Transport) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(async {
         let ue = Ue::connect(alice(edge, transport)).await.unwrap();
