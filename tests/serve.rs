@@ -30,6 +30,8 @@ mod passwords;
 mod renewal;
 #[path = "serve/shortage.rs"]
 mod shortage;
+#[path = "serve/shown.rs"]
+mod shown;
 #[path = "serve/vault.rs"]
 mod vault;
 #[path = "serve/websocket.rs"]
@@ -267,6 +269,7 @@ fn ue_with(card: &Arc<Mutex<Usim>>, impi: &Impi, edge: SocketAddr) -> UeSettings
         tls: None,
         psk: None,
         trust: None,
+        shows: None,
         ws: Default::default(),
         sec_agree: false,
         lists: None,
@@ -309,6 +312,7 @@ fn alice(edge: &Edge, transport: Transport) -> UeSettings {
         tls: Some(tls::client_config(trust.clone(), None).unwrap()),
         psk: None,
         trust: Some(trust),
+        shows: None,
         ws: Default::default(),
         sec_agree: false,
         lists: None,

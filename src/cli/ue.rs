@@ -36,6 +36,7 @@ use crate::clock;
 use crate::identity::Impi;
 use crate::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
 use crate::keys::{GbaType, NafId, UaId};
+use crate::transport::tls::Certificate;
 use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
@@ -153,6 +154,12 @@ struct Who {
     /// Certificates of the authorities that the edge's is checked with
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// For tls, dtls and wss: the certificate that this device shows where it is asked for one
+    #[arg(long, value_name = "FILE", requires_all = ["certificate_key", "ca"])]
+    certificate: Option<PathBuf>,
+    /// File with its private key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    certificate_key: Option<PathBuf>,
     /// For ws and wss: the origin that the edge lists, as a browser would name its page's
     #[arg(long, value_name = "https://HOST")]
     origin: Option<String>,
@@ -374,7 +381,11 @@ fn settings_of(who: &Who, enabler: &'static str) -> Result<UeSettings, Fault> {
         None => None,
     };
     let floor = told.as_ref().map(Told::tls).unwrap_or_default();
-    let tls = trust.clone().map(|trust| tls::client_config_from(floor, trust, None)).transpose()?;
+    let shows = shown(who)?;
+    let tls = trust
+        .clone()
+        .map(|trust| tls::client_config_from(floor, trust, shows.as_deref()))
+        .transpose()?;
     let psk = match who.transport {
         Carrier::PskTls => Some(shared_key(who, use_of(who)?, bootstrapped.as_deref())?),
         Carrier::DtlsPsk => {
@@ -401,12 +412,22 @@ fn settings_of(who: &Who, enabler: &'static str) -> Result<UeSettings, Fault> {
         tls,
         psk,
         trust,
+        shows,
         ws: Offer { origin: who.origin.clone(), path: who.ws_path.clone() },
         sec_agree: who.sec_agree,
         lists: told.map(|told| told.lists),
         local: None,
         trace: None,
     })
+}
+
+/// The certificate of its own that it was given.
+fn shown(who: &Who) -> Result<Option<Arc<Certificate>>, Fault> {
+    let (Some(chain), Some(key)) = (&who.certificate, &who.certificate_key) else {
+        return Ok(None);
+    };
+    let key = Zeroizing::new(std::fs::read(key)?);
+    Ok(Some(Arc::new(Certificate::from_pem(&std::fs::read(chain)?, &key)?)))
 }
 
 /// The password in a file, whose last line may have an end.

@@ -53,9 +53,11 @@ impl Line {
                 key: psk.key.expose().to_vec().into(),
                 name,
             },
-            (None, Some(trust)) => {
-                ClientProof::Certificate { trust: trust.clone(), name, shows: None }
-            }
+            (None, Some(trust)) => ClientProof::Certificate {
+                trust: trust.clone(),
+                name,
+                shows: settings.shows.clone(),
+            },
             (None, None) => return Err(UeError::Tls("no trust anchors are given".into())),
         };
         Self::shake(socket, proof).await

@@ -29,6 +29,7 @@ use crate::authentication::digest::Hash;
 use crate::keys::psk::PskClient;
 use crate::provision::Lists;
 use crate::transport::peer::Trust;
+use crate::transport::tls::Certificate;
 use crate::transport::ws::Offer;
 use crate::transport::{Transport, tls};
 use crate::wire::Message;
@@ -61,6 +62,8 @@ pub struct UeSettings {
     pub psk: Option<PskClient>,
     /// Who may vouch for the edge, over DTLS with certificates.
     pub trust: Option<Trust>,
+    /// The certificate that it shows over DTLS, where it is asked for one. Over TLS it is in `tls`.
+    pub shows: Option<Arc<Certificate>>,
     /// What it asks a WebSocket server for.
     pub ws: Offer,
     /// Whether it wants an agreement with the edge on what protects its requests (RFC 3329).

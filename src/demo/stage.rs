@@ -181,6 +181,7 @@ impl Demo {
             tls: Some(Arc::clone(&self.papers.client)),
             psk: None,
             trust: Some(self.papers.trust.clone()),
+            shows: None,
             local: Some((LOOPBACK, 0).into()).filter(|_| !transport.is_reliable()),
             ws: Offer { origin: Some(PAGE.into()), ..Offer::default() },
             sec_agree: false,

@@ -46,7 +46,8 @@ impl Phone {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(edge).await.unwrap();
         let bell = Arc::new(Bell::default());
-        let proof = ClientProof::Certificate { trust, name: "edge.example.net".into(), shows };
+        let (name, shows) = ("edge.example.net".into(), shows.map(Arc::new));
+        let proof = ClientProof::Certificate { trust, name, shows };
         let mut engine = webrtc::client(proof, Waker::from(Arc::clone(&bell))).unwrap();
         engine.turn(clock::mono());
         Self { socket, engine, bell }

@@ -204,7 +204,7 @@ fn certificates_prove_both_ends() {
                             let client = WebrtcClient::new(ClientProof::Certificate {
                                 trust: ours.trust(),
                                 name: "edge.example.net".into(),
-                                shows: shows.map(|paper| paper.read()),
+                                shows: shows.map(|paper| Arc::new(paper.read())),
                             });
                             world.add("192.0.2.1:4000", client)
                         };

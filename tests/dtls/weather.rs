@@ -29,7 +29,7 @@ fn client(papers: Papers<'_>) -> WebrtcClient {
     WebrtcClient::new(ClientProof::Certificate {
         trust: ours.trust(),
         name: "edge.example.net".into(),
-        shows: Some(alice.read()),
+        shows: Some(Arc::new(alice.read())),
     })
 }
 

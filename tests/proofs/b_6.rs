@@ -91,6 +91,7 @@ impl World {
             tls: None,
             psk: Some(PskClient { identity: identity.to_owned(), key, of: PskUse::Tls13 }),
             trust: None,
+            shows: None,
             ws: Default::default(),
             sec_agree: false,
             local: None,

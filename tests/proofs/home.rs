@@ -189,6 +189,7 @@ impl Home {
             tls: None,
             psk: None,
             trust: None,
+            shows: None,
             ws: Default::default(),
             sec_agree: false,
             local: Some("127.0.0.1:0".parse().unwrap()),

@@ -123,6 +123,7 @@ fn alice(edge: SocketAddr, password: &str, transport: Transport) -> UeSettings {
         tls: None,
         psk: None,
         trust: None,
+        shows: None,
         sec_agree: false,
         lists: None,
         ws: Default::default(),

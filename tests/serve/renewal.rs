@@ -39,8 +39,13 @@ impl Lab {
 
     /// A pair for the edge: certificate, in DER and PEM, and key.
     pub(super) fn pair(&self) -> (Vec<u8>, String, String) {
+        self.pair_of("sip:edge.example.net")
+    }
+
+    /// A pair for the owner of that name.
+    pub(super) fn pair_of(&self, name: &str) -> (Vec<u8>, String, String) {
         let mut params = CertificateParams::default();
-        let name = Ia5String::try_from("sip:edge.example.net").unwrap();
+        let name = Ia5String::try_from(name).unwrap();
         params.subject_alt_names = vec![SanType::URI(name)];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

@@ -421,6 +421,7 @@ impl World {
             tls: Some(tls::client_config(self.authority.trust(), None).unwrap()),
             psk,
             trust: None,
+            shows: None,
             ws: Default::default(),
             sec_agree: false,
             lists: None,

@@ -168,7 +168,7 @@ pub enum ClientProof {
         /// The name it must prove.
         name: String,
         /// What we show.
-        shows: Option<Certificate>,
+        shows: Option<Arc<Certificate>>,
     },
     /// Both have a key.
     Psk {
@@ -204,7 +204,7 @@ pub fn client(proof: ClientProof, waker: Waker) -> Result<Box<dyn DtlsEngine>, T
             let wanted = ServerName::try_from(name.clone()).map_err(TlsProblem::new)?.to_owned();
             let verifier = PeerVerifier::new(trust, ClientCertificate::None);
             Config {
-                certificates: shows.iter().map(usable).collect::<Result<_, _>>()?,
+                certificates: shows.iter().map(|shown| usable(shown)).collect::<Result<_, _>>()?,
                 cipher_suites: SUITES.iter().chain(&RSA_SUITES).map(|(_, suite)| *suite).collect(),
                 server_name: name,
                 // Its own check knows no SIP names; ours is the one below.
