@@ -190,7 +190,8 @@ impl<'d> Section<'d> {
         let Spot { value, place } = self.like::<String>(key, &example)?;
         let found = among(words, &value);
         if found.is_none() {
-            self.not_offered(&place, words, &example);
+            let meant = nearest(words, &value).map(|word| format!("{word:?}"));
+            self.not_offered(&place, words, &meant.unwrap_or(example));
         }
         found
     }
@@ -349,7 +350,14 @@ fn among<T: Copy>(words: &[(&'static str, T)], written: &str) -> Option<T> {
     words.iter().find(|(word, _)| *word == written).map(|(_, value)| *value)
 }
 
-/// How many single changes lie between two keys.
+/// The word that was meant, if one is near.
+fn nearest<T>(words: &[(&'static str, T)], written: &str) -> Option<&'static str> {
+    let written = written.to_ascii_lowercase();
+    let near = words.iter().map(|(word, _)| (distance(&written, word), *word)).min();
+    near.filter(|(far, word)| *far <= 2 && *far < word.len()).map(|(_, word)| word)
+}
+
+/// How many single changes lie between two words.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
