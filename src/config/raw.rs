@@ -354,7 +354,7 @@ fn among<T: Copy>(words: &[(&'static str, T)], written: &str) -> Option<T> {
 fn nearest<T>(words: &[(&'static str, T)], written: &str) -> Option<&'static str> {
     let written = written.to_ascii_lowercase();
     let near = words.iter().map(|(word, _)| (distance(&written, word), *word)).min();
-    near.filter(|(far, word)| *far <= 2 && *far < word.len()).map(|(_, word)| word)
+    near.filter(|(far, word)| far * 2 < word.len()).map(|(_, word)| word)
 }
 
 /// How many single changes lie between two words.
