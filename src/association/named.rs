@@ -131,6 +131,18 @@ fn named(message: &Message) -> Result<Option<Named<'_>>, Refusal> {
     Ok(Some(Named { dialog, derives }))
 }
 
+/// What somebody may do with a dialog that is named.
+#[derive(Default)]
+struct Leave {
+    /// It is held here.
+    known: bool,
+    /// A leg of it is theirs, or who has one gave leave.
+    allowed: bool,
+    /// It is on secure flows alone, at `sips:` alone.
+    secure: bool,
+    sips: bool,
+}
+
 impl Keyer {
     /// The dialog that is named: from either side, since a call may pass us twice.
     fn named(&self, of: &DialogRef<'_>) -> [DialogKey; 2] {
@@ -142,7 +154,8 @@ impl Keyer {
 }
 
 impl Associations {
-    /// Rule 29, for a request that names a dialog; inside another one it is the word of `owner`, if a UE sends it.
+    /// Rule 29, for a request that names a dialog, or asks that another names it; inside a dialog it is the word of
+    /// `owner`, if a UE sends it.
     pub(super) fn judge_named(
         &self,
         found: &Authenticated<'_>,
@@ -150,36 +163,70 @@ impl Associations {
         now: Now,
     ) -> Result<(), Refusal> {
         let admitted = found.admitted();
-        let Some(Named { dialog, derives }) = named(admitted.message())? else { return Ok(()) };
+        let (message, arrival) = (admitted.message(), admitted.arrival());
+        self.judge_referred(found, owner, now)?;
+        let Some(Named { dialog, derives }) = named(message)? else { return Ok(()) };
         let who = grantee(found, owner).ok_or(Refusal::ForeignDialogNamed)?;
-        let (mut known, mut allowed, mut secure, mut sips) = (false, false, false, false);
-        for key in self.keyer.named(&dialog) {
-            let key = self.lead(key, admitted.arrival().side);
+        let leave = self.leave(&dialog, Some(&who), arrival.side, now);
+        if !leave.known {
+            return Err(Refusal::DialogUnknown);
+        }
+        if !leave.allowed {
+            return Err(Refusal::ForeignDialogNamed);
+        }
+        let asks_sips = message.uri().is_some_and(|uri| uri.scheme() == Scheme::Sips);
+        let bare = arrival.side == Side::Ue && !arrival.flow.transport.is_secure();
+        if derives && (leave.secure && bare || leave.sips && !asks_sips) {
+            return Err(Refusal::LevelTooLow);
+        }
+        Ok(())
+    }
+
+    /// A UE asks nobody to name what it may not name itself: it could ask the core to ask it, and the word of the core
+    /// would be its leave. What is not known here is said to others as it stands, and gives no leave.
+    fn judge_referred(
+        &self,
+        found: &Authenticated<'_>,
+        owner: Option<&Principal>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (message, side) = (found.admitted().message(), found.admitted().arrival().side);
+        if message.method() != Some(Method::Refer) || side != Side::Ue {
+            return Ok(());
+        }
+        let Some(refer_to) = referred(message) else { return Ok(()) };
+        let who = grantee(found, owner);
+        for (name, value) in named_in(&refer_to.uri()) {
+            let Some(dialog) = DialogRef::parse(name, &value) else { continue };
+            let leave = self.leave(&dialog, who.as_ref(), side, now);
+            if leave.known && !leave.allowed {
+                return Err(Refusal::ForeignDialogNamed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What `who` may do with a dialog.
+    fn leave(&self, dialog: &DialogRef<'_>, who: Option<&Grantee>, side: Side, now: Now) -> Leave {
+        let mut leave = Leave::default();
+        for key in self.keyer.named(dialog) {
+            let key = self.lead(key, side);
             let Some(entry) = self.dialogs.get(&key) else { continue };
             if entry.state == State::Released {
                 continue;
             }
-            let (origin, owns) = (&entry.origin, owns(&entry.origin, &who));
-            (known, allowed) = (true, allowed || owns);
-            (secure, sips) = (secure || origin.secure, sips || origin.sips);
+            let origin = &entry.origin;
+            leave.known = true;
+            leave.allowed |= who.is_some_and(|who| owns(origin, who));
+            leave.secure |= origin.secure;
+            leave.sips |= origin.sips;
             drop(entry);
-            if let Some(grant) = self.grants.find(key, &who, now.mono) {
-                (allowed, sips) = (true, sips || grant.sips);
+            if let Some(grant) = who.and_then(|who| self.grants.find(key, who, now.mono)) {
+                leave.allowed = true;
+                leave.sips |= grant.sips;
             }
         }
-        if !known {
-            return Err(Refusal::DialogUnknown);
-        }
-        if !allowed {
-            return Err(Refusal::ForeignDialogNamed);
-        }
-        let asks_sips = admitted.message().uri().is_some_and(|uri| uri.scheme() == Scheme::Sips);
-        let arrival = admitted.arrival();
-        let bare = arrival.side == Side::Ue && !arrival.flow.transport.is_secure();
-        if derives && (secure && bare || sips && !asks_sips) {
-            return Err(Refusal::LevelTooLow);
-        }
-        Ok(())
+        leave
     }
 
     /// A request that names a dialog by leave of a grant has used it.
@@ -220,9 +267,9 @@ impl Associations {
             (Ruling::Inside(inside), Sent::Inside) => Grantee::Caller(inside.origin.owner.clone()),
             (_, Sent::Inside) => return,
         };
-        let Some(value) = bound.message().first(Name::ReferTo) else { return };
-        let Some(refer_to) = Address::parse(value) else { return };
-        let Some(replaces) = replaces_in(&refer_to.uri()) else { return };
+        let Some(refer_to) = referred(bound.message()) else { return };
+        let mut named = named_in(&refer_to.uri());
+        let Some((_, replaces)) = named.find(|(name, _)| *name == Name::Replaces) else { return };
         let Some(dialog) = DialogRef::parse(Name::Replaces, &replaces) else { return };
         let Some(who) = sender(bound) else { return };
         let sips = refer_to.uri().scheme() == Scheme::Sips;
@@ -272,17 +319,20 @@ fn grantee(found: &Authenticated<'_>, owner: Option<&Principal>) -> Option<Grant
     }
 }
 
-/// The value of Replaces among the headers of a URI.
-fn replaces_in(uri: &Uri<'_>) -> Option<Vec<u8>> {
+/// Whom a REFER asks for.
+fn referred<'m>(refer: &'m Message) -> Option<Address<'m>> {
+    Address::parse(refer.first(Name::ReferTo)?)
+}
+
+/// The dialogs named by the headers of a URI, each by the value of that header.
+fn named_in<'u>(uri: &Uri<'u>) -> impl Iterator<Item = (Name, Vec<u8>)> + 'u {
     let headers = uri.headers().split(|octet| *octet == b'&').take(HEADERS_MAX);
-    headers
-        .filter_map(|header| {
-            let at = memchr::memchr(b'=', header)?;
-            let (name, value) = header.split_at_checked(at)?;
-            let is = decode(name).eq_ignore_ascii_case(b"Replaces");
-            is.then(|| decode(value.get(1..).unwrap_or_default()))
-        })
-        .next()
+    headers.filter_map(|header| {
+        let (name, value) = header.split_at_checked(memchr::memchr(b'=', header)?)?;
+        let name = Name::of(&decode(name));
+        let names = matches!(name, Name::Replaces | Name::Join | Name::TargetDialog);
+        names.then(|| (name, decode(value.get(1..).unwrap_or_default())))
+    })
 }
 
 /// Headers of a URI that are looked at.

@@ -129,7 +129,7 @@ const STAY: [(&str, usize); 16] = [
     ("Refused(ExtensionUnsupported)", 20),
     ("Refused(ExtensionNotBridged)", 1),
     // Names of dialogs that nobody knows.
-    ("Refused(DialogUnknown)", 3),
+    ("Refused(DialogUnknown)", 4),
     ("Refused(BodyMalformed)", 1),
     ("Refused(Malformed(BranchOld))", 3),
     // OPTIONS with no hop left is answered here; others are refused.

@@ -445,6 +445,20 @@ fn attended_transfer_with_refer_and_replaces_replaces_by_an_outsider() {
 
     let embedded =
         "Refer-To: <sip:carol@203.0.113.30?Replaces=second%3Bto-tag%3Dc%3Bfrom-tag%3Dalice>\n";
+    // Nor may he ask the core to ask him.
+    for (number, name) in [(1, "Replaces"), (2, "Join"), (3, "Target-Dialog")] {
+        let mut embedded = embedded.replace("Replaces", name);
+        if name == "Target-Dialog" {
+            embedded = embedded.replace("to-tag", "local-tag").replace("from-tag", "remote-tag");
+        }
+        let asks = in_dialog("REFER", BOB, "bob", "", "asks", number, Some(&mut bobs), &embedded);
+        assert_eq!(status_to(&lab.receive(&bob, &asks), &bob), Some(403), "{name}");
+        assert_eq!(lab.last(), Outcome::Refused(Refusal::ForeignDialogNamed), "rule 29, {name}");
+    }
+    let elsewhere = embedded.replace("second", "not-here");
+    let asks = in_dialog("REFER", BOB, "bob", "", "asks", 4, Some(&mut bobs), &elsewhere);
+    to_core(&lab.receive(&bob, &asks));
+
     let refer = in_dialog("REFER", BOB, "alice", "b", "call", 2, Some(&mut key), embedded);
     let refer = to_core(&lab.receive(&alice, &refer)).clone();
     // The core brings it to bob, who is registered here: as a REFER outside of dialogs.
