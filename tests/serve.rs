@@ -14,6 +14,8 @@ mod audit;
 mod crowd;
 #[path = "serve/hellos.rs"]
 mod hellos;
+#[path = "serve/late.rs"]
+mod late;
 #[path = "serve/liars.rs"]
 mod liars;
 #[cfg(feature = "diameter")]

@@ -35,7 +35,7 @@ use super::server::DtlsServer;
 use super::sessions::{HANDSHAKE, Output, SessionId, Sessions, Tally, Why};
 use super::vouched::{Anteroom, Guest, Watch};
 use crate::clock;
-use crate::instant::Instant;
+use crate::instant::{Instant, Now};
 use crate::keys::psk::{Psk, PskProof, PskUse};
 use crate::transport::batch::{BATCH, Inbox, Outbox};
 use crate::transport::demux::{self, Kind};
@@ -279,12 +279,11 @@ impl DtlsPort {
 
     /// Sessions whose key was taken back are over.
     fn look_at_keys(shop: &Shop, desk: &mut Desk) {
-        let Some(keys) = shop.desk.as_ref().map(|desk| desk.keys()) else { return };
         let now = clock::now();
         let over = desk
             .lines
             .iter()
-            .filter(|(_, line)| line.proof.as_ref().is_some_and(|proof| !keys.holds(proof, now)));
+            .filter(|(_, line)| line.proof.as_ref().is_some_and(|proof| !holds(shop, proof, now)));
         let over: Vec<SessionId> = over.map(|(id, _)| *id).collect();
         over.into_iter().for_each(|id| desk.sessions.set_end(id, now.mono));
         desk.sessions.expire(now.mono);
@@ -350,8 +349,8 @@ impl DtlsPort {
         proof: Proof,
         asked_for: Option<Arc<str>>,
     ) {
-        let shared = desk.proofs.remove(&id);
-        // A key that nobody has proves nobody, whoever found it out.
+        let shared = desk.proofs.remove(&id).filter(|proof| holds(shop, proof, clock::now()));
+        // A key that nobody has proves nobody, whoever found it out; nor does one that was taken back since it was asked for.
         let seat = match &proof {
             Proof::Psk(_) if shared.is_none() => None,
             _ => shop.flows.seat(from.ip()),
@@ -488,6 +487,11 @@ impl DtlsPort {
     fn flush(&self, shop: &Shop) {
         self.outbox.borrow_mut().flush(self.socket.get_ref(), |_| shop.flows.tally().unsent.add(1));
     }
+}
+
+/// Whether a key is still its owner's.
+fn holds(shop: &Shop, proof: &PskProof, now: Now) -> bool {
+    shop.desk.as_ref().is_some_and(|desk| desk.keys().holds(proof, now))
 }
 
 fn ask(
