@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(super) fn start(
     mut questions: mpsc::Receiver<Option<Question>>,
     workers: Vec<mpsc::Sender<Mail>>,
 ) -> io::Result<JoinHandle<()>> {
-    let desk = Arc::new(Desk { spec: Arc::clone(spec), workers, waiting: Mutex::default() });
+    let desk = Arc::new(Desk { spec: Arc::clone(spec), workers, waiting: Waiting::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = move || {
         runtime.block_on(async move {
@@ -73,7 +73,7 @@ pub(super) fn start(
                         continue;
                     }
                 };
-                if !desk.is_first(&btid, &naf, asker) {
+                if !desk.waiting.is_first(&btid, &naf, asker) {
                     continue;
                 }
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
@@ -94,17 +94,24 @@ pub(super) fn start(
 struct Desk {
     spec: Arc<EdgeSpec>,
     workers: Vec<mpsc::Sender<Mail>>,
-    /// Those who wait for a key that somebody was asked for.
-    waiting: Mutex<HashMap<(Btid, NafId), Vec<Asker>>>,
+    waiting: Waiting,
 }
 
-impl Desk {
+/// Those who wait for a key that somebody was asked for.
+#[derive(Default)]
+struct Waiting(Mutex<HashMap<(Btid, NafId), Vec<Asker>>>);
+
+impl Waiting {
     /// Writes down that `asker` waits; whether nobody did so far.
     fn is_first(&self, btid: &Btid, naf: &NafId, asker: Asker) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.entry((btid.clone(), naf.clone())) {
+        match self.lock().entry((btid.clone(), naf.clone())) {
             hash_map::Entry::Occupied(mut others) => {
-                others.get_mut().push(asker);
+                let others = others.get_mut();
+                // Whoever begins handshakes and gives them up takes no more room than those that are under way.
+                if others.len() == others.capacity() {
+                    others.retain(Asker::is_waiting);
+                }
+                others.push(asker);
                 false
             }
             hash_map::Entry::Vacant(place) => {
@@ -114,6 +121,17 @@ impl Desk {
         }
     }
 
+    /// Those who wait for that key: none from now on.
+    fn leave(&self, name: &(Btid, NafId)) -> Vec<Asker> {
+        self.lock().remove(name).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Btid, NafId), Vec<Asker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
     /// Asks for a key, puts the answer where resumed requests look for it, and tells all who wait.
     async fn key(&self, btid: Btid, naf: NafId) {
         let (spec, whose, whom) = (Arc::clone(&self.spec), btid.clone(), naf.clone());
@@ -127,9 +145,9 @@ impl Desk {
             self.spec.keys.insert(&btid, &naf, answer, clock::now());
         }
         let name = (btid, naf);
-        let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        let waited = self.waiting.leave(&name);
         let (btid, naf) = name;
-        for asker in waited.unwrap_or_default() {
+        for asker in waited {
             self.tell(asker, Lookup::NafKey { btid: btid.clone(), naf: naf.clone() });
         }
     }
@@ -184,5 +202,30 @@ impl Desk {
         if worker.try_send(Mail::Answered(lookup)).is_err() {
             self.spec.watch.fault(Fault::MailFull);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::keys::UaId;
+
+    #[test]
+    fn who_gave_up_takes_no_room_among_those_who_wait() {
+        let waiting = Waiting::default();
+        let btid = Btid::new("cmFuZA==@bsf.example.net").unwrap();
+        let naf = NafId::new("naf.example.net", UaId::SIP_DIGEST);
+        let (asker, _waits) = oneshot::channel();
+        assert!(waiting.is_first(&btid, &naf, Asker::Handshake(asker)));
+        for _ in 0..10_000 {
+            let (asker, _) = oneshot::channel();
+            assert!(!waiting.is_first(&btid, &naf, Asker::Handshake(asker)));
+        }
+        assert!(!waiting.is_first(&btid, &naf, Asker::Worker(3)));
+        let all = waiting.leave(&(btid.clone(), naf.clone()));
+        assert!(all.len() < 10 && all.iter().filter(|asker| asker.is_waiting()).count() == 2);
+        assert!(waiting.is_first(&btid, &naf, Asker::Worker(3)), "and the next is the first again");
     }
 }

@@ -32,6 +32,16 @@ pub enum Asker {
     Handshake(oneshot::Sender<()>),
 }
 
+impl Asker {
+    /// Whether an answer is still of use.
+    pub fn is_waiting(&self) -> bool {
+        match self {
+            Self::Worker(_) => true,
+            Self::Handshake(done) => !done.is_closed(),
+        }
+    }
+}
+
 /// Where handshakes get their keys. A clone asks the same servers.
 #[derive(Clone, Debug)]
 pub struct KeyDesk {

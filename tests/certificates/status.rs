@@ -246,8 +246,16 @@ async fn a_responder_that_cannot_be_understood_leaves_it_open() {
     for (says, expected) in [(Says::Revoked, Status::Revoked), (Says::Unknown, Status::Unknown)] {
         let answer = Answer { says, ..Answer::good(&authority) }.der();
         let server = Server::start([Reply::Body(answer)]).await;
-        let desk = server.desk_with(|settings| settings.soft = true);
+        let desk = server.desk_with(|settings| {
+            (settings.soft, settings.interval) = (true, Duration::ZERO);
+        });
         assert_eq!(desk.status(&about(&authority)).await, Ok(expected));
+        // It stays so when nobody answers any more: no failure makes it good again.
+        server.says(text(""));
+        for _ in 0..2 {
+            assert_eq!(desk.status(&about(&authority)).await, Ok(expected), "{says:?}");
+        }
+        assert_eq!(server.questions().len(), 2, "{says:?}: and it was asked");
     }
 }
 

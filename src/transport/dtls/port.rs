@@ -52,7 +52,7 @@ use crate::wire::Message;
 const IDLE_KNOWN: Duration = Duration::from_secs(3700);
 /// A pause when the socket itself fails, so that a broken one does not spin.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Proofs of handshakes under way at which those of the dead are dropped.
+/// Proofs and look-ups of handshakes under way at which those of the dead are dropped.
 const PROOFS_ENOUGH: usize = 64;
 
 /// One socket.
@@ -296,6 +296,9 @@ impl DtlsPort {
             match output {
                 Output::Send { to, octets } => self.put(shop, to, octets),
                 Output::Ask { id, identity, suite, asked_for } => {
+                    if desk.lookups.len() >= PROOFS_ENOUGH {
+                        desk.lookups.retain(|(id, _)| desk.sessions.has(*id));
+                    }
                     desk.lookups.extend(ask(shop, id, identity, suite, asked_for));
                 }
                 Output::Opened { id, from, proof, asked_for } => {

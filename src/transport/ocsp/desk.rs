@@ -206,9 +206,12 @@ impl StatusDesk {
             }
             Err(_) => Known { learnt, quiet_until: now.mono + AFTER_FAILURE, holds_until: None },
         };
-        if let (Err(fault), Some(before)) = (learnt, before)
-            && before.holds_until.is_some_and(|until| now.wall <= until)
-        {
+        // What was taken back stays so, whether anybody can be asked again or not.
+        let holds = |before: &Known| match before.learnt {
+            Ok(Status::Revoked | Status::Unknown) => true,
+            _ => before.holds_until.is_some_and(|until| now.wall <= until),
+        };
+        if let (Err(fault), Some(before)) = (learnt, before.filter(holds)) {
             tracing::warn!(%fault, responder = %self.settings.responder, "no news; the last answer still holds");
             known = Known { quiet_until: known.quiet_until, ..before };
         }
