@@ -13,15 +13,17 @@
 
 mod account;
 mod clue;
+mod waiting;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use account::{Account, Step};
 pub use clue::{Clue, RULES};
+use waiting::{Asked, Waiting};
+pub use waiting::{LOOKUP_LIMIT, WAITING_MAX};
 
 use crate::association::{Bound, Inside, Responder, Ruling, State};
 use crate::authentication::Kind;
@@ -32,16 +34,11 @@ use crate::forward::proxy::Hold;
 use crate::forward::responses::Passed;
 use crate::forward::transaction::ServerKey;
 use crate::forward::{Check, Destination, Output, Proxy, Shared, Ticket};
-use crate::gate::{Lookup, Paused, Stop};
+use crate::gate::{Lookup, Stop};
 use crate::instant::{Instant, Now};
 use crate::refusal::Refusal;
 use crate::transport::{Arrival, Flow, Side};
-use crate::wire::{self, Fault, Malformed, Message, Method, Reply};
-
-/// Most requests that wait for a lookup.
-pub const WAITING_MAX: usize = 10_000;
-/// How long one waits.
-pub const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+use crate::wire::{self, Fault, Malformed, Message, Method};
 
 /// What the shell is to do.
 #[derive(Debug)]
@@ -153,19 +150,6 @@ pub struct Journey {
     account: Option<Box<Account>>,
 }
 
-/// What waits for one lookup.
-#[derive(Debug)]
-struct Asked {
-    until: Instant,
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    paused: Box<Paused>,
-    ticket: Ticket,
-}
-
 impl Journey {
     /// A worker's journey.
     pub fn new(shared: Arc<Shared>, proxy: Proxy) -> Self {
@@ -253,6 +237,9 @@ impl Journey {
         };
         self.note("precheck", "hops, loop and extensions allow it");
         arrival.pending = self.proxy.pending(message, &arrival.flow);
+        if let Some(invite) = self.withdraw(message, &arrival) {
+            return self.cancelled(message, &arrival, &ticket, &invite, now);
+        }
         let shared = Arc::clone(&self.shared);
         match shared.gate.inspect_before(&mut self.account, message, &arrival, now) {
             Ok(permitted) => self.forward(permitted, &ticket, now),
@@ -327,61 +314,6 @@ impl Journey {
             // Who was waited for once is not waited for again: see `Gate::resume`.
             Stop::Wait(..) => {}
         }
-    }
-
-    fn wait(&mut self, waiting: Waiting, lookup: Lookup, now: Now) {
-        let (message, arrival) = (&waiting.paused.message, &waiting.paused.arrival);
-        if self.waiting_keys.len() >= WAITING_MAX {
-            let (message, arrival) = (message.clone(), arrival.clone());
-            let refusal = self.shared.gate.unanswered(&lookup, now);
-            return self.refuse(&message, &arrival, refusal, now);
-        }
-        if message.method() == Some(Method::Invite) {
-            let trying = Reply::to(message, 100).seen_from(arrival.flow.source_to_tell()).octets();
-            if let Some(octets) = trying.map(Bytes::from) {
-                let to = Destination::Flow(arrival.flow);
-                self.actions.push_back(Action::Send(Output { to, octets }));
-            }
-        }
-        self.actions.push_back(Action::Decided(decision(
-            Some(message),
-            arrival,
-            Outcome::Waits,
-            0,
-        )));
-        self.waiting_keys.insert(waiting.ticket.key);
-        if let Some(asked) = self.waiting.get_mut(&lookup) {
-            return asked.waiting.push(waiting);
-        }
-        let until = now.mono + LOOKUP_LIMIT;
-        self.waiting.insert(lookup.clone(), Asked { until, waiting: vec![waiting] });
-        self.deadlines.push_back((until, lookup.clone()));
-        self.actions.push_back(Action::Ask(lookup));
-    }
-
-    /// A lookup was answered, or has failed: what waited for it goes on.
-    pub fn answered(&mut self, lookup: &Lookup, now: Now) {
-        let shared = Arc::clone(&self.shared);
-        let waiting = self.waiting.remove(lookup).map(|asked| asked.waiting);
-        let waiting = waiting.unwrap_or_default();
-        // All of them first: a panic over one keeps no other from being sent again.
-        for Waiting { ticket, .. } in &waiting {
-            self.waiting_keys.remove(&ticket.key);
-        }
-        for Waiting { paused, ticket } in waiting {
-            let Paused { message, arrival, .. } = &*paused;
-            match shared.gate.resume(&paused, now) {
-                Ok(permitted) => self.forward(permitted, &ticket, now),
-                Err(Stop::Wait(paused, lookup)) => {
-                    self.wait(Waiting { paused, ticket }, lookup, now);
-                }
-                Err(stop) => self.stop_for_now(stop, message, arrival, &ticket, now),
-            }
-        }
-        if let Lookup::PushKey { asker, .. } = lookup {
-            self.proxy.push_answered(*asker, now);
-        }
-        self.drain();
     }
 
     fn response(&mut self, message: &Message, arrival: &Arrival, now: Now) {

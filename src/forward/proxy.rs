@@ -225,12 +225,7 @@ impl Proxy {
     }
 
     /// The key of a request with that method which a message is about.
-    pub(super) fn key_to(
-        &self,
-        message: &Message,
-        method: &[u8],
-        flow: &Flow,
-    ) -> Option<ServerKey> {
+    pub fn key_to(&self, message: &Message, method: &[u8], flow: &Flow) -> Option<ServerKey> {
         let key = self.keys.target_any(message, method, flow)?;
         Some(key.on(self.flow_hash.hash_one(flow)))
     }
@@ -239,10 +234,7 @@ impl Proxy {
     fn cancels(&self, id: u64, cancel: &Message) -> Pending {
         let Some(context) = self.contexts.get(&id) else { return Pending::None };
         let Some((invite, _)) = &context.request else { return Pending::Other };
-        let fits = invite.call_id() == cancel.call_id()
-            && invite.from_tag().eq_ignore_ascii_case(cancel.from_tag())
-            && invite.cseq().map(|c| c.number) == cancel.cseq().map(|c| c.number);
-        if fits { Pending::Invite } else { Pending::None }
+        if is_about(cancel, invite) { Pending::Invite } else { Pending::None }
     }
 
     /// The context of the request with that method which a message is about.
@@ -590,3 +582,12 @@ pub(super) const OTHERS: [&str; 11] = [
     "SUBSCRIBE",
     "UPDATE",
 ];
+
+/// Whether a CANCEL is about that INVITE, on whose branch and flow it came.
+///
+/// Source: RFC 3261 section 9.1.
+pub fn is_about(cancel: &Message, invite: &Message) -> bool {
+    invite.call_id() == cancel.call_id()
+        && invite.from_tag().eq_ignore_ascii_case(cancel.from_tag())
+        && invite.cseq().map(|c| c.number) == cancel.cseq().map(|c| c.number)
+}

@@ -196,6 +196,50 @@ fn a_key_that_is_not_here_is_asked_for_once_and_the_request_goes_on() {
     to_core(&lab.answered(&lookup));
 }
 
+/// RFC 3261 section 9.2: whoever hangs up while the key is looked up rings nobody, and hears it, as often as he asks.
+#[test]
+fn an_invite_that_waits_for_its_key_is_cancelled() {
+    let mut lab = Lab::default();
+    let (alice, naf) = (Peer::udp(ALICE), NafId::new(EDGE, UaId::SIP_DIGEST));
+    let btid = Btid::new("QUJDREVGR0hJSktMTU5PUA==@bsf.example.net").expect("a B-TID");
+    lab.keys.put(btid.clone(), naf.clone(), KeyAnswer::Ask);
+    let mut key = lab.signer(btid.as_str(), UE1_PASSWORD);
+    let invite = request("INVITE", "sip:bob@example.net", "alice", "c", 1, Some(&mut key));
+    assert_eq!(status_to(&lab.receive(&alice, &invite), &alice), Some(100));
+    let unsigned = |line: &&str| !line.starts_with("Proxy-Authorization:");
+    let cancel: Vec<&str> = invite.lines().filter(unsigned).collect();
+    let cancel = (cancel.join("\n") + "\n")
+        .replace("INVITE sip:", "CANCEL sip:")
+        .replace("1 INVITE", "1 CANCEL");
+
+    // Neither another flow nor another call.
+    let rogue = Peer::udp("192.0.2.66:5060");
+    let other = cancel.replace("Call-ID: c", "Call-ID: d");
+    for (peer, text) in [(&rogue, &cancel), (&alice, &other)] {
+        assert_eq!(status_to(&lab.receive(peer, text), peer), Some(481));
+    }
+    let sent = lab.receive(&alice, &cancel);
+    let heard: Vec<_> = sent
+        .iter()
+        .map(|sent| (sent.message.status(), sent.message.cseq().map(|it| it.method.to_vec())))
+        .collect();
+    let of = |status, method: &[u8]| (Some(status), Some(method.to_vec()));
+    assert_eq!(heard, [of(200, b"CANCEL"), of(487, b"INVITE")]);
+    assert!(sent.iter().all(|sent| sent.to == alice.flow().remote));
+    // Copies hear the same, and the answer of the server nothing any more.
+    assert_eq!(status_to(&lab.receive(&alice, &cancel), &alice), Some(200));
+    assert_eq!(status_to(&lab.receive(&alice, &invite), &alice), Some(487));
+    let end = lab.now + Duration::from_secs(600);
+    let known = lab_key(UE1_PASSWORD, "ue1@ims.example.net", &["sip:alice@example.net"], end);
+    lab.keys.put(btid, naf, KeyAnswer::Known(Arc::new(known)));
+    let lookup = lab.asked[0].clone();
+    assert!(lab.answered(&lookup).is_empty(), "nobody rings");
+    assert!(lab.advance(Duration::from_secs(2)).is_empty());
+    // Whoever kept the INVITE cannot bring it again, from wherever.
+    let again = invite.replace("Via: SIP/2.0/UDP 192.0.2.10", "Via: SIP/2.0/UDP 192.0.2.66");
+    assert_eq!(status_to(&lab.receive(&rogue, &again), &rogue), Some(407));
+}
+
 #[test]
 fn an_old_deadline_does_not_end_a_younger_wait_for_the_same_key() {
     let mut lab = Lab::default();
