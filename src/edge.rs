@@ -557,8 +557,8 @@ impl Receiver for Worker {
         self.turn();
     }
 
-    fn dial_failed(&self, _flow: &Flow, target: &Target, _why: DialError) {
-        self.seat.spec.watch.fault(Fault::Unreachable);
+    fn dial_failed(&self, _flow: &Flow, target: &Target, why: DialError) {
+        self.seat.spec.watch.unreachable(target, &why);
         self.with(|journey, now| {
             journey.unreachable(&Destination::Target(target.clone()), now);
         });

@@ -205,7 +205,8 @@ fn files_that_cannot_be_read_are_named() {
     for (file, what) in [
         (
             "missing.toml",
-            "cannot be read: No such file or directory (os error 2)\n    fix: sipward init\n",
+            "cannot be read: No such file or directory (os error 2)\n    \
+             fix: -c FILE names another; sipward init writes one\n",
         ),
         (".", "is not a file\n"),
         ("latin.toml", "cannot be read: stream did not contain valid UTF-8\n"),

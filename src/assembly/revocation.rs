@@ -28,13 +28,19 @@ impl Revoked {
     }
 }
 
-/// Whether people call a principal by that name: an account is `username@realm` for them.
+/// What people call a principal: an account is `username@realm` for them, all others have their name.
+pub fn name_of(principal: &Principal) -> String {
+    match principal.name.split_once('\t') {
+        Some((realm, username)) if principal.proof == Proof::Account => {
+            format!("{username}@{realm}")
+        }
+        _ => principal.name.to_string(),
+    }
+}
+
+/// Whether people call a principal by that name.
 pub fn is_called(principal: &Principal, name: &str) -> bool {
-    let account = || {
-        let (realm, username) = principal.name.split_once('\t')?;
-        name.strip_suffix(realm)?.strip_suffix('@').map(|named| named == username)
-    };
-    *principal.name == *name || principal.proof == Proof::Account && account() == Some(true)
+    *principal.name == *name || name_of(principal) == name
 }
 
 impl Running {

@@ -26,13 +26,17 @@ use crate::transport::peer::{ClientCertificate, Trust};
 use crate::transport::{GroupId, Side, Transport};
 
 /// What later versions will have, so that nobody has to search for it.
-const NOT_OFFERED: [&str; 2] = ["bearer tokens", "shared state"];
+const NOT_OFFERED: [&str; 2] = ["bearer tokens of UEs (RFC 8898)", "a store that nodes share"];
 
 /// The arguments of `sipward check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration
+    #[arg(default_value = "sipward.toml")]
     pub file: PathBuf,
+    /// The same, as the other commands take it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
     /// Print JSON: one object
     #[arg(long)]
     pub json: bool,
@@ -44,7 +48,7 @@ pub struct Args {
 ///
 /// Those of writing.
 pub fn run(args: &Args, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<u8> {
-    let loaded = Config::load(&args.file);
+    let loaded = Config::load(args.config.as_ref().unwrap_or(&args.file));
     let code = if loaded.is_ok() { GOOD } else { USAGE };
     if args.json {
         let value = match &loaded {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::listen::listen;
 use super::plan::services;
 use crate::clock;
 use crate::config::Config;
@@ -109,7 +109,7 @@ impl Node {
         }
         let mut door = None;
         if let (Some(address), Some(bsf)) = (of.listen, bsf) {
-            let listener = TcpListener::bind(address).await?;
+            let listener = listen("diameter.listen", address).await?;
             let address = listener.local_addr()?;
             let peers = of.peers.iter().filter_map(asks).collect::<HashMap<_, _>>();
             let guests = of.peers.iter().filter_map(guest).collect();

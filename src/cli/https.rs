@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
+use super::listen::listen;
 use crate::assembly::Running;
 use crate::config::Config;
 use crate::http::Bounds;
@@ -59,7 +60,7 @@ impl Node {
         };
         let shared = Arc::new(PskServer::new(false).map_err(io::Error::other)?);
         let verify = Verify { gate: Arc::clone(&running.shared.gate), desk: desk.clone() };
-        let (listener, tls) = (TcpListener::bind(of.listen).await?, Arc::new(tls));
+        let (listener, tls) = (listen("https.listen", of.listen).await?, Arc::new(tls));
         Ok(Some(Self { listener, tls, shared, desk, visits, verify }))
     }
 

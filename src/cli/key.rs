@@ -294,12 +294,14 @@ fn rotate(vault: &Vault, to: &Path, out: &mut dyn Write) -> Result<u8, Stop> {
     let key = KeyKey::of_file(to).map_err(unread)?;
     let store = vault.embedded();
     store.rotate(&key).map_err(|fault| in_words(store.path(), &fault))?;
-    let (path, shown) = (to.display(), key.shown());
+    // Names in the configuration start from its folder, ours from where we are.
+    let (path, shown) = (std::path::absolute(to)?, key.shown());
     writeln!(
         out,
         "key {shown} opens the store from now on; the one before does so until this one did"
     )?;
-    writeln!(out, "now write state.key_file = {:?}, and start the server anew", path.to_string())?;
+    let path = path.display().to_string();
+    writeln!(out, "now write state.key_file = {path:?}, and start the server anew")?;
     Ok(GOOD)
 }
 

@@ -107,6 +107,7 @@ mod https {
 pub mod init;
 mod keeping;
 pub mod key;
+mod listen;
 mod nbsp;
 mod plan;
 mod progress;

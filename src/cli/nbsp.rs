@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 
+use super::listen::listen;
 use super::plan::services;
 use crate::config::{Config, Nbsp};
 use crate::http::{self, nbsp::Door};
@@ -101,7 +102,7 @@ impl Node {
         shown.put_tokens(of);
         let door = match (of.listen, bsf) {
             (Some(address), Some(bsf)) => {
-                Some((TcpListener::bind(address).await?, Arc::clone(bsf)))
+                Some((listen("nbsp.listen", address).await?, Arc::clone(bsf)))
             }
             _ => None,
         };

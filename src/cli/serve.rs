@@ -60,7 +60,7 @@ use crate::transport::{GroupId, Side, Target, Transport};
 #[derive(Clone, Debug, Clap)]
 pub struct Args {
     /// The configuration
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = "sipward.toml")]
     config: PathBuf,
 }
 

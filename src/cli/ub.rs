@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use super::listen::listen;
 use crate::config::Config;
 use crate::http::Bounds;
 use crate::http::ub::{self, Desk};
@@ -31,11 +32,11 @@ impl Doors {
     /// What could not be bound or used.
     pub(super) async fn start(config: &Config) -> io::Result<Option<Self>> {
         let Some(bsf) = &config.bsf else { return Ok(None) };
-        let plain = TcpListener::bind(bsf.listen).await?;
+        let plain = listen("bsf.listen", bsf.listen).await?;
         let tls = match (bsf.listen_tls, &bsf.tls) {
             (Some(address), Some(of)) => {
                 let tls = ServerTls::of_bootstrapping(&of.spec).map_err(io::Error::other)?;
-                Some((TcpListener::bind(address).await?, Arc::new(tls)))
+                Some((listen("bsf.tls.listen", address).await?, Arc::new(tls)))
             }
             _ => None,
         };

@@ -62,12 +62,12 @@ enum Command {
     Visit(visit::VisitArgs),
     /// Ask home whether what was pushed is genuine, before acting on it
     Verify(visit::VerifyArgs),
-    /// Register
+    /// Register with the edge; with --stay, be there to answer calls and texts
     Register {
         #[command(flatten)]
         who: Who,
         /// Seconds; 0 ends the registration
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
         expires: u32,
         #[command(flatten)]
         flows: FlowArgs,
@@ -97,7 +97,7 @@ enum Command {
         who: Who,
         /// To whose
         uri: String,
-        /// Which
+        /// Event package
         #[arg(long, default_value = "presence")]
         event: String,
         /// Ask where somebody is (OMA LOCSIP), with the key that is for that alone
@@ -110,8 +110,8 @@ enum Command {
         who: Who,
         /// Whom
         uri: String,
-        /// Seconds
-        #[arg(long, default_value_t = 1)]
+        /// Seconds until we hang up
+        #[arg(long, value_name = "SECONDS", default_value_t = 1)]
         hold: u64,
         /// A chat of OMA CPM in the place of a call: MSRP over TLS at this host
         #[arg(long, value_name = "HOST")]
@@ -223,7 +223,7 @@ pub fn run(args: &Args, out: &mut (dyn Write + Send), errors: &mut dyn Write) ->
             Command::Import(import) => return lists::import(import, args.json, out, errors),
             Command::Visit(visit) => return visit::run(visit, args.json, out, errors).await,
             Command::Verify(verify) => return visit::verify(verify, args.json, out, errors).await,
-            Command::Register { who, expires, flows } if flows.reg_id.is_some() => {
+            Command::Register { who, expires, flows } if flows.are_asked() => {
                 let more = (*expires, who.keys.as_deref(), args.json);
                 let done = match settings_of(who, "sip") {
                     Ok(settings) => stay::run(settings, flows, more, who, out).await,

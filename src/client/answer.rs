@@ -96,7 +96,7 @@ pub enum Unanswerable {
 impl fmt::Display for Unanswerable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCredentials => f.write_str("no credentials for any realm that was asked for"),
+            Self::NoCredentials => f.write_str("no credentials for any realm that was asked for: a bootstrapped key, or an account"),
             Self::ForeignHost(host) => {
                 write!(f, "asked for a key of {host}, which is not the host that was dialled")
             }

@@ -166,7 +166,10 @@ impl Config {
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
         let notes = Notes::new(&path.display().to_string());
         match std::fs::metadata(path) {
-            Err(error) => notes.say(0, format!("cannot be read: {error}"), "", "sipward init"),
+            Err(error) => {
+                let fix = "-c FILE names another; sipward init writes one";
+                notes.say(0, format!("cannot be read: {error}"), "", fix);
+            }
             Ok(facts) if !facts.is_file() => notes.say(0, "is not a file".into(), "", ""),
             Ok(facts) if facts.len() > raw::TEXT_MAX as u64 => {
                 notes.say(0, "is too long".into(), "1 MiB is the most", "");

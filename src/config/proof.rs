@@ -273,7 +273,7 @@ pub(super) fn subscribers(
         let why = "[state] has them: each card has one sequence number, and one of the two would turn it back";
         let what = format!("{} = {value:?} is a second list", place.path);
         let fix = format!(
-            "sipward subscriber --config FILE import {}, then without this line",
+            "take this line out, then: sipward subscriber --config FILE import {}",
             value.display()
         );
         notes.say(place.line, what, why, fix);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::forward::Destination;
 use crate::journey::Decision;
-use crate::transport::Arrival;
+use crate::transport::{Arrival, DialError, Target};
 use crate::wire::Message;
 
 /// Who watches an edge: counters, traces, the ladder of a demonstration.
@@ -26,6 +26,11 @@ pub trait Watch: Send + Sync {
 
     /// Something was dropped that no peer is to blame for.
     fn fault(&self, _what: Fault) {}
+
+    /// A server could not be reached.
+    fn unreachable(&self, _server: &Target, _why: &DialError) {
+        self.fault(Fault::Unreachable);
+    }
 }
 
 /// What is ours to regret.

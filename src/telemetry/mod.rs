@@ -30,7 +30,7 @@ use crate::edge::{Fault, Watch};
 use crate::instant::Instant;
 use crate::journey::{Decision, Outcome};
 use crate::refusal::Refusal;
-use crate::transport::Side;
+use crate::transport::{DialError, Side, Target};
 use crate::wire::Method;
 
 /// Methods that have a label of their own, and the one for all others, in the order of [`Method`].
@@ -346,6 +346,16 @@ fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+impl Metrics {
+    /// Counts a fault; its name, if an episode begins with it.
+    fn begins(&self, what: Fault) -> Option<&'static str> {
+        let at = FAULTS.iter().position(|(fault, _)| *fault == what)?;
+        let ((counter, episode), (_, name)) = (self.faults.get(at)?, FAULTS.get(at)?);
+        counter.increment(1);
+        episode.happened(clock::mono()).then_some(*name)
+    }
+}
+
 impl Watch for Metrics {
     fn decided(&self, decision: &Decision) {
         let Decision { method, status, side, outcome, evidence, rule, would, .. } = *decision;
@@ -405,14 +415,15 @@ impl Watch for Metrics {
     }
 
     fn fault(&self, what: Fault) {
-        let Some(at) = FAULTS.iter().position(|(fault, _)| *fault == what) else { return };
-        let (Some((counter, episode)), Some((_, name))) = (self.faults.get(at), FAULTS.get(at))
-        else {
-            return;
-        };
-        counter.increment(1);
-        if episode.happened(clock::mono()) {
-            tracing::warn!(episode = name, "begins");
+        if let Some(episode) = self.begins(what) {
+            tracing::warn!(episode, "begins");
+        }
+    }
+
+    fn unreachable(&self, server: &Target, why: &DialError) {
+        if let Some(episode) = self.begins(Fault::Unreachable) {
+            let (address, transport) = (server.address, server.transport.uri_token());
+            tracing::warn!(episode, server = %address, transport, %why, "begins");
         }
     }
 }

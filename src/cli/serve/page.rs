@@ -10,11 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpListener;
-
 use super::Service;
 use crate::assembly::Running;
 use crate::association;
+use crate::cli::listen::listen;
 use crate::cli::{endings, pushed};
 use crate::clock;
 use crate::http::admin;
@@ -41,7 +40,7 @@ impl Service {
         });
         if let Some(address) = self.reloader.current().telemetry.metrics {
             let page = Page::new(Arc::clone(&metrics), Arc::clone(&self.well));
-            let listener = TcpListener::bind(address).await?;
+            let listener = listen("telemetry.metrics", address).await?;
             self.page = Some(listener.local_addr()?);
             tokio::spawn(page.serve(listener, std::future::pending()));
         }

@@ -27,20 +27,27 @@ use crate::wire::respond::reason;
 /// Which flows of a device, and for how long.
 #[derive(Clone, Debug, Clap)]
 pub(super) struct FlowArgs {
-    /// Register as one flow of this device (RFC 5626): the first has number 1
+    /// Register as one flow of this device (RFC 5626); the first, number 1, with what follows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=0x7FFF_FF00))]
-    pub(super) reg_id: Option<u32>,
+    reg_id: Option<u32>,
     /// A further edge, or the same one again: one more flow, with the next number
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "reg_id")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     also: Vec<SocketAddr>,
-    /// Seconds to stay: flows are pinged, registered anew and formed again when they fail
-    #[arg(long, value_name = "SECONDS", requires = "reg_id")]
+    /// Seconds to stay and answer calls and texts: flows are pinged, registered anew and formed again when they fail
+    #[arg(long, value_name = "SECONDS")]
     stay: Option<u64>,
     /// File with the name of this device, made if it is not there; beside --keys if left out
-    #[arg(long, value_name = "FILE", requires = "reg_id")]
+    #[arg(long, value_name = "FILE")]
     instance: Option<PathBuf>,
     #[command(flatten)]
     card: CardArgs,
+}
+
+impl FlowArgs {
+    /// Whether it registers by flows, and not by its contact alone.
+    pub(super) fn are_asked(&self) -> bool {
+        self.reg_id.is_some() || self.stay.is_some() || !self.also.is_empty()
+    }
 }
 
 /// Registers the flows.

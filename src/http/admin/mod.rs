@@ -72,7 +72,9 @@ impl Door {
             Ok(_) => std::fs::remove_file(path)?,
             Err(_) => {}
         }
-        let listener = UnixListener::bind(path)?;
+        let listener = UnixListener::bind(path).map_err(|why| {
+            io::Error::new(why.kind(), format!("cannot listen on {}: {why}", path.display()))
+        })?;
         // Whoever comes before this is asked for his user all the same.
         std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(Self { listener, path: path.into() })

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::revocation::name_of;
 use crate::association::dialog::{NEVER, Subscription};
 use crate::association::{Association, Associations, State};
 use crate::enabler::Class;
@@ -190,9 +191,7 @@ impl Leg {
         let way = (at == Side::Core).then_some(association.way);
         let known = |mark: u64| Some(mark).filter(|mark| *mark != 0).map(digits);
         let (owner, anchors) = match at {
-            Side::Ue => {
-                (format!("{:?}", origin.owner), association.anchors().iter().map(flow).collect())
-            }
+            Side::Ue => (name_of(&origin.owner), association.anchors().iter().map(flow).collect()),
             Side::Core => (format!("group {}", origin.group.0), Vec::new()),
         };
         Self {
