@@ -32,7 +32,7 @@ use crate::authentication::{Caller, Kind};
 use crate::expiry::Timer;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Side};
+use crate::transport::{Flow, Side, Target};
 use crate::wire::uri::Scheme;
 use crate::wire::{Message, Method, Name};
 
@@ -309,6 +309,13 @@ impl Associations {
         if let Some(mut forming) = self.forming.get_mut(&track.key).filter(|_| track.forms) {
             let origin = Arc::make_mut(&mut forming.origin);
             (origin.flow, origin.secure) = (flow, flow.transport.is_secure());
+        }
+    }
+
+    /// Notes which server has a request that may form dialogs: theirs goes there, too (RFC 3261 section 13.2.2.4).
+    pub fn note_server(&self, track: &Track, server: &Target) {
+        if let Some(mut forming) = self.forming.get_mut(&track.key).filter(|_| track.forms) {
+            Arc::make_mut(&mut forming.origin).server = Some(server.clone());
         }
     }
 

@@ -30,6 +30,7 @@ mod proofs;
 mod pushes;
 mod rows;
 mod scene;
+mod servers;
 mod spoofed;
 mod strangers;
 mod strays;
