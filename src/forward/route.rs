@@ -79,8 +79,7 @@ fn check_way(
     let (Ruling::Inside(inside), Side::Ue) = (bound.ruling(), bound.arrival().side) else {
         return Ok(None);
     };
-    // Where there are two legs, it goes to the target of the other one whatever it says.
-    if inside.bridge.is_some() {
+    if inside.crosses() {
         return Ok(None);
     }
     let message = bound.message();

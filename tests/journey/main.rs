@@ -23,6 +23,7 @@ mod hidden;
 mod impostors;
 mod keys;
 mod neighbours;
+mod notifiers;
 mod outbound;
 mod phone;
 mod policy;
