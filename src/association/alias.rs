@@ -72,6 +72,7 @@ impl Associations {
 
     /// Notes under what ids the request of `track` went on: forks of it are then dialogs with two legs.
     pub fn sow(&self, track: &Track, seed: &Arc<Seed>) {
+        let Some(mut entry) = self.forming_of(track) else { return };
         // A NOTIFY may come before any response. Others are not looked for by their ids.
         if matches!(track.method, Method::Subscribe | Method::Refer) && !seed.same_ids {
             let far = other(seed.near);
@@ -82,9 +83,7 @@ impl Associations {
             };
             let _ = seed.alias.set(self.alias(key, far, track.key));
         }
-        if let Some(mut entry) = self.forming.get_mut(&track.key) {
-            entry.seed = Some(Arc::clone(seed));
-        }
+        entry.seed = Some(Arc::clone(seed));
     }
 
     /// The tag of ours in responses to the request of `seed`, for the far peer of that tag.
@@ -216,7 +215,7 @@ impl Associations {
 
     /// Whether what the request of `track` may form is still wanted.
     pub fn is_wanted(&self, track: &Track) -> bool {
-        !track.forms || self.forming.contains_key(&track.key)
+        !track.forms || self.forming_of(track).is_some()
     }
 
     /// An end of a call answered what we asked it: there is time until we ask again.
@@ -233,7 +232,7 @@ impl Associations {
     /// When the key ends that the dialog of `track` stands on, or is to stand on.
     pub fn key_ends(&self, track: &Track) -> Instant {
         if track.forms {
-            return self.forming.get(&track.key).map_or(NEVER, |entry| entry.origin.key.ends);
+            return self.forming_of(track).map_or(NEVER, |entry| entry.origin.key.ends);
         }
         self.dialogs.get(&track.key).map_or(NEVER, |entry| entry.key.ends())
     }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::alias::Alias;
 use super::dialog::{DialogKey, Keyer};
 use crate::transport::Side;
-use crate::wire::{Address, DialogRef, Message, Method, Name};
+use crate::wire::{Address, DialogRef, Message, Method, Name, Uri};
 
 /// Octets of one leg, at most: its ids, its target and its route set. Longer ones serve nobody but who fills memory.
 pub const LEG_MAX: usize = 4096;
@@ -84,6 +84,14 @@ impl Way {
                 routes.push([b"<", &*self.target, b">"].concat());
                 (strict.uri().octets().to_vec(), routes)
             }
+        }
+    }
+
+    /// The hop that it begins with: the first Route, or the target where there is none.
+    pub fn next_hop(&self) -> Option<Uri<'_>> {
+        match self.routes.first() {
+            Some(route) => Address::parse(route).map(|route| route.uri()),
+            None => Uri::parse(&self.target),
         }
     }
 
@@ -394,6 +402,15 @@ impl Bridge {
     /// Where the leg on `side` leads.
     pub fn way(&self, side: Side) -> Way {
         self.moving().of(side).way.clone()
+    }
+
+    /// What `find` makes of the hop that the leg on `side` begins with.
+    pub fn at_next_hop<T>(
+        &self,
+        side: Side,
+        find: impl FnOnce(&Uri<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.moving().of(side).way.next_hop().and_then(|hop| find(&hop))
     }
 
     /// The peer on `side` gave another target; an empty one, or one that is too long, changes nothing.

@@ -260,7 +260,8 @@ pub struct Origin {
     pub flow: Flow,
     /// The key that its owner showed then.
     pub key: Shown,
-    /// The server that the forming request went to; `None` if it came from one.
+    /// The server that the forming request went to, the last one if others failed, or came from; `None` if that is not
+    /// known.
     pub server: Option<Target>,
     /// Its event package, by keyed hash; 0 if it subscribes to none.
     pub event: u64,

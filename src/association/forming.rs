@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::Entry;
+use dashmap::mapref::one::RefMut;
 use smallvec::SmallVec;
 
 use super::brought::Proved;
@@ -32,7 +33,7 @@ use crate::authentication::{Caller, Kind};
 use crate::expiry::Timer;
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, Side};
+use crate::transport::{Flow, Side, Target};
 use crate::wire::uri::Scheme;
 use crate::wire::{Message, Method, Name};
 
@@ -48,9 +49,11 @@ impl Associations {
             Ruling::Forms(proposal) => {
                 let origin = Arc::new(self.origin(bound, sent, proposal.id, event, now)?);
                 let id = origin.id;
-                // Only a NOTIFY looks for its entry by ids. A core that forks sends one INVITE to many flows.
-                let key = match method {
-                    Method::Subscribe | Method::Refer => self.keyer.forming(message, sender),
+                // Only a NOTIFY looks for its entry by ids. A core that forks sends one request to many flows.
+                let key = match (method, sender) {
+                    (Method::Subscribe | Method::Refer, Side::Ue) => {
+                        self.keyer.forming(message, sender)
+                    }
                     _ => self.keyer.numbered(origin.id),
                 };
                 let credentials = self.credentials_of(bound);
@@ -74,7 +77,9 @@ impl Associations {
             }
             Ruling::Inside(inside) => {
                 match inside.known {
-                    Known::Notified(forming) => self.confirm(forming, inside.key, now),
+                    Known::Notified(forming) => {
+                        self.confirm((forming, inside.origin.id), inside.key, now);
+                    }
                     Known::Told(token) => self.rebuild(inside, &token, event, method, now),
                     Known::Held => {}
                 }
@@ -259,6 +264,7 @@ impl Associations {
         let deadline = now.mono + if origin.event == 0 { FORMING } else { LINGER };
         let (children, timer) = (SmallVec::new(), Timer::default());
         self.ends.add(origin.end, &origin.owner);
+        self.forks.add(&origin);
         let mut forming = Forming { origin, seed: None, credentials, children, deadline, timer };
         let old = match self.forming.entry(key) {
             Entry::Vacant(place) => {
@@ -274,8 +280,20 @@ impl Associations {
                 std::mem::replace(known, forming)
             }
         };
-        self.ends.remove(old.origin.end, &old.origin.owner);
-        self.one_less(&old.origin);
+        self.forget_forming(&old.origin);
+    }
+
+    /// A request is held no more that might have formed dialogs.
+    pub(super) fn forget_forming(&self, origin: &Origin) {
+        self.ends.remove(origin.end, &origin.owner);
+        self.forks.remove(origin);
+        self.one_less(origin);
+    }
+
+    /// What is held of a request that may form dialogs: another of the same ids may have come in its place.
+    pub(super) fn forming_of(&self, track: &Track) -> Option<RefMut<'_, DialogKey, Forming>> {
+        let entry = self.forming.get_mut(&track.key).filter(|_| track.forms);
+        entry.filter(|entry| entry.origin.id == track.id)
     }
 
     /// Both ends of a dialog are its owner's from now on: `message` is one of it.
@@ -306,9 +324,16 @@ impl Associations {
 
     /// Notes that a request which may form dialogs goes to the UE over another flow than it was committed with.
     pub fn reroute(&self, track: &Track, flow: Flow) {
-        if let Some(mut forming) = self.forming.get_mut(&track.key).filter(|_| track.forms) {
+        if let Some(mut forming) = self.forming_of(track) {
             let origin = Arc::make_mut(&mut forming.origin);
             (origin.flow, origin.secure) = (flow, flow.transport.is_secure());
+        }
+    }
+
+    /// Notes which server has a request that may form dialogs: theirs goes there, too (RFC 3261 section 13.2.2.4).
+    pub fn note_server(&self, track: &Track, server: &Target) {
+        if let Some(mut forming) = self.forming_of(track) {
+            Arc::make_mut(&mut forming.origin).server = Some(server.clone());
         }
     }
 
@@ -363,7 +388,7 @@ impl Associations {
         }
         let known = known.map(|(_, state)| state);
         if known.is_none() {
-            let Some(mut forming) = self.forming.get_mut(&track.key) else { return Ok(()) };
+            let Some(mut forming) = self.forming_of(track) else { return Ok(()) };
             if forming.children.len() >= self.settings.load().early_max {
                 return Err(Refusal::TooManyEarlyDialogs);
             }
@@ -380,7 +405,7 @@ impl Associations {
         // A 2xx comes again until it is acknowledged: only the first one moves anything.
         match known {
             None | Some(State::Early) if confirms && track.event == 0 => {
-                self.confirm(track.key, child, now);
+                self.confirm((track.key, track.id), child, now);
             }
             Some(State::Early) => self.rings_on(track, child, now),
             _ => {}
@@ -444,7 +469,7 @@ impl Associations {
     /// It rings still: the dialog that may come of it is waited for again.
     fn rings_on(&self, track: &Track, child: DialogKey, now: Now) {
         let end = now.mono + self.patience(track);
-        if let Some(mut entry) = self.forming.get_mut(&track.key) {
+        if let Some(mut entry) = self.forming_of(track) {
             entry.deadline = entry.deadline.max(end);
         }
         if let Some(mut entry) = self.dialogs.get_mut(&child) {
@@ -464,30 +489,31 @@ impl Associations {
             }
             return;
         }
-        let origin = self.end_forming(track.key, now);
+        let origin = self.end_forming((track.key, track.id), now);
         if let (Some(used), Some(origin)) = (&track.used, origin) {
             self.give_back(used, &origin);
         }
     }
 
-    /// Nothing more comes of a request that might have formed dialogs.
-    pub(super) fn end_forming(&self, key: DialogKey, now: Now) -> Option<Arc<Origin>> {
-        let (_, mut forming) = self.forming.remove(&key)?;
+    /// Nothing more comes of a request that might have formed dialogs: of the one of that key and number.
+    pub(super) fn end_forming(&self, of: (DialogKey, u64), now: Now) -> Option<Arc<Origin>> {
+        let (key, id) = of;
+        let (_, mut forming) = self.forming.remove_if(&key, |_, known| known.origin.id == id)?;
         self.expiry.cancel(&mut forming.timer);
         self.held.fetch_sub(1, Ordering::AcqRel);
-        self.ends.remove(forming.origin.end, &forming.origin.owner);
         for child in &forming.children {
             self.release(*child, now, |child| child.state == State::Early);
         }
-        self.one_less(&forming.origin);
+        self.forget_forming(&forming.origin);
         Some(Arc::clone(&forming.origin))
     }
 
-    /// Confirms the dialog `child` of `forming`; its other early dialogs have 64*T1 left.
-    fn confirm(&self, forming: DialogKey, child: DialogKey, now: Now) {
-        let end = now.mono + LINGER;
+    /// Confirms the dialog `child` of the request of that key and number; its other early dialogs have 64*T1 left.
+    fn confirm(&self, of: (DialogKey, u64), child: DialogKey, now: Now) {
+        let ((forming, id), end) = (of, now.mono + LINGER);
         let mut siblings = SmallVec::<[DialogKey; 1]>::new();
-        if let Some(mut entry) = self.forming.get_mut(&forming) {
+        let entry = self.forming.get_mut(&forming).filter(|entry| entry.origin.id == id);
+        if let Some(mut entry) = entry {
             let entry = &mut *entry;
             entry.deadline = end;
             self.expiry.set(&mut entry.timer, end, Ending::Forming(forming));

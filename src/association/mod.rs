@@ -17,6 +17,7 @@ pub mod errands;
 mod forming;
 pub mod judge;
 pub mod named;
+mod notified;
 pub mod owner;
 mod restore;
 pub mod settings;
@@ -124,6 +125,12 @@ impl Inside {
     /// Flows that lead to the UE, the newest last.
     pub fn anchors(&self) -> &[Flow] {
         self.moved.anchors(&self.origin.flow)
+    }
+
+    /// Whether its dialog has two legs, or will have once the NOTIFY that this is makes it: it leaves to the target of the
+    /// other one then, whatever it says.
+    pub fn crosses(&self) -> bool {
+        self.bridge.is_some() || self.seed.is_some()
     }
 }
 

@@ -12,7 +12,7 @@
 //!          to 28, 30 and 31.
 //!
 //! Locks are taken in the order `forming`, `dialogs`, `of_caller`, `anchored`, `grants`, `expiry`, each only while none of those after it is
-//! held, and no two of one table. Those of `aliases`, `errands` and `ends` are the last.
+//! held, and no two of one table. Those of `aliases`, `errands`, `ends` and `forks` are the last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +29,7 @@ use super::ends::Ends;
 use super::errands::Errands;
 use super::judge::{Passed, Question, judge};
 use super::named::{Grants, Used};
+use super::notified::Forks;
 use super::state::State;
 use super::token::RouteTokens;
 use super::usages::Ending;
@@ -128,6 +129,7 @@ pub struct Associations {
     pub(super) anchored: Anchored,
     pub(super) grants: Grants,
     pub(super) ends: Ends,
+    pub(super) forks: Forks,
     pub(super) noted: Noted,
     pub(super) expiry: Expiry<Ending>,
     pub(super) first_id: u64,
@@ -150,6 +152,7 @@ impl Associations {
             anchored: Anchored::default(),
             grants: Grants::default(),
             ends: Ends::default(),
+            forks: Forks::default(),
             noted: Noted::default(),
             expiry: Expiry::default(),
             first_id,
@@ -247,7 +250,7 @@ impl Associations {
         }
     }
 
-    /// Nobody forms dialogs under what is an end of another's. A SUBSCRIBE or REFER is found again by its ids alone.
+    /// Nobody forms dialogs under what is an end of another's. A SUBSCRIBE or REFER of a UE is found again by its ids alone.
     fn judge_forming(&self, found: &Authenticated<'_>) -> Result<(), Refusal> {
         let admitted = found.admitted();
         let Some(caller) = found.evidence().caller() else { return Ok(()) };
@@ -306,7 +309,7 @@ impl Associations {
         Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would })
     }
 
-    fn question(
+    pub(super) fn question(
         &self,
         association: &Association,
         found: &Authenticated<'_>,
@@ -372,42 +375,15 @@ impl Associations {
             let (ruling, would) = (Ruling::Inside(inside), Some(Refusal::WrongSide));
             return Ok(Bound { authenticated: found, ruling, would });
         }
-        // The NOTIFY's To tag is the From tag of the SUBSCRIBE, which went the other way.
-        let (call_id, tag) = (message.call_id(), message.to_tag());
-        let forming = match side {
-            Side::Core => self.keyer.dialog(call_id, tag, b""),
-            Side::Ue => self.keyer.dialog(call_id, b"", tag),
-        };
-        let forming = self.lead(forming, side);
-        let is_first = admitted.method() == Method::Notify;
-        let entry = is_first.then(|| self.forming.get(&forming)).flatten();
-        let Some(entry) = entry.filter(|entry| is_meant(&entry.origin)) else {
-            return match brought {
-                Brought::Opened(token, carried) if admitted.method() != Method::Ack => {
-                    self.restore(found, key, token, *carried, now)
-                }
-                _ => Err(unknown.into()),
-            };
-        };
-        let fork = entry.fork(State::Forming);
-        let (many, seed) = (entry.children.len(), entry.seed.clone());
-        drop(entry);
-        if seed.as_ref().is_some_and(|seed| !seed.left_under(call_id, tag)) {
-            return Err(unknown.into());
+        if let Some(inside) = self.bind_first(&found, key, event, brought, now)? {
+            return Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None });
         }
-        let key = seed.as_ref().map_or(key, |seed| self.child_of(seed, message.from_tag()));
-        if !fork.subscribes(event) {
-            return Err(unknown.into());
+        match brought {
+            Brought::Opened(token, carried) if admitted.method() != Method::Ack => {
+                self.restore(found, key, token, *carried, now)
+            }
+            _ => Err(unknown.into()),
         }
-        // From elsewhere than the SUBSCRIBE went to, it is as if there were none.
-        judge(&fork, &found, self.question(&fork, &found, event, now)).map_err(|_| unknown)?;
-        if many >= self.settings.load().early_max {
-            return Err(Refusal::TableFull.into());
-        }
-        let passed = Passed { rule: 25, shown: None, verified: true };
-        let known = Known::Notified(forming);
-        let inside = Inside { seed, ..Inside::of(&fork, key, known, passed, brought) };
-        Ok(Bound { authenticated: found, ruling: Ruling::Inside(inside), would: None })
     }
 
     /// Whether `refusal` is of a rule that is observed, not enforced.
@@ -446,6 +422,11 @@ impl Associations {
     /// Ends that are held to be somebody's.
     pub fn ends(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Ends of the core whose requests are found by their ids.
+    pub fn forks(&self) -> usize {
+        self.forks.len()
     }
 
     /// Callers who have dialogs.
@@ -520,7 +501,7 @@ impl Associations {
 }
 
 impl Inside {
-    fn of(
+    pub(super) fn of(
         association: &Association,
         key: DialogKey,
         known: Known,

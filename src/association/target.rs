@@ -140,8 +140,7 @@ impl Associations {
     /// nor in a dialog that was made again by rule 23, until its far end has told where it is.
     pub fn leads_back(&self, bound: &Bound<'_>, uri: &Uri<'_>) -> bool {
         let Ruling::Inside(inside) = bound.ruling() else { return false };
-        // Where there are two legs, it goes to the target of the other one whatever it says.
-        inside.bridge.is_some() || self.keyer.names_target(inside, uri)
+        inside.crosses() || self.keyer.names_target(inside, uri)
     }
 }
 

@@ -16,6 +16,7 @@ use super::bridge::{Bridge, Seed};
 use super::dialog::{Association, DialogKey, Forming, Origin, Tally};
 use super::ends::Ends;
 use super::named::Grants;
+use super::notified::Forks;
 use super::table::Associations;
 use crate::expiry::Timer;
 use crate::gate::Gate;
@@ -111,6 +112,7 @@ impl Associations {
             errands: Default::default(),
             grants: Grants::trial(&twins.of),
             ends: Ends::trial(&twins.of),
+            forks: Forks::trial(&twins.of),
             noted: Default::default(),
             expiry: Default::default(),
             first_id: of.first_id,

@@ -229,9 +229,10 @@ impl Associations {
     pub fn revoke(&self, gone: impl Fn(&Origin, u64) -> bool, now: Now) -> usize {
         let forming =
             self.forming.iter().filter(|entry| gone(&entry.origin, entry.origin.key.mark));
-        let forming: Vec<DialogKey> = forming.map(|entry| *entry.key()).collect();
-        for key in &forming {
-            self.end_forming(*key, now);
+        let forming: Vec<(DialogKey, u64)> =
+            forming.map(|entry| (*entry.key(), entry.origin.id)).collect();
+        for of in &forming {
+            self.end_forming(*of, now);
         }
         let stands = |entry: &Association| {
             let live = entry.state.is_confirmed() && entry.state != State::Broken;
@@ -316,8 +317,7 @@ impl Associations {
         });
         if let Some((_, entry)) = gone {
             self.held.fetch_sub(1, Ordering::AcqRel);
-            self.ends.remove(entry.origin.end, &entry.origin.owner);
-            self.one_less(&entry.origin);
+            self.forget_forming(&entry.origin);
         }
     }
 

@@ -232,7 +232,7 @@ impl Proxy {
             Ruling::Alone | Ruling::Forms(_) => None,
         };
         let crosses = match inside {
-            Some(inside) => inside.bridge.is_some() || inside.seed.is_some(),
+            Some(inside) => inside.crosses(),
             None => bound.method() != Method::Register && is_bridged(bound, route, settings),
         };
         if !crosses {

@@ -203,7 +203,7 @@ impl Proxy {
     /// Where a request of our own to the peer on `side` goes.
     pub(super) fn way_to(&self, bridge: &Bridge, side: Side, now: Now) -> Option<Destination> {
         let (origin, anchors) = self.shared.gate.associations.reach(bridge)?;
-        route::own_way(&self.shared, &origin, &anchors, side, now)
+        route::own_way(&self.shared, bridge, &origin, &anchors, side, now)
     }
 
     fn send_own_ack(&mut self, bridge: &Bridge, side: Side, number: u32, to: &Destination) {

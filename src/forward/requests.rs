@@ -18,7 +18,7 @@ use super::precheck::Ticket;
 use super::route::{self, Route};
 use super::wrapping::Whole;
 use super::{Destination, Output, Settings, asserted, returning, session};
-use crate::association::{Bound, Ruling, Sent};
+use crate::association::{Bound, Ruling, Sent, Track};
 use crate::enabler::{Class, Delivery, Permitted};
 use crate::identity::Impi;
 use crate::instant::Now;
@@ -100,6 +100,7 @@ impl Proxy {
         track = track.or_else(|| associations.commit(bound, &route.sent, now));
         if let Some(track) = &mut track {
             track.session = session;
+            self.note_server(bound, track);
             associations.note_subscription(track, message, now);
             if let Some(seed) = crossed.as_ref().and_then(|crossed| crossed.seed()) {
                 associations.sow(track, seed);
@@ -170,6 +171,17 @@ impl Proxy {
         let until = now.mono + settings.timings.life();
         let place = self.lingering.answered(ticket.key, reply_to, answer, until, None);
         self.servers.insert(ticket.key, Place::Lingering(place));
+    }
+
+    /// Dialogs that a request of the core forms are with the server which it came from, until a Route says otherwise.
+    fn note_server(&self, bound: &Bound<'_>, track: &Track) {
+        let (forms, arrival) = (matches!(bound.ruling(), Ruling::Forms(_)), bound.arrival());
+        let group = bound.evidence().peer.filter(|_| forms && arrival.side == Side::Core);
+        let server =
+            group.and_then(|group| route::server_at(&self.shared, group.id, arrival.flow.remote));
+        if let Some(server) = server {
+            self.shared.gate.associations.note_server(track, &server);
+        }
     }
 
     /// The tokens of both Record-Route values: for the next hop, and for the previous one.

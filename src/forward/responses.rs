@@ -299,8 +299,13 @@ impl Proxy {
         let Ok(printed) = outgoing::reprint(printed, &settings, side, &to, &branch) else {
             return false;
         };
-        if let (Some(track), Destination::Flow(flow)) = (&context.track, &to) {
-            self.shared.gate.associations.reroute(track, *flow);
+        if let Some(track) = &context.track {
+            match &to {
+                Destination::Flow(flow) => self.shared.gate.associations.reroute(track, *flow),
+                Destination::Target(server) => {
+                    self.shared.gate.associations.note_server(track, server);
+                }
+            }
         }
         self.start_client(id, context, printed, to, &branch, now);
         true

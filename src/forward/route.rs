@@ -6,19 +6,21 @@
 //! Refuses: a Route that leads past the core; a maddr; a domain without route; a token that does not open, or whose
 //!          flow is gone with all others of its instance; from a UE, a token of another flow; a SIPS request without
 //!          a secure hop.
-//! Sources: RFC 3261 sections 16.4 to 16.6; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
+//! Sources: RFC 3261 sections 16.4 to 16.6 and 16.12; RFC 3608 section 6.1; RFC 5626 section 5.3; RFC 5630 section 5.3;
 //!          `DNS-08`, `PX-06`, `PX-08` to `PX-10`, `OB-01`, `OB-02`, `OB-04`.
+
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
 use super::bindings::Lead;
 use super::token::Plain;
 use super::{Destination, Settings, Shared};
-use crate::association::{Bound, Origin, Ruling, Sent};
+use crate::association::{Bound, Bridge, Origin, Ruling, Sent};
 use crate::instant::Now;
 use crate::refusal::Refusal;
-use crate::transport::{Flow, GroupId, Side};
-use crate::wire::uri::Scheme;
+use crate::transport::{Flow, GroupId, Side, Target};
+use crate::wire::uri::{Scheme, host_address};
 use crate::wire::{Address, Message, Method, Name, Uri};
 
 /// The way of one request.
@@ -79,17 +81,24 @@ fn check_way(
     let (Ruling::Inside(inside), Side::Ue) = (bound.ruling(), bound.arrival().side) else {
         return Ok(None);
     };
-    // Where there are two legs, it goes to the target of the other one whatever it says.
-    if inside.bridge.is_some() {
+    if inside.crosses() {
         return Ok(None);
     }
     let message = bound.message();
     let uri = target(message, restored).ok_or(Refusal::RouteMismatch)?;
-    let count = message.values(Name::Route).count();
-    // A strict router before us moved the target to the end.
-    let count = count.saturating_sub(usize::from(restored.is_some()));
-    let beyond = message.values(Name::Route).take(count).skip(own_routes);
+    let beyond = beyond(message, own_routes, restored);
     shared.gate.associations.check_way(inside, &uri, beyond)
+}
+
+/// The Route values behind ours. A strict router before us moved the target to the end.
+fn beyond<'m>(
+    message: &'m Message,
+    own_routes: usize,
+    restored: Option<&[u8]>,
+) -> impl Iterator<Item = &'m [u8]> {
+    let count = message.values(Name::Route).count();
+    let count = count.saturating_sub(usize::from(restored.is_some()));
+    message.values(Name::Route).take(count).skip(own_routes)
 }
 
 /// The Request-URI, or what a strict router before us put in its place.
@@ -128,10 +137,18 @@ fn to_core(
     let message = bound.message();
     let uri = target(message, restored_uri).ok_or(Refusal::NoRoute)?;
     if let Ruling::Inside(inside) = bound.ruling() {
-        let first = inside.origin.server.clone();
         // An ACK is no new transaction: it goes where the dialog is.
-        let pauses = bound.method() != Method::Ack;
-        return towards(shared, inside.origin.group, first, pauses.then_some(now));
+        let pauses = (bound.method() != Method::Ack).then_some(now);
+        return towards(shared, &inside.origin, pauses, |find| {
+            match (&inside.bridge, &inside.seed) {
+                (Some(bridge), _) => bridge.at_next_hop(Side::Core, find),
+                (None, Some(seed)) => seed.near_way.next_hop().and_then(|hop| find(&hop)),
+                (None, None) => {
+                    let route = beyond(message, own_routes, restored_uri).next();
+                    find(&route.and_then(Address::parse).map_or(uri, |route| route.uri()))
+                }
+            }
+        });
     }
     if uri.param("maddr").is_some() {
         return Err(Refusal::RouteForeign);
@@ -142,7 +159,8 @@ fn to_core(
         check_preloaded(bound, shared, others, now)?;
     }
     let group = settings.route(uri.host()).ok_or(Refusal::DomainForeign)?;
-    towards(shared, group, None, Some(now))
+    let targets = shared.resolved.targets(group);
+    over_all(shared, targets.iter().cloned().map(Destination::Target).collect(), Some(now))
 }
 
 /// A token in a Route that names us must be that of the flow it comes on: from UE to UE there is no way but through the
@@ -191,24 +209,67 @@ fn check_preloaded<'m>(
     }
 }
 
-/// The members of a group, the one that already knows the dialog first; those that asked for a pause which is not
-/// over `now` behind all others.
+/// The members of the group that has a dialog: first the one that its next hop names, whose place `next_hop` finds, then
+/// the one that is known to have the dialog (RFC 3261 sections 16.6 items 6 and 7, and 16.12).
 fn towards(
     shared: &Shared,
-    group: GroupId,
-    first: Option<crate::transport::Target>,
+    origin: &Origin,
+    now: Option<Now>,
+    next_hop: impl FnOnce(&dyn Fn(&Uri<'_>) -> Option<usize>) -> Option<usize>,
+) -> Result<Way, Refusal> {
+    let targets = shared.resolved.targets(origin.group);
+    let known = origin.server.as_ref();
+    let find = |hop: &Uri<'_>| match known {
+        Some(known) if is_at(known, hop) => None,
+        _ => targets.iter().position(|target| is_at(target, hop)),
+    };
+    let named = if targets.len() > 1 { next_hop(&find) } else { None };
+    let named = named.and_then(|place| targets.get(place));
+    let mut way = SmallVec::new();
+    for target in named.into_iter().chain(known).chain(targets.iter()) {
+        let to = Destination::Target(target.clone());
+        if !way.contains(&to) {
+            way.push(to);
+        }
+    }
+    over_all(shared, way, now)
+}
+
+/// Whether a URI names that server. Nothing is resolved: an address is compared, or the name that it was resolved of.
+fn is_at(target: &Target, uri: &Uri<'_>) -> bool {
+    let secure = target.transport.is_secure();
+    if !secure && uri.scheme() == Scheme::Sips {
+        return false;
+    }
+    let port = target.address.port();
+    match host_address(uri.host()) {
+        Some(address) => {
+            address == target.address.ip()
+                && uri.port().unwrap_or(target.transport.default_port()) == port
+        }
+        None => {
+            uri.host().eq_ignore_ascii_case(target.domain.as_bytes())
+                && uri.port().is_none_or(|named| named == port)
+        }
+    }
+}
+
+/// The server of a group that a request came from, if it is one that requests go to, too.
+pub(super) fn server_at(shared: &Shared, group: GroupId, remote: SocketAddr) -> Option<Target> {
+    let targets = shared.resolved.targets(group);
+    let (address, port) = (remote.ip().to_canonical(), remote.port());
+    let there = |target: &&Target| target.address.ip().to_canonical() == address;
+    // Of several on one host the port tells which, unless it is a client's.
+    let same = targets.iter().filter(there).find(|target| target.address.port() == port);
+    same.or_else(|| targets.iter().find(there)).cloned()
+}
+
+/// Servers in that order; those that asked for a pause which is not over `now` behind all others.
+fn over_all(
+    shared: &Shared,
+    mut way: SmallVec<[Destination; 2]>,
     now: Option<Now>,
 ) -> Result<Way, Refusal> {
-    let targets = shared.resolved.targets(group);
-    let mut way: SmallVec<[Destination; 2]> =
-        first.iter().cloned().map(Destination::Target).collect();
-    way.extend(
-        targets
-            .iter()
-            .filter(|target| first.as_ref() != Some(target))
-            .cloned()
-            .map(Destination::Target),
-    );
     if let Some(now) = now {
         let rests = |to: &Destination| shared.resting.rests(to, now.mono);
         if way.iter().any(rests) {
@@ -232,6 +293,7 @@ fn fits(origin: &Origin, flow: &Flow) -> bool {
 /// Where a request of our own inside a dialog goes.
 pub(super) fn own_way(
     shared: &Shared,
+    bridge: &Bridge,
     origin: &Origin,
     anchors: &[Flow],
     side: Side,
@@ -239,7 +301,8 @@ pub(super) fn own_way(
 ) -> Option<Destination> {
     match side {
         Side::Core => {
-            let (way, ..) = towards(shared, origin.group, origin.server.clone(), Some(now)).ok()?;
+            let hop = |find: &dyn Fn(&Uri<'_>) -> _| bridge.at_next_hop(side, find);
+            let (way, ..) = towards(shared, origin, Some(now), hop).ok()?;
             way.into_iter().next()
         }
         Side::Ue => {

@@ -582,6 +582,7 @@ fn the_next_server_gets_the_same_request_when_one_is_away() {
     let alice = End::caller(world.at_ue(&sent), ALICE, ALICE_VIA);
     let sent = world.by_ue(&alice.numbered("ACK", 1, "", ""));
     assert!(sent[0].text().starts_with(&format!("ACK {BOB} SIP/2.0\r\n")));
+    assert_eq!(sent[0].to, second.to, "where the call is");
 }
 
 #[test]
