@@ -325,7 +325,9 @@ mod tests {
         let (code, out, errors) = said(&["--help"]);
         assert_eq!((code, errors.as_str()), (GOOD, ""));
         assert!(out.contains("check") && out.contains("Exit codes"), "{out}");
-        for wrong in [&["chekc"][..], &[], &["check"], &["check", "a", "b"], &["init", "--force"]] {
+        for wrong in
+            [&["chekc"][..], &[], &["check", "-c"], &["check", "a", "b"], &["init", "--force"]]
+        {
             let (code, out, errors) = said(wrong);
             assert_eq!((code, out.as_str()), (USAGE, ""), "{wrong:?}");
             assert!(errors.contains("Usage: sipward"), "{wrong:?}: {errors}");

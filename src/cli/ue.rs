@@ -154,7 +154,7 @@ struct Who {
     /// Certificates of the authorities that the edge's is checked with
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// For tls, dtls and wss: the certificate that this device shows where it is asked for one
+    /// For tls, dtls and wss: the certificate of this device, or server, shown where one is asked for
     #[arg(long, value_name = "FILE", requires_all = ["certificate_key", "ca"])]
     certificate: Option<PathBuf>,
     /// File with its private key
@@ -274,9 +274,7 @@ async fn ask(command: &Command) -> Result<(Message, Option<Protection>), Fault> 
         | Command::Subscribe { who, .. }
         | Command::Call { who, .. } => who,
         Command::Push { who, push, uri } => {
-            let mut settings = settings_of(who, "push")?;
-            push.prove(&mut settings)?;
-            let ue = Ue::connect(settings).await?;
+            let ue = Ue::connect(settings_of(who, "push")?).await?;
             return Ok((push.send(&ue, uri).await?, None));
         }
     };

@@ -374,7 +374,7 @@ impl World {
             .arg(self.file("ca.pem"))
             .arg("--certificate")
             .arg(self.file(&format!("{name}.pem")))
-            .arg("--key")
+            .arg("--certificate-key")
             .arg(self.file(&format!("{name}.key")))
             .arg("--body")
             .arg(self.file("mail"));

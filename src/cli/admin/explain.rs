@@ -148,8 +148,8 @@ pub fn print(found: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     stages.print(out)?;
     writeln!(out)?;
     let decided = match found.line {
-        Some(line) => format!("line {line}: {}", found.text),
-        None => found.text.clone(),
+        Some(line) => Some(format!("line {line}: {}", found.text)),
+        None => Some(found.text.clone()).filter(|text| !text.is_empty()),
     };
     let rule = match found.rule {
         0 => found.rule_name.clone(),
@@ -164,7 +164,7 @@ pub fn print(found: &Explanation, out: &mut dyn Write) -> io::Result<()> {
     let refusal = found.refusal.as_ref().zip(found.why.as_ref());
     for (name, value) in [
         ("evidence", found.evidence.clone().or_else(|| Some("none so far".into()))),
-        ("decided by", Some(decided)),
+        ("decided by", decided),
         ("rule", Some(rule)),
         ("refusal", refusal.map(|(name, why)| format!("{name}: {why}"))),
         ("answer", Some(answer)),

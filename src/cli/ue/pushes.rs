@@ -19,14 +19,13 @@ use super::Fault;
 use super::lists::ListArgs;
 use crate::client::pushed::{Keep, Notice, Pushed};
 use crate::client::store::{Entry, Lock, Store};
-use crate::client::ue::{Ue, UeSettings};
+use crate::client::ue::Ue;
 use crate::identity::Impi;
 use crate::keys::push::ue::{Associations, Subscription};
 use crate::keys::push::{CardApplication, profile};
 use crate::keys::subscribers::file;
 use crate::keys::usim::Usim;
 use crate::keys::{NafId, UaId};
-use crate::transport::tls::{self, Certificate};
 use crate::wire::Message;
 
 /// Longest body of a push, in octets.
@@ -153,24 +152,9 @@ pub(super) struct PushArgs {
     /// The way to the device, as its registration says it in Path
     #[arg(long, value_name = "URI")]
     route: Option<String>,
-    /// The server's certificate, to the core side of the edge
-    #[arg(long, value_name = "FILE", requires = "key", requires = "ca")]
-    certificate: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
 }
 
 impl PushArgs {
-    /// Shows the server's certificate in the handshake.
-    pub(super) fn prove(&self, settings: &mut UeSettings) -> Result<(), Fault> {
-        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else { return Ok(()) };
-        let trust = settings.trust.clone().ok_or("a certificate needs --ca")?;
-        let shown = Certificate::from_pem(&std::fs::read(certificate)?, &std::fs::read(key)?)?;
-        settings.tls = Some(tls::client_config(trust, Some(&shown))?);
-        Ok(())
-    }
-
     /// Sends it.
     pub(super) async fn send(&self, ue: &Ue, uri: &str) -> Result<Message, Fault> {
         let mut octets = Vec::new();

@@ -306,11 +306,19 @@ impl Explanation {
             rule,
             rule_name: RULES.get(usize::from(rule)).copied().unwrap_or_default().to_owned(),
             refusal: refusal.map(|refusal| refusal.name().to_owned()),
-            why: refusal.map(|refusal| refusal.about().to_owned()),
+            why: refusal.map(why),
             answer: account.answer,
             onward: account.onward.into_iter().map(onward).collect(),
             lookup: account.lookup.map(lookup),
         }
+    }
+}
+
+/// A refusal in a sentence; of octets that are no message, what is wrong with them.
+fn why(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Malformed(fault) => format!("{} {fault:?}", refusal.about()),
+        _ => refusal.about().to_owned(),
     }
 }
 
