@@ -36,6 +36,8 @@ pub mod server;
 #[cfg(feature = "edge")]
 pub mod sessions;
 #[cfg(feature = "edge")]
+mod told;
+#[cfg(feature = "edge")]
 mod vouched;
 #[cfg(feature = "webrtc-dtls")]
 pub mod webrtc;
