@@ -3,13 +3,13 @@
 //! Takes:   the octets of a datagram that may begin with a ClientHello.
 //! Gives:   [`Hello`], a view of them; the same hello as it would be without a cookie.
 //! Keeps:   nothing. Bounds: [`HELLO_MAX`] octets, [`SUITES_MAX`] suites.
-//! Refuses: a hello in fragments, since those would have to be kept; lengths that do not add up, a list that is
-//!          empty, two extensions of one type.
+//! Refuses: a hello in fragments, since those would have to be kept; one with anything behind it in its record, since
+//!          nobody reads that; lengths that do not add up, a list that is empty, two extensions of one type.
 //! Sources: RFC 6347 sections 4.2.1 and 4.3.2; RFC 5246 section 7.4.1.2; RFC 6066 sections 3 (SNI) and 4.
 
 use smallvec::SmallVec;
 
-use super::record::{self, Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD};
+use super::record::{self, Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD, Record};
 
 /// Longest hello, in octets of the message.
 pub const HELLO_MAX: usize = 4096;
@@ -38,6 +38,8 @@ pub struct Hello<'a> {
     pub record: u64,
     /// The message's number.
     pub message: u16,
+    /// Its record, which holds nothing else.
+    pub octets: &'a [u8],
     suites: &'a [u8],
     extensions: Extensions<'a>,
     /// The message's body, up to the cookie's length and from behind the cookie.
@@ -77,14 +79,17 @@ impl<'a> Hello<'a> {
         if record.body.first() != Some(&CLIENT_HELLO) {
             return Err(NoHello::Other);
         }
-        let (fragment, _) = Fragment::split(record.body).ok_or(NoHello::Malformed)?;
+        let (fragment, behind) = Fragment::split(record.body).ok_or(NoHello::Malformed)?;
         if !fragment.is_whole() {
             return Err(NoHello::Fragment);
         }
-        Self::of(&fragment, record.sequence).ok_or(NoHello::Malformed)
+        if !behind.is_empty() {
+            return Err(NoHello::Malformed);
+        }
+        Self::of(&fragment, &record).ok_or(NoHello::Malformed)
     }
 
-    fn of(fragment: &Fragment<'a>, sequence: u64) -> Option<Self> {
+    fn of(fragment: &Fragment<'a>, record: &Record<'a>) -> Option<Self> {
         let body = fragment.body;
         if body.len() > HELLO_MAX {
             return None;
@@ -111,8 +116,9 @@ impl<'a> Hello<'a> {
             version,
             random,
             cookie,
-            record: sequence,
+            record: record.sequence,
             message,
+            octets: record.octets,
             suites,
             extensions,
             before,
@@ -273,6 +279,8 @@ pub(super) mod tests {
         );
         assert_eq!(read_again.constant(), read.constant());
         assert_eq!(read_again.without_cookie(0), first);
+        let more = [&first[..], &second].concat();
+        assert_eq!(Hello::read(&more).unwrap().octets, first, "its own record alone");
         let old = Hello { version: [254, 255], ..read };
         assert!(!old.speaks_dtls12());
     }
@@ -305,12 +313,19 @@ pub(super) mod tests {
             octets[place] = to;
             octets
         };
+        let with = |more: &[u8]| {
+            let mut octets = [&good[..], more].concat();
+            octets[12] += u8::try_from(more.len()).unwrap();
+            octets
+        };
         for (about, octets, why) in [
             ("nothing", Vec::new(), NoHello::Other),
             ("an alert", change(0, 21), NoHello::Other),
             ("another epoch", change(4, 1), NoHello::Other),
             ("another message", change(13, 16), NoHello::Other),
             ("a fragment", change(16, good[16] + 1), NoHello::Fragment),
+            ("an octet behind it", with(&[0]), NoHello::Malformed),
+            ("a message behind it", with(&[16; FRAGMENT_HEAD]), NoHello::Malformed),
             ("a session of 33 octets", change(at + 34, 33), NoHello::Malformed),
             ("a cookie beyond the end", change(at + 35, 200), NoHello::Malformed),
             ("an odd list of suites", change(at + 37, 1), NoHello::Malformed),

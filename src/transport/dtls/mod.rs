@@ -20,6 +20,8 @@ pub mod engine;
 pub mod exchange;
 pub mod filter;
 pub mod hello;
+#[cfg(feature = "webrtc-dtls")]
+mod intake;
 #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
 mod keys;
 #[cfg(feature = "edge")]

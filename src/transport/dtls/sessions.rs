@@ -131,13 +131,13 @@ impl Sessions {
     /// A datagram.
     pub fn datagram(&mut self, from: SocketAddr, octets: &[u8], now: Instant) {
         match Hello::read(octets) {
-            Ok(hello) => self.hello(from, &hello, octets, now),
+            Ok(hello) => self.hello(from, &hello, now),
             Err(NoHello::Other) => self.known(from, octets, now),
             Err(NoHello::Fragment | NoHello::Malformed) => self.drop_one(),
         }
     }
 
-    fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+    fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, now: Instant) {
         if !hello.speaks_dtls12() {
             return self.refuse(from, PROTOCOL_VERSION, hello);
         }
@@ -146,9 +146,9 @@ impl Sessions {
         let (rising, standing) = (pair.rising.filter(same), pair.standing.filter(same));
         if self.engines.make_cookies() {
             match rising {
-                Some(id) => self.hello_again(id, hello, octets, now),
+                Some(id) => self.hello_again(id, hello, now),
                 None if hello.cookie.is_empty() && pair.rising.is_none() => {
-                    self.begin(from, hello, octets, now);
+                    self.begin(from, hello, now);
                 }
                 None => self.drop_one(),
             }
@@ -162,23 +162,26 @@ impl Sessions {
             if let Some(other) = pair.rising {
                 self.remove(other);
             }
-            self.begin(from, hello, octets, now);
+            self.begin(from, hello, now);
         }
     }
 
     /// A hello of a handshake whose engine makes its own cookies.
-    fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+    fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
-        let Stage::Rising { until, address, .. } = &mut session.stage else { return };
+        let Stage::Rising { until, address, filter, .. } = &mut session.stage else { return };
+        if !filter.has_room(hello.octets) {
+            return self.drop_one();
+        }
         if !hello.cookie.is_empty() && matches!(address, Address::Claimed { .. }) {
             // The engine ends it if the cookie is not its own.
             (*address, *until) = (Address::Proven, now + HANDSHAKE);
         }
-        session.engine.input(octets, now);
+        session.engine.input(hello.octets, now);
         self.settle(id, now);
     }
 
-    fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+    fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, now: Instant) {
         let address = self.let_in(from, hello);
         let Some((address, door)) = address.zip(self.doors.enter(from.ip())) else {
             self.tally.crowded = self.tally.crowded.wrapping_add(1);
@@ -190,21 +193,18 @@ impl Sessions {
             return self.refuse(from, HANDSHAKE_FAILURE, hello);
         };
         self.tally.begun = self.tally.begun.wrapping_add(1);
+        let mut filter = Box::<Filter>::default();
+        filter.has_room(hello.octets);
         let lasts = if matches!(address, Address::Proven) { HANDSHAKE } else { UNPROVEN };
         let mut session = Session {
             engine,
             from,
             random: *hello.random,
             asked_for: hello.server_name().map(Arc::from),
-            stage: Stage::Rising {
-                until: now + lasts,
-                address,
-                filter: Box::default(),
-                _door: door,
-            },
+            stage: Stage::Rising { until: now + lasts, address, filter, _door: door },
             due: None,
         };
-        session.engine.input(octets, now);
+        session.engine.input(hello.octets, now);
         self.all.insert(id, session);
         self.by_address.entry(from).or_default().rising = Some(id);
         self.settle(id, now);

@@ -2,8 +2,9 @@
 //!
 //! 1. The library runs on a connection of ours that has no socket: datagrams are put in and taken out.
 //! 2. It sends cookies itself, so a handshake costs memory from its first hello on: few at a time, and briefly.
-//! 3. Once established it sees only records that the peer's own key opens: anything else would end it.
-//! 4. It forgets its last flight, which is repeated by us if the client did not get it.
+//! 3. It keeps what it is shown, so while it shakes hands it is shown only what [`Intake`] takes.
+//! 4. Once established it sees only records that the peer's own key opens: anything else would end it.
+//! 5. It forgets its last flight, which is repeated by us if the client did not get it.
 //!
 //! Takes:   certificates or a key, chosen by the hello; datagrams. It runs inside a runtime of tokio.
 //! Gives:   what [`DtlsEngine`] gives.
@@ -34,6 +35,7 @@ use zeroize::Zeroizing;
 
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
 use super::hello::Hello;
+use super::intake::{Intake, Peer};
 use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
 use super::record::{Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD, Record, records};
@@ -261,6 +263,7 @@ enum Role {
 struct Engine {
     link: Arc<Link>,
     role: Role,
+    intake: Intake,
     running: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     stands: bool,
     over: bool,
@@ -277,9 +280,11 @@ struct Engine {
 impl Engine {
     fn new(link: Arc<Link>, config: Config, role: Role) -> Self {
         let running = Box::pin(run(Arc::clone(&link), config, role));
+        let peer = if matches!(role, Role::Client) { Peer::Server } else { Peer::Client };
         Self {
             link,
             role,
+            intake: Intake::new(peer),
             running: Some(running),
             stands: false,
             over: false,
@@ -329,25 +334,56 @@ impl Engine {
         }
     }
 
-    /// Which octets of a datagram the library may see.
+    /// Hands the library what of a datagram it may see.
     fn let_through(&mut self, datagram: &[u8]) {
-        let mut kept = Vec::new();
-        let mut repeats = false;
+        let kept =
+            if self.stands { self.of_session(datagram) } else { self.of_handshake(datagram) };
+        if kept.is_empty() {
+            return;
+        }
+        self.count(1);
         let mut state = self.link.lock();
+        if state.inbound.len() < QUEUE {
+            state.inbound.push_back(kept);
+        }
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// What it may see while it shakes hands.
+    fn of_handshake(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        if !self.intake.has_room(datagram) {
+            return kept;
+        }
         for record in records(datagram) {
-            if !self.stands {
-                if matches!(self.role, Role::Client) && state.suite.is_none() {
-                    state.suite = chosen_suite(&record);
-                }
-                if self.is_early(&record) {
-                    if self.early.len() < EARLY_MAX {
-                        self.early.push(record.octets.to_vec());
-                    }
-                } else {
-                    kept.extend_from_slice(record.octets);
+            if !self.intake.takes(&record) {
+                continue;
+            }
+            if self.is_early(&record) {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push(record.octets.to_vec());
                 }
                 continue;
             }
+            if matches!(self.role, Role::Client) {
+                let mut state = self.link.lock();
+                state.suite = state.suite.or_else(|| chosen_suite(&record));
+            }
+            kept.extend_from_slice(record.octets);
+        }
+        kept
+    }
+
+    /// What it may see of a session: what the peer's own key opens. A part of the handshake asks for our last flight.
+    fn of_session(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let mut repeats = false;
+        let state = self.link.lock();
+        for record in records(datagram) {
             let ours = state.guard.as_ref().is_some_and(|guard| guard.opens(&record));
             if !ours || record.epoch != 1 || record.octets.len() > INPUT_MAX {
                 continue;
@@ -364,19 +400,7 @@ impl Engine {
         if repeats {
             self.send_again();
         }
-        if kept.is_empty() {
-            return;
-        }
-        self.count(1);
-        let mut state = self.link.lock();
-        if state.inbound.len() < QUEUE {
-            state.inbound.push_back(kept);
-        }
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        kept
     }
 
     /// Whether a record is encrypted, and no Finished by its length: the library would end the handshake for it if it
