@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sipward::transport::dtls::filter::DATAGRAMS_MAX;
+use sipward::transport::dtls::knocks::FREELY;
 use sipward::transport::dtls::server::Library;
+use sipward::transport::dtls::sessions::UNPROVEN;
 
-use crate::fire::{first_hello, forged, record, standing};
+use crate::fire::{first_hello, forged, record, standing, with_cookie};
 use crate::handshakes::keys;
 use crate::virtually;
 use crate::world::{Client as _, KEY, WebrtcClient, World};
@@ -95,5 +97,36 @@ fn hellos_of_one_handshake_are_counted() {
         assert_eq!(world.sessions.len(), 2, "its time is not over yet");
         let answers = world.sent.iter().filter(|(to, _)| *to == stranger()).count();
         assert_eq!(answers, DATAGRAMS_MAX);
+    });
+}
+
+/// The address of one of many strangers.
+fn one_of_many(number: usize) -> SocketAddr {
+    let [a, b] = u16::try_from(number).unwrap().to_be_bytes();
+    SocketAddr::from(([127, 66, a, b], 4000))
+}
+
+/// RFC 6347 section 4.2.1: an address is proven by the cookie that was sent there, not by any: who makes one up has no more
+/// time than who sends none, and takes no other's place.
+#[test]
+fn a_cookie_of_ones_own_making_proves_nothing() {
+    virtually(async {
+        let (mut world, from) = standing(Library::Webrtc, false).await;
+        let before = world.sessions.tally();
+        let hello = forged(&first_hello(&world, from));
+        // The library waits for the four messages before it.
+        let mut made_up = with_cookie(&hello, &[7; 20]);
+        made_up[18] = 5;
+        for number in 0..2 * FREELY {
+            world.inject(one_of_many(number), &hello);
+            world.inject(one_of_many(number), &made_up);
+            world.run(Duration::ZERO, |_| false).await;
+        }
+        let now = world.sessions.tally();
+        let (begun, crowded) = (now.begun - before.begun, now.crowded - before.crowded);
+        assert_eq!((begun, crowded), (FREELY as u64, FREELY as u64));
+        world.run(UNPROVEN, |_| false).await;
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0), "their time is over");
+        assert!(world.is_alive(from, "after").await);
     });
 }

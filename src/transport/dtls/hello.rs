@@ -22,6 +22,8 @@ pub const EXTENSIONS_MAX: usize = 64;
 
 /// The type of a ClientHello.
 pub const CLIENT_HELLO: u8 = 1;
+/// The type of a ServerHello.
+pub const SERVER_HELLO: u8 = 2;
 const SERVER_NAME: u16 = 0;
 const MAX_FRAGMENT_LENGTH: u16 = 1;
 
@@ -211,6 +213,18 @@ impl<'a> Extensions<'a> {
     }
 }
 
+/// Whether a datagram of a server's begins a ServerHello, which no client sees whose cookie was not good.
+///
+/// Source: RFC 6347 section 4.2.1.
+pub fn is_answered(datagram: &[u8]) -> bool {
+    let begins = |record: Record<'_>| {
+        record.epoch == 0
+            && record.content == Some(Content::Handshake)
+            && record.body.first() == Some(&SERVER_HELLO)
+    };
+    record::records(datagram).any(begins)
+}
+
 /// Octets not yet read.
 struct Reader<'a>(&'a [u8]);
 
@@ -283,6 +297,25 @@ pub(super) mod tests {
         assert_eq!(Hello::read(&more).unwrap().octets, first, "its own record alone");
         let old = Hello { version: [254, 255], ..read };
         assert!(!old.speaks_dtls12());
+    }
+
+    #[test]
+    fn a_server_answers_by_its_own_hello() {
+        let of = |kind: u8, epoch: u8, message: u8| {
+            let mut octets = record::head(kind, [254, 253], 0, 2).to_vec();
+            octets[4] = epoch;
+            [octets, vec![message, 0]].concat()
+        };
+        for (about, datagram, answered) in [
+            ("a ServerHello", of(22, 0, SERVER_HELLO), true),
+            ("behind another", [of(22, 0, 3), of(22, 0, SERVER_HELLO)].concat(), true),
+            ("a HelloVerifyRequest", of(22, 0, 3), false),
+            ("an alert", of(21, 0, SERVER_HELLO), false),
+            ("encrypted", of(22, 1, SERVER_HELLO), false),
+            ("nothing", Vec::new(), false),
+        ] {
+            assert_eq!(is_answered(&datagram), answered, "{about}");
+        }
     }
 
     /// RFC 6066 section 4: who has room for less says how much.

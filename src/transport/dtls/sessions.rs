@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::cookie::{self, Cookies};
 use super::engine::{DtlsEngine, Ended, Engines, Event, Unsent};
 use super::filter::{self, Filter};
-use super::hello::{Hello, NoHello};
+use super::hello::{self, Hello, NoHello};
 use super::knocks::{self, Knocks};
 use super::record;
 use crate::instant::Instant;
@@ -82,7 +82,7 @@ enum Stage {
 
 /// What is known of the address that a handshake came from.
 enum Address {
-    /// Its client receives there: a cookie came back.
+    /// Its client receives there: the cookie came back that was sent there.
     Proven,
     /// Anybody may have written it. It has a door, if it was let in at its first hello.
     Claimed { _free: Option<Door> },
@@ -96,6 +96,16 @@ impl Session {
             Stage::Standing { look, ends, .. } => Some(ends.map_or(*look, |ends| ends.min(*look))),
         };
         [self.engine.poll_timeout(), own].into_iter().flatten().min()
+    }
+
+    /// Notes a datagram of the engine's: it says hello only to a client whose cookie was its own.
+    fn sends(&mut self, octets: &[u8], now: Instant) {
+        if let Stage::Rising { until, address, .. } = &mut self.stage
+            && matches!(address, Address::Claimed { .. })
+            && hello::is_answered(octets)
+        {
+            (*address, *until) = (Address::Proven, now + HANDSHAKE);
+        }
     }
 }
 
@@ -169,13 +179,9 @@ impl Sessions {
     /// A hello of a handshake whose engine makes its own cookies.
     fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
-        let Stage::Rising { until, address, filter, .. } = &mut session.stage else { return };
+        let Stage::Rising { filter, .. } = &mut session.stage else { return };
         if !filter.has_room(hello.octets) {
             return self.drop_one();
-        }
-        if !hello.cookie.is_empty() && matches!(address, Address::Claimed { .. }) {
-            // The engine ends it if the cookie is not its own.
-            (*address, *until) = (Address::Proven, now + HANDSHAKE);
         }
         session.engine.input(hello.octets, now);
         self.settle(id, now);
@@ -403,6 +409,7 @@ impl Sessions {
         let to = session.from;
         loop {
             while let Some(octets) = session.engine.poll_transmit() {
+                session.sends(&octets, now);
                 self.outputs.push_back(Output::Send { to, octets });
             }
             let Some(event) = session.engine.poll_event() else { break };

@@ -34,7 +34,7 @@ use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
-use super::hello::Hello;
+use super::hello::{Hello, SERVER_HELLO};
 use super::intake::{Intake, Peer};
 use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
@@ -571,7 +571,6 @@ async fn stand(link: &Link, dtls: &DTLSConn, role: Role, shared: bool) -> Option
 ///
 /// Source: RFC 5246 section 7.4.1.3.
 fn chosen_suite(record: &Record<'_>) -> Option<u16> {
-    const SERVER_HELLO: u8 = 2;
     if record.epoch != 0 || record.content != Some(Content::Handshake) {
         return None;
     }
