@@ -130,3 +130,100 @@ fn a_cookie_of_ones_own_making_proves_nothing() {
         assert!(world.is_alive(from, "after").await);
     });
 }
+
+/// A hello of another version, whose lowest octet that is.
+fn of_version(hello: &[u8], minor: u8) -> Vec<u8> {
+    let mut hello = hello.to_vec();
+    hello[13 + 12 + 1] = minor;
+    hello
+}
+
+/// A hello with an empty list of groups in the place of its extensions.
+fn without_groups(hello: &[u8]) -> Vec<u8> {
+    const EXTENSION: [u8; 6] = [0, 10, 0, 2, 0, 0];
+    const SUITES: usize = 13 + 12 + 2 + 32 + 2;
+    let (before, suites) = hello.split_at(SUITES);
+    let compressions = 2 + usize::from(suites[1]);
+    let extensions = compressions + 1 + usize::from(suites[compressions]);
+    let behind = [&suites[..extensions], &[0, 6], &EXTENSION].concat();
+    let mut hello = [before, &behind].concat();
+    let body = u8::try_from(hello.len() - 13 - 12).unwrap();
+    (hello[12], hello[16], hello[24]) = (body + 12, body, body);
+    hello
+}
+
+/// V-43: what an engine refuses at once cost as much as what it does not: its place is free no sooner, so strangers have so
+/// many of them in two seconds.
+#[test]
+fn a_handshake_that_ends_early_leaves_its_place_taken() {
+    type Shots = fn(&[u8]) -> Vec<Vec<u8>>;
+    let kinds: [(&str, Shots); 2] = [
+        ("no groups", |hello| vec![without_groups(hello)]),
+        ("a wrong cookie", |hello| vec![hello.to_vec(), with_cookie(hello, &[7; 20])]),
+    ];
+    for (about, shots) in kinds {
+        virtually(async {
+            let (mut world, from) = standing(Library::Webrtc, false).await;
+            let before = world.sessions.tally();
+            let shots = shots(&forged(&first_hello(&world, from)));
+            for number in 0..2 * FREELY {
+                for shot in &shots {
+                    world.inject(one_of_many(number), shot);
+                    world.run(Duration::ZERO, |_| false).await;
+                }
+            }
+            let now = world.sessions.tally();
+            let (begun, crowded) = (now.begun - before.begun, now.crowded - before.crowded);
+            assert_eq!((begun, crowded), (FREELY as u64, FREELY as u64), "{about}");
+            assert_eq!(now.failed - before.failed, FREELY as u64, "{about}: refused at once");
+            assert_eq!((world.sessions.len(), world.doors.busy()), (1, FREELY), "{about}");
+            let late = world.add("192.0.2.10:4000", WebrtcClient::psk("alice", KEY));
+            assert!(world.is_alive(late, "late").await, "{about}: who comes twice gets in");
+            world.run(UNPROVEN, |_| false).await;
+            assert_eq!((world.sessions.len(), world.doors.busy()), (2, 0), "{about}");
+            world.inject(one_of_many(2 * FREELY), &shots[0]);
+            assert_eq!(world.sessions.tally().begun - now.begun, 2, "{about}: there is room again");
+        });
+    }
+}
+
+/// An address whose handshake was refused begins another one, as long as it has places.
+#[test]
+fn an_address_has_so_many_handshakes_that_end_early() {
+    virtually(async {
+        let (mut world, from) = standing(Library::Webrtc, false).await;
+        let before = world.sessions.tally();
+        let mut hello = without_groups(&forged(&first_hello(&world, from)));
+        for number in 0..20 {
+            hello[13 + 12 + 2] = number;
+            world.inject(stranger(), &hello);
+            world.run(Duration::ZERO, |_| false).await;
+        }
+        assert_eq!(world.sessions.tally().begun - before.begun, 8);
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 8));
+        world.run(UNPROVEN, |_| false).await;
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0));
+    });
+}
+
+/// RFC 5246 section 7.2.2: a version that the library refuses is refused before there is one, by the alert for it.
+#[test]
+fn a_version_that_the_library_lacks_costs_nothing() {
+    virtually(async {
+        let (mut world, from) = standing(Library::Webrtc, false).await;
+        let before = world.sessions.tally();
+        let hello = forged(&first_hello(&world, from));
+        for (number, minor) in [252, 251, 0, 254, 255].into_iter().enumerate() {
+            let to = one_of_many(number);
+            world.inject(to, &of_version(&hello, minor));
+            let sent = world.sent.last().unwrap();
+            let alert = record(21, 0, &[2, 70]);
+            assert_eq!((sent.0, sent.1[0], &sent.1[13..]), (to, 21, &alert[13..]), "254.{minor}");
+        }
+        let now = world.sessions.tally();
+        assert_eq!((now.begun - before.begun, now.answered - before.answered), (0, 5));
+        assert_eq!((world.sessions.len(), world.doors.busy()), (1, 0));
+        world.inject(one_of_many(9), &of_version(&hello, 253));
+        assert_eq!(world.sessions.tally().begun - before.begun, 1);
+    });
+}

@@ -133,6 +133,11 @@ impl<'a> Hello<'a> {
         self.version[0] == 254 && self.version[1] <= 253
     }
 
+    /// Whether DTLS 1.2 is the newest version that is offered.
+    pub fn names_dtls12(&self) -> bool {
+        self.version == [254, 253]
+    }
+
     /// The suites, in the client's order.
     pub fn suites(&self) -> impl Iterator<Item = u16> + 'a {
         self.suites
@@ -296,7 +301,9 @@ pub(super) mod tests {
         let more = [&first[..], &second].concat();
         assert_eq!(Hello::read(&more).unwrap().octets, first, "its own record alone");
         let old = Hello { version: [254, 255], ..read };
-        assert!(!old.speaks_dtls12());
+        assert!(!old.speaks_dtls12() && !old.names_dtls12());
+        let new = Hello { version: [254, 252], ..read };
+        assert!(new.speaks_dtls12() && !new.names_dtls12() && read.names_dtls12());
     }
 
     #[test]

@@ -8,11 +8,12 @@
 //! Takes:   datagrams with their senders, keys, messages to send, the time.
 //! Gives:   [`Output`]s, to be polled after each call; then one timer is to be set.
 //! Keeps:   a handshake for each address, [`HANDSHAKE`] long, within the bounds of [`Doors`] and, where engines make
-//!          cookies, of [`knocks`]; a session for each address, as long as the shell keeps it.
+//!          cookies, of [`knocks`]; of one that ended before its address was proven, its doors until [`UNPROVEN`] is over,
+//!          since its engine cost what others cost; a session for each address, as long as the shell keeps it.
 //! Refuses: versions before 1.2 and offers that nothing fits, by an alert; all else without a word.
 //! Sources: RFC 6347 sections 4.2.1 and 4.2.8; `DT-07`, `DT-09`, `DT-11`, `V-42` to `V-44`.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -53,6 +54,8 @@ pub struct Sessions {
     by_address: HashMap<SocketAddr, Pair>,
     all: HashMap<SessionId, Session>,
     due: BTreeSet<(Instant, SessionId)>,
+    /// What handshakes leave that ended early, and until when.
+    left: BTreeMap<(Instant, SessionId), Left>,
     outputs: VecDeque<Output>,
     next: u64,
     tally: Tally,
@@ -75,7 +78,7 @@ struct Session {
 }
 
 enum Stage {
-    Rising { until: Instant, address: Address, filter: Box<Filter>, _door: Door },
+    Rising { until: Instant, address: Address, filter: Box<Filter>, door: Door },
     Standing { heard: Instant, look: Instant, ends: Option<Instant> },
     Leaving { until: Instant },
 }
@@ -85,7 +88,14 @@ enum Address {
     /// Its client receives there: the cookie came back that was sent there.
     Proven,
     /// Anybody may have written it. It has a door, if it was let in at its first hello.
-    Claimed { _free: Option<Door> },
+    Claimed { free: Option<Door> },
+}
+
+/// The doors of a handshake that ended before its address was proven: whoever forges hellos would make as many engines as
+/// he can write hellos, if those that end at once made room at once.
+struct Left {
+    _door: Door,
+    _free: Option<Door>,
 }
 
 impl Session {
@@ -127,6 +137,7 @@ impl Sessions {
             by_address: HashMap::new(),
             all: HashMap::new(),
             due: BTreeSet::new(),
+            left: BTreeMap::new(),
             outputs: VecDeque::new(),
             next: 0,
             tally: Tally::default(),
@@ -148,13 +159,15 @@ impl Sessions {
     }
 
     fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, now: Instant) {
-        if !hello.speaks_dtls12() {
+        let makes_cookies = self.engines.make_cookies();
+        // Engines that make cookies refuse whoever could speak a newer version too, once they are made.
+        if !hello.speaks_dtls12() || makes_cookies && !hello.names_dtls12() {
             return self.refuse(from, PROTOCOL_VERSION, hello);
         }
         let pair = self.by_address.get(&from).copied().unwrap_or_default();
         let same = |id: &SessionId| self.all.get(id).is_some_and(|it| it.random == *hello.random);
         let (rising, standing) = (pair.rising.filter(same), pair.standing.filter(same));
-        if self.engines.make_cookies() {
+        if makes_cookies {
             match rising {
                 Some(id) => self.hello_again(id, hello, now),
                 None if hello.cookie.is_empty() && pair.rising.is_none() => {
@@ -207,7 +220,7 @@ impl Sessions {
             from,
             random: *hello.random,
             asked_for: hello.server_name().map(Arc::from),
-            stage: Stage::Rising { until: now + lasts, address, filter, _door: door },
+            stage: Stage::Rising { until: now + lasts, address, filter, door },
             due: None,
         };
         session.engine.input(hello.octets, now);
@@ -223,7 +236,7 @@ impl Sessions {
         }
         let free = self.freely.enter(from.ip());
         let enters = free.is_some() || self.knocks.again(from, hello.random);
-        enters.then_some(Address::Claimed { _free: free })
+        enters.then_some(Address::Claimed { free })
     }
 
     /// Records of a handshake or a session that is known, or of nobody.
@@ -319,7 +332,9 @@ impl Sessions {
         let Some(Pair { standing, rising }) = self.by_address.remove(&from) else { return };
         for id in standing.into_iter().chain(rising) {
             self.due.retain(|(_, due)| *due != id);
-            self.all.remove(&id);
+            if let Some(session) = self.all.remove(&id) {
+                self.leave(id, session.stage);
+            }
         }
         let closed = standing.map(|id| Output::Closed(id, Why::Panicked));
         self.outputs.extend(closed);
@@ -343,6 +358,9 @@ impl Sessions {
                 session.due = None;
                 self.look(id, now);
             }
+        }
+        while let Some(left) = self.left.first_entry().filter(|left| left.key().0 <= now) {
+            left.remove();
         }
     }
 
@@ -374,7 +392,8 @@ impl Sessions {
 
     /// When [`Sessions::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        let left = self.left.first_key_value().map(|((at, _), _)| *at);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(left).min()
     }
 
     /// What to do next.
@@ -480,6 +499,14 @@ impl Sessions {
             self.due.remove(&(at, id));
         }
         self.free_address(session.from, id);
+        self.leave(id, session.stage);
+    }
+
+    /// What a session leaves that is no more: all of it is dropped, or its doors are later.
+    fn leave(&mut self, id: SessionId, stage: Stage) {
+        if let Stage::Rising { until, address: Address::Claimed { free }, door, .. } = stage {
+            self.left.insert((until, id), Left { _door: door, _free: free });
+        }
     }
 
     fn free_address(&mut self, from: SocketAddr, id: SessionId) {
