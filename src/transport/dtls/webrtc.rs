@@ -47,7 +47,7 @@ use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 
 /// Longest message that the library takes in: the room it reads into is fixed.
 pub const INPUT_MAX: usize = 8192;
-/// Most records of one session, either way.
+/// Most records of one session: those sent, and those whose message was delivered.
 pub const RECORDS_MAX: u64 = 1 << 20;
 /// How often a last flight is repeated.
 const REPEATS_MAX: u8 = 8;
@@ -124,10 +124,8 @@ impl Webrtc {
         }
         Some((Aead::of(*number)?, config))
     }
-}
 
-impl Engines for Webrtc {
-    fn begin(&self, hello: &Hello<'_>, waker: Waker) -> Option<Box<dyn DtlsEngine>> {
+    fn engine(&self, hello: &Hello<'_>, waker: Waker) -> Option<Engine> {
         let (number, suite) = PSK_SUITE;
         let link = Arc::new(Link::new(waker));
         let shared = self.shared_keys && hello.suites().any(|it| it == number);
@@ -147,7 +145,13 @@ impl Engines for Webrtc {
         } else {
             self.with_certificate(hello, &link)?
         };
-        Some(Box::new(Engine::new(link, config, Role::Server(aead))))
+        Some(Engine::new(link, config, Role::Server(aead)))
+    }
+}
+
+impl Engines for Webrtc {
+    fn begin(&self, hello: &Hello<'_>, waker: Waker) -> Option<Box<dyn DtlsEngine>> {
+        Some(Box::new(self.engine(hello, waker)?))
     }
 
     fn make_cookies(&self) -> bool {
@@ -313,13 +317,16 @@ impl Engine {
         if !self.stands {
             self.flight.extend(sent.iter().cloned());
         }
-        self.count(sent.len());
+        // What comes again is dropped by the library's replay window: it wears nothing.
+        let delivered = events.iter().filter(|event| matches!(event, Event::Data(_))).count();
+        let more = sent.len().saturating_add(delivered);
         self.out.extend(sent);
         for event in events {
             self.stands |= matches!(event, Event::Established(_));
             self.over |= matches!(event, Event::Closed(_));
             self.events.push_back(event);
         }
+        self.count(more);
         if self.stands && !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
             self.let_through(early.concat().as_slice());
@@ -341,7 +348,6 @@ impl Engine {
         if kept.is_empty() {
             return;
         }
-        self.count(1);
         let mut state = self.link.lock();
         if state.inbound.len() < QUEUE {
             state.inbound.push_back(kept);
@@ -578,4 +584,103 @@ fn chosen_suite(record: &Record<'_>) -> Option<u16> {
     let session = usize::from(*fragment.body.get(34)?);
     let suite = fragment.body.get(35_usize.checked_add(session)?..)?;
     suite.first_chunk().map(|suite| u16::from_be_bytes(*suite))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [0x5a; 32];
+
+    /// Both ends of a session. What the server heard is kept.
+    struct Ends {
+        client: Box<dyn DtlsEngine>,
+        server: Engine,
+        heard: Vec<Event>,
+    }
+
+    impl Ends {
+        /// They shake hands with a shared key.
+        async fn new() -> Self {
+            let name = "edge.example.net".to_owned();
+            let (identity, key) = ("alice".to_owned(), KEY.to_vec().into());
+            let proof = ClientProof::Psk { identity, key, name };
+            let mut client = client(proof, Waker::noop().clone()).unwrap();
+            let first = first_of(&mut client).await;
+            let engines = Webrtc::new(None, true).unwrap();
+            let hello = Hello::read(&first).unwrap();
+            let server = engines.engine(&hello, Waker::noop().clone()).unwrap();
+            let mut ends = Self { client, server, heard: Vec::new() };
+            ends.hears(&first).await;
+            while !(ends.server.stands && ends.client.poll_event().is_some()) {
+                ends.client.turn(Instant::START);
+                while let Some(datagram) = ends.client.poll_transmit() {
+                    ends.hears(&datagram).await;
+                }
+                while let Some(datagram) = ends.server.poll_transmit() {
+                    ends.client.input(&datagram, Instant::START);
+                }
+                tokio::task::yield_now().await;
+            }
+            ends.heard.clear();
+            ends
+        }
+
+        /// The server is given a datagram, and time.
+        async fn hears(&mut self, datagram: &[u8]) {
+            self.server.input(datagram, Instant::START);
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+                self.server.turn(Instant::START);
+                while let Some(event) = self.server.poll_event() {
+                    if matches!(event, Event::WantsKey { .. }) {
+                        self.server.key(&KEY, Instant::START);
+                    }
+                    self.heard.push(event);
+                }
+            }
+        }
+
+        /// A datagram with a message of the client's.
+        async fn says(&mut self, message: &[u8]) -> Bytes {
+            self.client.send(message, Instant::START).unwrap();
+            first_of(&mut self.client).await
+        }
+    }
+
+    async fn first_of(client: &mut Box<dyn DtlsEngine>) -> Bytes {
+        loop {
+            client.turn(Instant::START);
+            if let Some(datagram) = client.poll_transmit() {
+                return datagram;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn data(message: &'static [u8]) -> Event {
+        Event::Data(Bytes::from_static(message))
+    }
+
+    /// V-42: who repeats what a client once wrote wears nothing out; what the client writes and hears does.
+    #[test]
+    fn a_session_is_worn_by_what_is_delivered() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let mut ends = Ends::new().await;
+            ends.server.records = RECORDS_MAX - 3;
+            let one = ends.says(b"one").await;
+            for _ in 0..20 {
+                ends.hears(&one).await;
+            }
+            assert_eq!(ends.heard, [data(b"one")], "it is heard once, and counted once");
+            ends.server.send(b"two", Instant::START).unwrap();
+            let three = ends.says(b"three").await;
+            ends.hears(&three).await;
+            assert_eq!(ends.heard[1..], [data(b"three")], "the last one that is safe");
+            let four = ends.says(b"four").await;
+            ends.hears(&four).await;
+            assert_eq!(ends.heard[2..], [data(b"four"), Event::Closed(Ended::Worn)]);
+        });
+    }
 }
