@@ -2,7 +2,7 @@
 //!
 //! 1. The library runs on a connection of ours that has no socket: datagrams are put in and taken out.
 //! 2. It sends cookies itself, so a handshake costs memory from its first hello on: few at a time, and briefly.
-//! 3. It keeps what it is shown, so while it shakes hands it is shown only what [`Intake`] takes.
+//! 3. It keeps what it is shown, so while it shakes hands it is shown only what `intake` takes.
 //! 4. Once established it sees only records that the peer's own key opens: anything else would end it.
 //! 5. It forgets its last flight, which is repeated by us if the client did not get it.
 //!
