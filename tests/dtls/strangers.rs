@@ -227,3 +227,28 @@ fn a_version_that_the_library_lacks_costs_nothing() {
         assert_eq!(world.sessions.tally().begun - before.begun, 1);
     });
 }
+
+/// RFC 5246 section 7.4.1.2: a session that is to be resumed has a name in the hello. The library takes the octets of that
+/// for what comes behind them, and panics where they do not add up; it resumes nothing, so there is no engine for it.
+#[test]
+fn a_session_to_resume_is_refused_before_the_library_reads_it() {
+    virtually(async {
+        let (mut world, from) = standing(Library::Webrtc, false).await;
+        let before = world.sessions.tally();
+        let hello = forged(&first_hello(&world, from));
+        // Neither cookie, nor suites, nor compressions, and three octets of extensions.
+        let name = [0, 0, 0, 0, 0, 3, 0, 0, 0];
+        let (head, rest) = hello.split_at(13 + 12 + 2 + 32);
+        let mut hello = [head, &[9], &name, &rest[1..]].concat();
+        for at in [12, 16, 24] {
+            hello[at] += 9;
+        }
+        world.inject(stranger(), &hello);
+        world.run(Duration::ZERO, |_| false).await;
+        let now = world.sessions.tally();
+        assert_eq!((now.begun - before.begun, now.answered - before.answered), (0, 1));
+        let alert = world.sent.iter().find(|(to, _)| *to == stranger());
+        assert_eq!(alert.unwrap().1[13..], [2, 40]);
+        assert!(world.is_alive(from, "after").await);
+    });
+}

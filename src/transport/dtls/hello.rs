@@ -138,6 +138,12 @@ impl<'a> Hello<'a> {
         self.version == [254, 253]
     }
 
+    /// Whether it names a session that it wants to resume.
+    pub fn resumes(&self) -> bool {
+        // Version, random and the length of nothing.
+        self.before.len() > 2 + 32 + 1
+    }
+
     /// The suites, in the client's order.
     pub fn suites(&self) -> impl Iterator<Item = u16> + 'a {
         self.suites
@@ -289,7 +295,7 @@ pub(super) mod tests {
         assert_eq!((read.version, read.random), ([254, 253], &[7; 32]));
         assert_eq!(read.suites().collect::<Vec<_>>(), [0x00A8, 0xCCAC]);
         assert_eq!(read.server_name(), Some("edge.example.net"));
-        assert!(read.speaks_dtls12() && read.cookie.is_empty());
+        assert!(read.speaks_dtls12() && read.cookie.is_empty() && !read.resumes());
         let second = hello(7, b"a cookie", &[0x00A8, 0xCCAC]);
         let read_again = Hello::read(&second).unwrap();
         assert_eq!(
@@ -304,6 +310,19 @@ pub(super) mod tests {
         assert!(!old.speaks_dtls12() && !old.names_dtls12());
         let new = Hello { version: [254, 252], ..read };
         assert!(new.speaks_dtls12() && !new.names_dtls12() && read.names_dtls12());
+    }
+
+    #[test]
+    fn a_hello_may_name_a_session() {
+        let good = hello(7, b"", &[0x00A8]);
+        let (head, rest) = good.split_at(RECORD_HEAD + FRAGMENT_HEAD + 2 + 32);
+        let mut named = [head, &[4], b"name", &rest[1..]].concat();
+        for at in [12, 16, 24] {
+            named[at] += 4;
+        }
+        let named = Hello::read(&named).unwrap();
+        assert!(named.resumes() && named.cookie.is_empty());
+        assert!(named.suites().eq([0x00A8]));
     }
 
     #[test]

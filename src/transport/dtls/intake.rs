@@ -10,8 +10,9 @@
 //! Keeps:   a [`Filter`], and how many encrypted parts there were. Bounds: [`PIECES_MAX`] fragments and other records, of
 //!          them [`ENCRYPTED_MAX`] encrypted parts of two fragments; of one message [`FRAGMENTS_MAX`] places in the clear.
 //! Refuses: what the filter refuses; a part of a message with anything behind it in its record, which the library would
-//!          read as another fragment than we do; a hello beside anything else, or from a server. The alert by which a
-//!          server refuses is let through: whoever forges it ends no more than the handshake.
+//!          read as another fragment than we do; a hello beside anything else, or from a server, or with the name of a
+//!          session, whose octets the library would read as what comes behind them. The alert by which a server refuses is
+//!          let through: whoever forges it ends no more than the handshake.
 //! Sources: RFC 6347 sections 4.2.2 and 4.2.3; `DT-11`, `V-42`.
 //!
 //! [`PIECES_MAX`]: super::filter::PIECES_MAX
@@ -56,8 +57,8 @@ impl Intake {
     pub(super) fn takes(&mut self, record: &Record<'_>) -> bool {
         match (record.epoch, record.content) {
             (0, Some(Content::Handshake)) if record.body.first() == Some(&CLIENT_HELLO) => {
-                let whole = self.peer == Peer::Client && Hello::read(record.octets).is_ok();
-                whole && self.filter.takes_one()
+                let read = Hello::read(record.octets).is_ok_and(|hello| !hello.resumes());
+                self.peer == Peer::Client && read && self.filter.takes_one()
             }
             (0, Some(Content::Handshake)) => {
                 reads_the_same(record.body) && self.filter.takes(record)
@@ -103,6 +104,18 @@ mod tests {
         let message = message.to_be_bytes();
         let head = [&[16][..], &numbers[0], &message, &numbers[1], &numbers[2]].concat();
         [head, vec![0; octets]].concat()
+    }
+
+    /// A hello with the name of a session.
+    fn resuming() -> Vec<u8> {
+        let good = hello(7, b"", &[0xA8]);
+        let (head, rest) = good.split_at(13 + 12 + 2 + 32);
+        let mut hello = [head, &[4], b"name", &rest[1..]].concat();
+        for at in [12, 16, 24] {
+            hello[at] += 4;
+        }
+        assert!(Hello::read(&hello).unwrap().resumes());
+        hello
     }
 
     fn takes(intake: &mut Intake, datagram: &[u8]) -> bool {
@@ -152,6 +165,7 @@ mod tests {
         for (about, datagram, of_client, of_server) in [
             ("a hello", hello(7, b"", &[0xA8]), true, false),
             ("a hello with a cookie", hello(7, b"a cookie", &[0xA8]), true, false),
+            ("a hello that resumes", resuming(), false, false),
             ("a part of a hello", hello(7, b"", &[0xA8])[..40].to_vec(), false, false),
             ("a message", record(22, 0, &whole), true, true),
             ("two messages", record(22, 0, &whole.repeat(2)), true, true),

@@ -9,8 +9,8 @@
 //! Takes:   certificates or a key, chosen by the hello; datagrams. It runs inside a runtime of tokio.
 //! Gives:   what [`DtlsEngine`] gives.
 //! Keeps:   one library object a session, with two tasks of its own; a bounded queue each way.
-//! Refuses: keys that are not ECDSA on P-256 in PKCS #8; to go on after [`RECORDS_MAX`] records, since the library draws
-//!          the nonces of GCM at random.
+//! Refuses: keys that are not ECDSA on P-256 in PKCS #8; hellos that name a session; to go on after [`RECORDS_MAX`]
+//!          records, since the library draws the nonces of GCM at random.
 //! Sources: RFC 6347; RFC 4279; RFC 5288 section 3; CVE-2026-26014; `DT-06` to `DT-09`, `V-42`, `V-44`.
 
 use std::collections::VecDeque;
@@ -125,7 +125,11 @@ impl Webrtc {
         Some((Aead::of(*number)?, config))
     }
 
+    /// `None` too for a hello that names a session: the library cannot read it.
     fn engine(&self, hello: &Hello<'_>, waker: Waker) -> Option<Engine> {
+        if hello.resumes() {
+            return None;
+        }
         let (number, suite) = PSK_SUITE;
         let link = Arc::new(Link::new(waker));
         let shared = self.shared_keys && hello.suites().any(|it| it == number);
