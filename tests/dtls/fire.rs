@@ -16,7 +16,7 @@ use crate::world::{KEY, Seen, Told, WebrtcClient, World};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A record of that type and epoch, numbered far ahead.
-fn record(kind: u8, epoch: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn record(kind: u8, epoch: u16, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
     let [e1, e0] = epoch.to_be_bytes();
     [&[kind, 254, 253, e1, e0, 0, 0, 0, 1, 0, 0][..], &length, body].concat()
@@ -30,7 +30,7 @@ fn fragment(kind: u8, message: u8, length: u32, offset: u32, part: u32, body: &[
 }
 
 /// A session of ours with that server: the world, and the client's address.
-async fn standing(library: Library, by_openssl: bool) -> (World, SocketAddr) {
+pub(crate) async fn standing(library: Library, by_openssl: bool) -> (World, SocketAddr) {
     let mut world = World::new(&keys(library), 1);
     let from = if by_openssl {
         world.add("192.0.2.1:4000", OpensslClient::psk("alice", &KEY, "PSK-AES128-GCM-SHA256"))
@@ -54,19 +54,19 @@ fn on_each_session(test: impl AsyncFn(World, SocketAddr, String)) {
     }
 }
 
-fn first_hello(world: &World, from: SocketAddr) -> Vec<u8> {
+pub(crate) fn first_hello(world: &World, from: SocketAddr) -> Vec<u8> {
     world.heard.iter().find(|(it, _)| *it == from).unwrap().1.clone()
 }
 
 /// The first hello with another random: nobody's answer to it is known.
-fn forged(hello: &[u8]) -> Vec<u8> {
+pub(crate) fn forged(hello: &[u8]) -> Vec<u8> {
     let mut hello = hello.to_vec();
     hello[13 + 12 + 2] ^= 0xff;
     hello
 }
 
 /// The hello that follows `hello`, with a cookie.
-fn with_cookie(hello: &[u8], cookie: &[u8]) -> Vec<u8> {
+pub(crate) fn with_cookie(hello: &[u8], cookie: &[u8]) -> Vec<u8> {
     const AT: usize = 13 + 12 + 2 + 32 + 1;
     assert_eq!((hello[AT - 1], hello[AT]), (0, 0), "neither session nor cookie");
     let length = u8::try_from(cookie.len()).unwrap();
@@ -87,7 +87,7 @@ fn second_hello(world: &World, from: SocketAddr) -> Vec<u8> {
 }
 
 /// The cookie that the server sends to whoever says `hello` there.
-async fn cookie_for(world: &mut World, from: SocketAddr, hello: &[u8]) -> Vec<u8> {
+pub(crate) async fn cookie_for(world: &mut World, from: SocketAddr, hello: &[u8]) -> Vec<u8> {
     const HELLO_VERIFY_REQUEST: u8 = 3;
     let before = world.sent.len();
     world.inject(from, hello);

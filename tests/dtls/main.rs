@@ -5,6 +5,7 @@ mod fire;
 mod handshakes;
 mod openssl_client;
 mod papers;
+mod strangers;
 mod weather;
 mod world;
 

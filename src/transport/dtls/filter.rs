@@ -3,10 +3,10 @@
 //! Takes:   a datagram from an address that has a session.
 //! Gives:   those of its records that mean something there, as a datagram.
 //! Keeps:   of each message of a handshake, which fragments came: at most [`FRAGMENTS_MAX`] of [`MESSAGES_MAX`]
-//!          messages; what was let through so far.
+//!          messages; how much was let through so far.
 //! Refuses: silently: alerts and octets of the application in the clear, types of nobody, hellos, fragments over the
-//!          bounds; over [`DATAGRAMS_MAX`] datagrams or [`OCTETS_MAX`] octets, everything. In an established session
-//!          whatever is in the clear: anybody may have sent it.
+//!          bounds; over [`DATAGRAMS_MAX`] datagrams, [`OCTETS_MAX`] octets or [`PIECES_MAX`] pieces, everything. In an
+//!          established session whatever is in the clear: anybody may have sent it.
 //! Sources: RFC 6347 sections 4.1.2.7 and 4.2.3; `DT-09`, `DT-11`, `V-42`, `V-44`.
 
 use std::borrow::Cow;
@@ -26,6 +26,8 @@ pub const MESSAGES_MAX: u16 = 16;
 pub const DATAGRAMS_MAX: usize = 256;
 /// Most octets that one handshake takes.
 pub const OCTETS_MAX: usize = 128 * 1024;
+/// Most fragments and other records that one handshake takes, those that come again included: an engine may keep each.
+pub const PIECES_MAX: usize = 512;
 
 /// What one handshake has shown so far.
 #[derive(Debug, Default)]
@@ -33,26 +35,45 @@ pub struct Filter {
     fragments: SmallVec<[(u16, usize); 8]>,
     datagrams: usize,
     octets: usize,
+    pieces: usize,
 }
 
 impl Filter {
     /// What of `datagram` may reach the engine while it shakes hands; `None` if nothing may.
     pub fn shaking_hands<'a>(&mut self, datagram: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        self.datagrams = self.datagrams.saturating_add(1);
-        self.octets = self.octets.saturating_add(datagram.len());
-        if self.datagrams > DATAGRAMS_MAX || self.octets > OCTETS_MAX {
+        if !self.has_room(datagram) {
             return None;
         }
-        keep(datagram, |record| match (record.epoch, record.content) {
-            (0, Some(Content::Handshake)) => self.takes(record.body),
-            (0, Some(Content::ChangeCipherSpec)) => record.body == [1],
-            (1, Some(Content::Handshake | Content::Alert | Content::Application)) => true,
+        keep(datagram, |record| self.takes(record))
+    }
+
+    /// Counts a datagram; whether the handshake takes another one, and one so long.
+    pub fn has_room(&mut self, datagram: &[u8]) -> bool {
+        self.datagrams = self.datagrams.saturating_add(1);
+        self.octets = self.octets.saturating_add(datagram.len());
+        self.datagrams <= DATAGRAMS_MAX && self.octets <= OCTETS_MAX
+    }
+
+    /// Whether a record may reach the engine.
+    pub fn takes(&mut self, record: &Record<'_>) -> bool {
+        match (record.epoch, record.content) {
+            (0, Some(Content::Handshake)) => self.takes_fragments(record.body),
+            (0, Some(Content::ChangeCipherSpec)) => record.body == [1] && self.takes_one(),
+            (1, Some(Content::Handshake | Content::Alert | Content::Application)) => {
+                self.takes_one()
+            }
             _ => false,
-        })
+        }
+    }
+
+    /// Counts a piece; whether the handshake takes another one.
+    pub fn takes_one(&mut self) -> bool {
+        self.pieces = self.pieces.saturating_add(1);
+        self.pieces <= PIECES_MAX
     }
 
     /// Whether the fragments in a record are ones that a handshake has.
-    fn takes(&mut self, body: &[u8]) -> bool {
+    fn takes_fragments(&mut self, body: &[u8]) -> bool {
         let Some(found) = fragments(body) else { return false };
         for fragment in found {
             let known = self.fragments.contains(&(fragment.message, fragment.offset));
@@ -61,7 +82,8 @@ impl Filter {
             let fits = fragment.kind != CLIENT_HELLO
                 && fragment.message < MESSAGES_MAX
                 && fragment.length <= MESSAGE_MAX
-                && (known || of_message.count() < FRAGMENTS_MAX);
+                && (known || of_message.count() < FRAGMENTS_MAX)
+                && self.takes_one();
             if !fits {
                 return false;
             }
@@ -180,6 +202,16 @@ mod tests {
         let long = fragment(2, MESSAGE_MAX, 0, 16_000);
         let all = (0..300).filter(|_| filter.shaking_hands(&long).is_some()).count();
         assert_eq!(all, OCTETS_MAX / long.len());
+        let mut filter = Filter::default();
+        let empty = [16, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
+        let heads = record(22, 0, &empty.repeat(64));
+        let all = (0..300).filter(|_| filter.shaking_hands(&heads).is_some()).count();
+        assert_eq!(all, PIECES_MAX / 64, "messages without octets are counted one by one");
+        let mut filter = Filter::default();
+        let keys = record(20, 0, &[1]).repeat(32);
+        let kept = (0..DATAGRAMS_MAX).filter_map(|_| filter.shaking_hands(&keys));
+        let kept: usize = kept.map(|kept| records(&kept).count()).sum();
+        assert_eq!(kept, PIECES_MAX, "and so are records");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! Takes:   the octets of a datagram that may begin with a ClientHello.
 //! Gives:   [`Hello`], a view of them; the same hello as it would be without a cookie.
 //! Keeps:   nothing. Bounds: [`HELLO_MAX`] octets, [`SUITES_MAX`] suites.
-//! Refuses: a hello in fragments, since those would have to be kept; lengths that do not add up, a list that is
-//!          empty, two extensions of one type.
+//! Refuses: a hello in fragments, since those would have to be kept; one with anything behind it in its record, since
+//!          nobody reads that; lengths that do not add up, a list that is empty, two extensions of one type.
 //! Sources: RFC 6347 sections 4.2.1 and 4.3.2; RFC 5246 section 7.4.1.2; RFC 6066 sections 3 (SNI) and 4.
 
 use smallvec::SmallVec;
 
-use super::record::{self, Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD};
+use super::record::{self, Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD, Record};
 
 /// Longest hello, in octets of the message.
 pub const HELLO_MAX: usize = 4096;
@@ -22,6 +22,8 @@ pub const EXTENSIONS_MAX: usize = 64;
 
 /// The type of a ClientHello.
 pub const CLIENT_HELLO: u8 = 1;
+/// The type of a ServerHello.
+pub const SERVER_HELLO: u8 = 2;
 const SERVER_NAME: u16 = 0;
 const MAX_FRAGMENT_LENGTH: u16 = 1;
 
@@ -38,6 +40,8 @@ pub struct Hello<'a> {
     pub record: u64,
     /// The message's number.
     pub message: u16,
+    /// Its record, which holds nothing else.
+    pub octets: &'a [u8],
     suites: &'a [u8],
     extensions: Extensions<'a>,
     /// The message's body, up to the cookie's length and from behind the cookie.
@@ -77,14 +81,17 @@ impl<'a> Hello<'a> {
         if record.body.first() != Some(&CLIENT_HELLO) {
             return Err(NoHello::Other);
         }
-        let (fragment, _) = Fragment::split(record.body).ok_or(NoHello::Malformed)?;
+        let (fragment, behind) = Fragment::split(record.body).ok_or(NoHello::Malformed)?;
         if !fragment.is_whole() {
             return Err(NoHello::Fragment);
         }
-        Self::of(&fragment, record.sequence).ok_or(NoHello::Malformed)
+        if !behind.is_empty() {
+            return Err(NoHello::Malformed);
+        }
+        Self::of(&fragment, &record).ok_or(NoHello::Malformed)
     }
 
-    fn of(fragment: &Fragment<'a>, sequence: u64) -> Option<Self> {
+    fn of(fragment: &Fragment<'a>, record: &Record<'a>) -> Option<Self> {
         let body = fragment.body;
         if body.len() > HELLO_MAX {
             return None;
@@ -111,8 +118,9 @@ impl<'a> Hello<'a> {
             version,
             random,
             cookie,
-            record: sequence,
+            record: record.sequence,
             message,
+            octets: record.octets,
             suites,
             extensions,
             before,
@@ -123,6 +131,17 @@ impl<'a> Hello<'a> {
     /// Whether DTLS 1.2 is offered.
     pub fn speaks_dtls12(&self) -> bool {
         self.version[0] == 254 && self.version[1] <= 253
+    }
+
+    /// Whether DTLS 1.2 is the newest version that is offered.
+    pub fn names_dtls12(&self) -> bool {
+        self.version == [254, 253]
+    }
+
+    /// Whether it names a session that it wants to resume.
+    pub fn resumes(&self) -> bool {
+        // Version, random and the length of nothing.
+        self.before.len() > 2 + 32 + 1
     }
 
     /// The suites, in the client's order.
@@ -205,6 +224,18 @@ impl<'a> Extensions<'a> {
     }
 }
 
+/// Whether a datagram of a server's begins a ServerHello, which no client sees whose cookie was not good.
+///
+/// Source: RFC 6347 section 4.2.1.
+pub fn is_answered(datagram: &[u8]) -> bool {
+    let begins = |record: Record<'_>| {
+        record.epoch == 0
+            && record.content == Some(Content::Handshake)
+            && record.body.first() == Some(&SERVER_HELLO)
+    };
+    record::records(datagram).any(begins)
+}
+
 /// Octets not yet read.
 struct Reader<'a>(&'a [u8]);
 
@@ -264,7 +295,7 @@ pub(super) mod tests {
         assert_eq!((read.version, read.random), ([254, 253], &[7; 32]));
         assert_eq!(read.suites().collect::<Vec<_>>(), [0x00A8, 0xCCAC]);
         assert_eq!(read.server_name(), Some("edge.example.net"));
-        assert!(read.speaks_dtls12() && read.cookie.is_empty());
+        assert!(read.speaks_dtls12() && read.cookie.is_empty() && !read.resumes());
         let second = hello(7, b"a cookie", &[0x00A8, 0xCCAC]);
         let read_again = Hello::read(&second).unwrap();
         assert_eq!(
@@ -273,8 +304,44 @@ pub(super) mod tests {
         );
         assert_eq!(read_again.constant(), read.constant());
         assert_eq!(read_again.without_cookie(0), first);
+        let more = [&first[..], &second].concat();
+        assert_eq!(Hello::read(&more).unwrap().octets, first, "its own record alone");
         let old = Hello { version: [254, 255], ..read };
-        assert!(!old.speaks_dtls12());
+        assert!(!old.speaks_dtls12() && !old.names_dtls12());
+        let new = Hello { version: [254, 252], ..read };
+        assert!(new.speaks_dtls12() && !new.names_dtls12() && read.names_dtls12());
+    }
+
+    #[test]
+    fn a_hello_may_name_a_session() {
+        let good = hello(7, b"", &[0x00A8]);
+        let (head, rest) = good.split_at(RECORD_HEAD + FRAGMENT_HEAD + 2 + 32);
+        let mut named = [head, &[4], b"name", &rest[1..]].concat();
+        for at in [12, 16, 24] {
+            named[at] += 4;
+        }
+        let named = Hello::read(&named).unwrap();
+        assert!(named.resumes() && named.cookie.is_empty());
+        assert!(named.suites().eq([0x00A8]));
+    }
+
+    #[test]
+    fn a_server_answers_by_its_own_hello() {
+        let of = |kind: u8, epoch: u8, message: u8| {
+            let mut octets = record::head(kind, [254, 253], 0, 2).to_vec();
+            octets[4] = epoch;
+            [octets, vec![message, 0]].concat()
+        };
+        for (about, datagram, answered) in [
+            ("a ServerHello", of(22, 0, SERVER_HELLO), true),
+            ("behind another", [of(22, 0, 3), of(22, 0, SERVER_HELLO)].concat(), true),
+            ("a HelloVerifyRequest", of(22, 0, 3), false),
+            ("an alert", of(21, 0, SERVER_HELLO), false),
+            ("encrypted", of(22, 1, SERVER_HELLO), false),
+            ("nothing", Vec::new(), false),
+        ] {
+            assert_eq!(is_answered(&datagram), answered, "{about}");
+        }
     }
 
     /// RFC 6066 section 4: who has room for less says how much.
@@ -305,12 +372,19 @@ pub(super) mod tests {
             octets[place] = to;
             octets
         };
+        let with = |more: &[u8]| {
+            let mut octets = [&good[..], more].concat();
+            octets[12] += u8::try_from(more.len()).unwrap();
+            octets
+        };
         for (about, octets, why) in [
             ("nothing", Vec::new(), NoHello::Other),
             ("an alert", change(0, 21), NoHello::Other),
             ("another epoch", change(4, 1), NoHello::Other),
             ("another message", change(13, 16), NoHello::Other),
             ("a fragment", change(16, good[16] + 1), NoHello::Fragment),
+            ("an octet behind it", with(&[0]), NoHello::Malformed),
+            ("a message behind it", with(&[16; FRAGMENT_HEAD]), NoHello::Malformed),
             ("a session of 33 octets", change(at + 34, 33), NoHello::Malformed),
             ("a cookie beyond the end", change(at + 35, 200), NoHello::Malformed),
             ("an odd list of suites", change(at + 37, 1), NoHello::Malformed),

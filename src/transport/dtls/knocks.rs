@@ -2,8 +2,8 @@
 //!
 //! An engine that makes its own cookies keeps a handshake from the first hello on, so hellos with forged addresses could
 //! take every place. A client says its hello again when no answer comes (RFC 6347 section 4.2.4); a flood has more
-//! addresses than it has patience. So while [`FREELY`] handshakes wait for their cookie, a hello begins another one when it
-//! is heard for the second time. It does not help against a flood that says each hello twice: the bounds of
+//! addresses than it has patience. So while [`FREELY`] handshakes wait for their cookie, or would if they had not been
+//! refused, a hello begins another one when it is heard for the second time. It does not help against a flood that says each hello twice: the bounds of
 //! [`Doors`](crate::transport::doors::Doors) are all that is left there.
 //!
 //! Takes:   where a hello came from, and its random.

@@ -20,6 +20,8 @@ pub mod engine;
 pub mod exchange;
 pub mod filter;
 pub mod hello;
+#[cfg(feature = "webrtc-dtls")]
+mod intake;
 #[cfg(any(feature = "openssl", feature = "webrtc-dtls"))]
 mod keys;
 #[cfg(feature = "edge")]
@@ -35,6 +37,8 @@ pub mod record;
 pub mod server;
 #[cfg(feature = "edge")]
 pub mod sessions;
+#[cfg(feature = "edge")]
+mod told;
 #[cfg(feature = "edge")]
 mod vouched;
 #[cfg(feature = "webrtc-dtls")]

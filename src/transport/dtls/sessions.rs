@@ -8,26 +8,27 @@
 //! Takes:   datagrams with their senders, keys, messages to send, the time.
 //! Gives:   [`Output`]s, to be polled after each call; then one timer is to be set.
 //! Keeps:   a handshake for each address, [`HANDSHAKE`] long, within the bounds of [`Doors`] and, where engines make
-//!          cookies, of [`knocks`]; a session for each address, as long as the shell keeps it.
+//!          cookies, of [`knocks`]; of one that ended before its address was proven, its doors until [`UNPROVEN`] is over,
+//!          since its engine cost what others cost; a session for each address, as long as the shell keeps it.
 //! Refuses: versions before 1.2 and offers that nothing fits, by an alert; all else without a word.
 //! Sources: RFC 6347 sections 4.2.1 and 4.2.8; `DT-07`, `DT-09`, `DT-11`, `V-42` to `V-44`.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::cookie::{self, Cookies};
-use super::engine::{DtlsEngine, Ended, Engines, Event, Proof, Unsent};
+use super::engine::{DtlsEngine, Ended, Engines, Event, Unsent};
 use super::filter::{self, Filter};
-use super::hello::{Hello, NoHello};
+use super::hello::{self, Hello, NoHello};
 use super::knocks::{self, Knocks};
 use super::record;
 use crate::instant::Instant;
 use crate::transport::doors::{Door, Doors};
+
+pub use super::told::{Output, SessionId, Tally, Why};
 
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -41,107 +42,6 @@ pub const IDLE: Duration = Duration::from_secs(60);
 const PROTOCOL_VERSION: u8 = 70;
 const HANDSHAKE_FAILURE: u8 = 40;
 
-/// One handshake, and the session that comes of it. Never given twice by one table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(u64);
-
-/// What the shell is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// To whom.
-        to: SocketAddr,
-        /// What.
-        octets: Bytes,
-    },
-    /// Find the key, then call [`Sessions::key`].
-    Ask {
-        /// For whom.
-        id: SessionId,
-        /// The identity that the client named.
-        identity: Bytes,
-        /// The suite that the key is for.
-        suite: u16,
-        /// The server that the client asked for.
-        asked_for: Option<Arc<str>>,
-    },
-    /// A session stands.
-    Opened {
-        /// Which.
-        id: SessionId,
-        /// With whom.
-        from: SocketAddr,
-        /// Who that proved to be.
-        proof: Proof,
-        /// The server that the client asked for.
-        asked_for: Option<Arc<str>>,
-    },
-    /// A message came.
-    Data {
-        /// On which session.
-        id: SessionId,
-        /// The message.
-        octets: Bytes,
-    },
-    /// Nothing came for so long: [`Sessions::close`], or it goes on.
-    Idle {
-        /// On which session.
-        id: SessionId,
-        /// For how long.
-        since: Duration,
-    },
-    /// A session is over whose end was set.
-    Over(SessionId),
-    /// A session that stood is no more.
-    Closed(SessionId, Why),
-}
-
-impl Output {
-    /// Which session it is about; none for a datagram.
-    pub fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Send { .. } => None,
-            Self::Ask { id, .. }
-            | Self::Opened { id, .. }
-            | Self::Data { id, .. }
-            | Self::Idle { id, .. }
-            | Self::Over(id)
-            | Self::Closed(id, _) => Some(*id),
-        }
-    }
-}
-
-/// Why a session is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// The engine said so.
-    Ended(Ended),
-    /// Its peer began anew from the same address.
-    Replaced,
-    /// A fault of ours: see [`Sessions::abandon`].
-    Panicked,
-}
-
-/// What happened, as numbers that only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Hellos answered with a cookie, or with an alert.
-    pub answered: u64,
-    /// Handshakes begun.
-    pub begun: u64,
-    /// Hellos that began no handshake because too many were under way.
-    pub crowded: u64,
-    /// Handshakes that ended well.
-    pub established: u64,
-    /// Handshakes that failed.
-    pub failed: u64,
-    /// Handshakes that took too long.
-    pub slow: u64,
-    /// Datagrams that nothing was done with.
-    pub dropped: u64,
-}
-
 /// All sessions of one socket.
 pub struct Sessions {
     engines: Arc<dyn Engines>,
@@ -154,6 +54,8 @@ pub struct Sessions {
     by_address: HashMap<SocketAddr, Pair>,
     all: HashMap<SessionId, Session>,
     due: BTreeSet<(Instant, SessionId)>,
+    /// What handshakes leave that ended early, and until when.
+    left: BTreeMap<(Instant, SessionId), Left>,
     outputs: VecDeque<Output>,
     next: u64,
     tally: Tally,
@@ -176,17 +78,24 @@ struct Session {
 }
 
 enum Stage {
-    Rising { until: Instant, address: Address, filter: Box<Filter>, _door: Door },
+    Rising { until: Instant, address: Address, filter: Box<Filter>, door: Door },
     Standing { heard: Instant, look: Instant, ends: Option<Instant> },
     Leaving { until: Instant },
 }
 
 /// What is known of the address that a handshake came from.
 enum Address {
-    /// Its client receives there: a cookie came back.
+    /// Its client receives there: the cookie came back that was sent there.
     Proven,
     /// Anybody may have written it. It has a door, if it was let in at its first hello.
-    Claimed { _free: Option<Door> },
+    Claimed { free: Option<Door> },
+}
+
+/// The doors of a handshake that ended before its address was proven: whoever forges hellos would make as many engines as
+/// he can write hellos, if those that end at once made room at once.
+struct Left {
+    _door: Door,
+    _free: Option<Door>,
 }
 
 impl Session {
@@ -197,6 +106,16 @@ impl Session {
             Stage::Standing { look, ends, .. } => Some(ends.map_or(*look, |ends| ends.min(*look))),
         };
         [self.engine.poll_timeout(), own].into_iter().flatten().min()
+    }
+
+    /// Notes a datagram of the engine's: it says hello only to a client whose cookie was its own.
+    fn sends(&mut self, octets: &[u8], now: Instant) {
+        if let Stage::Rising { until, address, .. } = &mut self.stage
+            && matches!(address, Address::Claimed { .. })
+            && hello::is_answered(octets)
+        {
+            (*address, *until) = (Address::Proven, now + HANDSHAKE);
+        }
     }
 }
 
@@ -218,6 +137,7 @@ impl Sessions {
             by_address: HashMap::new(),
             all: HashMap::new(),
             due: BTreeSet::new(),
+            left: BTreeMap::new(),
             outputs: VecDeque::new(),
             next: 0,
             tally: Tally::default(),
@@ -232,24 +152,26 @@ impl Sessions {
     /// A datagram.
     pub fn datagram(&mut self, from: SocketAddr, octets: &[u8], now: Instant) {
         match Hello::read(octets) {
-            Ok(hello) => self.hello(from, &hello, octets, now),
+            Ok(hello) => self.hello(from, &hello, now),
             Err(NoHello::Other) => self.known(from, octets, now),
             Err(NoHello::Fragment | NoHello::Malformed) => self.drop_one(),
         }
     }
 
-    fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
-        if !hello.speaks_dtls12() {
+    fn hello(&mut self, from: SocketAddr, hello: &Hello<'_>, now: Instant) {
+        let makes_cookies = self.engines.make_cookies();
+        // Engines that make cookies refuse whoever could speak a newer version too, once they are made.
+        if !hello.speaks_dtls12() || makes_cookies && !hello.names_dtls12() {
             return self.refuse(from, PROTOCOL_VERSION, hello);
         }
         let pair = self.by_address.get(&from).copied().unwrap_or_default();
         let same = |id: &SessionId| self.all.get(id).is_some_and(|it| it.random == *hello.random);
         let (rising, standing) = (pair.rising.filter(same), pair.standing.filter(same));
-        if self.engines.make_cookies() {
+        if makes_cookies {
             match rising {
-                Some(id) => self.hello_again(id, hello, octets, now),
+                Some(id) => self.hello_again(id, hello, now),
                 None if hello.cookie.is_empty() && pair.rising.is_none() => {
-                    self.begin(from, hello, octets, now);
+                    self.begin(from, hello, now);
                 }
                 None => self.drop_one(),
             }
@@ -263,23 +185,22 @@ impl Sessions {
             if let Some(other) = pair.rising {
                 self.remove(other);
             }
-            self.begin(from, hello, octets, now);
+            self.begin(from, hello, now);
         }
     }
 
     /// A hello of a handshake whose engine makes its own cookies.
-    fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+    fn hello_again(&mut self, id: SessionId, hello: &Hello<'_>, now: Instant) {
         let Some(session) = self.all.get_mut(&id) else { return };
-        let Stage::Rising { until, address, .. } = &mut session.stage else { return };
-        if !hello.cookie.is_empty() && matches!(address, Address::Claimed { .. }) {
-            // The engine ends it if the cookie is not its own.
-            (*address, *until) = (Address::Proven, now + HANDSHAKE);
+        let Stage::Rising { filter, .. } = &mut session.stage else { return };
+        if !filter.has_room(hello.octets) {
+            return self.drop_one();
         }
-        session.engine.input(octets, now);
+        session.engine.input(hello.octets, now);
         self.settle(id, now);
     }
 
-    fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, octets: &[u8], now: Instant) {
+    fn begin(&mut self, from: SocketAddr, hello: &Hello<'_>, now: Instant) {
         let address = self.let_in(from, hello);
         let Some((address, door)) = address.zip(self.doors.enter(from.ip())) else {
             self.tally.crowded = self.tally.crowded.wrapping_add(1);
@@ -291,21 +212,18 @@ impl Sessions {
             return self.refuse(from, HANDSHAKE_FAILURE, hello);
         };
         self.tally.begun = self.tally.begun.wrapping_add(1);
+        let mut filter = Box::<Filter>::default();
+        filter.has_room(hello.octets);
         let lasts = if matches!(address, Address::Proven) { HANDSHAKE } else { UNPROVEN };
         let mut session = Session {
             engine,
             from,
             random: *hello.random,
             asked_for: hello.server_name().map(Arc::from),
-            stage: Stage::Rising {
-                until: now + lasts,
-                address,
-                filter: Box::default(),
-                _door: door,
-            },
+            stage: Stage::Rising { until: now + lasts, address, filter, door },
             due: None,
         };
-        session.engine.input(octets, now);
+        session.engine.input(hello.octets, now);
         self.all.insert(id, session);
         self.by_address.entry(from).or_default().rising = Some(id);
         self.settle(id, now);
@@ -318,7 +236,7 @@ impl Sessions {
         }
         let free = self.freely.enter(from.ip());
         let enters = free.is_some() || self.knocks.again(from, hello.random);
-        enters.then_some(Address::Claimed { _free: free })
+        enters.then_some(Address::Claimed { free })
     }
 
     /// Records of a handshake or a session that is known, or of nobody.
@@ -414,7 +332,9 @@ impl Sessions {
         let Some(Pair { standing, rising }) = self.by_address.remove(&from) else { return };
         for id in standing.into_iter().chain(rising) {
             self.due.retain(|(_, due)| *due != id);
-            self.all.remove(&id);
+            if let Some(session) = self.all.remove(&id) {
+                self.leave(id, session.stage);
+            }
         }
         let closed = standing.map(|id| Output::Closed(id, Why::Panicked));
         self.outputs.extend(closed);
@@ -438,6 +358,9 @@ impl Sessions {
                 session.due = None;
                 self.look(id, now);
             }
+        }
+        while let Some(left) = self.left.first_entry().filter(|left| left.key().0 <= now) {
+            left.remove();
         }
     }
 
@@ -469,7 +392,8 @@ impl Sessions {
 
     /// When [`Sessions::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        let left = self.left.first_key_value().map(|((at, _), _)| *at);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(left).min()
     }
 
     /// What to do next.
@@ -504,6 +428,7 @@ impl Sessions {
         let to = session.from;
         loop {
             while let Some(octets) = session.engine.poll_transmit() {
+                session.sends(&octets, now);
                 self.outputs.push_back(Output::Send { to, octets });
             }
             let Some(event) = session.engine.poll_event() else { break };
@@ -574,6 +499,14 @@ impl Sessions {
             self.due.remove(&(at, id));
         }
         self.free_address(session.from, id);
+        self.leave(id, session.stage);
+    }
+
+    /// What a session leaves that is no more: all of it is dropped, or its doors are later.
+    fn leave(&mut self, id: SessionId, stage: Stage) {
+        if let Stage::Rising { until, address: Address::Claimed { free }, door, .. } = stage {
+            self.left.insert((until, id), Left { _door: door, _free: free });
+        }
     }
 
     fn free_address(&mut self, from: SocketAddr, id: SessionId) {

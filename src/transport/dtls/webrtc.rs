@@ -2,14 +2,15 @@
 //!
 //! 1. The library runs on a connection of ours that has no socket: datagrams are put in and taken out.
 //! 2. It sends cookies itself, so a handshake costs memory from its first hello on: few at a time, and briefly.
-//! 3. Once established it sees only records that the peer's own key opens: anything else would end it.
-//! 4. It forgets its last flight, which is repeated by us if the client did not get it.
+//! 3. It keeps what it is shown, so while it shakes hands it is shown only what `intake` takes.
+//! 4. Once established it sees only records that the peer's own key opens: anything else would end it.
+//! 5. It forgets its last flight, which is repeated by us if the client did not get it.
 //!
 //! Takes:   certificates or a key, chosen by the hello; datagrams. It runs inside a runtime of tokio.
 //! Gives:   what [`DtlsEngine`] gives.
 //! Keeps:   one library object a session, with two tasks of its own; a bounded queue each way.
-//! Refuses: keys that are not ECDSA on P-256 in PKCS #8; to go on after [`RECORDS_MAX`] records, since the library draws
-//!          the nonces of GCM at random.
+//! Refuses: keys that are not ECDSA on P-256 in PKCS #8; hellos that name a session; to go on after [`RECORDS_MAX`]
+//!          records, since the library draws the nonces of GCM at random.
 //! Sources: RFC 6347; RFC 4279; RFC 5288 section 3; CVE-2026-26014; `DT-06` to `DT-09`, `V-42`, `V-44`.
 
 use std::collections::VecDeque;
@@ -33,7 +34,8 @@ use webrtc_util::Conn;
 use zeroize::Zeroizing;
 
 use super::engine::{DtlsEngine, Ended, Engines, Event, MESSAGE_MAX, MTU, Proof, Shown, Unsent};
-use super::hello::Hello;
+use super::hello::{Hello, SERVER_HELLO};
+use super::intake::{Intake, Peer};
 use super::keys::{Aead, Half, Secrets};
 use super::link::{Link, QUEUE};
 use super::record::{Content, FRAGMENT_HEAD, Fragment, RECORD_HEAD, Record, records};
@@ -45,7 +47,7 @@ use crate::transport::tls::{Certificate, ServerSpec, TlsProblem};
 
 /// Longest message that the library takes in: the room it reads into is fixed.
 pub const INPUT_MAX: usize = 8192;
-/// Most records of one session, either way.
+/// Most records of one session: those sent, and those whose message was delivered.
 pub const RECORDS_MAX: u64 = 1 << 20;
 /// How often a last flight is repeated.
 const REPEATS_MAX: u8 = 8;
@@ -122,10 +124,12 @@ impl Webrtc {
         }
         Some((Aead::of(*number)?, config))
     }
-}
 
-impl Engines for Webrtc {
-    fn begin(&self, hello: &Hello<'_>, waker: Waker) -> Option<Box<dyn DtlsEngine>> {
+    /// `None` too for a hello that names a session: the library cannot read it.
+    fn engine(&self, hello: &Hello<'_>, waker: Waker) -> Option<Engine> {
+        if hello.resumes() {
+            return None;
+        }
         let (number, suite) = PSK_SUITE;
         let link = Arc::new(Link::new(waker));
         let shared = self.shared_keys && hello.suites().any(|it| it == number);
@@ -145,7 +149,13 @@ impl Engines for Webrtc {
         } else {
             self.with_certificate(hello, &link)?
         };
-        Some(Box::new(Engine::new(link, config, Role::Server(aead))))
+        Some(Engine::new(link, config, Role::Server(aead)))
+    }
+}
+
+impl Engines for Webrtc {
+    fn begin(&self, hello: &Hello<'_>, waker: Waker) -> Option<Box<dyn DtlsEngine>> {
+        Some(Box::new(self.engine(hello, waker)?))
     }
 
     fn make_cookies(&self) -> bool {
@@ -261,6 +271,7 @@ enum Role {
 struct Engine {
     link: Arc<Link>,
     role: Role,
+    intake: Intake,
     running: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     stands: bool,
     over: bool,
@@ -277,9 +288,11 @@ struct Engine {
 impl Engine {
     fn new(link: Arc<Link>, config: Config, role: Role) -> Self {
         let running = Box::pin(run(Arc::clone(&link), config, role));
+        let peer = if matches!(role, Role::Client) { Peer::Server } else { Peer::Client };
         Self {
             link,
             role,
+            intake: Intake::new(peer),
             running: Some(running),
             stands: false,
             over: false,
@@ -308,13 +321,16 @@ impl Engine {
         if !self.stands {
             self.flight.extend(sent.iter().cloned());
         }
-        self.count(sent.len());
+        // What comes again is dropped by the library's replay window: it wears nothing.
+        let delivered = events.iter().filter(|event| matches!(event, Event::Data(_))).count();
+        let more = sent.len().saturating_add(delivered);
         self.out.extend(sent);
         for event in events {
             self.stands |= matches!(event, Event::Established(_));
             self.over |= matches!(event, Event::Closed(_));
             self.events.push_back(event);
         }
+        self.count(more);
         if self.stands && !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
             self.let_through(early.concat().as_slice());
@@ -329,25 +345,55 @@ impl Engine {
         }
     }
 
-    /// Which octets of a datagram the library may see.
+    /// Hands the library what of a datagram it may see.
     fn let_through(&mut self, datagram: &[u8]) {
-        let mut kept = Vec::new();
-        let mut repeats = false;
+        let kept =
+            if self.stands { self.of_session(datagram) } else { self.of_handshake(datagram) };
+        if kept.is_empty() {
+            return;
+        }
         let mut state = self.link.lock();
+        if state.inbound.len() < QUEUE {
+            state.inbound.push_back(kept);
+        }
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// What it may see while it shakes hands.
+    fn of_handshake(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        if !self.intake.has_room(datagram) {
+            return kept;
+        }
         for record in records(datagram) {
-            if !self.stands {
-                if matches!(self.role, Role::Client) && state.suite.is_none() {
-                    state.suite = chosen_suite(&record);
-                }
-                if self.is_early(&record) {
-                    if self.early.len() < EARLY_MAX {
-                        self.early.push(record.octets.to_vec());
-                    }
-                } else {
-                    kept.extend_from_slice(record.octets);
+            if !self.intake.takes(&record) {
+                continue;
+            }
+            if self.is_early(&record) {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push(record.octets.to_vec());
                 }
                 continue;
             }
+            if matches!(self.role, Role::Client) {
+                let mut state = self.link.lock();
+                state.suite = state.suite.or_else(|| chosen_suite(&record));
+            }
+            kept.extend_from_slice(record.octets);
+        }
+        kept
+    }
+
+    /// What it may see of a session: what the peer's own key opens. A part of the handshake asks for our last flight.
+    fn of_session(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let mut repeats = false;
+        let state = self.link.lock();
+        for record in records(datagram) {
             let ours = state.guard.as_ref().is_some_and(|guard| guard.opens(&record));
             if !ours || record.epoch != 1 || record.octets.len() > INPUT_MAX {
                 continue;
@@ -364,19 +410,7 @@ impl Engine {
         if repeats {
             self.send_again();
         }
-        if kept.is_empty() {
-            return;
-        }
-        self.count(1);
-        let mut state = self.link.lock();
-        if state.inbound.len() < QUEUE {
-            state.inbound.push_back(kept);
-        }
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        kept
     }
 
     /// Whether a record is encrypted, and no Finished by its length: the library would end the handshake for it if it
@@ -547,7 +581,6 @@ async fn stand(link: &Link, dtls: &DTLSConn, role: Role, shared: bool) -> Option
 ///
 /// Source: RFC 5246 section 7.4.1.3.
 fn chosen_suite(record: &Record<'_>) -> Option<u16> {
-    const SERVER_HELLO: u8 = 2;
     if record.epoch != 0 || record.content != Some(Content::Handshake) {
         return None;
     }
@@ -555,4 +588,103 @@ fn chosen_suite(record: &Record<'_>) -> Option<u16> {
     let session = usize::from(*fragment.body.get(34)?);
     let suite = fragment.body.get(35_usize.checked_add(session)?..)?;
     suite.first_chunk().map(|suite| u16::from_be_bytes(*suite))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [0x5a; 32];
+
+    /// Both ends of a session. What the server heard is kept.
+    struct Ends {
+        client: Box<dyn DtlsEngine>,
+        server: Engine,
+        heard: Vec<Event>,
+    }
+
+    impl Ends {
+        /// They shake hands with a shared key.
+        async fn new() -> Self {
+            let name = "edge.example.net".to_owned();
+            let (identity, key) = ("alice".to_owned(), KEY.to_vec().into());
+            let proof = ClientProof::Psk { identity, key, name };
+            let mut client = client(proof, Waker::noop().clone()).unwrap();
+            let first = first_of(&mut client).await;
+            let engines = Webrtc::new(None, true).unwrap();
+            let hello = Hello::read(&first).unwrap();
+            let server = engines.engine(&hello, Waker::noop().clone()).unwrap();
+            let mut ends = Self { client, server, heard: Vec::new() };
+            ends.hears(&first).await;
+            while !(ends.server.stands && ends.client.poll_event().is_some()) {
+                ends.client.turn(Instant::START);
+                while let Some(datagram) = ends.client.poll_transmit() {
+                    ends.hears(&datagram).await;
+                }
+                while let Some(datagram) = ends.server.poll_transmit() {
+                    ends.client.input(&datagram, Instant::START);
+                }
+                tokio::task::yield_now().await;
+            }
+            ends.heard.clear();
+            ends
+        }
+
+        /// The server is given a datagram, and time.
+        async fn hears(&mut self, datagram: &[u8]) {
+            self.server.input(datagram, Instant::START);
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+                self.server.turn(Instant::START);
+                while let Some(event) = self.server.poll_event() {
+                    if matches!(event, Event::WantsKey { .. }) {
+                        self.server.key(&KEY, Instant::START);
+                    }
+                    self.heard.push(event);
+                }
+            }
+        }
+
+        /// A datagram with a message of the client's.
+        async fn says(&mut self, message: &[u8]) -> Bytes {
+            self.client.send(message, Instant::START).unwrap();
+            first_of(&mut self.client).await
+        }
+    }
+
+    async fn first_of(client: &mut Box<dyn DtlsEngine>) -> Bytes {
+        loop {
+            client.turn(Instant::START);
+            if let Some(datagram) = client.poll_transmit() {
+                return datagram;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn data(message: &'static [u8]) -> Event {
+        Event::Data(Bytes::from_static(message))
+    }
+
+    /// V-42: who repeats what a client once wrote wears nothing out; what the client writes and hears does.
+    #[test]
+    fn a_session_is_worn_by_what_is_delivered() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let mut ends = Ends::new().await;
+            ends.server.records = RECORDS_MAX - 3;
+            let one = ends.says(b"one").await;
+            for _ in 0..20 {
+                ends.hears(&one).await;
+            }
+            assert_eq!(ends.heard, [data(b"one")], "it is heard once, and counted once");
+            ends.server.send(b"two", Instant::START).unwrap();
+            let three = ends.says(b"three").await;
+            ends.hears(&three).await;
+            assert_eq!(ends.heard[1..], [data(b"three")], "the last one that is safe");
+            let four = ends.says(b"four").await;
+            ends.hears(&four).await;
+            assert_eq!(ends.heard[2..], [data(b"four"), Event::Closed(Ended::Worn)]);
+        });
+    }
 }
