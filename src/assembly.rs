@@ -45,7 +45,8 @@ use crate::state::Store;
 use crate::transport::key_desk::KeyDesk;
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Bound, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target, Transport,
+    BoundListener, Flow, Flows, GroupId, Limits, ListenSpec, ListenerId, Patience, Target,
+    Transport,
 };
 
 /// A peer group.
@@ -258,7 +259,7 @@ impl Plan {
     }
 
     /// What stage 4 is told, for listeners that are bound.
-    fn authentication(&self, bound: &[Arc<Bound>]) -> authentication::Settings {
+    fn authentication(&self, bound: &[Arc<BoundListener>]) -> authentication::Settings {
         let mut realms = Vec::new();
         let naf = self.naf.as_ref().map(|(naf, _)| naf.clone());
         let naf_realm = naf.as_ref().map(|naf| naf.realm().to_owned());
@@ -296,11 +297,11 @@ impl Plan {
     }
 
     /// The agreements of listeners. TLS is among what a listener can do if its name can be reached by TLS.
-    fn agreements(&self, bound: &[Arc<Bound>]) -> HashMap<ListenerId, Agreement> {
-        let same_name = |one: &Bound, other: &Bound| {
+    fn agreements(&self, bound: &[Arc<BoundListener>]) -> HashMap<ListenerId, Agreement> {
+        let same_name = |one: &BoundListener, other: &BoundListener| {
             one.spec.side == other.spec.side && one.spec.name == other.spec.name
         };
-        let of = |one: &Arc<Bound>| {
+        let of = |one: &Arc<BoundListener>| {
             let mode = self.sec_agree.get(&one.spec.id).copied().unwrap_or_default();
             let algorithms = self.algorithms_of.get(&one.spec.id).unwrap_or(&self.algorithms);
             let realms = self.naf.is_some() || self.accounts.is_some();
@@ -309,7 +310,7 @@ impl Plan {
             Agreement::new(mode, tls, realms && algorithms.contains(&Hash::Md5))
         };
         let own: Vec<_> = bound.iter().map(of).collect();
-        let beside = |(one, agreement): (&Arc<Bound>, &Option<Agreement>)| {
+        let beside = |(one, agreement): (&Arc<BoundListener>, &Option<Agreement>)| {
             let others = bound.iter().zip(&own).filter(|(other, _)| same_name(one, other));
             let agreement = others
                 .filter_map(|(_, other)| other.as_ref())
@@ -320,9 +321,9 @@ impl Plan {
     }
 
     /// What stage 7 is told.
-    fn forward(&self, bound: &[Arc<Bound>]) -> forward::Settings {
+    fn forward(&self, bound: &[Arc<BoundListener>]) -> forward::Settings {
         let agreements = self.agreements(bound);
-        let listener = |bound: &Arc<Bound>| Listener {
+        let listener = |bound: &Arc<BoundListener>| Listener {
             id: bound.spec.id,
             side: bound.spec.side,
             name: bound.spec.name.to_string(),
@@ -382,7 +383,7 @@ impl Plan {
     /// Puts the stages together for listeners that are bound.
     fn shared(
         self,
-        bound: &[Arc<Bound>],
+        bound: &[Arc<BoundListener>],
         keys: &Arc<NafCache>,
         flows: &Arc<Flows>,
     ) -> (Arc<Shared>, Vec<GroupSpec>) {

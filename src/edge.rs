@@ -2,17 +2,18 @@
 //!
 //! 1. Each worker runs a current-thread runtime; its sockets share their ports with those of the others.
 //! 2. What arrives goes through the worker's [`Journey`]; what that wants done is done at once.
-//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue. So is word of a
-//!    connection that was closed and had been registered from, since all of them may wait for its answers.
+//! 3. A response belongs to the worker that its branch names; it is handed over by a bounded queue. All workers are told
+//!    there, too, when a connection closes from which somebody had registered: each may wait for answers from it.
 //! 4. Lookups go to one task, by a bounded queue; its answers resume what waits.
 //! 5. One timer a worker, armed for the earliest deadline; an idle edge sleeps.
-//! 6. A step that panics costs its letter or its timer, and the flow that it was for; the worker goes on (`rounds`).
+//! 6. A step that panics loses the message or the timer that it was at, and closes that message's flow; the worker goes
+//!    on (`rounds`).
 //! 7. While there is work, each worker looks every [`PULSE`] how far behind it is: by how much it woke too late, or
 //!    since when a UDP socket was not found empty. Stage 3 makes a load of it.
 //!
 //! Takes:   listeners, what all workers share, and the sources of keys, vectors and counts.
 //! Gives:   a running edge; [`Edge::stop`] drains it.
-//! Keeps:   `MAIL_MAX` messages between two workers, `LOOKUPS_MAX` lookups under way.
+//! Keeps:   at most [`MAIL_MAX`] letters for each worker, from all others together; `LOOKUPS_MAX` lookups in the queue.
 //! Refuses: nothing; a queue that is full drops what it cannot take, and counts it.
 //! Sources: RFC 3261 section 18; `TR-01`, `DNS-03`.
 
@@ -51,8 +52,8 @@ use crate::telemetry::trace;
 use crate::transport::key_desk::{Asker, KeyDesk, Question};
 use crate::transport::tls::ClientTls;
 use crate::transport::{
-    Arrival, BindError, Bound, Closed, DialError, Flow, Flows, ListenSpec, ListenerId, Parts,
-    Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport,
+    Arrival, BindError, BoundListener, Closed, DialError, Flow, Flows, ListenSpec, ListenerId,
+    Parts, Patience, Pending, Receiver, SendError, Side, Sockets, StreamFacts, Target, Transport,
     Transports,
 };
 use crate::wire::{Malformed, Message};
@@ -65,9 +66,9 @@ use trial::Trial;
 pub use trial::Told;
 pub use watcher::{Fault, Watch};
 
-/// Most messages handed from one worker to another and not yet taken.
+/// Most letters of a worker that it has not taken yet, from all others together.
 pub const MAIL_MAX: usize = 4096;
-/// Most lookups under way.
+/// Most lookups in the queue.
 pub const LOOKUPS_MAX: usize = 1024;
 
 /// How often whoever stops the edge looks whether it may end.
@@ -80,7 +81,7 @@ pub struct EdgeSpec {
     /// Sockets of each worker, bound; the ids of listeners are their places.
     pub sockets: Vec<Sockets>,
     /// What those sockets are bound to, in order.
-    pub listeners: Vec<Arc<Bound>>,
+    pub listeners: Vec<Arc<BoundListener>>,
     /// Peer groups; their ids are their places.
     pub groups: Vec<GroupSpec>,
     /// What all workers share.
@@ -109,7 +110,7 @@ pub struct EdgeSpec {
 
 /// A running edge.
 pub struct Edge {
-    listeners: Vec<Arc<Bound>>,
+    listeners: Vec<Arc<BoundListener>>,
     parting: Arc<Parting>,
     shared: Arc<Shared>,
     wake: Vec<mpsc::Sender<Mail>>,
@@ -132,7 +133,8 @@ enum Mail {
     Gone(Box<Destination>),
     /// What would become of a message.
     Try(Box<Trial>),
-    Stop,
+    /// There is something to look at.
+    Wake,
 }
 
 impl Edge {
@@ -153,7 +155,7 @@ impl Edge {
         let loop_key = clock::random();
         let bells = wake.clone();
         // A full queue means a busy worker: it sees what is to be seen at its next turn.
-        let ring = move || bells.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+        let ring = move || bells.iter().for_each(|wake| drop(wake.try_send(Mail::Wake)));
         spec.shared.gate.associations.wake_by(ring);
         for ((number, mail), sockets) in (0_u8..).zip(boxes).zip(sockets) {
             let (started, start) = std::sync::mpsc::sync_channel(1);
@@ -176,7 +178,7 @@ impl Edge {
     }
 
     /// What it listens on, in order.
-    pub fn listeners(&self) -> &[Arc<Bound>] {
+    pub fn listeners(&self) -> &[Arc<BoundListener>] {
         &self.listeners
     }
 
@@ -224,7 +226,7 @@ impl Edge {
 
     fn wake_all(&self) {
         // A full queue means a busy worker: it sees what is to be seen at its next turn.
-        self.wake.iter().for_each(|wake| drop(wake.try_send(Mail::Stop)));
+        self.wake.iter().for_each(|wake| drop(wake.try_send(Mail::Wake)));
     }
 
     fn have_gone(&self) -> bool {
@@ -574,7 +576,7 @@ impl Receiver for Worker {
 pub fn bind(
     specs: Vec<ListenSpec>,
     workers: NonZeroUsize,
-) -> Result<(Vec<Sockets>, Vec<Arc<Bound>>), BindError> {
+) -> Result<(Vec<Sockets>, Vec<Arc<BoundListener>>), BindError> {
     let sockets = crate::transport::bind(specs, workers)?;
     let bound = sockets.first().map(Sockets::bound).unwrap_or_default();
     Ok((sockets, bound))

@@ -4,7 +4,7 @@
 //! Gives:   [`Seeded`] for the first, [`Hashed`] for the second.
 //! Keeps:   a seed for each table, which nobody outside learns: the standard library draws it from the system.
 //! Refuses: nothing.
-//! Sources: V-90 of the conformance tests.
+//! Sources: V-90.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 

@@ -4,7 +4,7 @@
 //! Gives:   [`Admitted`], with the class that its headers claim.
 //! Keeps:   rates, failures and verified sources, each bounded.
 //! Refuses: flows that failed too often, sources over their rate, work that does not fit any more.
-//! Sources: rule 22; RFC 3261 section 26.3.2.4; V-66, V-68, V-88 to V-92 of the conformance tests.
+//! Sources: rule 22; RFC 3261 section 26.3.2.4; V-66, V-68, V-88 to V-92.
 
 pub mod limits;
 pub mod overload;
@@ -104,7 +104,7 @@ impl<'m> Admitted<'m> {
         self.arrival
     }
 
-    /// The class that its headers claim.
+    /// The class that it is judged by: what its headers claim, or its dialog's where that is stricter.
     pub fn class(&self) -> Class {
         self.class
     }

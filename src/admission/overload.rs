@@ -15,7 +15,7 @@
 //! Refuses: first what proves nothing, silently on datagrams, by 503 on streams; then new dialogs and registrations,
 //!          by 503 with Retry-After; never requests inside dialogs, nor CANCELs of what is under way.
 //!          On a node that is about to end, whatever is outside a dialog and new, on both faces, by the same 503.
-//! Sources: RFC 3261 section 21.5.4; V-92 and V-150 of the conformance tests.
+//! Sources: RFC 3261 section 21.5.4; V-92 and V-150.
 
 use std::cmp::Ordering;
 use std::sync::atomic::{self, AtomicBool, AtomicUsize};

@@ -18,7 +18,7 @@ use crate::forward::Proxy;
 use crate::instant::Now;
 use crate::journey::{Account, Journey};
 use crate::keys::naf::{CacheBounds, NafCache};
-use crate::transport::{Bound, Flows, ListenSpec};
+use crate::transport::{BoundListener, Flows, ListenSpec};
 
 impl Plan {
     /// What would become of a message that is the first to come, at `now`.
@@ -32,7 +32,7 @@ impl Plan {
         told: &Told,
         now: Now,
     ) -> Result<Account, &'static str> {
-        let unbound = |spec: ListenSpec| Arc::new(Bound { local: spec.address, spec });
+        let unbound = |spec: ListenSpec| Arc::new(BoundListener { local: spec.address, spec });
         let bound: Vec<_> = mem::take(&mut self.listeners).into_iter().map(unbound).collect();
         let listener = Arc::clone(told.listener(&bound)?);
         let names = self.bsf_names.iter().map(String::as_str);

@@ -4,7 +4,7 @@
 //! Gives:   HA1 of a user for a hash, and the caller he is.
 //! Keeps:   one entry for each user, `ACCOUNTS_MAX` at most; passwords and HA1 are zeroed on drop.
 //! Refuses: a username with a colon, since A1 would be ambiguous; an account twice; an HA1 of the wrong length.
-//! Sources: RFC 7616 section 3.4.2; RFC 8760 section 2; V-96 of the conformance tests.
+//! Sources: RFC 7616 section 3.4.2; RFC 8760 section 2; V-96.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!((code, errors.as_str()), (GOOD, ""));
         assert!(out.contains("check") && out.contains("Exit codes"), "{out}");
         for wrong in
-            [&["chekc"][..], &[], &["check", "-c"], &["check", "a", "b"], &["init", "--force"]]
+            [&["chekc"][..], &[], &["serve", "a"], &["check", "a", "b"], &["init", "--force"]]
         {
             let (code, out, errors) = said(wrong);
             assert_eq!((code, out.as_str()), (USAGE, ""), "{wrong:?}");

@@ -78,7 +78,7 @@ impl Worker {
     }
 
     fn wake_others(&self) {
-        self.seat.others.iter().for_each(|other| drop(other.try_send(Mail::Stop)));
+        self.seat.others.iter().for_each(|other| drop(other.try_send(Mail::Wake)));
     }
 
     /// Takes a letter, and those that lie behind it, as far as one turn goes.
@@ -97,7 +97,7 @@ impl Worker {
                     self.with(|journey, now| journey.unreachable(&gone, now));
                 }
                 Mail::Try(trial) => self.try_out(*trial),
-                Mail::Stop => {}
+                Mail::Wake => {}
             }
         }
     }

@@ -18,7 +18,8 @@ use super::{Edge, Mail, Worker};
 use crate::clock;
 use crate::journey::Account;
 use crate::transport::{
-    Arrival, Bound, ConnectionId, Flow, Group, GroupId, ListenerId, Pending, Side, Transport,
+    Arrival, BoundListener, ConnectionId, Flow, Group, GroupId, ListenerId, Pending, Side,
+    Transport,
 };
 
 /// How a message would have come.
@@ -44,8 +45,11 @@ impl Told {
     /// # Errors
     ///
     /// That there is none.
-    pub fn listener<'b>(&self, bound: &'b [Arc<Bound>]) -> Result<&'b Arc<Bound>, &'static str> {
-        let fits = |bound: &&Arc<Bound>| {
+    pub fn listener<'b>(
+        &self,
+        bound: &'b [Arc<BoundListener>],
+    ) -> Result<&'b Arc<BoundListener>, &'static str> {
+        let fits = |bound: &&Arc<BoundListener>| {
             bound.spec.side == self.side
                 && bound.speaks(self.transport)
                 && self.listener.is_none_or(|id| bound.spec.id == id)
@@ -54,7 +58,7 @@ impl Told {
     }
 
     /// The arrival there, on a connection that was never open.
-    pub fn arrival(&self, listener: &Bound, groups: &[GroupSpec]) -> Arrival {
+    pub fn arrival(&self, listener: &BoundListener, groups: &[GroupSpec]) -> Arrival {
         let nowhere = ConnectionId { slot: u32::MAX, generation: 0 };
         let flow = Flow {
             transport: self.transport,
@@ -75,7 +79,7 @@ impl Told {
 pub(super) struct Trial {
     octets: Bytes,
     told: Told,
-    listener: Arc<Bound>,
+    listener: Arc<BoundListener>,
     reply: mpsc::Sender<Account>,
 }
 
@@ -117,7 +121,7 @@ impl Worker {
     }
 
     /// The arrival that is meant.
-    fn fancied(&self, told: &Told, listener: &Bound) -> Arrival {
+    fn fancied(&self, told: &Told, listener: &BoundListener) -> Arrival {
         let flows = self.transports.flows();
         let open = flows.find_from(told.transport, told.from);
         if let Some(facts) = open.and_then(|flow| flows.facts(&flow)) {

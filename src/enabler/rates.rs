@@ -5,7 +5,7 @@
 //! Keeps:   a bucket for each payer and thing counted, such attempts of each caller, and a note of what may be there once, each
 //!          bounded.
 //! Refuses: what does not fit.
-//! Sources: V-123, V-128, V-134 of the conformance tests.
+//! Sources: V-123, V-128, V-134.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Stage 1, listeners: addresses become sockets, one set for each worker, all on the same ports.
 //!
 //! Takes:   [`ListenSpec`]s as the configuration states them; port 0 asks for any.
-//! Gives:   [`Bound`], what a listener turned out to be; [`Sockets`], one set to carry to each worker's thread.
+//! Gives:   [`BoundListener`], what a listener turned out to be; [`Sockets`], one set to carry to each worker's thread.
 //! Keeps:   nothing; the sockets are open until they are dropped.
 //! Refuses: an address that another process holds, TLS without certificates, TLS and cleartext on one port, WebSocket beside
 //!          anything else, or without rules.
@@ -60,14 +60,14 @@ impl ListenSpec {
 
 /// A listener as it is.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct BoundListener {
     /// As it was asked for.
     pub spec: ListenSpec,
     /// Its address, with the port that it has.
     pub local: SocketAddr,
 }
 
-impl Bound {
+impl BoundListener {
     /// Whether it speaks `transport`.
     pub fn speaks(&self, transport: Transport) -> bool {
         self.spec.transports.contains(&transport)
@@ -87,14 +87,14 @@ pub struct Sockets {
 
 impl Sockets {
     /// What they are bound to, in order.
-    pub fn bound(&self) -> Vec<Arc<Bound>> {
+    pub fn bound(&self) -> Vec<Arc<BoundListener>> {
         self.listeners.iter().map(|sockets| sockets.bound.clone()).collect()
     }
 }
 
 #[derive(Debug)]
 pub(super) struct WorkerSockets {
-    pub(super) bound: Arc<Bound>,
+    pub(super) bound: Arc<BoundListener>,
     pub(super) udp: Option<UdpSocket>,
     pub(super) tcp: Option<TcpListener>,
 }
@@ -166,7 +166,7 @@ fn bind_one(spec: ListenSpec, sets: &mut [Sockets]) -> io::Result<()> {
     let udp = dtls || spec.transports.contains(&Transport::Udp);
     let tcp = tls || websocket || spec.transports.contains(&Transport::Tcp);
     let local = vacant(spec.address, udp, tcp)?;
-    let bound = Arc::new(Bound { spec, local });
+    let bound = Arc::new(BoundListener { spec, local });
     for set in sets {
         let udp = udp.then(|| datagrams(local, true)).transpose()?;
         let tcp = tcp.then(|| connections(local, true)).transpose()?;

@@ -74,7 +74,7 @@ pub use flows::{Flows, Limits, SendError};
 #[cfg(feature = "edge")]
 pub use key_desk::KeyDesk;
 #[cfg(feature = "edge")]
-pub use listen::{BindError, Bound, ListenSpec, Sockets, bind};
+pub use listen::{BindError, BoundListener, ListenSpec, Sockets, bind};
 #[cfg(feature = "edge")]
 pub use stream::{Closed, DialError, Patience, Receiver, StreamFacts};
 #[cfg(feature = "edge")]

@@ -31,7 +31,7 @@ use super::flows::{Lease, Seat};
 #[cfg(feature = "openssl")]
 use super::greet::{self, Greeting, Ungreeted};
 use super::held::Held;
-use super::listen::Bound;
+use super::listen::BoundListener;
 use super::socket::{self, Connection};
 #[cfg(feature = "openssl")]
 use super::stream::AFTER_KEY;
@@ -54,7 +54,11 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(120), Duration::from_secs(20), 4);
 
 /// Accepts connections until the task is ended.
-pub(super) async fn accept(listener: AsyncFd<TcpListener>, bound: Arc<Bound>, shop: Rc<Shop>) {
+pub(super) async fn accept(
+    listener: AsyncFd<TcpListener>,
+    bound: Arc<BoundListener>,
+    shop: Rc<Shop>,
+) {
     let tally = shop.flows.tally();
     // What it accepts is like it.
     settle(listener.get_ref());
@@ -96,7 +100,7 @@ async fn welcome(
     mut tcp: Connection,
     remote: SocketAddr,
     seat: Seat,
-    bound: Arc<Bound>,
+    bound: Arc<BoundListener>,
     shop: Rc<Shop>,
 ) {
     let local = match bound.local.ip().is_unspecified() {
@@ -135,7 +139,7 @@ async fn shake_hands(
     tcp: Connection,
     ahead: BytesMut,
     place: Place,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Rc<Shop>,
 ) {
     if let Some(ws) = &bound.spec.ws {
@@ -188,7 +192,7 @@ async fn open_websocket(
     tcp: Held<Connection>,
     place: Place,
     ws: &WsServer,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Rc<Shop>,
 ) {
     if bound.speaks(Transport::Ws) {
@@ -225,7 +229,7 @@ fn enter<S>(
     place: Place,
     greeted: Greeted,
     vouched: Option<Vouched>,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Rc<Shop>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -246,7 +250,7 @@ fn enter_shared<S>(
     place: Place,
     greeted: Greeted,
     proof: PskProof,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Rc<Shop>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -261,7 +265,7 @@ fn enter_shared<S>(
 fn take_seat(
     place: Place,
     greeted: Greeted,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Shop,
 ) -> Option<(Lease, StreamFacts)> {
     let Place { remote, local, seat } = place;
@@ -301,7 +305,7 @@ async fn in_time<T, E: std::fmt::Display>(
 }
 
 /// Dials `target` and serves the connection.
-pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<Bound>, shop: Rc<Shop>) {
+pub(super) async fn dial(lease: Lease, target: Target, bound: Arc<BoundListener>, shop: Rc<Shop>) {
     let flow = lease.flow();
     shop.flows.tally().dialled.add(1);
     let dialled = timeout(shop.patience.dial, Box::pin(reach(&target, &bound, &shop))).await;
@@ -351,7 +355,7 @@ enum Reached {
 
 async fn reach(
     target: &Target,
-    bound: &Bound,
+    bound: &BoundListener,
     shop: &Shop,
 ) -> Result<(Reached, Option<CertificateNames>, SocketAddr), DialError> {
     let lost = |why: std::io::Error| DialError::Lost(why.kind());

@@ -24,7 +24,7 @@ use tokio::time::Instant as Clock;
 use super::dtls::port::DtlsPort;
 use super::flows::{Flows, SendError};
 use super::key_desk::KeyDesk;
-use super::listen::{Bound, Sockets};
+use super::listen::{BoundListener, Sockets};
 use super::socket::watch;
 use super::stream::{Patience, Receiver};
 use super::stun::Pace;
@@ -77,10 +77,10 @@ pub struct Parts {
 pub struct Transports {
     shop: OnceCell<Rc<Shop>>,
     flows: Arc<Flows>,
-    listeners: Vec<Arc<Bound>>,
+    listeners: Vec<Arc<BoundListener>>,
     ports: Vec<Rc<Port>>,
     secured: Vec<Rc<DtlsPort>>,
-    doors: RefCell<Vec<(AsyncFd<TcpListener>, Arc<Bound>)>>,
+    doors: RefCell<Vec<(AsyncFd<TcpListener>, Arc<BoundListener>)>>,
     accepting: RefCell<Vec<AbortHandle>>,
     dialled: RefCell<HashMap<Peer, Flow>>,
     kit: RefCell<Option<Kit>>,
@@ -248,12 +248,12 @@ impl Transports {
     }
 
     /// The listeners, in the order of the configuration.
-    pub fn listeners(&self) -> &[Arc<Bound>] {
+    pub fn listeners(&self) -> &[Arc<BoundListener>] {
         &self.listeners
     }
 
     /// One listener.
-    pub fn listener(&self, id: ListenerId) -> Option<&Arc<Bound>> {
+    pub fn listener(&self, id: ListenerId) -> Option<&Arc<BoundListener>> {
         self.listeners.iter().find(|bound| bound.spec.id == id)
     }
 
@@ -264,13 +264,13 @@ impl Transports {
 
     /// The listener by which `target` is reached: of the core side and, first the one that fits best, of the same
     /// transport and the same family of addresses.
-    pub fn outlet(&self, target: &Target) -> Option<&Arc<Bound>> {
-        let same_family = |bound: &Bound| bound.local.is_ipv4() == target.address.is_ipv4();
+    pub fn outlet(&self, target: &Target) -> Option<&Arc<BoundListener>> {
+        let same_family = |bound: &BoundListener| bound.local.is_ipv4() == target.address.is_ipv4();
         let core = self.listeners.iter().filter(|bound| bound.spec.side == Side::Core);
-        let fit = |bound: &&Arc<Bound>| {
+        let fit = |bound: &&Arc<BoundListener>| {
             (u8::from(bound.speaks(target.transport)) << 1) | u8::from(same_family(bound))
         };
-        let usable = |bound: &&Arc<Bound>| {
+        let usable = |bound: &&Arc<BoundListener>| {
             target.transport != Transport::Udp
                 || (bound.speaks(Transport::Udp) && same_family(bound))
         };

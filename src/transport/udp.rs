@@ -24,7 +24,7 @@ pub use super::batch::{WAITING_MAX, WAITING_OCTETS};
 use super::batch::{BATCH, Inbox, Outbox};
 use super::demux::{self, Kind};
 use super::flows::SendError;
-use super::listen::Bound;
+use super::listen::BoundListener;
 use super::socket::has_room;
 use super::transports::Shop;
 use super::{Flow, Transport, stun};
@@ -41,7 +41,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// One socket.
 pub(super) struct Port {
     socket: AsyncFd<UdpSocket>,
-    pub(super) bound: Arc<Bound>,
+    pub(super) bound: Arc<BoundListener>,
     outbox: RefCell<Outbox>,
     /// The system took less than there was.
     held_up: Notify,
@@ -50,7 +50,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(socket: AsyncFd<UdpSocket>, bound: Arc<Bound>) -> Self {
+    pub(super) fn new(socket: AsyncFd<UdpSocket>, bound: Arc<BoundListener>) -> Self {
         Self {
             socket,
             bound,

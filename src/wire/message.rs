@@ -5,7 +5,7 @@
 //! Keeps:   the octets, by reference count; nothing is copied or allocated for a header.
 //! Refuses: what the scanner refuses, more than 256 KiB, and a Content-Length that is wrong or not alone. The refusal carries
 //!          the well-formed part, so that it can be answered.
-//! Sources: RFC 3261 sections 7, 18.3 and 20.14; `TR-03`, `TR-04`, `TR-07`, `TR-15` of the conformance tests.
+//! Sources: RFC 3261 sections 7, 18.3 and 20.14; `TR-03`, `TR-04`, `TR-07`, `TR-15`.
 
 use std::sync::Arc;
 

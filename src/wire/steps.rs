@@ -4,7 +4,7 @@
 //! Gives:   their sum, by which a test shows that time grows with length and no faster.
 //! Keeps:   one counter for each thread, in tests; nothing and no code elsewhere.
 //! Refuses: nothing.
-//! Sources: `V-12` of the conformance tests.
+//! Sources: `V-12`.
 
 #[cfg(test)]
 thread_local! {

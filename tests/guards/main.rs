@@ -3,6 +3,7 @@
 
 mod code;
 mod promises;
+mod requirements;
 mod threats;
 mod tree;
 
@@ -153,6 +154,11 @@ fn every_rule_has_a_fixture_that_earns_it_and_a_neighbour_that_does_not() {
     let texts: Vec<String> = fixtures.map(|file| file.text).collect();
     let refused: Vec<u8> = sipward::refusal::Refusal::RULES.iter().flatten().copied().collect();
     none("rules and fixtures", unearned(&refused, &texts));
+}
+
+#[test]
+fn every_code_of_a_requirement_is_listed() {
+    none("codes of requirements", requirements::unlisted(&all_files()));
 }
 
 #[test]

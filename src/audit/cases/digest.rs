@@ -347,7 +347,10 @@ async fn control<'a>(
             return Ok((good, offer, value));
         }
         if !user.was_asked_to_wait(&answer).await {
-            return Err(not_applicable(format!("good credentials are answered {status}")));
+            let wait = answer.retry_after();
+            let wait = wait.map(|wait| format!(", to be tried again in {wait} s: it bounds rates"));
+            let wait = wait.unwrap_or_default();
+            return Err(not_applicable(format!("good credentials are answered {status}{wait}")));
         }
     }
     Err(not_applicable("the target takes no registration for now: it asks to wait"))

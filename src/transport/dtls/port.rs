@@ -40,7 +40,7 @@ use crate::keys::psk::{Psk, PskProof, PskUse};
 use crate::transport::batch::{BATCH, Inbox, Outbox};
 use crate::transport::demux::{self, Kind};
 use crate::transport::flows::{Lease, Seat};
-use crate::transport::listen::Bound;
+use crate::transport::listen::BoundListener;
 use crate::transport::socket::has_room;
 use crate::transport::stream::{AFTER_KEY, Closed, StreamFacts};
 use crate::transport::tls::TlsRefusal;
@@ -58,7 +58,7 @@ const PROOFS_ENOUGH: usize = 64;
 /// One socket.
 pub(in crate::transport) struct DtlsPort {
     socket: AsyncFd<UdpSocket>,
-    bound: Arc<Bound>,
+    bound: Arc<BoundListener>,
     server: Arc<DtlsServer>,
     bells: Arc<Bells>,
     outbox: RefCell<Outbox>,
@@ -97,7 +97,7 @@ type Lookup = (SessionId, Pin<Box<dyn Future<Output = Option<Psk>>>>);
 impl DtlsPort {
     pub(in crate::transport) fn new(
         socket: AsyncFd<UdpSocket>,
-        bound: Arc<Bound>,
+        bound: Arc<BoundListener>,
         server: Arc<DtlsServer>,
     ) -> Self {
         Self {
