@@ -247,6 +247,8 @@ pub enum Answer {
         /// Whether the response was right and only the nonce was not.
         stale: bool,
     },
+    /// On a connection a response with that code, for it is closed then; else nothing.
+    Last(u16),
     /// Nothing.
     Silence,
 }
@@ -328,9 +330,9 @@ impl Refusal {
             | Self::KeySourceUnavailable
             | Self::TableFull
             | Self::TransactionsFull => Answer::Later(503),
+            Self::TooManyFailures => Answer::Last(403),
             Self::Overloaded
             | Self::SourceLimited
-            | Self::TooManyFailures
             | Self::AckUnmatched
             | Self::ResponseAstray
             | Self::TooManyEarlyDialogs => Answer::Silence,

@@ -6,6 +6,7 @@ use crate::code::{Code, Token, lines_with, paths};
 const PURE: &[&str] = &[
     "src/lib.rs",
     "src/gate.rs",
+    "src/gate/",
     "src/refusal.rs",
     "src/expiry.rs",
     "src/hashing.rs",
@@ -153,6 +154,7 @@ pub(crate) const UNSAFE: &[&str] = &["src/transport/psk_tls.rs"];
 /// Folders whose code may be started by nobody: stages and machines are called, and return.
 const CALLED_ONLY: &[&str] = &[
     "src/gate.rs",
+    "src/gate/",
     "src/wire/",
     "src/admission/",
     "src/authentication/",
