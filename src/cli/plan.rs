@@ -264,6 +264,7 @@ pub(super) fn plan(
             unauthenticated: config.admission.connections,
             handshakes_per_address: config.admission.handshakes_of_address,
             handshakes: config.admission.handshakes,
+            of_user: config.admission.flows_of_user,
             connections: config.admission.flows,
             ..Limits::default()
         },

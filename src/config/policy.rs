@@ -40,6 +40,8 @@ pub struct Admission {
     pub handshakes_of_address: usize,
     /// Most of them in all.
     pub handshakes: usize,
+    /// Most connections of one user whom a key or a certificate proves.
+    pub flows_of_user: usize,
     /// Most connections in all, either direction.
     pub flows: usize,
 }
@@ -119,6 +121,7 @@ pub(super) fn admission(root: &mut Section<'_>) -> Admission {
         connections: section.within("connections", 20_000, 1..=1_000_000),
         handshakes_of_address: section.within("handshakes_of_address", 32, 1..=100_000),
         handshakes: section.within("handshakes", 4000, 1..=1_000_000),
+        flows_of_user: section.within("flows_of_user", 100, 1..=100_000),
         flows: section.within("flows", 200_000, 1..=10_000_000),
     };
     section.finish();

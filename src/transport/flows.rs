@@ -24,6 +24,7 @@ use super::aliases::Aliases;
 use super::doors::{Door, Doors};
 use super::stream::{Closed, StreamFacts};
 use super::tally::Tally;
+use super::users::{Place, Users};
 use super::{ConnectionId, Flow, ListenerId, Transport};
 use crate::instant::Instant as Until;
 
@@ -36,6 +37,9 @@ pub const BURST_MESSAGES: usize = 1024;
 /// Most octets that wait for it, where more than one message does.
 pub const BURST_OCTETS: usize = 4 * 1024 * 1024;
 
+/// Of so many connections that there may be, one is not for who comes.
+pub const DIALLED: usize = 32;
+
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -43,7 +47,9 @@ pub struct Limits {
     pub unauthenticated_per_address: usize,
     /// In all, while nobody authenticated on them.
     pub unauthenticated: usize,
-    /// In all, either direction.
+    /// Of one user whom a key or a certificate proved in the handshake: more of them count as if nobody had.
+    pub of_user: usize,
+    /// In all, either direction. One in [`DIALLED`] of them is kept for those that the edge dials.
     pub connections: usize,
     /// Handshakes of TLS and WebSocket under way at once from one address (an IPv6 /64).
     pub handshakes_per_address: usize,
@@ -60,6 +66,7 @@ impl Default for Limits {
         Self {
             unauthenticated_per_address: 100,
             unauthenticated: 20_000,
+            of_user: 100,
             connections: 200_000,
             handshakes_per_address: 32,
             handshakes: 4000,
@@ -113,6 +120,7 @@ pub struct Flows {
     turn: AtomicUsize,
     open: AtomicUsize,
     crowd: Mutex<Crowd>,
+    users: Arc<Users>,
     doors: Arc<Doors>,
     dtls_doors: Arc<Doors>,
     aliases: Aliases,
@@ -141,6 +149,7 @@ impl Flows {
             turn: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             crowd: Mutex::default(),
+            users: Users::new(limits.of_user),
             doors: Doors::new(limits.handshakes_per_address, limits.handshakes),
             dtls_doors: Doors::new(limits.dtls_handshakes_per_address, limits.dtls_handshakes),
             aliases: Aliases::default(),
@@ -174,12 +183,18 @@ impl Flows {
         }
     }
 
-    /// Notes that somebody proved on this connection who they are: it may stay idle, and carry longer messages.
+    /// Notes that somebody proved on this connection who they are: it may stay idle, and carry longer messages; unless it
+    /// is one too many of the user whom its handshake proved.
     pub fn mark_authenticated(&self, flow: &Flow) {
-        if let Some(pipe) = self.pipe(flow).filter(|pipe| !pipe.is_authenticated()) {
-            pipe.authenticated.store(true, Ordering::Relaxed);
-            drop(lock(&pipe.seat).take());
+        let Some(pipe) = self.pipe(flow).filter(|pipe| !pipe.is_authenticated()) else { return };
+        if let Some(user) = pipe.facts.get().and_then(|facts| facts.channel.as_ref()) {
+            let Some(place) = self.users.enter(&user.principal) else {
+                return self.tally.crowded_by_user.add(1);
+            };
+            *lock(&pipe.place) = Some(place);
         }
+        pipe.authenticated.store(true, Ordering::Relaxed);
+        drop(lock(&pipe.seat).take());
     }
 
     /// Holds the peer of a connection to its pings: silent for that long, it is closed. `None` sets it free.
@@ -284,7 +299,9 @@ impl Flows {
         remote: SocketAddr,
         seat: Option<Seat>,
     ) -> Result<Lease, SendError> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections {
+        let all = self.limits.connections;
+        let kept = if seat.is_some() { all.checked_div(DIALLED).unwrap_or_default() } else { 0 };
+        if self.open.fetch_add(1, Ordering::Relaxed) >= all.saturating_sub(kept) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.tally.refused_in_all.add(1);
             return Err(SendError::Crowded);
@@ -425,6 +442,7 @@ impl Drop for Lease {
         self.pipe.end(Closed::Asked);
         self.flows.leave(&self.pipe.flow);
         drop(lock(&self.pipe.seat).take());
+        drop(lock(&self.pipe.place).take());
     }
 }
 
@@ -435,6 +453,7 @@ pub(super) struct Pipe {
     authenticated: AtomicBool,
     blocked: AtomicBool,
     seat: Mutex<Option<Seat>>,
+    place: Mutex<Option<Place>>,
     queue: Mutex<Queue>,
     watch: Mutex<Option<Watch>>,
     /// Set once the connection stands.
@@ -468,6 +487,7 @@ impl Pipe {
             authenticated: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             seat: Mutex::new(seat),
+            place: Mutex::default(),
             queue: Mutex::default(),
             watch: Mutex::default(),
             facts: OnceLock::new(),
@@ -579,6 +599,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authentication::Caller;
+    use crate::identity::{Principal, Proof};
+    use crate::transport::Side;
 
     fn table(limits: Limits) -> Arc<Flows> {
         Flows::new(limits, 7)
@@ -642,6 +665,59 @@ mod tests {
         leases.push(open(&flows, "192.0.2.9:1").unwrap());
         assert!(open(&flows, "192.0.2.9:1").is_none(), "the seventh of all");
         assert_eq!(flows.open_count(), 6);
+    }
+
+    /// V-45: so many come, and the edge still reaches its own servers.
+    #[test]
+    fn some_connections_are_kept_for_those_that_the_edge_dials() {
+        let limits = Limits { unauthenticated: 100, connections: 64, ..Limits::default() };
+        let flows = table(limits);
+        let came: Vec<Lease> = std::iter::from_fn(|| open(&flows, "192.0.2.1:1")).collect();
+        assert_eq!(came.len(), 62);
+        let remote = "203.0.113.10:5060".parse().unwrap();
+        let dial = || flows.open(Transport::Tcp, ListenerId(0), remote, None).ok();
+        let dialled: Vec<Lease> = std::iter::from_fn(dial).collect();
+        assert_eq!(dialled.len(), 2);
+    }
+
+    /// One key, and as many connections as one likes: they count as those of strangers.
+    #[test]
+    fn a_user_has_so_many_connections_that_stay() {
+        let flows = table(Limits { of_user: 2, ..Limits::default() });
+        let caller = Arc::new(Caller {
+            principal: Principal::new(Proof::ProvisionedKey, "psk;alice@bsf.example.net"),
+            renewal: Default::default(),
+            identities: Arc::from([]),
+            key_name: "psk;alice@bsf.example.net".into(),
+            expires: None,
+            strongest: 0.into(),
+            rights: Default::default(),
+        });
+        let enter = || {
+            let lease = open(&flows, "192.0.2.1:1").unwrap();
+            let facts = StreamFacts {
+                flow: lease.flow(),
+                side: Side::Ue,
+                local: "192.0.2.9:5061".parse().unwrap(),
+                names: None,
+                asked_for: None,
+                channel: Some(Arc::clone(&caller)),
+                target: None,
+            };
+            lease.pipe().facts.set(Arc::new(facts)).unwrap();
+            flows.mark_authenticated(&lease.flow());
+            lease
+        };
+        let leases = [(); 3].map(|()| enter());
+        let stay = |leases: &[Lease]| {
+            leases.iter().filter(|lease| flows.is_authenticated(&lease.flow())).count()
+        };
+        assert_eq!((stay(&leases), flows.unauthenticated_count()), (2, 1));
+        flows.mark_authenticated(&leases[2].flow());
+        assert_eq!(stay(&leases), 2, "nor by a request on it");
+        drop(leases);
+        let again = [(); 2].map(|()| enter());
+        assert_eq!(stay(&again), 2, "whoever leaves makes room");
     }
 
     #[test]

@@ -66,6 +66,8 @@ mod transports;
 #[cfg(feature = "edge")]
 pub mod udp;
 #[cfg(feature = "edge")]
+mod users;
+#[cfg(feature = "edge")]
 pub(crate) mod vouched;
 pub mod ws;
 

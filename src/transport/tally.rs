@@ -76,6 +76,8 @@ tally! {
     accepted
     /// Connections refused because their address has too many without authentication.
     refused_by_address
+    /// Times that a connection of a user with too many was taken for one of nobody.
+    crowded_by_user
     /// Connections refused because the edge has too many.
     refused_in_all
     /// Failures of accept: descriptors or memory ran out.

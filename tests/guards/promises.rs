@@ -47,6 +47,7 @@ const PURE: &[&str] = &[
     "src/transport/demux.rs",
     "src/transport/doors.rs",
     "src/transport/stun.rs",
+    "src/transport/users.rs",
     "src/transport/dtls/",
     "src/transport/ocsp/",
     "src/transport/ws/",
