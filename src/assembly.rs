@@ -36,6 +36,7 @@ use crate::forward::{
 use crate::gate::Gate;
 use crate::identity::{Proof, Realm};
 use crate::instant::WallTime;
+use crate::keys::bootstrap::Bsf;
 use crate::keys::naf::{CacheBounds, NafCache};
 use crate::keys::psk::{ProvisionedKeys, PskKeys, PskSettings, Scheme};
 use crate::keys::push::naf::{PushBounds, PushedKeys};
@@ -95,6 +96,8 @@ pub struct Plan {
     pub naf: Option<(Naf, Arc<dyn KeyServer>)>,
     /// Names of the bootstrapping servers whose B-TIDs are taken.
     pub bsf_names: Vec<String>,
+    /// The one of them in this process: who is barred there is taken back here.
+    pub bsf: Option<Arc<Bsf>>,
     /// The realm of cards, and whom it asks for vectors.
     pub aka: Option<(aka_realm::Settings, Arc<dyn VectorSource>)>,
     /// Where every count of a nonce is spent, if nodes with the same `secret` take each other's nonces: rule 21 where it
@@ -208,6 +211,7 @@ impl Plan {
             accounts: None,
             naf: None,
             bsf_names: Vec::new(),
+            bsf: None,
             aka: None,
             counts: None,
             psk: None,
@@ -457,6 +461,7 @@ impl Plan {
             };
             Arc::new(PskKeys::new(settings, shared.provisioned))
         });
+        let bsf = self.bsf.take();
         let (shared, groups) = self.shared(&bound, &keys, &flows);
         let edge = Edge::start(EdgeSpec {
             sockets,
@@ -474,7 +479,7 @@ impl Plan {
             psk: psk.clone(),
             watch,
         })?;
-        Ok(Running { edge, shared, keys, psk, flows })
+        Ok(Running { edge, shared, keys, psk, flows, bsf })
     }
 }
 
@@ -503,6 +508,8 @@ pub struct Running {
     pub psk: Option<Arc<PskKeys>>,
     /// Its connections.
     pub flows: Arc<Flows>,
+    /// The bootstrapping server of the same process.
+    pub bsf: Option<Arc<Bsf>>,
 }
 
 impl Connections for Flows {

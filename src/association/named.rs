@@ -183,7 +183,8 @@ impl Associations {
     }
 
     /// A UE asks nobody to name what it may not name itself: it could ask the core to ask it, and the word of the core
-    /// would be its leave. What is not known here is said to others as it stands, and gives no leave.
+    /// would be its leave. A dialog that is not known here is said to others as it stands, and gives no leave; what cannot
+    /// be read here, somebody behind us might read.
     fn judge_referred(
         &self,
         found: &Authenticated<'_>,
@@ -194,10 +195,19 @@ impl Associations {
         if message.method() != Some(Method::Refer) || side != Side::Ue {
             return Ok(());
         }
-        let Some(refer_to) = referred(message) else { return Ok(()) };
+        let malformed = || Refusal::Malformed(Fault::HeaderMalformed);
+        let refer_to = match referred(message) {
+            Some(refer_to) => refer_to,
+            None if message.has(Name::ReferTo) => return Err(malformed()),
+            None => return Ok(()),
+        };
+        let headers = refer_to.uri().headers().split(|octet| *octet == b'&').count();
+        if headers > HEADERS_MAX {
+            return Err(malformed());
+        }
         let who = grantee(found, owner);
         for (name, value) in named_in(&refer_to.uri()) {
-            let Some(dialog) = DialogRef::parse(name, &value) else { continue };
+            let dialog = DialogRef::parse(name, &value).ok_or_else(malformed)?;
             let leave = self.leave(&dialog, who.as_ref(), side, now);
             if leave.known && !leave.allowed {
                 return Err(Refusal::ForeignDialogNamed);

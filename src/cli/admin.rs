@@ -188,7 +188,8 @@ pub fn associations(
                 }
             };
             let print = |of: Revocation, out: &mut dyn Write| {
-                writeln!(out, "taken back: {} keys, {} dialogs", of.keys, of.dialogs)
+                let Revocation { keys, sessions, dialogs } = of;
+                writeln!(out, "taken back: {keys} keys, {sessions} sessions, {dialogs} dialogs")
             };
             asked(&args.edge, Method::DELETE, &path, Bytes::new(), out, errors, print)
         }

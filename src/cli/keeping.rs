@@ -52,6 +52,7 @@ pub(super) struct Keeper {
 pub(super) struct Marks {
     keys: Option<Changed>,
     accounts: Option<Changed>,
+    subscribers: Option<Changed>,
 }
 
 /// Accounts that are being read: since which change, for which configuration.
@@ -72,7 +73,8 @@ impl Marks {
     /// A store that does not answer.
     pub(super) fn of(vault: Option<&Vault>) -> io::Result<Self> {
         let of = |part| vault.map_or(Ok(None), |vault| vault.last_change(part));
-        Ok(Self { keys: of(Part::Keys)?, accounts: of(Part::Accounts)? })
+        let (keys, accounts) = (of(Part::Keys)?, of(Part::Accounts)?);
+        Ok(Self { keys, accounts, subscribers: of(Part::Subscribers)? })
     }
 }
 
@@ -152,10 +154,9 @@ impl Keeper {
         config: &Arc<Config>,
         errors: &mut dyn Write,
     ) -> io::Result<()> {
-        let done = match self.write().await {
-            Ok(()) => self.read_keys(running, config),
-            Err(why) => Err(why),
-        };
+        // Whatever cannot be written, what others took back is taken back.
+        let (kept, read) = (self.write().await, self.read_keys(running, config));
+        let done = kept.and(read).and(self.look_at_subscribers(running));
         self.read_accounts(running, config, errors).await?;
         let was_well = std::mem::replace(&mut self.well, done.is_ok());
         match done {
@@ -206,6 +207,17 @@ impl Keeper {
             tracing::info!(target: "audit", uid, pid, act = "keys", given, gone, held = names.len());
         }
         self.marks.keys = change;
+        Ok(())
+    }
+
+    /// Whoever was barred or removed has no key any more.
+    fn look_at_subscribers(&mut self, running: Option<&Running>) -> io::Result<()> {
+        let (Some(vault), Some(running)) = (&self.vault, running) else { return Ok(()) };
+        let change = vault.last_change(Part::Subscribers)?;
+        if change != self.marks.subscribers {
+            running.revoke_barred();
+            self.marks.subscribers = change;
+        }
         Ok(())
     }
 

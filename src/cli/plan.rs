@@ -136,7 +136,7 @@ pub(super) fn plan(
         _ => None,
     };
     let push_infos = config.naf.as_ref().filter(|_| config.authentication.gba).and_then(|naf| {
-        let local = bsf.filter(|_| config.bsf.is_some());
+        let local = bsf.clone().filter(|_| config.bsf.is_some());
         let own = local.map(|bsf| Arc::new(LocalNaf::new(bsf, &naf.fqdn)) as Arc<dyn PushServer>);
         let servers: Arc<dyn PushServer> = Arc::new(PushServers::new(pushes, own)?);
         Some((NafId::new(&naf.fqdn, UaId::PUSH_LAYER), servers))
@@ -187,6 +187,7 @@ pub(super) fn plan(
         aka,
         psk,
         bsf_names,
+        bsf,
         algorithms: config.digest.algorithms.clone(),
         algorithms_of: of_listener
             .clone()

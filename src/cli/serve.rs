@@ -505,6 +505,9 @@ impl Live {
         }
         if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
             books.replace(bsf, path)?;
+            if let Some(running) = &self.running {
+                running.revoke_barred();
+            }
         }
         self.node.replace(new).map_err(|why| why.to_string())?;
         if let Some(nbsp) = &self.nbsp {

@@ -32,6 +32,8 @@ pub(super) enum Part {
     Keys,
     /// Accounts.
     Accounts,
+    /// Subscribers.
+    Subscribers,
 }
 
 impl Part {
@@ -40,6 +42,7 @@ impl Part {
         match self {
             Self::Keys => b"keys",
             Self::Accounts => b"accounts",
+            Self::Subscribers => b"subscribers",
         }
     }
 }

@@ -100,6 +100,9 @@ impl Journey {
             return None;
         }
         let key = self.proxy.key_to(cancel, b"INVITE", &arrival.flow)?;
+        if !self.waiting_keys.contains(&key) {
+            return None;
+        }
         let fits = |waiting: &Waiting| {
             waiting.ticket.key == key && is_about(cancel, &waiting.paused.message)
         };
@@ -111,7 +114,8 @@ impl Journey {
         Some(invite)
     }
 
-    /// Both are answered, and copies of both. The credentials of the INVITE were not judged, and are not taken later.
+    /// Both are answered, and copies of both. The credentials of the INVITE were not judged, and are not taken later: nor
+    /// are others under its nonce, which cost their sender a challenge.
     ///
     /// Source: RFC 3261 section 9.2.
     pub(super) fn cancelled(

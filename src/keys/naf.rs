@@ -3,12 +3,14 @@
 //! Takes:   answers of key servers, as the shell gets them.
 //! Gives:   [`KeySource`]: the key, a no that is still young, or that somebody has to be asked.
 //! Keeps:   at most [`CacheBounds::keys`] keys, of which the one that ends first goes first, and at most
-//!          [`CacheBounds::refusals`] noes, [`REFUSAL_LIFETIME`] each, likewise. All of one B-TID stand together.
+//!          [`CacheBounds::refusals`] noes, [`REFUSAL_LIFETIME`] each, likewise. All of one B-TID stand together. At most
+//!          [`REVOKED_MAX`] B-TIDs that were taken back, [`REVOKED_FOR`] each.
 //! Refuses: a key past its end, by either clock; a B-TID of a server that is not configured, as one unknown.
 //! Sources: TS 33.220 clauses 4.4.11 and 4.5.3; TS 29.109 clause 5.2; threat V-93.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +25,11 @@ use crate::instant::{Instant, Now};
 
 /// How long a no is remembered.
 pub const REFUSAL_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long a B-TID that was taken back stays so: no bootstrapped key lives longer.
+pub const REVOKED_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// How many B-TIDs that were taken back are remembered; the one of longest ago gives way to one more.
+pub const REVOKED_MAX: usize = 65_536;
 
 /// Bounds of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,10 @@ pub struct NafCache {
     servers: Vec<Arc<str>>,
     table: DashMap<Btid, OfBtid, Seeded>,
     order: Mutex<Order>,
+    /// Until when a B-TID is refused whatever it is asked for.
+    revoked: DashMap<Btid, Instant, Seeded>,
+    /// Whether there was ever one of these: most look-ups end here.
+    revokes: AtomicBool,
 }
 
 type Name = (Btid, NafId);
@@ -94,13 +105,24 @@ impl NafCache {
     /// A cache for keys of `servers`, the names that stand behind the `@` of a B-TID.
     pub fn new<'a>(bounds: CacheBounds, servers: impl IntoIterator<Item = &'a str>) -> Self {
         let servers = servers.into_iter().map(|name| name.to_ascii_lowercase().into()).collect();
-        Self { bounds, servers, table: DashMap::with_hasher(seeded()), order: Mutex::default() }
+        let (table, revoked) = (DashMap::with_hasher(seeded()), DashMap::with_hasher(seeded()));
+        Self {
+            bounds,
+            servers,
+            table,
+            order: Mutex::default(),
+            revoked,
+            revokes: AtomicBool::new(false),
+        }
     }
 
     /// Takes in the answer of a key server; what the waiting request gets to see.
     ///
     /// `Ask` and `Unavailable` are not kept: the next request asks again.
     pub fn insert(&self, btid: &Btid, naf: &NafId, answer: KeyAnswer, now: Now) -> KeyAnswer {
+        if self.is_revoked(btid, now) {
+            return KeyAnswer::Unknown;
+        }
         let entry = match &answer {
             KeyAnswer::Known(key) => {
                 let life = key.expires.since(now.wall);
@@ -119,9 +141,17 @@ impl NafCache {
         answer
     }
 
-    /// Takes back every key of a B-TID: a no until the key would have ended, at least for [`REFUSAL_LIFETIME`].
-    /// How many keys there were.
+    /// Takes back every key of a B-TID, those that are asked for at this moment and other protocols' too. How many keys
+    /// there were.
     pub fn revoke(&self, btid: &Btid, now: Now) -> usize {
+        while self.revoked.len() >= REVOKED_MAX {
+            let first = self.revoked.iter().min_by_key(|of| *of.value()).map(|of| of.key().clone());
+            if first.and_then(|first| self.revoked.remove(&first)).is_none() {
+                break;
+            }
+        }
+        self.revoked.insert(btid.clone(), now.mono + REVOKED_FOR);
+        self.revokes.store(true, Ordering::Release);
         let held: SmallVec<[(NafId, Instant); 2]> = match self.table.get(btid) {
             Some(entries) => entries.iter().filter_map(|(naf, entry)| entry.key_of(naf)).collect(),
             None => SmallVec::new(),
@@ -133,10 +163,15 @@ impl NafCache {
         held.len()
     }
 
+    fn is_revoked(&self, btid: &Btid, now: Now) -> bool {
+        self.revokes.load(Ordering::Acquire)
+            && self.revoked.get(btid).is_some_and(|until| *until > now.mono)
+    }
+
     /// The B-TIDs whose keys prove somebody of whom `is` holds. Looks at every key.
-    pub fn btids_of(&self, is: impl Fn(&Principal) -> bool) -> Vec<Btid> {
+    pub fn btids_of(&self, is: impl Fn(&Btid, &Principal) -> bool) -> Vec<Btid> {
         let proves = |btid: &Btid, entry: &Entry| match entry {
-            Entry::Key { key, .. } => is(&principal_of(btid, key)),
+            Entry::Key { key, .. } => is(btid, &principal_of(btid, key)),
             Entry::No { .. } => false,
         };
         let has = |btid: &Btid, all: &OfBtid| all.iter().any(|(_, entry)| proves(btid, entry));
@@ -146,6 +181,7 @@ impl NafCache {
 
     /// Drops what is over.
     pub fn sweep(&self, now: Now) {
+        self.revoked.retain(|_, until| *until > now.mono);
         self.drop_ended(&mut self.order(), now);
     }
 
@@ -209,6 +245,9 @@ impl NafCache {
 impl KeySource for NafCache {
     fn naf_key(&self, btid: &Btid, naf: &NafId, now: Now) -> KeyAnswer {
         if !self.servers.iter().any(|name| name.eq_ignore_ascii_case(btid.bsf())) {
+            return KeyAnswer::Unknown;
+        }
+        if self.is_revoked(btid, now) {
             return KeyAnswer::Unknown;
         }
         let entries = self.table.get(btid);
@@ -443,10 +482,10 @@ mod tests {
         }
         cache.insert(&name("c"), &naf(UaId::SIP_DIGEST), KeyAnswer::Unknown, at(0));
         // They have no other names.
-        let is = |principal: &Principal| *principal.name == *name("a").as_str();
+        let is = |_: &Btid, principal: &Principal| *principal.name == *name("a").as_str();
         assert_eq!(cache.btids_of(is), [name("a")]);
-        assert_eq!(cache.btids_of(|_| true).len(), 2);
-        assert!(cache.btids_of(|_| false).is_empty());
+        assert_eq!(cache.btids_of(|_, _| true).len(), 2);
+        assert!(cache.btids_of(|_, _| false).is_empty());
     }
 
     #[test]
@@ -478,7 +517,31 @@ mod tests {
         assert_eq!(cache.revoke(&name("a"), at(1)), 2);
         assert_eq!((cache.len(), cache.table.len()), (2, 1), "found together, by one look-up");
         assert_eq!(cache.revoke(&name("a"), at(1)), 0, "there is no key left");
-        assert_eq!(said(&cache, "a", 499), "unknown");
-        assert_eq!(said(&cache, "a", 500), "ask");
+        let end = REVOKED_FOR.as_secs() + 1;
+        for (second, expected) in
+            [(1, "unknown"), (500, "unknown"), (end - 1, "unknown"), (end, "ask")]
+        {
+            assert_eq!(said(&cache, "a", second), expected, "{second}");
+        }
+        // Neither for a protocol that nobody asked for so far, nor by an answer that was on its way.
+        let other = naf(UaId::LOCSIP);
+        assert!(matches!(cache.naf_key(&name("a"), &other, at(500)), KeyAnswer::Unknown));
+        assert_eq!(cache.revoke(&name("b"), at(1)), 0, "it is not known");
+        let late = cache.insert(&name("b"), &naf(UaId::SIP_DIGEST), key(500), at(2));
+        assert!(matches!(late, KeyAnswer::Unknown));
+        assert_eq!((said(&cache, "b", 3), said(&cache, "c", 3)), ("unknown", "ask"));
+        cache.sweep(at(end + 1));
+        assert!(cache.revoked.is_empty());
+    }
+
+    #[test]
+    fn the_list_of_the_revoked_is_bounded() {
+        let cache = cache(10, 10);
+        for number in 0..REVOKED_MAX as u64 + 3 {
+            cache.revoke(&name(&format!("n{number}")), at(number));
+        }
+        assert_eq!(cache.revoked.len(), REVOKED_MAX);
+        assert_eq!(said(&cache, "n0", 70_000), "ask", "the one of longest ago gave way");
+        assert_eq!(said(&cache, "n3", 70_000), "unknown");
     }
 }

@@ -6,8 +6,8 @@ use crate::tree::File;
 
 const LIST: &str = "tests/guards/requirements.md";
 /// What codes begin with.
-const KINDS: [&str; 12] =
-    ["B2", "DNS", "DT", "KA", "OB", "PX", "RG", "RR", "SA", "TR", "TX", "VIA"];
+const KINDS: [&str; 13] =
+    ["B2", "CR", "DNS", "DT", "KA", "OB", "PX", "RG", "RR", "SA", "TR", "TX", "VIA"];
 
 /// Codes that are named and not listed, or listed and not named.
 pub(crate) fn unlisted(files: &[File]) -> Vec<String> {

@@ -455,6 +455,14 @@ fn attended_transfer_with_refer_and_replaces_replaces_by_an_outsider() {
         assert_eq!(status_to(&lab.receive(&bob, &asks), &bob), Some(403), "{name}");
         assert_eq!(lab.last(), Outcome::Refused(Refusal::ForeignDialogNamed), "rule 29, {name}");
     }
+    // Nor in a form that others may read and we do not.
+    let bare = embedded.replace('<', "").replace('>', "");
+    let behind = embedded.replace("?Replaces", &format!("?{}Replaces", "a=b&".repeat(16)));
+    let doubled = embedded.replace("to-tag%3Dc", "to-tag%3Dc%3Bto-tag%3Dx");
+    for (number, refer_to) in [(5, bare), (6, behind), (7, doubled)] {
+        let asks = in_dialog("REFER", BOB, "bob", "", "asks", number, Some(&mut bobs), &refer_to);
+        assert_eq!(status_to(&lab.receive(&bob, &asks), &bob), Some(400), "{refer_to}");
+    }
     let elsewhere = embedded.replace("second", "not-here");
     let asks = in_dialog("REFER", BOB, "bob", "", "asks", 4, Some(&mut bobs), &elsewhere);
     to_core(&lab.receive(&bob, &asks));

@@ -2,8 +2,8 @@
 
 use sipward::client::bootstrap::{Bootstrapped, UbPlan};
 use sipward::client::bootstrap_http;
-use sipward::keys::UaId;
-use sipward::keys::psk::{PskClient, PskKey, PskUse};
+use sipward::keys::psk::{PskClient, PskKey, PskName, PskUse, Scheme};
+use sipward::keys::{NafId, UaId};
 
 use sipward::keys::subscribers::disk::replace;
 
@@ -191,4 +191,64 @@ fn v_150_a_store_on_a_full_disk_goes_on_once_there_is_room() {
     drop(edge);
     let edge = Edge::serve(sipward(), folder);
     assert_eq!(register_by(&edge, &keys), 200, "it outlived the process");
+}
+
+/// Registers with a bootstrapped key: by Digest, or over PSK-TLS without it.
+fn tries(edge: &Edge, keys: &Arc<Bootstrapped>, transport: Transport) -> Result<u16, String> {
+    let (mut credentials, mut psk) = (Vec::new(), None);
+    if transport == Transport::Tls {
+        let (identity, of) = (PskName::identity_of(&keys.btid), PskUse::Tls13);
+        let naf = NafId::new("edge.example.net", of.ua(Scheme::ThreeGpp));
+        let key = keys.naf_key(&naf).unwrap();
+        psk = Some(PskClient { identity, key: PskKey::new(key.expose()).unwrap(), of });
+    } else {
+        credentials.push(Credential::Gba { keys: Arc::clone(keys), ua: UaId::SIP_DIGEST });
+    }
+    let identity = "sip:ue1@example.net".into();
+    let settings = UeSettings { credentials, psk, identity, ..alice(edge, transport) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let ue = Ue::connect(settings).await.map_err(|why| why.to_string())?;
+        let answer = ue.register(600).await.map_err(|why| why.to_string())?;
+        Ok(answer.status().unwrap())
+    })
+}
+
+/// V-73: a B-TID that was taken back is no more, by Digest, by a handshake that nobody made before, and after a crash; nor
+/// is that of a subscriber who is locked, though his key is in the cache.
+#[cfg(feature = "openssl")]
+#[test]
+fn v_73_a_bootstrapped_key_that_was_taken_back_is_no_more() {
+    let core = Core::start();
+    let mut edge = start("vault-revoked", &core);
+    let (code, said) = command(&edge, &["subscriber", "import", "subscribers.toml"]);
+    assert_eq!(code, Some(0), "{said}");
+    let first = bootstrapped(&edge, 0);
+    assert_eq!(tries(&edge, &first, Transport::Udp), Ok(200));
+    let (code, said) = command(&edge, &["sa", "revoke", "--btid", first.btid.as_str()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 keys, 1 sessions"), "{said}");
+    for transport in [Transport::Udp, Transport::Tls] {
+        assert!(tries(&edge, &first, transport).is_err(), "{transport:?}");
+    }
+    edge.child.kill().unwrap();
+    edge.child.wait().unwrap();
+    let folder = std::mem::take(&mut edge.folder);
+    drop(edge);
+    let edge = Edge::serve(sipward(), folder);
+    for transport in [Transport::Udp, Transport::Tls] {
+        assert!(tries(&edge, &first, transport).is_err(), "{transport:?}, after a crash");
+    }
+
+    let second = bootstrapped(&edge, 0);
+    for transport in [Transport::Udp, Transport::Tls] {
+        assert_eq!(tries(&edge, &second, transport), Ok(200), "{transport:?}");
+    }
+    let (code, said) = command(&edge, &["subscriber", "lock", "ue1@example.net"]);
+    assert_eq!(code, Some(0), "{said}");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while tries(&edge, &second, Transport::Udp).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "he is locked and registers");
+    }
+    assert!(tries(&edge, &second, Transport::Tls).is_err());
 }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{Add, Command, GOOD, Import, NO, Secrets, Shown, Stop, bar, new_row, rows};
 use crate::cli::progress::progress;
-use crate::cli::vault::{Vault, in_words};
+use crate::cli::vault::{Part, Vault, in_words};
 use crate::config::Config;
 use crate::identity::Impi;
 use crate::keys::subscribers::file::{Problem, parse};
@@ -90,7 +90,7 @@ impl Desk {
         let numbers: Vec<_> = rows.iter().map(|row| number_of(row.seq, start)).collect();
         let changes: Vec<Change<'_>> =
             rows.iter().zip(&numbers).flat_map(|(row, number)| row.changes(number)).collect();
-        self.store().write(&changes).map_err(fails)
+        Ok(self.vault.change(Part::Subscribers, &changes)?)
     }
 
     fn add(&self, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
@@ -115,7 +115,7 @@ impl Desk {
             return Ok(NO);
         }
         let change = Change::Remove(Table::Subscribers, impi.as_bytes());
-        self.store().write(&[change]).map_err(|fault| self.fails(fault))?;
+        self.vault.change(Part::Subscribers, &[change])?;
         writeln!(out, "{impi} removed; its sequence number is kept, in case it comes back")?;
         Ok(GOOD)
     }
@@ -130,7 +130,7 @@ impl Desk {
         bar(rows(&mut alone), 0, barred);
         let row = Row::new("store", Zeroizing::new(alone.to_string())).map_err(Stop::Problems)?;
         let change = Change::Put(Table::Subscribers, impi.as_bytes(), row.text.as_bytes());
-        self.store().write(&[change]).map_err(|fault| self.fails(fault))?;
+        self.vault.change(Part::Subscribers, &[change])?;
         writeln!(out, "{impi} {}", if barred { "locked" } else { "unlocked" })?;
         Ok(GOOD)
     }

@@ -46,7 +46,8 @@ pub(super) struct FlowArgs {
 impl FlowArgs {
     /// Whether it registers by flows, and not by its contact alone.
     pub(super) fn are_asked(&self) -> bool {
-        self.reg_id.is_some() || self.stay.is_some() || !self.also.is_empty()
+        let named = self.reg_id.is_some() || self.instance.is_some();
+        named || self.stay.is_some() || !self.also.is_empty()
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Asker;
 use super::question::Whom;
 use crate::admission::{Bucket, Rate};
+use crate::assembly::revocation::Revoked;
 use crate::clock;
 use crate::instant::Instant;
 use crate::telemetry::Redacted;
@@ -42,16 +43,17 @@ impl Refused {
 
 impl Audit {
     /// Something was taken back, or was not there.
-    pub(super) fn revoked(&self, asker: Asker, whom: &Whom, keys: usize, dialogs: usize) {
+    pub(super) fn revoked(&self, asker: Asker, whom: &Whom, revoked: &Revoked) {
         let (uid, pid) = (asker.uid, asker.pid.unwrap_or(0));
         let of = match whom {
             Whom::Dialog(id) => id.to_string(),
             Whom::Caller(name) => Redacted(name).to_string(),
             Whom::Key(btid) => Redacted(btid.as_str()).to_string(),
         };
+        let Revoked { keys, sessions, dialogs } = *revoked;
         let (what, outcome) =
-            (whom.as_str(), if keys == 0 && dialogs == 0 { "nothing" } else { "done" });
-        tracing::info!(target: "audit", uid, pid, act = "revoke", what, of, outcome, keys, dialogs);
+            (whom.as_str(), if revoked.is_nothing() { "nothing" } else { "done" });
+        tracing::info!(target: "audit", uid, pid, act = "revoke", what, of, outcome, keys, sessions, dialogs);
     }
 
     /// A change that could not be asked for like that.

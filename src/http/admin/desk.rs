@@ -25,7 +25,7 @@ use super::views::{
     self, Certificate, Dialog, Dialogs, Explanation, Listening, Revocation, Status,
 };
 use crate::assembly::Running;
-use crate::assembly::revocation::is_called;
+use crate::assembly::revocation::{Revoked, is_called};
 use crate::association::Association;
 use crate::clock;
 use crate::config::{Config, Listener};
@@ -92,11 +92,12 @@ impl Desk {
             Whom::Key(btid) => running.revoke(btid),
         };
         let revoked = self.running.as_ref().map(of).unwrap_or_default();
-        self.audit.revoked(asker, whom, revoked.keys, revoked.dialogs);
+        self.audit.revoked(asker, whom, &revoked);
         if revoked.is_nothing() {
             return nobody("there is nothing of that to take back");
         }
-        json(&Revocation { keys: revoked.keys, dialogs: revoked.dialogs })
+        let Revoked { keys, sessions, dialogs } = revoked;
+        json(&Revocation { keys, sessions, dialogs })
     }
 
     async fn explain(&self, request: Request<Incoming>, facts: &Facts, now: Now) -> Answer {

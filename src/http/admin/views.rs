@@ -91,6 +91,8 @@ pub struct Dialogs {
 pub struct Revocation {
     /// Keys that are not taken any more.
     pub keys: usize,
+    /// Sessions of the edge's own bootstrapping server that are over.
+    pub sessions: usize,
     /// Dialogs that can only be torn down.
     pub dialogs: usize,
 }

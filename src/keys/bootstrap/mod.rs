@@ -287,6 +287,21 @@ impl Bsf {
         self.state().sessions.remove(btid)
     }
 
+    /// Whether a subscriber is barred, or gone, so that no key of his is to count any more. With a home elsewhere, whoever is
+    /// not ours may be its own; a store that does not answer says nothing against anybody.
+    pub fn bars(&self, impi: &Impi) -> bool {
+        match self.state().subscribers.get(impi) {
+            Ok(Some(record)) => record.subscriber.barred,
+            Ok(None) => !self.config.home,
+            Err(_) => false,
+        }
+    }
+
+    /// The server's name, which stands in its B-TIDs.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// Takes over the sessions that were written down and still live; how many. For a server with a roll, at its start.
     ///
     /// # Errors

@@ -206,7 +206,7 @@ impl StatusDesk {
             }
             Err(_) => Known { learnt, quiet_until: now.mono + AFTER_FAILURE, holds_until: None },
         };
-        // What was taken back stays so, whether anybody can be asked again or not.
+        // What was taken back stays so while this desk lasts, whether anybody can be asked again or not.
         let holds = |before: &Known| match before.learnt {
             Ok(Status::Revoked | Status::Unknown) => true,
             _ => before.holds_until.is_some_and(|until| now.wall <= until),
