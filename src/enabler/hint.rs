@@ -170,7 +170,12 @@ impl Recognisers {
         arrival: &Arrival,
         claims: &mut Claims,
     ) -> Result<(), Refusal> {
+        let from_ue = arrival.side == Side::Ue;
         read_features(message, Name::AcceptContact, true, claims)?;
+        if from_ue && message.features(Name::AcceptContact).any(|features| features.is_none()) {
+            // Somebody behind us may read a class there.
+            return Err(Refusal::Malformed(Fault::HeaderMalformed));
+        }
         if has_feature(message, Name::Contact) {
             read_features(message, Name::Contact, false, claims)?;
         }
@@ -187,7 +192,7 @@ impl Recognisers {
         if arrival.side == Side::Core {
             read_features(message, Name::FeatureCaps, false, claims)?;
         }
-        read_body(message, claims)?;
+        read_body(message, from_ue, claims)?;
         if claims.presence && (claims.locsip_tag || self.is_location(message, arrival, claims)) {
             claims.mean(Class::Locsip);
         }
@@ -292,24 +297,30 @@ fn is_true(tag: &str, value: Option<&[u8]>) -> bool {
     })
 }
 
-/// Reads what the body says of the class.
-fn read_body(message: &Message, claims: &mut Claims) -> Result<(), Refusal> {
+/// Reads what the body says of the class. What a UE sends has to be readable, for somebody behind us may read it.
+fn read_body(message: &Message, from_ue: bool, claims: &mut Claims) -> Result<(), Refusal> {
     let Some(raw) = message.first(Name::ContentType) else { return Ok(()) };
     let Some(media) = MediaType::parse(raw) else {
         if names_push(raw) {
             claims.mean(Class::Push);
         }
-        return Ok(());
+        let unread = from_ue && !message.body().is_empty();
+        return if unread { Err(Refusal::Malformed(Fault::HeaderMalformed)) } else { Ok(()) };
     };
+    if from_ue && tells_a_class(&media) && !super::body::is_plain(message) {
+        return Err(Refusal::EncodingForbidden);
+    }
     if !media.kind().eq_ignore_ascii_case(b"multipart") {
         claims.body(&media, message.body());
         return Ok(());
     }
     let read = multipart::walk(media, message.body(), &mut |leaf| {
         claims.body(&leaf.media, leaf.content);
-        Ok(())
+        let hidden = from_ue && leaf.encoded && tells_a_class(&leaf.media);
+        if hidden { Err(Refusal::EncodingForbidden) } else { Ok(()) }
     });
     match read {
+        Err(Refusal::EncodingForbidden) if from_ue => Err(Refusal::EncodingForbidden),
         Err(refusal) if names_push(message.body()) => {
             claims.mean(Class::Push);
             Err(refusal)
@@ -317,6 +328,15 @@ fn read_body(message: &Message, claims: &mut Claims) -> Result<(), Refusal> {
         // Classes that read bodies refuse it then; others take it as it is.
         _ => Ok(()),
     }
+}
+
+/// Whether a body of that type may say of which class its message is.
+fn tells_a_class(media: &MediaType<'_>) -> bool {
+    let is = |wanted: &str| super::body::is(media, wanted);
+    media.kind().eq_ignore_ascii_case(b"multipart")
+        || is("message/cpim")
+        || is("application/sdp")
+        || PUSH_TYPES.iter().any(|kind| is(kind))
 }
 
 impl Claims {

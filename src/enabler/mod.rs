@@ -383,7 +383,11 @@ impl Enablers {
         {
             return Err(Refusal::RateExceeded);
         }
-        self.pay(policy, bound, now)?;
+        // What ends a call has to end it: its sender takes it for ended, whatever he hears (RFC 3261 section 15.1.1).
+        let ends = bound.method() == Method::Bye && matches!(bound.ruling(), Ruling::Inside(_));
+        if !ends {
+            self.pay(policy, bound, now)?;
+        }
         let first = policy.once(bound).is_none_or(|thing| self.counts.first(thing, now));
         if first { Ok(()) } else { Err(Refusal::PushReplayed) }
     }

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::{Class, ClassSet};
 use crate::admission::Rate;
 use crate::instant::Instant;
-use crate::wire::uri::{Scheme, Uri};
+use crate::wire::uri::{Scheme, Uri, decode};
 use crate::wire::{Address, Message, Method, Name};
 
 /// The beginnings of numbers, as they are dialled: digits, `*` and `#`, with a plus sign in front or without.
@@ -179,6 +179,8 @@ struct Dialled {
 }
 
 /// The numbers that a URI may be read as: what is dialled, and the same behind the number that its phone-context is.
+///
+/// Each phone-context counts, wherever it stands: of several, nobody knows which another reader takes.
 fn numbers(uri: &Uri<'_>) -> SmallVec<[Dialled; 2]> {
     let mut found = SmallVec::new();
     let user = uri.user().unwrap_or_default();
@@ -188,16 +190,13 @@ fn numbers(uri: &Uri<'_>) -> SmallVec<[Dialled; 2]> {
     };
     let letters = uri.scheme() == Scheme::Tel;
     let Some(number) = Dialled::read(dialled, letters) else { return found };
-    let context = uri.param("phone-context").or_else(|| {
-        let mut params = rest.split(|octet| *octet == b';');
-        params.find_map(|param| {
-            let (name, value) = param.split_at_checked("phone-context=".len())?;
-            name.eq_ignore_ascii_case(b"phone-context=").then_some(value)
-        })
+    let params = [rest, uri.params()].into_iter().flat_map(|params| params.split(|it| *it == b';'));
+    let contexts = params.filter_map(|param| {
+        let (name, value) = param.split_at_checked(memchr::memchr(b'=', param)?)?;
+        let is = decode(name).eq_ignore_ascii_case(b"phone-context");
+        is.then(|| Dialled::read(value.get(1..).unwrap_or_default(), false)).flatten()
     });
-    if let Some(Dialled { mut digits, whole }) =
-        context.and_then(|context| Dialled::read(context, false))
-    {
+    for Dialled { mut digits, whole } in contexts {
         digits.extend_from_slice(number.digits.strip_prefix(b"+").unwrap_or(&number.digits));
         found.push(Dialled { digits, whole: whole && number.whole });
     }
@@ -273,6 +272,14 @@ mod tests {
             (&open, "sip:+882%0012345@example.net", Reach::Denied),
             (&open, "sip:+44w1@example.net", Reach::Costly),
             (&open, "sip:12;phone-context=+882x@example.net", Reach::Denied),
+            (
+                &open,
+                "sip:12;phone-context=+882@example.net;phone-context=x;user=phone",
+                Reach::Denied,
+            ),
+            (&open, "sip:12;phone-context=x;phone-context=+882@example.net", Reach::Denied),
+            (&open, "sip:12;%70hone-context=+882@example.net;user=phone", Reach::Denied),
+            (&open, "tel:12;phone-context=x;phone-context=+882", Reach::Denied),
             (&open, "sip:x+882@example.net", Reach::Free),
             (&open, "sip:+88112345@example.net", Reach::Free),
             (&open, "sip:882@example.net", Reach::Free),

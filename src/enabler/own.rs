@@ -9,7 +9,7 @@
 use super::{Class, Demands, EnablerPolicy};
 use crate::transport::{Arrival, GroupId, Side};
 use crate::wire::features::Claim;
-use crate::wire::{Message, Method, Name};
+use crate::wire::{Message, Method, Name, Uri};
 
 /// A sign of a class: everything that it names must be there. A line that names nothing fits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,9 +41,12 @@ impl Line {
                 message.content_type().is_some_and(|media| super::body::is(&media, wanted))
             }),
             self.feature.as_ref().map(|tag| self.has_feature(message, tag)),
-            self.domain
-                .as_ref()
-                .map(|domain| message.uri().is_some_and(|uri| same(uri.host(), domain))),
+            self.domain.as_ref().map(|domain| {
+                let is = |uri: &Uri<'_>| {
+                    same(uri.host().strip_suffix(b".").unwrap_or(uri.host()), domain)
+                };
+                message.uri().is_some_and(|uri| is(&uri))
+            }),
             self.group.map(|group| arrival.group.is_some_and(|found| found.id == group)),
         ];
         let mut signs = signs.into_iter().flatten().peekable();

@@ -373,6 +373,7 @@ impl Asserted<'_> {
         }
         is_remote_party_id(message, field)
             || begins_with(name, b"X-3GPP-")
+            || of_the_network(name)
             || self.settings.strip_from_ue.iter().any(|strip| match strip.strip_suffix('*') {
                 Some(prefix) => begins_with(name, prefix.as_bytes()),
                 None => {
@@ -540,7 +541,24 @@ fn put_field(message: &Message, edits: &mut Edits, name: Name, value: impl FnOnc
 fn is_strange(message: &Message, field: &Field) -> bool {
     let name = field.name_span().of(message.octets());
     field.name == Name::Other
-        && (is_remote_party_id(message, field) || begins_with(name, b"X-3GPP-"))
+        && (is_remote_party_id(message, field)
+            || begins_with(name, b"X-3GPP-")
+            || of_the_network(name))
+}
+
+/// Headers without a name of ours that nodes of a network write for each other: no UE's, whatever it is believed.
+///
+/// Source: TS 24.229 clause 4.4.
+fn of_the_network(name: &[u8]) -> bool {
+    let names = [
+        "Attestation-Info",
+        "Origination-Id",
+        "Priority-Verstat",
+        "Relayed-Charge",
+        "Restoration-Info",
+        "Service-Interact-Info",
+    ];
+    names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// The headers that something may become of, as a set; `is_network_header` and the fates name them one by one.

@@ -117,7 +117,7 @@ impl Tally {
 
 /// Why fixtures do not cross, and how many at most on one way. What a test itself leaves out has room to grow; what the
 /// edge refuses has little: a new refusal is to be looked at, and entered here if it is right.
-const STAY: [(&str, usize); 16] = [
+const STAY: [(&str, usize); 18] = [
     (NO_MESSAGE, 35),
     (RESPONSE, 50),
     (IN_DIALOG, 50),
@@ -131,6 +131,8 @@ const STAY: [(&str, usize); 16] = [
     // Names of dialogs that nobody knows.
     ("Refused(DialogUnknown)", 4),
     ("Refused(BodyMalformed)", 1),
+    ("Refused(EncodingForbidden)", 2),
+    ("Refused(Malformed(HeaderMalformed))", 2),
     ("Refused(Malformed(BranchOld))", 3),
     // OPTIONS with no hop left is answered here; others are refused.
     ("Answered", 1),

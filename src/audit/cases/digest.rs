@@ -360,7 +360,7 @@ async fn control<'a>(
 pub(in super::super) async fn run(probe: &Probe, forgery: Forgery) -> Judged {
     let account = probe.account(0)?;
     let mut user = probe.stranger().await?;
-    let (good, offer, value) = control(probe, account, &mut user).await?;
+    let (good, _, value) = control(probe, account, &mut user).await?;
     let (mut other, value) = match forgery {
         Forgery::Replayed => (user, value),
         Forgery::ReplayedElsewhere => (probe.stranger().await?, value),
@@ -376,8 +376,8 @@ pub(in super::super) async fn run(probe: &Probe, forgery: Forgery) -> Judged {
             (User::new(probe.plan(), line, None), value)
         }
         forgery => {
-            let (mut forged, _) = challenged(probe, account, &mut user).await?;
-            forged.forge(forgery, &offer)?;
+            let (mut forged, fresh) = challenged(probe, account, &mut user).await?;
+            forged.forge(forgery, &fresh)?;
             (user, forged.value())
         }
     };

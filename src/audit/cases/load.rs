@@ -68,9 +68,17 @@ async fn flood(probe: &Probe) -> Judged {
         }
     }
     Ok(match probe.answers().await {
-        Some(status) => passed(format!("another's OPTIONS is answered {status} at once")),
+        Some(status) if put_off(probe, status) => not_applicable(format!(
+            "another's OPTIONS is answered {status}: others are put off, or would be at such a load"
+        )),
+        Some(status) => passed(format!("another's OPTIONS is answered {status}")),
         None => failed("another's OPTIONS finds no answer"),
     })
+}
+
+/// Whether a target that served before says now that it does not.
+fn put_off(probe: &Probe, status: u16) -> bool {
+    probe.usual != Some(status) && matches!(status, 429 | 500..=599)
 }
 
 async fn connections(probe: &Probe, begun: &[u8]) -> Judged {
@@ -93,6 +101,9 @@ async fn connections(probe: &Probe, begun: &[u8]) -> Judged {
     let other = Probe { stage: std::rc::Rc::clone(&probe.stage), door, usual: probe.usual };
     let count = held.len();
     Ok(match (other.answers().await, from) {
+        (Some(status), _) if put_off(probe, status) => not_applicable(format!(
+            "beside {count} of them, another's OPTIONS is answered {status}: others may be put off"
+        )),
         (Some(status), _) => {
             passed(format!("beside {count} of them, another's OPTIONS is answered {status}"))
         }

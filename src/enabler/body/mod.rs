@@ -32,8 +32,7 @@ pub fn leaves<'b>(
     if body.is_empty() {
         return Ok(());
     }
-    let plain = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
-    if !message.values(Name::ContentEncoding).all(plain) {
+    if !is_plain(message) {
         return Err(Refusal::EncodingForbidden);
     }
     let media = message.content_type().ok_or(Refusal::BodyMalformed)?;
@@ -47,6 +46,11 @@ pub fn leaves<'b>(
         name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") && multipart::is_encoding(value)
     });
     visit(&Leaf { media, disposition, content: body, encoded })
+}
+
+/// Whether the body as a whole is not encoded.
+pub fn is_plain(message: &Message) -> bool {
+    message.values(Name::ContentEncoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether a value is of this type, given as `type/subtype`.
