@@ -8,7 +8,14 @@
 //! Sources: RFC 3325 sections 5 to 7 and 9; RFC 5876 section 4; RFC 3323; RFC 6050; RFC 7315 section 4.4; RFC 7044
 //!          section 10.1; RFC 6809 section 4.2.1; RFC 3261 section 22; `ID`, `RG-08`.
 
+mod names;
+
 use std::sync::Arc;
+
+use names::{
+    ESSENTIAL, TOUCHED, begins_with, is_network_header, is_remote_party_id, is_strange,
+    of_the_network,
+};
 
 use crate::association::Bound;
 use crate::authentication::Caller;
@@ -458,28 +465,6 @@ fn is_anonymous(uri: &Uri<'_>) -> bool {
     host.eq_ignore_ascii_case(b"anonymous.invalid")
 }
 
-/// Headers by which the nodes of a network speak to each other.
-fn is_network_header(name: Name) -> bool {
-    matches!(
-        name,
-        Name::PVisitedNetworkId
-            | Name::PChargingVector
-            | Name::PChargingFunctionAddresses
-            | Name::PChargeInfo
-            | Name::PServedUser
-            | Name::PUserDatabase
-            | Name::PProfileKey
-            | Name::PPrivateNetworkIndication
-            | Name::PEarlyMedia
-            | Name::PRefusedUriList
-    )
-}
-
-/// The elder form of P-Asserted-Identity, which many cores still believe.
-fn is_remote_party_id(message: &Message, field: &Field) -> bool {
-    field.name_span().of(message.octets()).eq_ignore_ascii_case(b"Remote-Party-ID")
-}
-
 /// Whether a P-Access-Network-Info value may come from a UE. The words of the network may not, quoted or not.
 ///
 /// Source: RFC 7315 section 4.4.
@@ -504,10 +489,6 @@ fn is_public_diversion(value: &[u8]) -> bool {
 /// Whether an option tag is not that of RFC 3329: its section 2.3.1 has the proxy that agreed take it away.
 fn is_no_agreement(tag: &[u8]) -> bool {
     !tag.eq_ignore_ascii_case(TAG.as_bytes())
-}
-
-fn begins_with(text: &[u8], part: &[u8]) -> bool {
-    text.get(..part.len()).is_some_and(|head| head.eq_ignore_ascii_case(part))
 }
 
 fn take_away(message: &Message, field: &Field, fate: Fate, edits: &mut Edits) {
@@ -536,78 +517,3 @@ fn put_field(message: &Message, edits: &mut Edits, name: Name, value: impl FnOnc
         text.field(name.as_str(), value);
     });
 }
-
-/// Whether a header of no known name is one that is looked at.
-fn is_strange(message: &Message, field: &Field) -> bool {
-    let name = field.name_span().of(message.octets());
-    field.name == Name::Other
-        && (is_remote_party_id(message, field)
-            || begins_with(name, b"X-3GPP-")
-            || of_the_network(name))
-}
-
-/// Headers without a name of ours that nodes of a network write for each other: no UE's, whatever it is believed.
-///
-/// Source: TS 24.229 clause 4.4.
-fn of_the_network(name: &[u8]) -> bool {
-    let names = [
-        "Attestation-Info",
-        "Origination-Id",
-        "Priority-Verstat",
-        "Relayed-Charge",
-        "Restoration-Info",
-        "Service-Interact-Info",
-    ];
-    names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-}
-
-/// The headers that something may become of, as a set; `is_network_header` and the fates name them one by one.
-const TOUCHED: u128 = Name::PAssertedIdentity.bit()
-    | Name::PPreferredIdentity.bit()
-    | Name::PAssertedService.bit()
-    | Name::PPreferredService.bit()
-    | Name::PAssociatedUri.bit()
-    | Name::PCalledPartyId.bit()
-    | Name::FeatureCaps.bit()
-    | Name::PAccessNetworkInfo.bit()
-    | Name::HistoryInfo.bit()
-    | Name::Diversion.bit()
-    | Name::Path.bit()
-    | Name::ServiceRoute.bit()
-    | Name::AlertInfo.bit()
-    | Name::CallInfo.bit()
-    | Name::AnswerMode.bit()
-    | Name::PrivAnswerMode.bit()
-    | Name::ResourcePriority.bit()
-    | Name::Authorization.bit()
-    | Name::ProxyAuthorization.bit()
-    | Name::SecurityClient.bit()
-    | Name::SecurityVerify.bit()
-    | Name::SecurityServer.bit()
-    | Name::Require.bit()
-    | Name::ProxyRequire.bit()
-    | Name::PVisitedNetworkId.bit()
-    | Name::PChargingVector.bit()
-    | Name::PChargingFunctionAddresses.bit()
-    | Name::PChargeInfo.bit()
-    | Name::PServedUser.bit()
-    | Name::PUserDatabase.bit()
-    | Name::PProfileKey.bit()
-    | Name::PPrivateNetworkIndication.bit()
-    | Name::PEarlyMedia.bit()
-    | Name::PRefusedUriList.bit();
-
-/// What no message can do without, whatever is configured, and the counts that the edge writes itself.
-const ESSENTIAL: [Name; 11] = [
-    Name::Via,
-    Name::From,
-    Name::To,
-    Name::CallId,
-    Name::CSeq,
-    Name::Contact,
-    Name::MaxForwards,
-    Name::MaxBreadth,
-    Name::ContentLength,
-    Name::Route,
-    Name::RecordRoute,
-];

@@ -456,7 +456,7 @@ fn attended_transfer_with_refer_and_replaces_replaces_by_an_outsider() {
         assert_eq!(lab.last(), Outcome::Refused(Refusal::ForeignDialogNamed), "rule 29, {name}");
     }
     // Nor in a form that others may read and we do not.
-    let bare = embedded.replace('<', "").replace('>', "");
+    let bare = embedded.replace(['<', '>'], "");
     let behind = embedded.replace("?Replaces", &format!("?{}Replaces", "a=b&".repeat(16)));
     let doubled = embedded.replace("to-tag%3Dc", "to-tag%3Dc%3Bto-tag%3Dx");
     for (number, refer_to) in [(5, bare), (6, behind), (7, doubled)] {

@@ -97,7 +97,7 @@ fn who_asks_in_vain_spoils_no_nonce_of_an_account() {
         world.unknown(&rows);
         let refused = match many {
             15 => Refusal::KeySourceUnavailable,
-            _ => Refusal::Malformed(sipward::wire::Fault::CredentialsMalformed),
+            _ => Refusal::Malformed(Fault::CredentialsMalformed),
         };
         assert_eq!(world.lab.last(), Outcome::Refused(refused), "{many} rows");
     }
