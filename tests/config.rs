@@ -576,6 +576,41 @@ fn a_reload_takes_what_may_change_and_tells_what_may_not() {
     assert_eq!(*applied.lock().unwrap(), 2);
 }
 
+/// What the door for HTTPS shows is taken over by a renewal as by a reload; where it is and whom it knows waits.
+#[test]
+fn certificates_of_the_door_for_https_are_renewed_and_told_of() {
+    let lab = Lab::new("reload-https");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config/good/https.toml");
+    let text = fs::read_to_string(folder).unwrap();
+    for name in ["edge.pem", "edge.key"] {
+        fs::copy(lab.path(name), lab.path(&format!("door-{name}"))).unwrap();
+    }
+    let own = text.replace(
+        "{ certificate = \"edge.pem\", key = \"edge.key\", ca",
+        "{ certificate = \"door-edge.pem\", key = \"door-edge.key\", ca",
+    );
+    lab.write("sipward.toml", &own);
+    let (config, _) = Config::load(&lab.path("sipward.toml")).expect("good");
+    let reloader = Reloader::new(config, |_| Ok(()));
+    for (name, put) in
+        [("renewed", Reloader::renew as fn(&Reloader) -> _), ("again", Reloader::reload)]
+    {
+        let before = reloader.current().https.as_ref().unwrap().fingerprint;
+        let renewed = Lab::new(&format!("reload-https-{name}"));
+        for name in ["edge.pem", "edge.key"] {
+            fs::copy(renewed.path(name), lab.path(&format!("door-{name}"))).unwrap();
+        }
+        let report = put(&reloader).expect("good");
+        assert_eq!((report.changed, report.restart), (list_of(&["certificates"]), vec![]));
+        assert!(reloader.current().https.as_ref().unwrap().fingerprint != before, "in force");
+        let report = put(&reloader).expect("good");
+        assert_eq!((report.changed, report.restart), (vec![], vec![]));
+    }
+    lab.edit("sipward.toml", "DM.example.net", "dm2.example.net");
+    let report = reloader.reload().expect("good");
+    assert_eq!((report.changed, report.restart), (vec![], list_of(&["https"])));
+}
+
 /// SEC-001: the secret of a cluster is for its owner alone, long enough, and told nowhere.
 #[test]
 fn the_secret_of_a_cluster_is_read_and_what_is_wrong_with_it_is_told() {

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use super::listen::listen;
 use crate::assembly::Running;
 use crate::config::Config;
+use crate::config::https::Https;
 use crate::http::Bounds;
 use crate::http::documents::Documents;
 use crate::http::door::{self, Door, Rooms};
@@ -24,16 +25,38 @@ use crate::http::visited::Visits;
 use crate::keys::visited::Book;
 use crate::transport::key_desk::KeyDesk;
 use crate::transport::psk_tls::PskServer;
-use crate::transport::tls::{ClientTls, ServerTls};
+use crate::transport::tls::{ClientTls, ServerTls, TlsProblem};
 
 /// The door.
 pub(super) struct Node {
     listener: TcpListener,
-    tls: Arc<ServerTls>,
+    shown: Shown,
     shared: Arc<PskServer>,
     desk: KeyDesk,
     visits: Visits,
     verify: Verify,
+}
+
+/// Both ends of TLS, replaceable while they serve.
+#[derive(Clone)]
+pub(super) struct Shown {
+    client: Arc<ClientTls>,
+    server: Arc<ServerTls>,
+}
+
+impl Shown {
+    fn new(of: &Https) -> Result<Self, TlsProblem> {
+        let client = ClientTls::new(of.tls.trust.clone(), of.tls.certificates.first())?;
+        let server = ServerTls::of_websocket(&of.tls)?;
+        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+    }
+
+    /// Shows and believes what another configuration says.
+    pub(super) fn replace(&self, new: &Config) -> Result<(), TlsProblem> {
+        let Some(new) = &new.https else { return Ok(()) };
+        self.client.replace(new.tls.trust.clone(), new.tls.certificates.first())?;
+        self.server.replace(&new.tls)
+    }
 }
 
 impl Node {
@@ -48,20 +71,24 @@ impl Node {
     ) -> io::Result<Option<Self>> {
         let (Some(of), Some(running)) = (&config.https, running) else { return Ok(None) };
         let Some(desk) = running.desk() else { return Ok(None) };
-        let tls = ServerTls::of_websocket(&of.tls).map_err(io::Error::other)?;
-        let client = ClientTls::new(of.tls.trust.clone(), of.tls.certificates.first());
+        let shown = Shown::new(of).map_err(io::Error::other)?;
         let visits = Visits {
             home: desk.keys().server_name().into(),
             parts: of.visited.clone(),
             homes: of.homes.clone(),
-            tls: Arc::new(client.map_err(io::Error::other)?),
+            tls: Arc::clone(&shown.client),
             desk: desk.clone(),
             book: Book::default(),
         };
         let shared = Arc::new(PskServer::new(false).map_err(io::Error::other)?);
         let verify = Verify { gate: Arc::clone(&running.shared.gate), desk: desk.clone() };
-        let (listener, tls) = (listen("https.listen", of.listen).await?, Arc::new(tls));
-        Ok(Some(Self { listener, tls, shared, desk, visits, verify }))
+        let listener = listen("https.listen", of.listen).await?;
+        Ok(Some(Self { listener, shown, shared, desk, visits, verify }))
+    }
+
+    /// What it shows and believes, for a reload.
+    pub(super) fn shown(&self) -> Shown {
+        self.shown.clone()
     }
 
     /// Where it is.
@@ -71,9 +98,9 @@ impl Node {
 
     /// Serves, documents as `config` has them.
     pub(super) async fn serve(self, config: Arc<ArcSwap<Config>>) -> io::Result<()> {
-        let Self { listener, tls, shared, desk, visits, verify } = self;
+        let Self { listener, shown, shared, desk, visits, verify } = self;
         let rooms = Arc::new(Rooms { visits, verify, documents: Documents(config) });
-        let door = Door { tls, shared, desk, rooms };
+        let door = Door { tls: shown.server, shared, desk, rooms };
         door::serve(listener, door, Bounds::default(), std::future::pending()).await
     }
 }

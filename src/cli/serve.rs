@@ -209,6 +209,7 @@ struct Live {
     vault: Option<Arc<Vault>>,
     node: Tls,
     nbsp: Option<nbsp::Shown>,
+    https: Option<https::Shown>,
     ub: Option<Arc<ServerTls>>,
     tls: Vec<Option<Arc<ServerTls>>>,
     dtls: Vec<Option<Arc<DtlsServer>>>,
@@ -265,6 +266,7 @@ impl Service {
             vault: vault.clone(),
             node: node.as_ref().map(Node::tls).unwrap_or_default(),
             nbsp: nbsp.as_ref().map(nbsp::Node::shown),
+            https: https.as_ref().map(https::Node::shown),
             ub: doors.as_ref().and_then(Doors::shown),
             tls,
             dtls,
@@ -512,6 +514,9 @@ impl Live {
         self.node.replace(new).map_err(|why| why.to_string())?;
         if let Some(nbsp) = &self.nbsp {
             nbsp.replace(new).map_err(|why| why.to_string())?;
+        }
+        if let Some(https) = &self.https {
+            https.replace(new).map_err(|why| why.to_string())?;
         }
         let ub = new.bsf.as_ref().and_then(|bsf| bsf.tls.as_ref());
         if let (Some(serving), Some(tls)) = (&self.ub, ub) {

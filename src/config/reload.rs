@@ -322,7 +322,7 @@ fn take(old: &Config, new: &Config) -> (Difference, Config) {
         }
     }
     #[cfg(all(feature = "http", feature = "openssl"))]
-    found.restart(format!("{:?}", old.https) != format!("{:?}", new.https), "https");
+    found.https(old, new);
     found.listeners(&mut merged, new);
     found.peers(&mut merged, new);
     (found, merged)
@@ -382,6 +382,14 @@ impl Difference {
         {
             nbsp.tls = Arc::clone(&newer.tls);
             nbsp.fingerprint = newer.fingerprint;
+            renewed = true;
+        }
+        #[cfg(all(feature = "http", feature = "openssl"))]
+        if let (Some(https), Some(newer)) = (&mut merged.https, &new.https)
+            && https.fingerprint != newer.fingerprint
+        {
+            https.tls = Arc::clone(&newer.tls);
+            https.fingerprint = newer.fingerprint;
             renewed = true;
         }
         self.live(renewed, "certificates");
@@ -482,6 +490,18 @@ impl Difference {
         } else if to.own_names() != from.own_names() {
             merged.authentication.clone_from(&old.authentication);
         }
+    }
+
+    /// Where the door is and whom it knows; what it shows and believes is taken over with the certificates.
+    #[cfg(all(feature = "http", feature = "openssl"))]
+    fn https(&mut self, old: &Config, new: &Config) {
+        let shown = |of: &Config| {
+            let kept = |of: &super::https::Https| {
+                format!("{:?}", (of.listen, &of.visited, &of.homes, &of.managers))
+            };
+            of.https.as_ref().map(kept)
+        };
+        self.restart(shown(old) != shown(new), "https");
     }
 
     fn listeners(&mut self, merged: &mut Config, new: &Config) {
