@@ -576,6 +576,20 @@ fn a_reload_takes_what_may_change_and_tells_what_may_not() {
     assert_eq!(*applied.lock().unwrap(), 2);
 }
 
+/// Which library speaks DTLS is told of, and waits.
+#[test]
+fn another_library_for_dtls_waits_for_a_restart() {
+    let lab = Lab::new("reload-dtls");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sip-fixtures/config/good/dtls.toml");
+    let text = fs::read_to_string(folder).unwrap();
+    let load = |text: &str| Config::parse(&lab.path("dtls.toml"), text).expect("good").0;
+    let named = |engine: &str| load(&text.replace("\"webrtc\"", &format!("{engine:?}")));
+    let found = diff(&named("openssl"), &named("webrtc"));
+    assert_eq!(found.live, Vec::<String>::new());
+    assert!(found.restart.iter().any(|key| key.ends_with("].dtls.engine")), "{found:?}");
+    assert_eq!(diff(&named("webrtc"), &named("webrtc")), Default::default());
+}
+
 /// What the door for HTTPS shows is taken over by a renewal as by a reload; where it is and whom it knows waits.
 #[test]
 fn certificates_of_the_door_for_https_are_renewed_and_told_of() {
@@ -711,6 +725,8 @@ fn every_part_is_compared() {
         ("[naf] ", "[psk]\nua = \"oma\"\n[naf] ", &[], Some("psk.ua")),
         ("# workers = 4", "workers = 128", &[], Some("edge.workers")),
         ("[admission]", "[admission]\nmax = 1000", &[], Some("admission.max")),
+        ("[admission]", "[admission]\nflows_of_user = 7", &[], Some("admission.flows_of_user")),
+        ("[naf] ", "[enabler.push]\nlifetime = \"2h\"\n[naf] ", &[], Some("enabler.push.lifetime")),
         ("log = \"info\"", "log = \"debug\"", &["telemetry.log"], None),
         ("json = false", "json = true", &[], Some("telemetry.json")),
         ("[admission]", "[admission]\nflow_rate = \"5/s\"", &["admission.flow_rate"], None),
@@ -793,6 +809,15 @@ fn classes_may_change_while_the_edge_serves_but_not_with_the_list_of_peers() {
         "\n[[peer]]\nname = \"b\"\nmembers = [\"sip:127.0.0.1:5099\"]\ntrust = \"address\"\n";
     let found = diff(&parse(""), &parse(&format!("{class}{peer}")));
     assert!(found.restart.contains(&"enabler.class".to_owned()), "{found:?}");
+    assert!(!found.restart.contains(&"accounts".to_owned()), "they are as they were: {found:?}");
+
+    // Accounts are held to classes by their places: they stay with the classes in force, and nothing else is told.
+    let old = parse("");
+    lab.edit("accounts.toml", "username = \"alice\"", "username = \"bob\"");
+    let found = diff(&old, &parse(&format!("{class}{peer}")));
+    assert!(found.restart.contains(&"accounts".to_owned()), "{found:?}");
+    assert!(!found.live.contains(&"accounts".to_owned()), "{found:?}");
+    assert_eq!(diff(&old, &parse(class)).live, ["accounts", "enabler.class"]);
 }
 
 /// SEC_CF ADM-002: a choice of algorithms never goes back, and a weaker one says so by its version.

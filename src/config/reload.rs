@@ -219,6 +219,8 @@ const KEYS: &[Key] = keys! {
     waits "naf.ua_ids" naf => ua_ids;
     waits "enabler.cpm.ua_ids" enablers.cpm_ids;
     waits "enabler.locsip.ua_ids" enablers.locsip_ids;
+    waits "enabler.push.lifetime" enablers.push_lifetime;
+    waits "enabler.push.profile" enablers.push_profile;
     waits "naf.association_lifetime" naf => association_lifetime;
     waits "naf.required" naf => required;
     waits "naf.gba_digest" naf => gba_digest;
@@ -286,6 +288,7 @@ const KEYS: &[Key] = keys! {
     waits "admission.handshakes_of_address" admission.handshakes_of_address;
     waits "admission.handshakes" admission.handshakes;
     waits "admission.flows" admission.flows;
+    waits "admission.flows_of_user" admission.flows_of_user;
     live "forward" forward;
     live "b2bua" bridging;
     waits "telemetry.metrics" telemetry.metrics;
@@ -489,6 +492,9 @@ impl Difference {
             to.own.clone_from(&from.own);
         } else if to.own_names() != from.own_names() {
             merged.authentication.clone_from(&old.authentication);
+            let before = self.live.len();
+            self.live.retain(|name| name != "accounts");
+            self.restart(self.live.len() < before, "accounts");
         }
     }
 
@@ -518,6 +524,7 @@ impl Difference {
                 ("identity", old.identity != new.identity),
                 ("tls", old.tls.is_some() != new.tls.is_some()),
                 ("tls.psk", old.psk != new.psk),
+                ("dtls.engine", old.dtls.zip(new.dtls).is_some_and(|(old, new)| old != new)),
                 ("ws", old.ws.is_some() != new.ws.is_some()),
             ] {
                 self.restart(differs, format!("listen[{at}].{key}"));
