@@ -391,7 +391,7 @@ impl Service {
                     drop(keeper.tick(running, &config, errors).await);
                 }
                 _ = look.tick() => {
-                    if renewal.is_due(&self.reloader.current().watched_files) {
+                    if renewal.is_due(&self.reloader.current().watched_files, clock::now().mono) {
                         drop(tell("file", self.reloader.renew(), errors));
                     }
                 }
