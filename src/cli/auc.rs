@@ -46,18 +46,17 @@ impl Books {
 }
 
 impl Books {
-    /// Reads the list again, if there is one.
+    /// Reads the list again, if there is one, and puts it in force once its numbers are written down.
     ///
     /// # Errors
     ///
-    /// What is wrong with it; the old one stays in force then.
+    /// What is wrong with it, or why nothing could be written; the old one stays in force then.
     pub(super) fn replace(&self, bsf: &Bsf, path: &Path) -> Result<(), String> {
         let Self::Beside(state) = self else { return Ok(()) };
         let mut list = file::load(path)
             .map_err(|problems| problems.first().map_or_else(String::new, ToString::to_string))?;
         state.lift(&mut list).map_err(|why| why.to_string())?;
-        bsf.replace_subscribers(list);
-        state.keep(bsf).map(|_| ()).map_err(|why| why.to_string())
+        state.put(bsf, list).map_err(|why| why.to_string())
     }
 
     /// Whether what is written is written every second, not every ten.

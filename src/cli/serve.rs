@@ -505,12 +505,6 @@ impl Live {
             let added = keeping::add_stored(plan, self.vault.as_deref(), new);
             added.map_err(|why| why.to_string())?;
         }
-        if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
-            books.replace(bsf, path)?;
-            if let Some(running) = &self.running {
-                running.revoke_barred();
-            }
-        }
         self.node.replace(new).map_err(|why| why.to_string())?;
         if let Some(nbsp) = &self.nbsp {
             nbsp.replace(new).map_err(|why| why.to_string())?;
@@ -536,6 +530,13 @@ impl Live {
             client
                 .replace(dialling.trust.clone(), dialling.shows.as_deref())
                 .map_err(|why| why.to_string())?;
+        }
+        // Last of all that may fail: whoever is told that the old configuration stays in force has the old list too.
+        if let (Some((bsf, books)), Some(path)) = (&self.bsf, new.subscribers()) {
+            books.replace(bsf, path)?;
+            if let Some(running) = &self.running {
+                running.revoke_barred();
+            }
         }
         for (serving, listener) in self.ws.iter().zip(&new.listeners) {
             if let (Some(serving), Some(rules)) = (serving, &listener.ws) {

@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 use super::Subscriber;
 use super::disk::{beside, replace};
 use crate::identity::Impi;
-use crate::keys::bootstrap::Bsf;
-#[cfg(doc)]
-use crate::keys::bootstrap::SQN_STRIDE;
+use crate::keys::bootstrap::{Bsf, SQN_STRIDE};
 use crate::keys::sqn::{SEQ_MAX, Sqn, SqnGenerator};
 
 /// The file of sequence numbers that belongs to a list of subscribers.
@@ -91,20 +89,43 @@ impl SqnState {
             return Ok(false);
         }
         let reserved = bsf.sqn_reserve();
-        let mut text = String::new();
-        for (impi, seq) in &reserved {
-            let _ = writeln!(text, "{seq} {impi}");
-        }
-        replace(&self.path, text.as_bytes())?;
+        self.write(&reserved)?;
         bsf.sqn_reserved(&reserved);
         Ok(true)
+    }
+
+    /// Gives `bsf` the subscribers of `list` in the place of its own, once what it may use of their numbers is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system; `bsf` has the subscribers that it had then.
+    pub fn put(&self, bsf: &Bsf, list: Vec<Subscriber>) -> io::Result<()> {
+        let mut reserved: HashMap<Impi, u64> = bsf.sqn_reserve().into_iter().collect();
+        for subscriber in &list {
+            let seq = subscriber.sqn.last().seq().saturating_add(SQN_STRIDE);
+            let ahead = reserved.entry(subscriber.impi.clone()).or_default();
+            *ahead = seq.max(*ahead);
+        }
+        let reserved: Vec<_> = reserved.into_iter().collect();
+        self.write(&reserved)?;
+        bsf.replace_subscribers(list);
+        bsf.sqn_reserved(&reserved);
+        Ok(())
+    }
+
+    fn write(&self, reserved: &[(Impi, u64)]) -> io::Result<()> {
+        let mut text = String::new();
+        for (impi, seq) in reserved {
+            let _ = writeln!(text, "{seq} {impi}");
+        }
+        replace(&self.path, text.as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::bootstrap::{BsfConfig, SQN_STRIDE};
+    use crate::keys::bootstrap::BsfConfig;
     use crate::keys::subscribers::file::parse;
 
     const LIST: &str = "[[subscriber]]\nimpi = \"ue1@example.net\"\n\
@@ -115,6 +136,25 @@ mod tests {
         state.lift(&mut list).expect("readable");
         let seq = list[0].sqn.last().seq();
         (Bsf::new(BsfConfig::new("bsf"), list, vec![], [0; 32]).expect("fit"), seq)
+    }
+
+    #[test]
+    fn a_list_counts_once_its_numbers_are_written() {
+        let folder = std::env::temp_dir().join(format!("sipward-put-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let state = SqnState::beside(&folder.join("list.toml"));
+        let (bsf, _) = bsf(&state);
+        let names = |bsf: &Bsf| bsf.sqn_reserve().into_iter().map(|(impi, _)| impi.to_string());
+        let other = LIST.replace("ue1@", "ue2@");
+        let other = || parse("list", &other).expect("good");
+        let nowhere = SqnState::beside(&folder.join("nowhere").join("list.toml"));
+        nowhere.put(&bsf, other()).expect_err("there is no such folder");
+        assert_eq!(names(&bsf).collect::<Vec<_>>(), ["ue1@example.net"], "the old list");
+        state.put(&bsf, other()).expect("written");
+        assert_eq!(names(&bsf).collect::<Vec<_>>(), ["ue2@example.net"], "the new one");
+        assert!(!bsf.sqn_due(), "it is vouched for");
+        assert_eq!(state.numbers().expect("readable").len(), 2);
+        std::fs::remove_dir_all(&folder).expect("ours");
     }
 
     #[test]
