@@ -183,7 +183,7 @@ impl Embedded {
     pub fn serve(&self) -> Result<Serving, Fault> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".lock");
-        let lock = OpenOptions::new().create(true).append(true).open(&path);
+        let lock = own_file(Path::new(&path));
         let lock = lock.map_err(|error| Fault::Away(error.to_string().into()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Serving { _lock: lock }),
@@ -402,6 +402,28 @@ struct Opening {
     check: bool,
     /// Octets of it in memory at most.
     cache: usize,
+}
+
+/// A file that its owner alone may open: whoever can open it can hold its lock.
+fn own_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut may = file.metadata()?.permissions();
+        if may.mode() & 0o077 != 0 {
+            may.set_mode(0o600);
+            file.set_permissions(may)?;
+        }
+    }
+    Ok(file)
 }
 
 /// Opens the file, and says which it is.
