@@ -226,8 +226,10 @@ impl Desk<'_> {
             );
             return Err(Stop::Said(what, NO));
         }
+        // Before the record: what changes in it while somebody types is not to be undone.
+        let password = password(&set.password_file)?;
         let known = self.named(&key)?;
-        let (is_new, password) = (known.is_none(), password(&set.password_file)?);
+        let is_new = known.is_none();
         let mut identities = set.impus.clone();
         if identities.is_empty() {
             let kept = known.iter().flat_map(|known| known.account.identities.iter());

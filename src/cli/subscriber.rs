@@ -203,12 +203,13 @@ fn ended(result: Result<u8, Stop>, errors: &mut dyn Write) -> io::Result<u8> {
 }
 
 fn add(path: &Path, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
+    // Before the list: what changes in it while somebody types is not to be undone.
+    let (row, secrets, drawn) = new_row(add)?;
     let mut document = open(path)?;
     if position(&mut document, &add.impi).is_some() {
         writeln!(out, "{} is in the list already", add.impi)?;
         return Ok(NO);
     }
-    let (row, secrets, drawn) = new_row(add)?;
     rows(&mut document).push(row);
     save(path, &document)?;
     writeln!(out, "{} added to {}", add.impi, path.display())?;

@@ -94,11 +94,12 @@ impl Desk {
     }
 
     fn add(&self, add: &Add, out: &mut dyn Write) -> Result<u8, Stop> {
+        // Before the look: who comes in while somebody types is not to be written over.
+        let (row, secrets, drawn) = new_row(add)?;
         if self.row_of(&add.impi)?.is_some() {
             writeln!(out, "{} is in the store already", add.impi)?;
             return Ok(NO);
         }
-        let (row, secrets, drawn) = new_row(add)?;
         let mut alone = DocumentMut::new();
         rows(&mut alone).push(row);
         let text = Zeroizing::new(alone.to_string());
