@@ -2,8 +2,8 @@
 //!
 //! Takes:   a listener, a handler and a future that ends when the listener should.
 //! Gives:   [`serve`]: connections accepted, answered and, at the end, drained.
-//! Keeps:   a task for each connection; at most [`Bounds::connections`], [`Bounds::per_source`] from one address,
-//!          [`Bounds::life`] each. Nagle's algorithm is off.
+//! Keeps:   a task for each connection; at most [`Bounds::connections`], [`Bounds::per_source`] from one address
+//!          (an IPv6 /64), [`Bounds::life`] each. Nagle's algorithm is off.
 //! Refuses: a head that takes longer than [`Bounds::head_time`], is over [`Bounds::head_octets`] or has over
 //!          [`Bounds::fields`] fields; the connections past the bounds, by closing them or leaving them unaccepted.
 //! Sources: RFC 9112.
@@ -21,13 +21,12 @@ pub mod verify;
 #[cfg(feature = "openssl")]
 pub mod visited;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,12 +40,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::transport::doors::Doors;
+
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Most connections.
     pub connections: u32,
-    /// Most connections from one address.
+    /// Most connections from one address; an IPv6 /64 counts as one.
     pub per_source: u32,
     /// Longest head, in octets; 8192 or more.
     pub head_octets: usize,
@@ -110,7 +111,8 @@ where
     C: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
-    let sources = Sources::default();
+    // How many there are in all, the places bound.
+    let sources = Doors::new(bounds.per_source as usize, usize::MAX);
     let (stop, stopped) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -128,7 +130,7 @@ where
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(entry) = sources.enter(source.ip(), bounds.per_source) else { continue };
+        let Some(entry) = sources.enter(source.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let conversation = talk(stream, source, stopped.clone());
         tokio::spawn(async move {
@@ -177,56 +179,4 @@ async fn converse<S, F, H, A>(
         () = over => connection.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(bounds.drain, connection).await;
-}
-
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Sources(Arc<Mutex<HashMap<IpAddr, u32>>>);
-
-/// One of them; it ends with this.
-struct Entry {
-    sources: Sources,
-    source: IpAddr,
-}
-
-impl Sources {
-    fn enter(&self, source: IpAddr, most: u32) -> Option<Entry> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(source).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count = count.saturating_add(1);
-        Some(Entry { sources: self.clone(), source })
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.source);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_of_one_address() {
-        let sources = Sources::default();
-        let (one, two): (IpAddr, IpAddr) =
-            ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let held: Vec<Entry> = (0..3).filter_map(|_| sources.enter(one, 2)).collect();
-        assert_eq!(held.len(), 2);
-        assert!(sources.enter(two, 2).is_some());
-        drop(held);
-        assert!(sources.enter(one, 2).is_some());
-        assert!(sources.0.lock().unwrap().is_empty(), "nothing is left behind");
-    }
 }

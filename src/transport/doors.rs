@@ -1,4 +1,4 @@
-//! Stage 1, doors: how many handshakes may be under way at once.
+//! Stage 1, doors: how many handshakes, or connections, may be under way at once.
 //!
 //! Takes:   the address of whoever begins one.
 //! Gives:   a door, open until it is dropped.
@@ -35,7 +35,7 @@ impl Doors {
         self.lock().all
     }
 
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Door> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Door> {
         let origin = origin(address);
         let mut busy = self.lock();
         let here = busy.by_address.get(&origin).copied().unwrap_or(0);
@@ -54,7 +54,8 @@ impl Doors {
 }
 
 /// A handshake under way; dropping it lets the next one in.
-pub(super) struct Door {
+#[derive(Debug)]
+pub(crate) struct Door {
     doors: Arc<Doors>,
     origin: u128,
 }
@@ -72,10 +73,32 @@ impl Drop for Door {
     }
 }
 
-/// What counts as one address.
+/// What counts as one address: an IPv6 address by its first 64 bits, since one host owns them all.
 fn origin(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits() & (u128::MAX << 64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_one_address() {
+        let doors = Doors::new(2, 4);
+        let enter = |text: &str| doors.enter(text.parse().expect("an address"));
+        let held: Vec<_> = (0..3).filter_map(|_| enter("192.0.2.1")).collect();
+        assert_eq!(held.len(), 2);
+        assert!(enter("::ffff:192.0.2.1").is_none(), "the same address, written otherwise");
+        let subnet = [enter("2001:db8::1"), enter("2001:db8::2")];
+        assert!(subnet.iter().all(Option::is_some));
+        assert!(enter("192.0.2.2").is_none(), "no more in all");
+        drop(held);
+        assert!(enter("2001:db8::3").is_none(), "one host owns all of a /64");
+        assert!(enter("2001:db8:0:1::1").is_some(), "the next /64 is another's");
+        drop(subnet);
+        assert!(doors.lock().by_address.is_empty(), "nothing is left behind");
     }
 }

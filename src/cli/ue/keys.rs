@@ -2,7 +2,7 @@
 //!
 //! Takes:   the server's address and name, the list or a file with the password; for TLS, whom to trust.
 //! Gives:   the keys, in a sealed file, for SIPp or told of; 0 if every one was made.
-//! Keeps:   what `--keys` names.
+//! Keeps:   what `--keys` names; of a run that fails, what the card has seen since the keys that are there.
 //! Refuses: a password in the clear; a server that does not prove its name under TLS.
 //! Sources: TS 24.109 clause 4 and annex I.2; SEC_CF 1.1 HLF-003.
 
@@ -125,6 +125,7 @@ pub(super) async fn make(
             Err(why) => {
                 bar.abandon();
                 writeln!(errors, "{}: {why}", subscriber.impi)?;
+                made.seen(&subscriber.impi, card.window())?;
                 return Ok(NO);
             }
         }
@@ -223,6 +224,14 @@ impl Made {
         known.map_or_else(SqnWindow::default, |entry| entry.window.clone())
     }
 
+    /// Writes down what the card saw in a run that failed, lest its challenge be taken again. Without keys of an
+    /// earlier run there is no place for it.
+    fn seen(&mut self, impi: &Impi, window: &SqnWindow) -> io::Result<()> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let Some(Entry { keys, .. }) = store.get(impi).cloned() else { return Ok(()) };
+        store.put([Entry { keys, window: window.clone() }]).map_err(io::Error::other)
+    }
+
     /// Takes one in; `alone`, it is told of.
     fn take(
         &mut self,
@@ -264,4 +273,60 @@ fn bar(length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("bootstrapping {bar:40} {pos}/{len}");
     let bar = ProgressBar::with_draw_target(Some(length), target);
     style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::http::Bounds;
+    use crate::http::ub::{Desk, serve};
+    use crate::keys::bootstrap::{Bsf, BsfConfig};
+    use crate::keys::subscribers::disk::replace;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Bootstrap,
+    }
+
+    const LIST: &str = "[[subscriber]]\nimpi = \"ue1@example.net\"\n\
+        k = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\nopc = \"cd63cb71954a9f4e48a5994e37a02baf\"\n";
+
+    /// The card answers the challenge of one who is barred, and is told of it after: its number is used.
+    #[tokio::test]
+    async fn a_run_that_fails_leaves_what_the_card_has_seen() {
+        let folder = std::env::temp_dir().join(format!("sipward-seen-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (list, store) = (folder.join("list.toml"), folder.join("ue.keys"));
+        replace(&list, LIST.as_bytes()).expect("written");
+        let subscribers = || file::load(&list).expect("good");
+        let config = BsfConfig::new("bsf.example.net");
+        let bsf = Arc::new(Bsf::new(config, subscribers(), vec![], [0; 32]).expect("fit"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address").to_string();
+        let desk = Desk { bsf: Arc::clone(&bsf), home: None };
+        let ends = std::future::pending();
+        let serving = tokio::spawn(serve(listener, desk, Bounds::default(), |_| {}, ends));
+        let words = ["ue", "--bsf", &address, "--subscribers"].map(std::ffi::OsStr::new);
+        let files = [list.as_os_str(), "--keys".as_ref(), store.as_os_str()];
+        let line = Line::parse_from(words.into_iter().chain(files));
+        let impi = Impi::new("ue1@example.net").expect("a name");
+        let mut seen = Vec::new();
+        for (barred, code) in [(false, GOOD), (true, NO)] {
+            let mut subscribers = subscribers();
+            subscribers.iter_mut().for_each(|subscriber| subscriber.barred = barred);
+            bsf.replace_subscribers(subscribers);
+            let (mut out, mut errors) = (Vec::new(), Vec::new());
+            let came = make(&line.args, false, &mut out, &mut errors).await.expect("told");
+            assert_eq!(came, code, "{}", String::from_utf8_lossy(&errors));
+            let store = Store::open(&store, &Lock::beside(&store)).expect("open");
+            seen.push(store.get(&impi).expect("kept").window.highest());
+        }
+        assert!(seen[1] > seen[0], "{seen:?}");
+        serving.abort();
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
 }

@@ -82,10 +82,8 @@ impl Bsf {
         let answer = match answer {
             HomeAnswer::Known(home) => self.challenge_of(asker, *home, outcome, fresh, now),
             HomeAnswer::Unknown => Some(self.decoy_challenge(fresh)),
-            HomeAnswer::AutsWrong => {
-                let why = "the sequence number is not the card's";
-                Some(UbAnswer::plain(403, UbOutcome::Refused, why))
-            }
+            // As a stranger's AUTS is answered, so that nobody learns by one who is a subscriber.
+            HomeAnswer::AutsWrong => Some(self.unanswerable(fresh, UbOutcome::Refused)),
             HomeAnswer::Unavailable => None,
         };
         self.signed(answer.unwrap_or_else(unable), self.config.tmpi)
@@ -121,9 +119,45 @@ impl Bsf {
         if self.config.reveal_unknown {
             return UbAnswer::plain(403, UbOutcome::Refused, "not a subscriber");
         }
+        self.unanswerable(fresh, UbOutcome::StrangerChallenged)
+    }
+
+    /// The same where the name may be a subscriber's, who is never told that he is none.
+    fn unanswerable(&self, fresh: &Fresh, outcome: UbOutcome) -> UbAnswer {
         let rand = Rand(fresh.rand);
         let vector = self.decoy.vector(rand, Sqn::default(), [0x80, 0]);
         let nonce = AkaNonce::new(rand, vector.autn).print();
-        self.print_challenge(&nonce, &hex(&fresh.opaque), UbOutcome::StrangerChallenged)
+        self.print_challenge(&nonce, &hex(&fresh.opaque), outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instant::{Instant, WallTime};
+    use crate::keys::bootstrap::BsfConfig;
+
+    /// What a wrong AUTS earns at a server whose home said `answer`.
+    fn answered(reveal_unknown: bool, answer: HomeAnswer) -> UbAnswer {
+        let config = BsfConfig { home: true, reveal_unknown, ..BsfConfig::new("bsf.example.net") };
+        let bsf = Bsf::new(config, vec![], vec![], [1; 32]).expect("fit");
+        let impi = Impi::new("ue1@example.net").expect("a name");
+        let asker = Asker { username: impi.as_str().into(), impi };
+        let resync = Some((Rand([2; 16]), Auts([3; 14])));
+        let question = HomeQuestion { asker, resync, outcome: UbOutcome::Resynchronised };
+        let now = Now { mono: Instant::from_micros(0), wall: WallTime::from_unix(0) };
+        bsf.homed(question, answer, &Fresh { rand: [4; 16], opaque: [5; 16] }, now)
+    }
+
+    #[test]
+    fn a_wrong_auts_tells_nobody_who_is_a_subscriber() {
+        let known = answered(false, HomeAnswer::AutsWrong);
+        let stranger = answered(false, HomeAnswer::Unknown);
+        assert_eq!(known.outcome, UbOutcome::Refused, "what is counted is what happened");
+        assert_eq!((known.status, &known.headers), (401, &stranger.headers));
+        assert_eq!((known.status, &known.body), (stranger.status, &stranger.body));
+        let known = answered(true, HomeAnswer::AutsWrong);
+        assert_eq!(known.status, 401, "a subscriber is never told that he is none");
+        assert_eq!(answered(true, HomeAnswer::Unknown).status, 403);
     }
 }

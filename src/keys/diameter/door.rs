@@ -2,7 +2,8 @@
 //!
 //! Takes:   connections, over TLS with certificates on both ends; in the clear from addresses that are written down.
 //! Gives:   each request to [`Serve`], and its answer back.
-//! Keeps:   a task for each connection; at most [`CONNECTIONS_MAX`], and [`CONNECTIONS_OF_PEER`] of one peer.
+//! Keeps:   a task for each connection; at most [`CONNECTIONS_MAX`], and [`CONNECTIONS_OF_PEER`] of one peer;
+//!          [`UNKNOWN_OF_ADDRESS`] of one address (an IPv6 /64) whose peer is not known yet.
 //! Refuses: whoever is not written down, or whose certificate does not carry his name; a connection past the bounds.
 //! Sources: RFC 6733 sections 2.1, 5.2, 5.6 and 13.1; SEC_CF 1.1 SEC-002.
 
@@ -23,6 +24,7 @@ use super::link::{Input, Link, Output, Pace};
 use super::way::{Connection, QUEUE_MAX, carry};
 use crate::clock;
 use crate::instant::Now;
+use crate::transport::doors::{Door as Entry, Doors};
 use crate::transport::tls::{ServerTls, accept};
 use crate::transport::vouched::Vouched;
 
@@ -30,6 +32,9 @@ use crate::transport::vouched::Vouched;
 pub const CONNECTIONS_MAX: usize = 256;
 /// Most connections of one peer: one for each of its processes.
 pub const CONNECTIONS_OF_PEER: u32 = 4;
+
+/// Most connections of one address, before it is known which peer each of them is.
+pub const UNKNOWN_OF_ADDRESS: usize = 16;
 
 /// Somebody who may come.
 #[derive(Clone, Debug)]
@@ -98,6 +103,8 @@ impl Door {
     /// Serves `listener` until `stop` changes, and then until all have parted.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // How many there are in all, the places bound.
+        let unknown = Doors::new(UNKNOWN_OF_ADDRESS, usize::MAX);
         loop {
             // A place before a connection: past the bound, the kernel's queue holds them.
             let accepted =
@@ -110,11 +117,15 @@ impl Door {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            let Some(entry) = unknown.enter(from.ip()) else {
+                self.turn_away(from, &io::Error::other("too many of its address are unknown"));
+                continue;
+            };
             let (own, stop) = (Arc::clone(&self), stop.clone());
             tokio::spawn(async move {
                 match timeout(own.pace.greeting, own.greet(stream, from)).await {
                     Ok(Ok((connection, expected))) => {
-                        own.converse(connection, expected, stop).await
+                        own.converse(connection, expected, entry, stop).await
                     }
                     Ok(Err(why)) => own.turn_away(from, &why),
                     Err(_) => own.turn_away(from, &io::ErrorKind::TimedOut.into()),
@@ -173,6 +184,7 @@ impl Door {
         self: &Arc<Self>,
         connection: Connection,
         expected: Vec<Arc<str>>,
+        entry: Entry,
         mut stop: watch::Receiver<bool>,
     ) {
         let (send, waiting) = mpsc::channel(QUEUE_MAX);
@@ -180,7 +192,8 @@ impl Door {
         let seed = (u32::from_be_bytes(clock::random()), u32::from_be_bytes(clock::random()));
         let (local, address) = (Arc::clone(&self.local), connection.local.ip());
         let link = Link::accepted(local, address, expected, self.pace, seed, clock::mono());
-        let mut talk = Talk { door: Arc::clone(self), link, send: Some(send), peer: None };
+        let (door, unknown) = (Arc::clone(self), Some(entry));
+        let mut talk = Talk { door, link, send: Some(send), unknown, peer: None };
         let carried = carry(connection, waiting, tell, |octets| octets);
         let spoken = async {
             // What is to be sent goes through the queue, whose end is the end of the connection.
@@ -232,6 +245,8 @@ struct Talk {
     door: Arc<Door>,
     link: Link,
     send: Option<mpsc::Sender<Printed>>,
+    /// Its place among the unknown, until it is known who it is.
+    unknown: Option<Entry>,
     peer: Option<Arc<str>>,
 }
 
@@ -247,6 +262,7 @@ impl Talk {
                     if self.door.enter(&of.host) {
                         tracing::info!(peer = &*of.host, "a Diameter peer has come");
                         self.peer = Some(of.host);
+                        self.unknown = None;
                     } else {
                         self.send = None;
                     }
@@ -280,5 +296,51 @@ impl Drop for Talk {
             self.door.leave(peer);
             tracing::info!(peer = &**peer, "a Diameter peer has gone");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    struct Mute;
+
+    impl Serve for Mute {
+        fn answer(&self, _: &str, _: &Message<'_>, _: Now) -> Printed {
+            unreachable!("nobody is known here")
+        }
+    }
+
+    /// The silent hold so many places of one address, and no more.
+    #[tokio::test]
+    async fn one_address_cannot_hold_every_place_by_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let local = Arc::new(Local {
+            host: "bsf.example.net".into(),
+            realm: "example.net".into(),
+            product: "test".into(),
+            applications: vec![],
+            state_id: 1,
+        });
+        // Nobody's patience ends while the test runs.
+        let pace = Pace { greeting: Duration::from_secs(600), ..Pace::default() };
+        let door = Arc::new(Door::new(local, None, vec![], pace, Arc::new(Mute)));
+        let (_stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(Arc::clone(&door).serve(listener, stopped));
+        let mut silent = Vec::new();
+        for _ in 0..UNKNOWN_OF_ADDRESS {
+            silent.push(TcpStream::connect(address).await.expect("connected"));
+        }
+        let mut one_more = TcpStream::connect(address).await.expect("connected");
+        let mut octet = [0];
+        let patience = Duration::from_secs(20);
+        let closed = timeout(patience, one_more.read(&mut octet)).await.expect("closed at once");
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+        assert_eq!(door.asked.turned_away.load(Ordering::Relaxed), 1, "the others are still there");
+        drop(silent);
+        serving.abort();
     }
 }

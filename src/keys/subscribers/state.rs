@@ -3,6 +3,7 @@
 //! Takes:   the subscribers as the file has them, and what a [`Bsf`] has given out since.
 //! Gives:   subscribers whose next number is above every one that was used before.
 //! Keeps:   a file beside the list, `LIST.sqn`: a line for each subscriber, the SEQ in decimal, a space, the IMPI.
+//!          Who left the list keeps his line, since he may come back with the same card.
 //!          The SEQ written is [`SQN_STRIDE`] ahead of the used one; a start takes it as used. So a crash loses
 //!          nothing and costs at most a stride, of which a card takes over two hundred thousand at once.
 //! Refuses: a line that it cannot read, since a number turned back would need an AUTS from each card.
@@ -113,9 +114,12 @@ impl SqnState {
         Ok(())
     }
 
+    /// Who left the list keeps his line.
     fn write(&self, reserved: &[(Impi, u64)]) -> io::Result<()> {
+        let mut lines = self.numbers()?;
+        lines.extend(reserved.iter().cloned());
         let mut text = String::new();
-        for (impi, seq) in reserved {
+        for (impi, seq) in &lines {
             let _ = writeln!(text, "{seq} {impi}");
         }
         replace(&self.path, text.as_bytes())
@@ -155,6 +159,22 @@ mod tests {
         assert!(!bsf.sqn_due(), "it is vouched for");
         assert_eq!(state.numbers().expect("readable").len(), 2);
         std::fs::remove_dir_all(&folder).expect("ours");
+    }
+
+    #[test]
+    fn who_leaves_the_list_keeps_his_number() {
+        let folder = std::env::temp_dir().join(format!("sipward-left-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let state = SqnState::beside(&folder.join("list.toml"));
+        std::fs::write(state.path(), "5000000 ue1@example.net\n").expect("written");
+        let other = parse("list", &LIST.replace("ue1", "ue2")).expect("good");
+        let of_other = Bsf::new(BsfConfig::new("bsf"), other, vec![], [0; 32]).expect("fit");
+        assert!(state.keep(&of_other).expect("written"));
+        let written = state.numbers().expect("readable");
+        assert_eq!(written.len(), 2);
+        let (_, seq) = bsf(&state);
+        assert_eq!(seq, 5_000_000, "he comes back where he left");
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]
