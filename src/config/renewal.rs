@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use crate::instant::Instant;
 
 /// What was tried in vain is tried again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
+pub const AGAIN: Duration = Duration::from_secs(60);
 
 /// A file as it was at some time, by what the file system says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
