@@ -68,7 +68,10 @@ impl Running {
     pub fn revoke_barred(&self) {
         let Some(bsf) = &self.bsf else { return };
         let barred = |btid: &Btid, principal: &Principal| {
-            btid.bsf().eq_ignore_ascii_case(bsf.name())
+            // Who is known by his B-TID alone is known to the server, and not here.
+            let named = *principal.name != *btid.as_str();
+            named
+                && btid.bsf().eq_ignore_ascii_case(bsf.name())
                 && Impi::new(&principal.name).is_some_and(|impi| bsf.bars(&impi))
         };
         self.keys.btids_of(barred).iter().for_each(|btid| {
